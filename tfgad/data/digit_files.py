@@ -1,0 +1,216 @@
+"""Where MNIST and Fashion-MNIST are found: on this machine first, else downloaded."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import logging
+import os
+import pathlib
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import numpy as np
+
+from tfgad.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+SIDE = 28
+# tensorflow-datasets downloads from these; without a network it retries for 204 s.
+HOSTS = {
+    "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/train-labels-idx1-ubyte.gz",
+    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+}
+# A host that is there answers within a fraction of a second; the whole answer may take 5.
+PROBE_SECONDS = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Images uint8 `[N, H, W]` and labels `[N]`, as published."""
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+
+def read_published(kind: str) -> Images:
+    """Reads MNIST or Fashion-MNIST from the first place that has it.
+
+    The places in order: `$TFGAD_DATA_DIR/<kind>`, `$TFGAD_DATA_DIR` and Keras's cache, each as
+    idx files (gzipped or not), npz or CSV; a set that tensorflow-datasets has prepared; a download
+    by tensorflow-datasets.
+
+    Args:
+        kind: `"mnist"` or `"fashion_mnist"`.
+
+    Raises:
+        UsageError: a file found is broken, or nothing is found and the download host is silent.
+    """
+    for folder in _folders(kind):
+        for read in (_read_idx, _read_npz, _read_csv):
+            images = read(folder, kind)
+            if images is not None:
+                log.info("%s read from %s", kind, folder)
+                return images
+    prepared = _read_prepared(kind)
+    return prepared if prepared is not None else _download(kind)
+
+
+def _folders(kind: str) -> Iterator[pathlib.Path]:
+    if "TFGAD_DATA_DIR" in os.environ:
+        data = pathlib.Path(os.environ["TFGAD_DATA_DIR"])
+        yield from (data / kind, data)
+    keras = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "datasets"
+    yield from (keras / kind.replace("_", "-"), keras)
+
+
+def _first(folder: pathlib.Path, *names: str) -> pathlib.Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _read_idx(folder: pathlib.Path, kind: str) -> Images | None:
+    """Reads the four original files. Both sets call theirs the same: the folder tells them apart.
+
+    The format: two zero bytes, the type (8 for uint8), the number of axes, each axis's length as
+    a big-endian int32, then the values.
+    """
+    if kind == "fashion_mnist" and "fashion" not in folder.name:
+        return None
+    stems = (
+        "train-images-idx3-ubyte", "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
+    )  # fmt: skip
+    paths = [_first(folder, f"{stem}.gz", stem, stem.replace("-idx", ".idx")) for stem in stems]
+    if None in paths:
+        return None
+    return _checked(folder, *(_guarded(_read_idx_file, path) for path in paths))
+
+
+def _read_idx_file(path: pathlib.Path) -> np.ndarray:
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    axes = content[3]
+    shape = np.frombuffer(content, ">i4", axes, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+
+
+def _read_npz(folder: pathlib.Path, kind: str) -> Images | None:
+    """Reads Keras's layout: arrays x_train, y_train, x_test, y_test."""
+    path = _first(folder, f"{kind}.npz")
+    return _checked(path, *_guarded(_read_npz_file, path)) if path else None
+
+
+def _read_npz_file(path: pathlib.Path) -> list[np.ndarray]:
+    with np.load(path) as arrays:
+        return [arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")]
+
+
+def _read_csv(folder: pathlib.Path, kind: str) -> Images | None:
+    """Reads one line an image, label first, then 784 grey levels; a header is passed over."""
+    stems = [kind, kind.replace("_", "-")]
+    train, test = (
+        _first(folder, *(f"{stem}_{part}.csv" for stem in stems)) for part in ("train", "test")
+    )
+    if train is None or test is None:
+        return None
+    return _checked(folder, *_guarded(_read_csv_file, train), *_guarded(_read_csv_file, test))
+
+
+def _read_csv_file(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    with path.open(newline="") as lines:
+        has_header = not next(csv.reader(lines))[0].isdigit()
+    table = np.loadtxt(path, np.uint8, delimiter=",", skiprows=int(has_header), ndmin=2)
+    return table[:, 1:].reshape(-1, SIDE, SIDE), table[:, 0]
+
+
+def _guarded(read, path: pathlib.Path):
+    """Calls `read(path)`; what a broken file raises becomes one line for the user."""
+    try:
+        return read(path)
+    except (OSError, EOFError, ValueError, IndexError, KeyError, StopIteration) as error:
+        raise UsageError("data file", path, f"is broken ({error})", "get it again") from error
+
+
+def _checked(
+    place: pathlib.Path,
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    test: np.ndarray,
+    test_labels: np.ndarray,
+) -> Images:
+    for images, labels in ((train, train_labels), (test, test_labels)):
+        if images.shape != (len(labels), SIDE, SIDE) or images.dtype != np.uint8:
+            problem = f"holds images {images.dtype} {images.shape}, not uint8 [N, {SIDE}, {SIDE}]"
+            raise UsageError("data file", place, problem, "get it again")
+    return Images(train, train_labels, test, test_labels)
+
+
+def _read_prepared(kind: str) -> Images | None:
+    """Reads what tensorflow-datasets has prepared before; asks no network."""
+    root = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    versions = sorted(root.glob(f"{kind}/*/dataset_info.json"))
+    if not versions:
+        return None
+    import tensorflow_datasets as tfds
+
+    return _from_builder(tfds.builder_from_directory(versions[-1].parent))
+
+
+def _download(kind: str) -> Images:
+    if not _answers(HOSTS[kind]):
+        raise UsageError(
+            "data set",
+            kind,
+            "is not on this machine, and its download host does not answer",
+            f"put the published files into a folder {kind}/ and set TFGAD_DATA_DIR to the folder "
+            "that holds it, or use digits:8, which needs no download",
+        )
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(kind)
+        builder.download_and_prepare()
+    except (OSError, tfds.download.DownloadError) as error:
+        raise UsageError(
+            "data set", kind, f"cannot be downloaded ({error})", "try again"
+        ) from error
+    return _from_builder(builder)
+
+
+def _from_builder(builder) -> Images:
+    import tensorflow_datasets as tfds
+
+    train, test = (
+        tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1)) for split in ("train", "test")
+    )
+    return Images(train["image"][..., 0], train["label"], test["image"][..., 0], test["label"])
+
+
+def _answers(url: str) -> bool:
+    """Returns whether a host answers at all; heeds the proxy settings.
+
+    The request runs in a thread of its own because a name look-up heeds no timeout.
+    """
+    answered = threading.Event()
+
+    def ask() -> None:
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+            answered.set()
+        except urllib.error.HTTPError:  # the host is there, whatever it thinks of the question
+            answered.set()
+        except OSError as error:
+            log.debug("%s: %s", url, error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PROBE_SECONDS)
+    return answered.is_set()

@@ -1,0 +1,61 @@
+"""A loader's options are its keyword-only parameters: their names, types and defaults."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tfgad.errors import UsageError, nearest
+
+KIND_OF_VALUE = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def parameters(loader: Callable) -> dict[str, type]:
+    """Returns the type of each option of a loader, by name; `T | None` counts as `T`."""
+    signature = inspect.signature(loader, eval_str=True)
+    return {
+        parameter.name: _plain_type(parameter.annotation)
+        for parameter in signature.parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def convert(loader: Callable, kind: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """Turns a spec's options into a loader's keyword arguments.
+
+    Args:
+        loader: its keyword-only parameters are annotated with `int`, `float`, `bool` or `str`.
+        kind: the data set's kind, for the error message.
+        options: the values as text.
+
+    Raises:
+        UsageError: the loader has no such option, or the value is not of its type.
+    """
+    known = parameters(loader)
+    arguments = {}
+    for key, text in options.items():
+        if key not in known:
+            raise UsageError("data option", key, f"{kind} has no such option", nearest(key, known))
+        arguments[key] = _read(known[key], key, text)
+    return arguments
+
+
+def _plain_type(annotation: Any) -> type:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(a for a in typing.get_args(annotation) if a is not types.NoneType)
+    return annotation
+
+
+def _read(kind: type, key: str, text: str) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        expected = KIND_OF_VALUE[kind]
+        raise UsageError(
+            f"data option {key}", text, f"is not {expected}", f"give {expected}"
+        ) from None
