@@ -11,7 +11,10 @@ import pathlib
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +30,11 @@ HOSTS = {
 }
 # A host that is there answers within a fraction of a second; the whole answer may take 5.
 PROBE_SECONDS = 2.0
+
+# What the readers raise on truncated, empty and foreign files.
+BROKEN = (
+    OSError, EOFError, ValueError, LookupError, StopIteration, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,16 +133,19 @@ def _read_csv(folder: pathlib.Path, kind: str) -> Images | None:
 
 def _read_csv_file(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     with path.open(newline="") as lines:
-        has_header = not next(csv.reader(lines))[0].isdigit()
+        first = next(csv.reader(lines))
+    if len(first) != 1 + SIDE * SIDE:
+        raise ValueError(f"a line of {len(first)} values, not {1 + SIDE * SIDE}")
+    has_header = not first[0].isdigit()
     table = np.loadtxt(path, np.uint8, delimiter=",", skiprows=int(has_header), ndmin=2)
     return table[:, 1:].reshape(-1, SIDE, SIDE), table[:, 0]
 
 
-def _guarded(read, path: pathlib.Path):
+def _guarded(read: Callable[[pathlib.Path], Any], path: pathlib.Path) -> Any:
     """Calls `read(path)`; what a broken file raises becomes one line for the user."""
     try:
         return read(path)
-    except (OSError, EOFError, ValueError, IndexError, KeyError, StopIteration) as error:
+    except BROKEN as error:
         raise UsageError("data file", path, f"is broken ({error})", "get it again") from error
 
 
@@ -160,7 +171,8 @@ def _read_prepared(kind: str) -> Images | None:
         return None
     import tensorflow_datasets as tfds
 
-    return _from_builder(tfds.builder_from_directory(versions[-1].parent))
+    folder = versions[-1].parent
+    return _guarded(lambda path: _from_builder(tfds.builder_from_directory(path)), folder)
 
 
 def _download(kind: str) -> Images:

@@ -1,0 +1,235 @@
+"""Own images: every layout, mixed sizes and depths, broken files among good ones."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfgad.data import load
+from tfgad.errors import UsageError
+
+
+def save(path, level=100, size=(24, 20), mode="L"):
+    """Writes an even image; size is width, height."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, level).convert(mode).save(path)
+
+
+def save_mask(path, box, size=(24, 20)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = Image.new("L", size, 0)
+    mask.paste(255, box)
+    mask.save(path)
+
+
+@pytest.fixture
+def mvtec(tmp_path):
+    for i in range(10):
+        save(tmp_path / "train" / "good" / f"{i:03d}.png", i * 10)
+    for i in range(2):
+        save(tmp_path / "test" / "good" / f"{i:03d}.png")
+        save(tmp_path / "test" / "cut" / f"{i:03d}.png")
+    save(tmp_path / "test" / "hole" / "000.png")
+    for kind, i in (("cut", 0), ("cut", 1), ("hole", 0)):
+        save_mask(tmp_path / "ground_truth" / kind / f"{i:03d}_mask.png", (0, 0, 12, 10))
+    return tmp_path
+
+
+def elements(data):
+    return list(data.test.as_numpy_iterator())
+
+
+def levels(stream):
+    return sorted(round((image[0, 0, 0] + 1) * 127.5) for image in stream.as_numpy_iterator())
+
+
+def test_mvtec_layout(mvtec):
+    data = load(f"folder:{mvtec}?size=16")
+    assert (data.train_size, data.calibration_size, data.test_size) == (8, 2, 5)
+    assert data.image_shape == (16, 16, 1)
+    assert data.has_masks
+    assert data.kinds == ("cut", "hole")
+    assert sorted(levels(data.train) + levels(data.calibration)) == list(range(0, 100, 10))
+    test = elements(data)
+    names = [element["name"].decode() for element in test]
+    assert names == [
+        "test/cut/000.png", "test/cut/001.png",
+        "test/good/000.png", "test/good/001.png",
+        "test/hole/000.png",
+    ]  # fmt: skip
+    assert [element["label"] for element in test] == [1, 1, 0, 0, 1]
+    assert [int(element["mask"].sum()) for element in test] == [64, 64, 0, 0, 64]
+    assert test[0]["mask"][:8, :8].all()
+
+
+def test_contract(mvtec):
+    data = load(f"folder:{mvtec}?size=16&channels=3")
+    assert data.train.element_spec.shape == (16, 16, 3)
+    spec = {key: (tuple(s.shape), s.dtype.name) for key, s in data.test.element_spec.items()}
+    assert spec == {
+        "image": ((16, 16, 3), "float32"),
+        "label": ((), "int32"),
+        "mask": ((16, 16, 1), "uint8"),
+        "name": ((), "string"),
+    }
+
+
+def test_tiles_are_labelled_by_their_masks(mvtec):
+    data = load(f"folder:{mvtec}?tile=12")
+    assert (data.train_size, data.test_size) == (8 * 4, 5 * 4)  # 24x20: two tiles each way
+    test = elements(data)
+    assert len(test) == data.test_size
+    assert len(list(data.train)) == data.train_size
+    assert [int(element["label"]) for element in test[:4]] == [1, 0, 1, 0]
+    assert [int(element["mask"].sum()) for element in test[:4]] == [120, 0, 24, 0]
+    assert test[3]["name"] == b"test/cut/000.png/x12_y8"
+
+
+def test_calibration_is_by_whole_image_and_seed(mvtec):
+    def held(seed):
+        return levels(load(f"folder:{mvtec}?tile=12", seed=seed).calibration)
+
+    assert len(set(held(0))) == 2
+    assert all(held(0).count(level) == 4 for level in held(0))
+    assert held(0) == held(0)
+    assert any(held(0) != held(seed) for seed in (1, 2, 3))
+
+
+def test_a_flat_folder_is_all_good_and_tests_nothing(tmp_path):
+    for i in range(5):
+        save(tmp_path / f"{i}.png")
+    (tmp_path / "notes.txt").write_text("passed over")
+    save(tmp_path / "._0.png")
+    data = load(f"folder:{tmp_path}?size=8")
+    assert (data.train_size, data.calibration_size, data.test_size) == (4, 1, 0)
+    assert not data.has_masks
+    assert data.skipped == ()
+    assert elements(data) == []
+    assert data.test.element_spec["image"].shape == (8, 8, 1)
+
+
+def test_good_and_other_folders(tmp_path):
+    for i in range(10):
+        save(tmp_path / "good" / "monday" / f"{i}.png", i)
+    save(tmp_path / "scratch" / "a.png")
+    save(tmp_path / "dent" / "a.png")
+    data = load(f"folder:{tmp_path}?size=8&seed=0")
+    assert (data.train_size, data.calibration_size, data.test_size) == (6, 2, 4)
+    assert data.kinds == ("dent", "scratch")
+    assert not data.has_masks
+    assert [element["label"] for element in elements(data)] == [0, 0, 1, 1]
+    other = load(f"folder:{tmp_path}?size=8&seed=1")
+    assert [e["name"] for e in elements(other)] == [e["name"] for e in elements(data)]
+
+
+def test_without_masks_a_tile_has_its_images_label(tmp_path):
+    for i in range(5):
+        save(tmp_path / "good" / f"{i}.png")
+    save(tmp_path / "dent" / "a.png")
+    labels = [element["label"] for element in elements(load(f"folder:{tmp_path}?tile=20"))]
+    assert labels == [0, 0, 1, 1]
+
+
+def test_mixed_formats_sizes_and_modes(tmp_path):
+    save(tmp_path / "a.png", 102, (50, 30))
+    save(tmp_path / "b.jpg", 102, (10, 70))
+    save(tmp_path / "c.bmp", 102, (3, 3))
+    save(tmp_path / "d.PNG", 102, mode="LA")
+    Image.fromarray(np.full((9, 9), 26214, np.uint16)).save(tmp_path / "e.tiff")
+    data = load(f"folder:{tmp_path}?size=16")
+    assert data.image_shape == (16, 16, 1)
+    images = [*data.train.as_numpy_iterator(), *data.calibration.as_numpy_iterator()]
+    np.testing.assert_allclose(np.stack(images), -0.2, atol=0.01)
+
+    save(tmp_path / "f.png", 102, mode="RGBA")
+    assert load(f"folder:{tmp_path}?size=16").image_shape == (16, 16, 3)
+    assert load(f"folder:{tmp_path}?size=16&channels=1").image_shape == (16, 16, 1)
+
+
+def test_images_smaller_than_a_tile_are_continued(tmp_path):
+    for i in range(2):
+        save(tmp_path / f"{i}.png", 51, (5, 40))
+    data = load(f"folder:{tmp_path}?tile=32")
+    images = np.stack(list(data.train.as_numpy_iterator()))
+    assert images.shape == (2, 32, 32, 1)
+    np.testing.assert_allclose(images, -0.6, atol=1e-6)
+
+
+def test_broken_files_are_named_and_skipped(tmp_path, broken_files, caplog):
+    data = load(f"folder:{tmp_path}?size=16")
+    assert data.train_size + data.calibration_size == 4  # the whole one in each format
+    assert [reason.split(":")[0] for reason in data.skipped] == sorted(broken_files)
+    for name, reason in broken_files.items():
+        said = [record.message for record in caplog.records if f"{name}:" in record.message]
+        assert len(said) == 1
+        assert reason in said[0]
+    assert len(list(data.train)) == data.train_size
+
+
+def test_anomalies_without_a_fitting_mask_are_skipped(mvtec):
+    (mvtec / "ground_truth" / "hole" / "000_mask.png").unlink()
+    save_mask(mvtec / "ground_truth" / "cut" / "000_mask.png", (0, 0, 2, 2), (9, 9))
+    save_mask(mvtec / "ground_truth" / "cut" / "001_mask.png", (0, 0, 0, 0))
+    data = load(f"folder:{mvtec}")
+    assert data.test_size == 2
+    assert data.skipped == (
+        "test/cut/000.png: differs in size from its mask 000_mask.png",
+        "test/cut/001.png: has an all-black mask 001_mask.png",
+        "test/hole/000.png: has no mask 000_mask.png",
+    )
+
+
+def test_masks_of_0_and_1(mvtec):
+    mask = np.zeros((20, 24), np.uint8)
+    mask[:10, :12] = 1
+    Image.fromarray(mask).save(mvtec / "ground_truth" / "hole" / "000_mask.png")
+    assert elements(load(f"folder:{mvtec}?size=16"))[-1]["mask"].sum() == 64
+
+
+def test_the_home_folder(mvtec, monkeypatch):
+    monkeypatch.setenv("HOME", str(mvtec.parent))
+    assert load(f"folder:~/{mvtec.name}").train_size == 8
+
+
+def make_empty(path):
+    path.mkdir()
+
+
+def make_file(path):
+    path.write_text("")
+
+
+def make_without_good(path):
+    save(path / "test" / "cut" / "000.png")
+
+
+def make_all_broken(path):
+    path.mkdir()
+    (path / "a.png").touch()
+
+
+def make_single(path):
+    save(path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "does not exist"),
+        (make_empty, "has no good images"),
+        (make_file, "is not a folder"),
+        (make_without_good, "has no good images"),
+        (make_all_broken, r"no good image that can be read \(a.png: is empty\)"),
+        (make_single, "at least two good images"),
+    ],
+)
+def test_folders_of_no_use(tmp_path, make, message):
+    make(tmp_path / "parts")
+    with pytest.raises(UsageError, match=message) as caught:
+        load(f"folder:{tmp_path / 'parts'}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["channels=2", "size=0", "tile=0", "calibration=1"])
+def test_options_out_of_range(mvtec, option):
+    with pytest.raises(UsageError):
+        load(f"folder:{mvtec}?{option}")

@@ -1,0 +1,110 @@
+"""Image files of any size as a stream of images of one size."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfgad.data.folder_layout import GOOD, Sample
+from tfgad.data.images import open_image, read_image, resize, resize_mask
+from tfgad.data.tiles import cut, starts
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The form that images of any size are brought into.
+
+    Attributes:
+        side: of the square images that come out, in pixels.
+        tiled: cut tiles of that side at the image's own resolution, or resize it whole.
+        channels: 1 or 3.
+    """
+
+    side: int
+    tiled: bool
+    channels: int
+
+    def count(self, shape: Sequence[int]) -> int:
+        """Returns how many images come out of one of shape `[H, W, C]`."""
+        if not self.tiled:
+            return 1
+        return len(starts(shape[0], self.side)) * len(starts(shape[1], self.side))
+
+    def images(self, image: np.ndarray) -> np.ndarray:
+        """Brings float32 `[H, W, C]` into `[N, side, side, C]`."""
+        return cut(image, self.side)[0] if self.tiled else resize(image, self.side)[None]
+
+    def masks(self, mask: np.ndarray) -> np.ndarray:
+        """Brings uint8 `[H, W, 1]` into `[N, side, side, 1]`."""
+        return cut(mask, self.side)[0] if self.tiled else resize_mask(mask, self.side)[None]
+
+    def names(self, name: str, shape: Sequence[int]) -> list[str]:
+        """Names what comes out: a tile by its file and its upper left corner."""
+        if not self.tiled:
+            return [name]
+        ys, xs = starts(shape[0], self.side), starts(shape[1], self.side)
+        return [f"{name}/x{x}_y{y}" for y in ys for x in xs]
+
+
+def read_mask(path: str | pathlib.Path) -> np.ndarray:
+    """Reads a mask file, of levels 0 and 255 or 0 and 1.
+
+    Returns:
+        uint8 `[H, W, 1]`, 0 or 1; the rim of an anti-aliased mask is cut at half its height.
+
+    Raises:
+        ImageError: the file cannot be decoded.
+    """
+    levels = np.asarray(open_image(path).convert("L"))[:, :, None]
+    return (levels > levels.max() // 2).astype(np.uint8)
+
+
+def stream_normal(samples: Sequence[Sample], form: Form) -> tf.data.Dataset:
+    """Streams float32 `[side, side, channels]` in [-1, 1]."""
+
+    def read(path: tf.Tensor) -> tf.Tensor:
+        images = tf.numpy_function(functools.partial(_normal, form=form), [path], tf.float32)
+        return tf.ensure_shape(images, (None, form.side, form.side, form.channels))
+
+    paths = tf.constant([str(sample.path) for sample in samples], tf.string)
+    return tf.data.Dataset.from_tensor_slices(paths).map(read, tf.data.AUTOTUNE).unbatch()
+
+
+def stream_test(samples: Sequence[Sample], form: Form) -> tf.data.Dataset:
+    """Streams dicts of `image`, `label`, `mask` and `name`, as `AnomalyData.test` has them."""
+    types = {"image": tf.float32, "label": tf.int32, "mask": tf.uint8, "name": tf.string}
+    shapes = {
+        "image": (None, form.side, form.side, form.channels),
+        "label": (None,),
+        "mask": (None, form.side, form.side, 1),
+        "name": (None,),
+    }
+
+    def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = tf.numpy_function(lambda i: _test(samples[i], form), [index], [*types.values()])
+        named = zip(types, values, strict=True)
+        return {key: tf.ensure_shape(value, shapes[key]) for key, value in named}
+
+    return tf.data.Dataset.range(len(samples)).map(read, tf.data.AUTOTUNE).unbatch()
+
+
+def _normal(path: bytes, form: Form) -> np.ndarray:
+    return form.images(read_image(path.decode(), form.channels))
+
+
+def _test(sample: Sample, form: Form) -> tuple[np.ndarray, ...]:
+    """Reads a sample into images, labels, masks and names."""
+    image = read_image(sample.path, form.channels)
+    images, names = form.images(image), form.names(sample.name, image.shape)
+    labels = np.full(len(images), sample.kind != GOOD, np.int32)
+    masks = np.zeros((len(images), form.side, form.side, 1), np.uint8)
+    if sample.mask:
+        masks = form.masks(read_mask(sample.mask))
+        if form.tiled:
+            labels = masks.any(axis=(1, 2, 3)).astype(np.int32)
+    return images, labels, masks, np.array([name.encode() for name in names], object)
