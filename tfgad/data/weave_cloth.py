@@ -44,8 +44,8 @@ class Fabric:
     weft: tuple[Yarn, ...]
     pitch: tuple[float, float]
     cover: tuple[float, float] = (0.98, 0.98)
-    twist: float = 0.08
-    hairiness: float = 0.10
+    twist: float = 0.06
+    hairiness: float = 0.05
     gloss: float = 0.0
 
 
@@ -81,7 +81,7 @@ FABRICS = {
     "plain": Fabric(_points("x.", ".x"), (ECRU,), (ECRU,), (6.2, 6.0), (0.92, 0.90)),
     "basket": Fabric(_points("xx..", "xx..", "..xx", "..xx"), (STEEL,), (STEEL,), (5.4, 5.4)),
     "twill": Fabric(_stepped(2, 1), (KHAKI,), (SAND,), (5.6, 6.0)),
-    "denim": Fabric(_stepped(3, 1), (INDIGO,), (PALE,), (5.2, 6.4), (1.04, 0.94), hairiness=0.16),
+    "denim": Fabric(_stepped(3, 1), (INDIGO,), (PALE,), (5.2, 6.4), (1.04, 0.94), hairiness=0.08),
     "satin": Fabric(
         _stepped(4, 1, step=2), (CHAMPAGNE,), (CHAMPAGNE,), (5.0, 5.6), (1.06, 0.9), 0.04, 0.04, 0.2
     ),
@@ -157,8 +157,8 @@ def lay(fabric: Fabric, rng: np.random.Generator, size: int, channels: int, zoom
         channels: 1 for grey, 3 for colour.
         zoom: rendered pixels per camera pixel.
     """
-    zoom = zoom * rng.uniform(0.97, 1.03)
-    slope = np.tan(np.deg2rad(rng.uniform(-2, 2)))
+    zoom = zoom * rng.uniform(0.985, 1.015)
+    slope = np.tan(np.deg2rad(rng.uniform(-1, 1)))
     first_end, first_pick = rng.integers(0, 10_000, 2)
     warp = _lay_yarns(fabric, 0, first_end, rng, size, channels, zoom, slope)
     weft = _lay_yarns(fabric, 1, first_pick, rng, size, channels, zoom, -slope)
@@ -183,14 +183,14 @@ def _lay_yarns(fabric, axis, first, rng, size, channels, zoom, slope) -> Yarns:
     # the AITEX strips, where neighbouring yarns differ by about this much.
     along = (np.arange(size, dtype=np.float32) - size / 2)[:, None]
     centre = (np.cumsum(thickness) - thickness / 2 - MARGIN + rng.uniform()) * pitch
-    centre = centre + 0.05 * pitch * rng.standard_normal(n, np.float32)
+    centre = centre + 0.015 * pitch * rng.standard_normal(n, np.float32)
     centre = centre + slope * along
-    centre += 0.05 * pitch * drift(rng, size, n, 8 * pitch)  # each yarn wanders by itself
-    centre += 0.20 * pitch * drift(rng, size, 1, 20 * pitch)  # and all of them bow together
-    own = 1 + 0.05 * rng.standard_normal(n, np.float32)
+    centre += 0.015 * pitch * drift(rng, size, n, 8 * pitch)  # each yarn wanders by itself
+    centre += 0.12 * pitch * drift(rng, size, 1, 20 * pitch)  # and all of them bow together
+    own = 1 + 0.015 * rng.standard_normal(n, np.float32)
     radius = 0.5 * fabric.cover[axis] * pitch * thickness * own
-    radius = radius * (1 + 0.06 * drift(rng, size, n, 5 * pitch))
-    shade = 1 + 0.035 * rng.standard_normal(n, np.float32) + 0.03 * drift(rng, size, n, 6 * pitch)
+    radius = radius * (1 + 0.02 * drift(rng, size, n, 5 * pitch))
+    shade = 1 + 0.012 * rng.standard_normal(n, np.float32) + 0.012 * drift(rng, size, n, 6 * pitch)
     albedo = shade[:, :, None] * colour
     return Yarns(centre, radius, np.zeros_like(radius), albedo, float(pitch))
 

@@ -30,19 +30,17 @@ def broken_end(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
 
 
 def mispick(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
-    """A pick is woven into the shed of the one before, or is missing altogether."""
+    """A pick is missing, or goes into the shed of the pick before and lies close to it."""
     weft, over = cloth.weft, cloth.over
     pick = _yarn_in_view(weft, rng)
     if rng.uniform() < 0.5:
-        _spread(weft, pick, np.full(len(weft.centre), -0.5 * weft.pitch))
         weft.radius[:, pick] = 0
+        closing = (0.4 - 0.2 * severity) * weft.pitch
+        _spread(weft, pick, np.full(len(weft.centre), -closing))
         return
     before = next(k for k in range(1, len(over)) if (over[pick - k] != over[pick]).any())
-    # A light one is a broken pick: only the ends it still passes see the wrong shed.
-    ends = slice(None)
-    if severity < 0.5:
-        ends = slice(0, _yarn_in_view(cloth.warp, rng) + 3)
-    over[pick, ends] = over[pick - before, ends]
+    over[pick] = over[pick - before]
+    weft.centre[:, pick] -= (0.1 + 0.2 * severity) * weft.pitch
 
 
 def slub(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
@@ -50,10 +48,9 @@ def slub(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
     yarns = _either_system(cloth, rng)
     yarn = _yarn_in_view(yarns, rng)
     swelling = _bump(yarns, _place(yarns, rng), (1 + 2 * severity) * yarns.pitch)
-    yarns.radius[:, yarn] *= 1 + (0.5 + 0.8 * severity) * swelling
-    yarns.lift[:, yarn] += 0.25 * yarns.pitch * swelling
-    yarns.albedo[:, yarn] *= 1 + 0.08 * swelling[:, None]
-    _spread(yarns, yarn, (0.1 + 0.25 * severity) * yarns.pitch * swelling)
+    yarns.radius[:, yarn] *= 1 + (0.6 + 0.8 * severity) * swelling
+    yarns.lift[:, yarn] += 0.15 * yarns.pitch * swelling
+    _spread(yarns, yarn, (0.15 + 0.3 * severity) * yarns.pitch * swelling)
 
 
 def knot(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
@@ -75,7 +72,7 @@ def hole(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
     centre = _point(cloth, rng)
     radii = rng.uniform(0.8, 1.25, 2) * (0.9 + 1.6 * severity) * cloth.warp.pitch
     for yarns in (cloth.warp, cloth.weft):
-        distance, side = _distance(cloth, yarns, centre, radii, rng, ragged=0.12)
+        distance, side = _distance(cloth, yarns, centre, radii, rng, ragged=0.25)
         yarns.radius *= np.clip((distance - 0.9) / 0.15, 0, 1)
         yarns.centre += 0.4 * yarns.pitch * side * np.exp(-(((distance - 1) / 0.6) ** 2))
     angle = rng.uniform(0, 2 * np.pi, int(6 + 8 * severity))
@@ -117,7 +114,7 @@ def coarse_end(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
     """An end of too thick a yarn, the whole length of the cloth."""
     warp = cloth.warp
     end = _yarn_in_view(warp, rng)
-    extra = 0.4 + 0.5 * severity
+    extra = 0.5 + 0.6 * severity
     warp.radius[:, end] *= 1 + extra
     warp.lift[:, end] += 0.15 * extra * warp.pitch
     _spread(warp, end, np.full(len(warp.centre), 0.4 * extra * warp.pitch))
@@ -141,7 +138,7 @@ def crease(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
     breadth = rng.uniform(0.8, 1.6) * cloth.warp.pitch
     across += 0.5 * breadth * np.sin(along / (6 * cloth.warp.pitch) + rng.uniform(0, 2 * np.pi))
     fold = np.exp(-((across / breadth) ** 2)).astype(np.float32)
-    cloth.relief += (0.35 + 0.45 * severity) * breadth * fold
+    cloth.relief += (0.5 + 0.5 * severity) * breadth * fold
     for yarns, sideways in ((cloth.warp, -np.sin(angle)), (cloth.weft, np.cos(angle))):
         pressed = _sample(cloth, yarns, fold)
         yarns.centre += 0.4 * yarns.pitch * sideways * pressed
@@ -163,12 +160,12 @@ def colour_fly(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
     yarns = _either_system(cloth, rng)
     yarn, place = _yarn_in_view(yarns, rng), _place(yarns, rng)
     colour = _foreign_colour(yarns.albedo[place, yarn], rng)
-    tuft = _bump(yarns, place, (0.9 + 1.2 * severity) * yarns.pitch)[:, None]
-    blend = np.minimum((0.6 + 0.5 * severity) * tuft, 0.95)
+    tuft = _bump(yarns, place, (1.2 + 1.5 * severity) * yarns.pitch)[:, None]
+    blend = np.minimum((0.8 + 0.4 * severity) * tuft, 0.95)
     yarns.albedo[:, yarn] += blend * (colour - yarns.albedo[:, yarn])
     across = yarns.centre[place, yarn]
     point = np.array((place, across) if yarns is cloth.warp else (across, place))
-    count = int(4 + 14 * severity)
+    count = int(8 + 16 * severity)
     start = point + rng.normal(0, 0.6 * yarns.pitch, (count, 2))
     length = yarns.pitch * rng.uniform(0.8, 1.5 + 2 * severity, count)
     cloth.fibres.append(Fibres(curl(rng, start, length), colour, 0.75))
@@ -235,19 +232,21 @@ def _bump(yarns: Yarns, place: int, sigma: float) -> np.ndarray:
 def _spread(yarns: Yarns, about: float, push: np.ndarray) -> None:
     """Moves the yarns on both sides of index `about` outwards by `push` `[L]`, dying away."""
     away = np.arange(yarns.centre.shape[1]) - about
-    share = np.sign(away) * 0.55 ** np.maximum(np.abs(away) - 1, 0)
+    share = np.sign(away) * 0.5 ** np.maximum(np.abs(away) - 1, 0)
     yarns.centre += push[:, None] * share.astype(np.float32)
 
 
 def _distance(cloth, yarns, centre, radii, rng, ragged) -> tuple[np.ndarray, np.ndarray]:
     """Distance of every point of every yarn from a spot, in its radii, and on which side it lies.
 
-    Each yarn sees its own, slightly longer or shorter spot: that makes the outline ragged.
+    Each yarn sees its own, slightly longer or shorter spot, differently at its two ends: that
+    makes the outline ragged.
     """
     if yarns is cloth.weft:
         centre, radii = centre[::-1], radii[::-1]
     along = np.arange(len(yarns.centre), dtype=np.float32)[:, None] - np.float32(centre[0])
-    own = 1 + ragged * rng.standard_normal(yarns.centre.shape[1], np.float32)
+    own = 1 + ragged * rng.standard_normal((2, yarns.centre.shape[1]), np.float32)
+    own = np.where(along < 0, own[0], own[1])
     sideways = yarns.centre - np.float32(centre[1])
     distance = np.hypot(along / (np.float32(radii[0]) * own), sideways / np.float32(radii[1]))
     return distance, np.sign(sideways)

@@ -1,4 +1,4 @@
-"""A cloth photographed: which yarn is on top at each pixel, how the light falls, what the camera adds.
+"""A cloth photographed: which yarn lies on top, how the light falls, what the camera adds.
 
 Everything is float32 and vectorised over the pixels. The cloth is a height field: an end and a
 pick cover each pixel, the higher one is seen.
@@ -35,16 +35,16 @@ class Camera:
 
 def set_up_camera(rng: np.random.Generator, size: int) -> Camera:
     """Draws a camera for tiles of `size` camera pixels."""
-    azimuth = np.deg2rad(rng.normal(225, 8))  # from the upper left
-    elevation = np.deg2rad(rng.normal(48, 3))
+    azimuth = np.deg2rad(rng.normal(225, 3))  # from the upper left
+    elevation = np.deg2rad(rng.normal(48, 1))
     flat = np.cos(elevation)
     light = np.array([flat * np.sin(azimuth), flat * np.cos(azimuth), np.sin(elevation)])
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    slant = rng.normal(0, 0.045, 2)
+    slant = rng.normal(0, 0.03, 2)
     cloudy = drift(rng, size, 1, size / 2) * drift(rng, size, 1, size / 2).T
     uneven = 1 + slant[0] * y + slant[1] * x + 0.02 * cloudy
-    exposure = (rng.normal(1, 0.04) * uneven)[..., None].astype(np.float32)
-    return Camera(light.astype(np.float32), exposure, float(rng.uniform(0.55, 0.8)))
+    exposure = (rng.normal(1, 0.02) * uneven)[..., None].astype(np.float32)
+    return Camera(light.astype(np.float32), exposure, float(rng.uniform(0.82, 0.88)))
 
 
 def photograph(
