@@ -1,0 +1,58 @@
+import json
+import os
+import stat
+
+import pytest
+
+from tfgad import files
+from tfgad.errors import UsageError
+
+
+def test_writes_text_and_makes_the_folder(tmp_path):
+    files.write_text(tmp_path / "a" / "b.txt", "Köper\n")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == "Köper\n".encode()
+
+
+def test_a_file_gets_the_usual_permissions(tmp_path):
+    files.write_bytes(tmp_path / "ours", b"")
+    (tmp_path / "usual").write_bytes(b"")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "usual")]
+    assert modes[0] == modes[1]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    files.write_text(path, "old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UsageError, match="No space left on device"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_a_path_below_a_file_is_the_users_mistake(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        files.write_text(tmp_path / "file" / "x.txt", "")
+
+
+def test_a_folder_is_not_overwritten_by_a_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="cannot be written"):
+        files.write_text(tmp_path / "folder", "")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_json_holds_no_nan(tmp_path):
+    files.write_json(tmp_path / "m.json", {"image_auroc": 0.5, "pixel_auroc": None})
+    assert json.loads((tmp_path / "m.json").read_text()) == {
+        "image_auroc": 0.5,
+        "pixel_auroc": None,
+    }
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "n.json", {"image_auroc": float("nan")})
+    assert not (tmp_path / "n.json").exists()
