@@ -124,21 +124,25 @@ def _one_class(
 
     good = images.train[np.isin(images.train_labels, list(normal))]
     kept, held = hold_out(len(good), calibration, seed)
-    test = {
-        "image": images.test,
-        "label": np.isin(images.test_labels, list(normal), invert=True).astype(np.int32),
-        "name": np.array([f"{c}/{i:05d}" for i, c in enumerate(images.test_labels)]),
-    }
     slices = tf.data.Dataset.from_tensor_slices
     return AnomalyData(
         spec=f"{kind}:{name}",
         image_shape=(size, size, 1),
         train=slices(good[kept]).map(scale, tf.data.AUTOTUNE),
         calibration=slices(good[held]).map(scale, tf.data.AUTOTUNE),
-        test=slices(test).map(scale_test, tf.data.AUTOTUNE),
+        test=slices(_test(images, normal)).map(scale_test, tf.data.AUTOTUNE),
         train_size=len(kept),
         calibration_size=len(held),
         test_size=len(images.test),
         has_masks=False,
         kinds=tuple(c for i, c in enumerate(class_names) if i not in normal),
     )
+
+
+def _test(images: Images, normal: set[int]) -> dict[str, np.ndarray]:
+    """Labels the test images 1 where their class is not normal; names them by class and place."""
+    return {
+        "image": images.test,
+        "label": np.isin(images.test_labels, list(normal), invert=True).astype(np.int32),
+        "name": np.array([f"{c}/{i:05d}" for i, c in enumerate(images.test_labels)]),
+    }
