@@ -11,7 +11,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from tfgad.data.anomaly_data import AnomalyData
-from tfgad.data.weave_cloth import FABRICS, lay
+from tfgad.data.weave_cloth import FABRICS, Fabric, lay
 from tfgad.data.weave_defects import KINDS
 from tfgad.data.weave_render import SUPERSAMPLING, photograph, sensor, set_up_camera
 from tfgad.errors import UsageError, nearest
@@ -51,13 +51,14 @@ def render(
         the defect visibly changed the noise-free picture of the same cloth.
 
     Raises:
-        UsageError: an unknown weave, split or defect, a size below 32, channels not 1 or 3.
+        UsageError: an unknown weave, split or defect, a size below 32, channels not 1 or 3,
+            a negative seed.
     """
-    _check(name, size, channels)
+    _check(name, size, channels, seed)
     _check_name("split", split, SPLITS)
     fabric = FABRICS[name]
-    chance = np.random.SeedSequence([seed, SPLITS.index(split), index])
-    lay_seed, camera_seed, fibre_seed, noise_seed, defect_seed = chance.spawn(5)
+    tile = [seed, SPLITS.index(split), index]
+    lay_seed, camera_seed, fibre_seed, noise_seed = np.random.SeedSequence(tile).spawn(4)
     camera = set_up_camera(np.random.default_rng(camera_seed), size)
     good = lay(
         fabric, np.random.default_rng(lay_seed), size * SUPERSAMPLING, channels, SUPERSAMPLING
@@ -66,12 +67,12 @@ def render(
     mask = np.zeros((size, size, 1), np.uint8)
     if defect is not None:
         _check_name("defect", defect, DEFECTS)
-        rng, clean = np.random.default_rng(defect_seed), image
+        rng, clean = np.random.default_rng([*tile, DEFECTS.index(defect)]), image
         while mask.sum() < SMALLEST_MASK:
             spoilt = good.copy()
             KINDS[defect](spoilt, rng, rng.uniform())
             image = photograph(spoilt, fabric, camera, np.random.default_rng(fibre_seed))
-            mask = _changed(clean, image, max(fabric.pitch))
+            mask = _changed(clean, image, fabric)
     return sensor(image, np.random.default_rng(noise_seed)), mask
 
 
@@ -103,12 +104,13 @@ def load(
         The data; test names read `good/004` and `slub/005`, the number being the tile's.
 
     Raises:
-        UsageError: an unknown weave, a size below 32, channels not 1 or 3, or an empty split.
+        UsageError: an unknown weave, a size below 32, channels not 1 or 3, a negative seed, or an
+            empty split.
     """
-    _check(name, size, channels)
+    _check(name, size, channels, seed)
     for split, count in (("train", train), ("calibration", calibration), ("test", test)):
         if count < 1:
-            raise UsageError(split, count, "no tile is left in it", "give 1 or more")
+            raise UsageError(split, count, "leaves the split empty", "give 1 or more")
     tile = {"seed": seed, "size": size, "channels": channels}
     return AnomalyData(
         spec=f"weave:{name}?size={size}&channels={channels}&seed={seed}",
@@ -165,25 +167,30 @@ def _to_float(image: tf.Tensor, size: int, channels: int) -> tf.Tensor:
     return tf.cast(tf.ensure_shape(image, (size, size, channels)), tf.float32) / 127.5 - 1
 
 
-def _changed(clean: np.ndarray, spoilt: np.ndarray, pitch: float) -> np.ndarray:
+def _changed(clean: np.ndarray, spoilt: np.ndarray, fabric: Fabric) -> np.ndarray:
     """Where a defect shows: uint8 `[H, W, 1]`.
 
     The change is averaged over about a pitch, the grain of the weave. A mask ends where it falls
     to a third of its peak: beyond that only neighbours have moved a little, as they do anyway.
     """
+    pitch = max(fabric.pitch)
     change = np.abs(spoilt - clean).max(axis=-1)
     change = ndimage.gaussian_filter(change, 0.4 * pitch)
     mask = (change > max(VISIBLE, change.max() / 3)).astype(np.uint8)
-    # A spoilt yarn goes under and comes up again: one defect, so the mask spans what lies between.
-    return ndimage.grey_closing(mask, size=int(2 * pitch), mode="nearest")[..., None]
+    # A spoilt yarn goes under and comes up again within a repeat of the draft: that is one defect,
+    # so the mask spans what lies between.
+    hidden = int((len(fabric.draft) - 1) * pitch)
+    return ndimage.grey_closing(mask, size=hidden, mode="nearest")[..., None]
 
 
-def _check(name: str, size: int, channels: int) -> None:
+def _check(name: str, size: int, channels: int, seed: int) -> None:
     _check_name("weave", name, WEAVES)
     if size < SMALLEST_SIZE:
         raise UsageError("size", size, "too small to show a weave", f"use {SMALLEST_SIZE} or more")
     if channels not in (1, 3):
         raise UsageError("channels", channels, "neither grey nor colour", "use 1 or 3")
+    if seed < 0:
+        raise UsageError("seed", seed, "is negative", "use 0 or more")
 
 
 def _check_name(argument: str, name: str, known: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -68,20 +69,20 @@ def _herringbone(ends: int) -> np.ndarray:
 
 ECRU, OLIVE, STEEL = Yarn((0.72, 0.68, 0.58)), Yarn((0.50, 0.51, 0.36)), Yarn((0.46, 0.52, 0.58))
 KHAKI, SAND = Yarn((0.60, 0.55, 0.44)), Yarn((0.70, 0.65, 0.54))
-INDIGO, PALE = Yarn((0.17, 0.22, 0.37)), Yarn((0.74, 0.74, 0.72))
+INDIGO, PALE = Yarn((0.18, 0.21, 0.30)), Yarn((0.60, 0.60, 0.57))
 CHAMPAGNE, CHARCOAL, ASH = (
     Yarn((0.70, 0.60, 0.47)),
     Yarn((0.30, 0.29, 0.29)),
     Yarn((0.62, 0.6, 0.57)),
 )
-NAVY, WHITE = Yarn((0.22, 0.29, 0.47)), Yarn((0.80, 0.80, 0.78))
-RIP_FINE, RIP_CORD = Yarn((0.38, 0.45, 0.36)), Yarn((0.42, 0.49, 0.39), thickness=1.6)
+NAVY, WHITE = Yarn((0.22, 0.27, 0.40)), Yarn((0.80, 0.80, 0.78))
+RIP_FINE, RIP_CORD = Yarn((0.40, 0.44, 0.36)), Yarn((0.43, 0.47, 0.39), thickness=1.6)
 
 FABRICS = {
     "plain": Fabric(_points("x.", ".x"), (ECRU,), (ECRU,), (6.2, 6.0), (0.92, 0.90)),
     "basket": Fabric(_points("xx..", "xx..", "..xx", "..xx"), (STEEL,), (STEEL,), (5.4, 5.4)),
     "twill": Fabric(_stepped(2, 1), (KHAKI,), (SAND,), (5.6, 6.0)),
-    "denim": Fabric(_stepped(3, 1), (INDIGO,), (PALE,), (5.2, 6.4), (1.04, 0.94), hairiness=0.08),
+    "denim": Fabric(_stepped(3, 1), (INDIGO,), (PALE,), (5.2, 6.0), (1.06, 0.84), hairiness=0.08),
     "satin": Fabric(
         _stepped(4, 1, step=2), (CHAMPAGNE,), (CHAMPAGNE,), (5.0, 5.6), (1.06, 0.9), 0.04, 0.04, 0.2
     ),
@@ -158,7 +159,7 @@ def lay(fabric: Fabric, rng: np.random.Generator, size: int, channels: int, zoom
         zoom: rendered pixels per camera pixel.
     """
     zoom = zoom * rng.uniform(0.985, 1.015)
-    slope = np.tan(np.deg2rad(rng.uniform(-1, 1)))
+    slope = math.tan(math.radians(rng.uniform(-1, 1)))
     first_end, first_pick = rng.integers(0, 10_000, 2)
     warp = _lay_yarns(fabric, 0, first_end, rng, size, channels, zoom, slope)
     weft = _lay_yarns(fabric, 1, first_pick, rng, size, channels, zoom, -slope)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.special import expit
 
 from tfgad.data.weave_cloth import LUMA, Cloth, Fibres, Yarns, curl, drift
 
@@ -88,7 +89,7 @@ def oil_stain(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
     depth = 0.22 + 0.3 * severity
     for yarns in (cloth.warp, cloth.weft):
         distance, _ = _distance(cloth, yarns, centre, radii, rng, ragged=0.25)
-        wetted = 1 / (1 + np.exp((distance - 1) / 0.12))
+        wetted = expit((1 - distance) / 0.12)
         yarns.albedo *= 1 - depth * wetted[..., None]
 
 

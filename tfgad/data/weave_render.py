@@ -73,28 +73,33 @@ def sensor(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _surface(cloth: Cloth) -> dict[str, np.ndarray]:
     """What lies on top at each pixel: arrays `[H, W]`, and `albedo` `[H, W, C]`."""
+    warp, weft = cloth.warp, cloth.weft
     height, width = cloth.relief.shape
-    end = _nearest(cloth.warp, width)  # [H, W]
-    pick = _nearest(cloth.weft, height)  # [W, H]
-    warp_path = _path(cloth.warp, pick, cloth.over.T)
-    weft_path = _path(cloth.weft, end, 1 - cloth.over)
-    warp_height, warp_offset, warp_albedo = _profile(cloth.warp, warp_path, end)
-    weft_height, weft_offset, weft_albedo = _profile(cloth.weft, weft_path, pick)
-    weft_height, weft_offset = weft_height.T, weft_offset.T
+    end, pick = _nearest(warp, width), _nearest(weft, height)  # [H, W], [W, H]
+    warp_path = _path(warp, pick, cloth.over.T)
+    weft_path = _path(weft, end, 1 - cloth.over)
+    warp_height, warp_offset, warp_at = _profile(warp, warp_path, end)
+    weft_height, weft_offset, weft_at = (a.T for a in _profile(weft, weft_path, pick))
     is_warp = warp_height >= weft_height
     top = np.maximum(warp_height, weft_height)
-    floor = np.float32(-0.75 * min(cloth.warp.pitch, cloth.weft.pitch))
-    albedo = np.where(is_warp[..., None], warp_albedo, weft_albedo.transpose(1, 0, 2))
+    floor = np.float32(-0.75 * min(warp.pitch, weft.pitch))
+    # One table of both systems' colours, so that one look-up finds what is seen.
+    colours = np.concatenate([_rows(warp.albedo), _rows(weft.albedo)])
+    albedo = colours.take(np.where(is_warp, warp_at, weft_at + warp.radius.size), axis=0)
     # A yarn that is not there (beyond its edge the profile falls away) leaves the gap's darkness.
     depth = np.clip((top - floor) / (-0.5 * floor), 0, 1)
-    albedo = albedo * (GAP + (1 - GAP) * depth)[..., None]
+    albedo *= (GAP + (1 - GAP) * depth)[..., None]
     return {
         "height": np.maximum(top, floor),
         "is_warp": is_warp,
         "offset": np.where(is_warp, warp_offset, weft_offset),
-        "yarn": np.where(is_warp, end, pick.T),
+        "yarn": np.where(is_warp, end, pick.T).astype(np.float32),
         "albedo": albedo,
     }
+
+
+def _rows(table: np.ndarray) -> np.ndarray:
+    return table.reshape(-1, table.shape[-1])
 
 
 def _nearest(yarns: Yarns, across: int) -> np.ndarray:
@@ -131,17 +136,18 @@ def _path(yarns: Yarns, crossing: np.ndarray, over: np.ndarray) -> np.ndarray:
 
 
 def _profile(yarns: Yarns, path: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Height, offset from the axis in radii, and albedo of the nearest yarn at each pixel."""
+    """Height, offset from the axis in radii, and place in the tables, of the yarn at each pixel."""
     length, n = yarns.centre.shape
-    index = nearest + np.arange(length)[:, None] * n
-    radius = np.maximum(yarns.radius, 1e-3).ravel()
+    at = nearest + np.arange(length)[:, None] * n
+    radius = np.maximum(yarns.radius, 1e-3)
     across = np.arange(nearest.shape[1], dtype=np.float32)
-    offset = (across - yarns.centre.ravel()[index]) / radius[index]
+    offset = (across - yarns.centre.take(at)) * (1 / radius).take(at)
     offset = np.clip(offset, -3, 3)
-    rise = (0.8 * radius)[index] * (1 - offset * offset)
     # An absent yarn must not stand on its path: it sinks out of sight.
-    sunk = np.where(radius < 0.15 * yarns.pitch, path.ravel() - yarns.pitch, path.ravel())
-    return sunk[index] + rise, offset, yarns.albedo.reshape(length * n, -1)[index]
+    axis = np.where(radius < 0.15 * yarns.pitch, path - yarns.pitch, path)
+    # The round yarn's section as a parabola: a circle's slope has no bound at the edge.
+    bulge = 0.8 * radius
+    return (axis + bulge).take(at) - bulge.take(at) * (offset * offset), offset, at
 
 
 def _shade(height: np.ndarray, light: np.ndarray, cloth: Cloth, gloss: float) -> np.ndarray:
@@ -167,17 +173,12 @@ def _yarn_texture(surface, fabric: Fabric, cloth: Cloth, rng: np.random.Generato
     height, width = cloth.relief.shape
     is_warp = surface["is_warp"]
     lay = 0.5 * (cloth.warp.pitch + cloth.weft.pitch)  # one turn of the ply takes about a pitch
-    along = np.where(
-        is_warp,
-        np.arange(height, dtype=np.float32)[:, None],
-        np.arange(width, dtype=np.float32),
-    )
+    down = np.arange(height, dtype=np.float32)[:, None]
+    along = np.where(is_warp, down, np.arange(width, dtype=np.float32))
     # 2.4 rad from yarn to yarn: the golden angle, so that neighbours are never in step.
-    turn = (2 * np.pi / lay) * along + 1.8 * surface["offset"] + np.float32(2.4) * surface["yarn"]
-    noise = rng.standard_normal((height, width), np.float32)
-    fibre = np.where(
-        is_warp, ndimage.uniform_filter1d(noise, 7, axis=0), ndimage.uniform_filter1d(noise, 7)
-    )
+    turn = (2 * np.pi / lay) * along + 1.8 * surface["offset"] + 2.4 * surface["yarn"]
+    fibre = ndimage.uniform_filter1d(rng.standard_normal((height, width), np.float32), 7, axis=0)
+    fibre = np.where(is_warp, fibre, fibre.T)  # fibres run along the yarn that carries them
     # The mean of 7 unit normals has a deviation of 0.38.
     return 1 + fabric.twist * np.sin(turn) + fabric.hairiness / 0.38 * fibre
 
