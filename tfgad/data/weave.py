@@ -2,6 +2,9 @@
 
 The yarns of a tile are laid by `weave_cloth`, spoilt by `weave_defects` and photographed by
 `weave_render`. Every tile is a pure function of (weave, seed, split, index).
+
+How hard it is, image AUROC on 200 test tiles of twill: the largest blurred deviation from the
+mean training tile 0.72, the residual of a PCA of 16x16 patches 0.93.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A defect is a function `(cloth, rng, severity)` that changes the cloth in place; `severity` runs
 from 0, hardly visible, to 1, plain to see. Lengths are multiples of the pitch, so that a defect
-is as large on a coarse cloth, in yarns, as on a fine one. The descriptions follow the terms of
-ISO 8498 (woven fabrics, description of defects).
+is as large on a coarse cloth, in yarns, as on a fine one. The terms are those of ISO 8498 (woven
+fabrics, description of defects); the amounts were set by eye on a sheet of them beside real cloth.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def oil_stain(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
     """Oil darkens the yarns it has wetted and creeps along each of them, so the border is soft."""
     centre = _point(cloth, rng)
     radii = rng.uniform(0.7, 1.4, 2) * rng.uniform(1.5, 5) * cloth.warp.pitch
-    depth = 0.22 + 0.3 * severity
+    depth = 0.26 + 0.3 * severity
     for yarns in (cloth.warp, cloth.weft):
         distance, _ = _distance(cloth, yarns, centre, radii, rng, ragged=0.25)
         wetted = expit((1 - distance) / 0.12)
