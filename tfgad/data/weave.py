@@ -183,7 +183,9 @@ def _changed(clean: np.ndarray, spoilt: np.ndarray, fabric: Fabric) -> np.ndarra
     # A spoilt yarn goes under and comes up again within a repeat of the draft: that is one defect,
     # so the mask spans what lies between.
     hidden = int((len(fabric.draft) - 1) * pitch)
-    return ndimage.grey_closing(mask, size=hidden, mode="nearest")[..., None]
+    padded = np.pad(mask, hidden)  # or closing would also fill up to the border of the tile
+    closed = ndimage.grey_closing(padded, size=hidden)
+    return closed[hidden:-hidden, hidden:-hidden, None]
 
 
 def _check(name: str, size: int, channels: int, seed: int) -> None:

@@ -70,11 +70,8 @@ def _herringbone(ends: int) -> np.ndarray:
 ECRU, STEEL = Yarn((0.72, 0.68, 0.58)), Yarn((0.46, 0.52, 0.58))
 KHAKI, SAND = Yarn((0.60, 0.55, 0.44)), Yarn((0.70, 0.65, 0.54))
 INDIGO, PALE = Yarn((0.18, 0.21, 0.30)), Yarn((0.60, 0.60, 0.57))
-CHAMPAGNE, CHARCOAL, ASH = (
-    Yarn((0.70, 0.60, 0.47)),
-    Yarn((0.30, 0.29, 0.29)),
-    Yarn((0.62, 0.6, 0.57)),
-)
+CHAMPAGNE = Yarn((0.70, 0.60, 0.47))
+CHARCOAL, ASH = Yarn((0.30, 0.29, 0.29)), Yarn((0.62, 0.60, 0.57))
 NAVY, WHITE = Yarn((0.22, 0.27, 0.40)), Yarn((0.80, 0.80, 0.78))
 RIP_FINE, RIP_CORD = Yarn((0.40, 0.44, 0.36)), Yarn((0.43, 0.47, 0.39), thickness=1.6)
 
