@@ -1,0 +1,58 @@
+"""The methods' objectives as pure functions: tensors in, one number a batch or an image out.
+
+Symbols are the papers': x an image, z a latent code, D the critic (or discriminator), G the
+generator, E the encoder, f(x) the critic's last hidden layer. Each function works in float32.
+"""
+
+import tensorflow as tf
+
+GRADIENT_NORM_FLOOR = 1e-12  # under the square root, whose slope at 0 is infinite
+
+
+def wasserstein_critic_loss(real_logits, fake_logits):
+    """E[D(G(z))] - E[D(x)], what the critic minimises (Arjovsky et al. 2017, eq. 3). Scalar."""
+    return tf.reduce_mean(fake_logits) - tf.reduce_mean(real_logits)
+
+
+def wasserstein_generator_loss(fake_logits):
+    """-E[D(G(z))], what the generator minimises (Arjovsky et al. 2017). Scalar."""
+    return -tf.reduce_mean(fake_logits)
+
+
+def gradient_penalty(critic, real, fake, epsilon):
+    """E[(‖∇D(x̂)‖₂ - 1)²] at x̂ = εx + (1-ε)G(z) (Gulrajani et al. 2017, eq. 3). Scalar.
+
+    Args:
+        critic: a function of images `[B, H, W, C]` to logits `[B]`.
+        real, fake: images `[B, H, W, C]`.
+        epsilon: `[B, 1, 1, 1]`, uniform in [0, 1]: one number an image, not one a pixel.
+    """
+    x_hat = epsilon * real + (1.0 - epsilon) * fake
+    with tf.GradientTape() as tape:
+        tape.watch(x_hat)
+        logits = critic(x_hat)
+    gradient = tf.cast(tape.gradient(logits, x_hat), tf.float32)
+    norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=[1, 2, 3]) + GRADIENT_NORM_FLOOR)
+    return tf.reduce_mean(tf.square(norm - 1.0))
+
+
+def discriminator_loss(real_logits, fake_logits):
+    """-E[log D(x)] - E[log(1 - D(G(z)))], D the sigmoid of the logit (Goodfellow et al. 2014, eq. 1).
+
+    Scalar. The mean of the two halves, as GANomaly takes it, so that it starts at log 2.
+    """
+    real = tf.nn.sigmoid_cross_entropy_with_logits(tf.ones_like(real_logits), real_logits)
+    fake = tf.nn.sigmoid_cross_entropy_with_logits(tf.zeros_like(fake_logits), fake_logits)
+    return 0.5 * (tf.reduce_mean(real) + tf.reduce_mean(fake))
+
+
+def mean_square(a, b):
+    """‖a - b‖² / n of each image, n its number of elements: `[B, ...]` twice to `[B]`."""
+    difference = tf.cast(a, tf.float32) - tf.cast(b, tf.float32)
+    return tf.reduce_mean(tf.square(difference), axis=list(range(1, len(difference.shape))))
+
+
+def mean_absolute(a, b):
+    """‖a - b‖₁ / n of each image: `[B, ...]` twice to `[B]`."""
+    difference = tf.cast(a, tf.float32) - tf.cast(b, tf.float32)
+    return tf.reduce_mean(tf.abs(difference), axis=list(range(1, len(difference.shape))))

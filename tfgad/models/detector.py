@@ -1,0 +1,261 @@
+"""What every method is: a Keras model that is fitted to normal images and judges others."""
+
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfgad import windows
+from tfgad.calibration import Calibration, Threshold
+from tfgad.errors import UsageError, nearest
+from tfgad.models.cues import Cues, gaussian_blur
+
+MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
+CUES = "cues"  # the score that every reconstructing method has beside its paper's
+ADAPT_IMAGES = 128  # enough: at 128x128 pixels they hold 20,000 windows
+BATCH_PIXELS = 16 * 128 * 128  # of images judged at once: about 1 GB at 32x32 windows
+
+
+class Detector(keras.Model):
+    """A one-class detector: it is fitted to normal images, then gives any image a score and a map.
+
+    A method derives from it and states
+
+    - `roles`: its optimizers, each with the names of the networks it trains;
+    - `train_step(images)`: one step on float32 images `[B, h, w, C]` in [-1, 1];
+    - `errors(images)`: what is wrong with images, as maps: `{name: [B, h, w]}`, not negative,
+      each such that its mean over the map is the paper's term for that image;
+    - `scores`: what it can score by: `{name: (error, ...)}`, the paper's score being the sum;
+    - `reconstructs`: whether it rebuilds images, and so can score by `cues` (`models/cues.py`).
+
+    Its networks are made for images of one size, the window. An image of that size gets the paper's
+    score. A larger one is judged window by window (`windows.py`): its map is made of theirs, and
+    its score is the map's largest value.
+
+    Args:
+        score: one of `scores`, or `cues`.
+        stride: of the windows on larger images, in pixels; it divides the window's sides.
+        seed: of all randomness in training, so that a run can be repeated.
+        **networks: the networks that `roles` names.
+    """
+
+    roles: ClassVar[dict[str, tuple[str, ...]]]
+    scores: ClassVar[dict[str, tuple[str, ...]]]
+    reconstructs: ClassVar[bool] = False
+    stages: ClassVar[tuple[str, ...]] = ("train",)
+
+    def __init__(self, *, score, stride=8, seed=0, name=None, **networks: keras.Model):
+        super().__init__(name=name)
+        self._network_names = [network for names in self.roles.values() for network in names]
+        for network in self._network_names:
+            setattr(self, network, networks.pop(network))
+        if networks:
+            raise TypeError(f"{type(self).__name__} takes no {', '.join(networks)}")
+        self.window = tuple(self.critic.input_shape[1:])
+        self.score, self.stride, self.seed = self._known_score(score), stride, seed
+        if any(side % stride for side in self.window[:2]):
+            mend = f"give a divisor of {self.window[0]} and {self.window[1]}"
+            raise UsageError("stride", stride, "does not divide the window", mend)
+        self.stage = self.stages[0]
+        self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
+        self.cues = Cues(len(self.cue_errors)) if self.reconstructs else None
+        self.calibration = Calibration(name="calibration")
+        self.built = True
+
+    def get_config(self):
+        """Returns the constructor's arguments; a method adds its own."""
+        networks = {network: getattr(self, network) for network in self._network_names}
+        own = {"score": self.score, "stride": self.stride, "seed": self.seed}
+        return {"name": self.name, **networks, **own}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes the model that `get_config` described."""
+        return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
+
+    def _known_score(self, score: str) -> str:
+        known = (*self.scores, *((CUES,) if self.reconstructs else ()))
+        if score not in known:
+            raise UsageError("score", score, "is not one of this method", nearest(score, known))
+        return score
+
+    # Training
+
+    def compile(self, **optimizers: keras.Optimizer) -> None:
+        """Takes one optimizer for each of `roles`, by name.
+
+        XLA makes convolutional training slower on a CPU, so it is left to accelerators.
+        """
+        first, *_ = self.roles
+        on_accelerator = bool(tf.config.list_physical_devices("GPU"))
+        # The first is Keras's own `optimizer`: without one Keras would make another that idles.
+        super().compile(optimizer=optimizers[first], jit_compile=on_accelerator)
+        self.optimizers = {role: optimizers[role] for role in self.roles}
+        for role, optimizer in self.optimizers.items():
+            setattr(self, f"{role}_optimizer", optimizer)  # tracked, so that it is saved
+            optimizer.build(self.weights_of(role))
+
+    def get_compile_config(self):
+        """Returns the optimizers, so that a loaded model goes on as the saved one would."""
+        return {
+            role: keras.saving.serialize_keras_object(optimizer)
+            for role, optimizer in self.optimizers.items()
+        }
+
+    def compile_from_config(self, config):
+        """Compiles with the optimizers that `get_compile_config` returned."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def weights_of(self, role: str) -> list[keras.Variable]:
+        """Returns the trainable weights that the optimizer of a role moves."""
+        networks = [getattr(self, network) for network in self.roles[role]]
+        return [weight for network in networks for weight in network.trainable_weights]
+
+    def minimise(self, role: str, tape: tf.GradientTape, loss) -> None:
+        """Moves the weights of a role down the gradient of a loss that the tape has seen."""
+        weights = self.weights_of(role)
+        self.optimizers[role].apply(tape.gradient(loss, weights), weights)
+
+    def noise(self, shape, use: int, uniform: bool = False):
+        """Random numbers that depend on the seed, the step and the use alone.
+
+        So a resumed run draws what an uninterrupted one would have drawn. Standard normal, or
+        uniform in [0, 1).
+        """
+        draw = tf.random.stateless_uniform if uniform else tf.random.stateless_normal
+        return draw(shape, seed=tf.stack([self.seed * 1000 + use, tf.cast(self.step, tf.int32)]))
+
+    def begin(self, stage: str) -> None:
+        """Turns to one of `stages`: the next `fit` trains what belongs to it."""
+        self.stage = stage
+        self.make_train_function(force=True)
+
+    # Judging
+
+    def errors(self, images) -> dict[str, Any]:
+        """Returns what is wrong with windows `[B, h, w, C]` as maps `{name: [B, h, w]}`."""
+        raise NotImplementedError
+
+    @property
+    def cue_errors(self) -> tuple[str, ...]:
+        """The errors that `cues` looks at: of pixels, and of every hidden layer of the critic."""
+        return ("residual", *(f"features_{i}" for i in range(len(self.critic.output["features"]))))
+
+    def reconstruction(self, images):
+        """Returns what the method makes of windows: `[B, h, w, C]` in [-1, 1]."""
+        raise UsageError("method", self.name, "reconstructs nothing", "use ganomaly or fanogan")
+
+    def anomaly(self, images, score: str | None = None) -> dict[str, tf.Tensor]:
+        """Judges images, in inference mode always: higher is more anomalous.
+
+        Args:
+            images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
+            score: another than the model's own; the calibration does not hold for it.
+
+        Returns:
+            `score` float32 `[B]` and `map` float32 `[B, H, W]`, unbounded.
+
+        Raises:
+            UsageError: images of another form, or that are not finite.
+        """
+        return self.judge(self._checked_images(images), self._known_score(score or self.score))
+
+    def reconstruct(self, images) -> tf.Tensor:
+        """Returns what the method makes of images: `[B, H, W, C]` in [-1, 1].
+
+        Raises:
+            UsageError: a method that reconstructs nothing, or images that `anomaly` refuses.
+        """
+        return self.rebuild(self._checked_images(images))
+
+    @tf.function(reduce_retracing=True)
+    def judge(self, images, score: str):
+        """`anomaly` without its checks: tensors alone, for graphs that are exported."""
+        if score == CUES:
+            anomaly_map = self.cues(images, self.error_maps(images, self.cue_errors))
+            return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
+        error = tf.reduce_sum(self.error_maps(images, self.scores[score]), axis=-1)
+        anomaly_map = gaussian_blur(error[..., None], MAP_SIGMA)[..., 0]
+        one_window = tf.reduce_all(tf.shape(images)[1:3] == self.window[:2])
+        of_window = tf.reduce_mean(error, axis=[1, 2])
+        largest = tf.reduce_max(anomaly_map, axis=[1, 2])
+        return {"score": tf.where(one_window, of_window, largest), "map": anomaly_map}
+
+    @tf.function(reduce_retracing=True)
+    def rebuild(self, images):
+        """`reconstruct` without its checks."""
+        return self._by_window(images, self.reconstruction)
+
+    @tf.function(reduce_retracing=True)
+    def error_maps(self, images, names: tuple[str, ...]):
+        """Returns the named errors of images `[B, H, W, C]`, `[B, H, W, K]`."""
+
+        def stacked(pieces):
+            errors = self.errors(pieces)
+            return tf.stack([errors[name] for name in names], axis=-1)
+
+        return self._by_window(images, stacked)
+
+    def _by_window(self, images, judge):
+        """Lays what `judge` makes of windows, `[N, h, w, K]`, over the images: `[B, H, W, K]`."""
+        height, width, _ = self.window
+        size = tf.shape(images)
+        padded = windows.pad_to_grid(images, (height, width), self.stride)
+        pieces = windows.cut(padded, (height, width), self.stride)
+        judged = judge(tf.reshape(pieces, [-1, *self.window]))
+        grid = tf.shape(pieces)[:3]
+        judged = tf.reshape(judged, tf.concat([grid, judged.shape[1:]], 0))
+        judged = tf.ensure_shape(judged, [None, None, None, height, width, judged.shape[-1]])
+        return windows.blend(judged, self.stride)[:, : size[1], : size[2]]
+
+    def _checked_images(self, images):
+        images = tf.convert_to_tensor(images, tf.float32)
+        height, width, channels = self.window
+        shape = tuple(images.shape)
+        if len(shape) != 4 or shape[3] != channels:
+            mend = f"give float32 [B, H, W, {channels}]"
+            raise UsageError("images", shape, "is not the shape of a batch of images", mend)
+        if shape[1] < height or shape[2] < width:
+            mend = f"give images of at least {height}x{width} pixels"
+            raise UsageError("images", f"{shape[1]}x{shape[2]}", "smaller than the window", mend)
+        if not bool(tf.reduce_all(tf.math.is_finite(images))):
+            bad = int(tf.reduce_sum(tf.cast(~tf.math.is_finite(images), tf.int32)))
+            raise UsageError("images", f"{bad} values", "NaN or infinite", "mend or leave them out")
+        return images
+
+    # What scores need to know of normal images
+
+    def adapt(self, normals: tf.data.Dataset) -> None:
+        """Learns the statistics of normal images that scores are relative to.
+
+        Args:
+            normals: images float32 `[H, W, C]`, one at a time; the training images will do.
+        """
+        if self.cues is None:
+            return
+        images = np.stack(list(normals.take(ADAPT_IMAGES).as_numpy_iterator()))
+        batch = batch_size(images.shape[1:])
+        batches = [images[i : i + batch] for i in range(0, len(images), batch)]
+        errors = [self.error_maps(tf.constant(b), self.cue_errors).numpy() for b in batches]
+        self.cues.adapt(images, np.concatenate(errors))
+
+    def calibrate(self, normals: tf.data.Dataset, false_positive_rate: float) -> Threshold:
+        """Sets the threshold from normal images that were held out of training.
+
+        Args:
+            normals: images float32 `[H, W, C]`, one at a time.
+            false_positive_rate: the share of good images that may be called anomalous.
+        """
+        scores = [self.judge(batch, self.score)["score"].numpy() for batch in batched(normals)]
+        return self.calibration.fit(np.concatenate(scores), false_positive_rate)
+
+
+def batch_size(image_shape) -> int:
+    """Returns how many images to judge at once."""
+    return max(1, BATCH_PIXELS // (image_shape[0] * image_shape[1]))
+
+
+def batched(images: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches images `[H, W, C]` for judging."""
+    return images.batch(batch_size(images.element_spec.shape)).prefetch(2)

@@ -1,0 +1,96 @@
+"""GANomaly (Akcay et al. 2018): encode, decode, encode again, and compare the two codes."""
+
+import keras
+import tensorflow as tf
+
+from tfgad import losses
+from tfgad.models.detector import Detector
+from tfgad.models.error_maps import feature_errors, over_window, pixel_errors
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class GANomaly(Detector):
+    """Autoencoder G = (G_E, G_D), second encoder E, discriminator D with features f.
+
+    The generator and E minimise (eq. 1 to 4)
+
+        w_adv ‖f(x) - f(G(x))‖² + w_con ‖x - G(x)‖₁ + w_enc ‖G_E(x) - E(G(x))‖²
+
+    each norm a mean over its elements; D learns to tell x from G(x). The score is the distance of
+    the two codes (eq. 5). Where it lies is read from the reconstruction.
+
+    Args:
+        adversarial_weight, contextual_weight, encoder_weight: w_adv, w_con, w_enc.
+        **kwargs: the networks `encoder` (G_E), `decoder` (G_D), `second_encoder` (E) and `critic`
+            (D), and what `Detector` takes.
+    """
+
+    roles = {"generator": ("encoder", "decoder", "second_encoder"), "critic": ("critic",)}
+    scores = {"latent": ("latent",), "residual": ("residual",)}
+    reconstructs = True
+
+    def __init__(
+        self,
+        *,
+        adversarial_weight=1.0,
+        contextual_weight=50.0,
+        encoder_weight=1.0,
+        score="latent",
+        **kwargs,
+    ):
+        super().__init__(score=score, **kwargs)
+        self.adversarial_weight = adversarial_weight
+        self.contextual_weight = contextual_weight
+        self.encoder_weight = encoder_weight
+
+    def train_step(self, x):
+        """One update of the generator and one of the discriminator on `[B, h, w, C]`.
+
+        Neither update touches what the other's loss was computed from, so one forward pass serves
+        both.
+        """
+        with tf.GradientTape(persistent=True) as tape:
+            z = self.encoder(x, training=True)
+            generated = self.decoder(z, training=True)
+            again = self.second_encoder(generated, training=True)
+            real, fake = self.critic(x, training=True), self.critic(generated, training=True)
+
+            adversarial = losses.mean_square(real["features"][-1], fake["features"][-1])
+            contextual = losses.mean_absolute(x, generated)
+            encoder = losses.mean_square(z, again)
+            generator_loss = tf.reduce_mean(
+                self.adversarial_weight * adversarial
+                + self.contextual_weight * contextual
+                + self.encoder_weight * encoder
+            )
+            critic_loss = losses.discriminator_loss(real["logit"], fake["logit"])
+        self.minimise("generator", tape, generator_loss)
+        self.minimise("critic", tape, critic_loss)
+
+        self.step.assign_add(1)
+        means = {"adversarial": adversarial, "contextual": contextual, "encoder": encoder}
+        return {**{k: tf.reduce_mean(v) for k, v in means.items()}, "critic": critic_loss}
+
+    def reconstruction(self, images):
+        """G(x) = G_D(G_E(x))."""
+        return self.decoder(self.encoder(images, training=False), training=False)
+
+    def errors(self, images):
+        """Of the latent code encoded again, of pixels, and of the features f."""
+        z = self.encoder(images, training=False)
+        generated = self.decoder(z, training=False)
+        again = self.second_encoder(generated, training=False)
+        f_x = self.critic(images, training=False)["features"]
+        f_generated = self.critic(generated, training=False)["features"]
+        return {
+            "latent": over_window(losses.mean_absolute(z, again), self.window),
+            "residual": pixel_errors(images, generated),
+            **feature_errors(f_x, f_generated, self.window),
+        }
+
+    reconstructs = True
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        names = ("adversarial_weight", "contextual_weight", "encoder_weight")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

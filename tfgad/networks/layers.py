@@ -1,0 +1,60 @@
+"""Batch normalisation and Adam on TensorFlow's fused operations.
+
+Keras writes both as a chain of elementary operations; on a CPU that chain costs more than the
+convolutions around it. These subclasses change the arithmetic's grouping, not its result.
+`examples/benchmarks/training_step.py` times both forms.
+"""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras's layer over the last axis of `[B, H, W, C]`, in one fused operation while training.
+
+    Inference is left to Keras: there the statistics are constants and the layer is an affine map.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalises `[B, H, W, C]` to the same shape; `training=True` also moves the averages."""
+        if not (training and self.trainable and len(inputs.shape) == 4 and mask is None):
+            return super().call(inputs, training=training, mask=mask)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            tf.cast(self.gamma, tf.float32),
+            tf.cast(self.beta, tf.float32),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        self.moving_mean.assign(self._moved(self.moving_mean, mean))
+        self.moving_variance.assign(self._moved(self.moving_variance, variance))
+        return outputs
+
+    def _moved(self, average, batch_statistic):
+        return average * self.momentum + batch_statistic * (1.0 - self.momentum)
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam (Kingma and Ba 2015, algorithm 1) with one fused operation a variable."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Moves one variable by its gradient, in place."""
+        if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.pow(tf.cast(self.beta_1, variable.dtype), step),
+            beta2_power=tf.pow(tf.cast(self.beta_2, variable.dtype), step),
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=tf.cast(self.beta_1, variable.dtype),
+            beta2=tf.cast(self.beta_2, variable.dtype),
+            epsilon=tf.cast(self.epsilon, variable.dtype),
+            grad=tf.cast(gradient, variable.dtype),
+        )

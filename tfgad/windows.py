@@ -1,0 +1,60 @@
+"""Windows of an image and back: how a network for small images judges a large one.
+
+A network is trained on `window`-sized pieces. To judge an image it sees every window on a grid of
+`stride` pixels; what it says of each window is laid back over the image and averaged where windows
+overlap, those that hold a pixel near their centre counting most. All of it is tensor arithmetic,
+so that an exported model does the same.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+
+def hann(height: int, width: int) -> np.ndarray:
+    """Returns the weight of a window's pixels, `[height, width]`: a Hann bell, nowhere zero."""
+    return np.outer(*(np.hanning(side + 2)[1:-1] for side in (height, width))).astype("float32")
+
+
+def pad_to_grid(images, window: tuple[int, int], stride: int):
+    """Reflects images `[B, H, W, C]` at the lower and right edge until windows cover them."""
+    size = tf.shape(images)
+    spare = [-(size[1 + axis] - window[axis]) % stride for axis in (0, 1)]
+    return tf.pad(images, [[0, 0], [0, spare[0]], [0, spare[1]], [0, 0]], "REFLECT")
+
+
+def cut(images, window: tuple[int, int], stride: int):
+    """Images `[B, H, W, C]` to windows `[B, rows, columns, h, w, C]`; H and W fit the grid."""
+    height, width = window
+    channels = images.shape[-1]
+    sizes, strides = [1, height, width, 1], [1, stride, stride, 1]
+    patches = tf.image.extract_patches(images, sizes, strides, [1, 1, 1, 1], "VALID")
+    grid = tf.shape(patches)
+    return tf.reshape(patches, [grid[0], grid[1], grid[2], height, width, channels])
+
+
+def blend(windows, stride: int):
+    """Windows `[B, rows, columns, h, w, K]` back to `[B, H, W, K]`, each pixel a weighted mean."""
+    weight = hann(windows.shape[3], windows.shape[4])[..., None]
+    ones = tf.ones_like(windows[:1, ..., :1])
+    return _overlap_add(windows * weight, stride) / _overlap_add(ones * weight, stride)
+
+
+def _overlap_add(windows, stride: int):
+    """Adds windows up where they overlap.
+
+    A window is split into blocks of stride x stride pixels. Blocks at the same place in their
+    windows tile the plane without overlap, so the sum is one shifted plane a block: h·w / stride²
+    additions of whole planes, and no scatter.
+    """
+    batch, rows, columns = (tf.shape(windows)[axis] for axis in range(3))
+    height, width, depth = windows.shape[3:]
+    down, across = height // stride, width // stride
+    blocks = tf.reshape(windows, [batch, rows, columns, down, stride, across, stride, depth])
+    total = 0.0
+    for i in range(down):
+        for j in range(across):
+            plane = tf.transpose(blocks[:, :, :, i, :, j], [0, 1, 3, 2, 4, 5])
+            plane = tf.reshape(plane, [batch, rows * stride, columns * stride, depth])
+            below, right = (down - 1 - i) * stride, (across - 1 - j) * stride
+            total += tf.pad(plane, [[0, 0], [i * stride, below], [j * stride, right], [0, 0]])
+    return total
