@@ -27,6 +27,9 @@ BLUR_SIGMA = 4.0  # pixels
 # 0.968 and 0.876, stride 8 0.973 and 0.926, stride 4 0.975 and 0.930.
 PATCH, STRIDE, PATCHES, PATCH_VARIANCE = 16, 4, 20_000, 0.95
 
+# Images at a time, so that their patches stay in the cache: 1,511 tiles take 1.8 s, at once 14.
+CHUNK = 64
+
 # A small image is one patch: its parts, such as a digit's strokes, do not repeat over it.
 WHOLE_IMAGE_UP_TO, WHOLE_IMAGE_VARIANCE = 32, 0.90
 
@@ -119,13 +122,19 @@ class PatchPCA:
             float32 `[N, H, W]`.
         """
         images = np.asarray(images, np.float32)
+        chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
+        residuals = np.concatenate([self._residual_maps(chunk) for chunk in chunks])
+        return _blur(residuals[..., None])[..., 0]
+
+    def _residual_maps(self, images: np.ndarray) -> np.ndarray:
+        """Returns the squared residual, averaged over channels and overlapping patches."""
         total = np.zeros(images.shape[:3], np.float32)
         count = np.zeros(images.shape[1:3], np.float32)
         for rows in _windows(images.shape[1], self.patch[0]):
             for columns in _windows(images.shape[2], self.patch[1]):
                 total[:, rows, columns] += self._squared_residual(images[:, rows, columns])
                 count[rows, columns] += 1
-        return _blur((total / count)[..., None])[..., 0]
+        return total / count
 
     def _random_patches(self, images: np.ndarray) -> np.ndarray:
         """Returns patches from all over the images: `[PATCHES, values of a patch]`."""
