@@ -23,6 +23,8 @@ class AnomalyData:
             `name` string (what to call it in a report).
         train_size, calibration_size, test_size: how many of each.
         has_masks: whether `mask` is ground truth, so that pixel metrics mean something.
+        resized: whether whole images were resized to `image_shape`, and so a new image must be; if
+            not, they are pieces at the camera's own resolution, and a new one is judged as it is.
         kinds: the names of the anomalies in the test set, where the set names them.
         skipped: files left out of it, each with its reason.
     """
@@ -36,5 +38,6 @@ class AnomalyData:
     calibration_size: int
     test_size: int
     has_masks: bool
+    resized: bool = False
     kinds: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()

@@ -135,6 +135,7 @@ def _one_class(
         calibration_size=len(held),
         test_size=len(images.test),
         has_masks=False,
+        resized=True,
         kinds=tuple(c for i, c in enumerate(class_names) if i not in normal),
     )
 

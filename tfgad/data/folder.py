@@ -91,6 +91,7 @@ def load(
         calibration_size=_count(held, form),
         test_size=_count(test, form),
         has_masks=layout.has_masks,
+        resized=not form.tiled,
         kinds=tuple(sorted({each.sample.kind for each in test} - {GOOD})),
         skipped=(*good_skipped, *test_skipped),
     )

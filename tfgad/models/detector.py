@@ -131,6 +131,11 @@ class Detector(keras.Model):
         self.stage = stage
         self.make_train_function(force=True)
 
+    @property
+    def batches_a_step(self) -> int:
+        """How many batches `train_step` takes at once."""
+        return 1
+
     # Judging
 
     def errors(self, images) -> dict[str, Any]:
@@ -257,5 +262,7 @@ def batch_size(image_shape) -> int:
 
 
 def batched(images: tf.data.Dataset) -> tf.data.Dataset:
-    """Batches images `[H, W, C]` for judging."""
-    return images.batch(batch_size(images.element_spec.shape)).prefetch(2)
+    """Batches images `[H, W, C]`, or dicts with an `image`, for judging."""
+    element = images.element_spec
+    image = element["image"] if isinstance(element, dict) else element
+    return images.batch(batch_size(image.shape)).prefetch(2)

@@ -46,6 +46,11 @@ class FAnoGAN(WGANGP):
             raise UsageError("encoding", encoding, "is not a way to train the encoder", mend)
         self.encoding, self.kappa = encoding, kappa
 
+    @property
+    def batches_a_step(self):
+        """The encoder takes one batch a step."""
+        return super().batches_a_step if self.stage == "gan" else 1
+
     def train_step(self, images):
         """One step of the stage that `begin` turned to."""
         if self.stage == "gan":

@@ -37,6 +37,11 @@ class WGANGP(Detector):
         self.latent_dim = self.generator.input_shape[-1]
         self.normal_logit = self.add_weight((), "zeros", trainable=False, name="normal_logit")
 
+    @property
+    def batches_a_step(self):
+        """One batch for each update of the critic."""
+        return self.critic_steps
+
     def train_step(self, images):
         """One iteration of algorithm 1 on `[critic_steps · B, h, w, C]`."""
         for t, x in enumerate(self._critic_batches(images)):

@@ -1,0 +1,33 @@
+"""GAN-based anomaly and defect detection in Keras 3 and TensorFlow.
+
+    data = tfgad.load("weave:twill")
+    model = tfgad.build("ganomaly", data.image_shape)
+
+Importing the package imports no TensorFlow: that happens with the first name that needs it.
+"""
+
+import importlib
+
+from tfgad.quiet import import_tensorflow
+from tfgad.version import __version__
+
+_HOMES = {
+    "build": "tfgad.recipes",
+    "load": "tfgad.data",
+    "AnomalyData": "tfgad.data",
+    "Detector": "tfgad.models.detector",
+    "load_model": "tfgad.runs",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tfgad' has no attribute {name!r}")
+    import_tensorflow()
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__():
+    return __all__

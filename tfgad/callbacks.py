@@ -1,0 +1,106 @@
+"""Keras callbacks of a run: checkpoints, logs with pictures, a stop when training diverges."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfgad import plots
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.errors import UsageError
+
+CHECKPOINT_STEPS = 100  # 5 to 20 s of training on two cores; writing one takes 0.1 s
+SCALAR_STEPS = 20
+PICTURE_STEPS = 500
+PICTURES = 8
+
+
+class StopIfDiverged(keras.callbacks.Callback):
+    """Ends a training whose loss is no longer a number, before it is saved."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Raises UsageError if a loss is NaN or infinite."""
+        for name, value in (logs or {}).items():
+            if not math.isfinite(value):
+                problem = f"became {value} at step {int(self.model.step)}"
+                raise UsageError("loss", name, problem, "lower learning_rate (--set)")
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves weights, optimizers and step every 100 steps and when a stage ends.
+
+    Args:
+        path: a file that ends in `.weights.h5`; it is replaced whole.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+        self.partial = path.with_name(f".partial.{path.name}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Saves now and then."""
+        if int(self.model.step) % CHECKPOINT_STEPS == 0:
+            self._save()
+
+    def on_train_end(self, logs=None):
+        """Saves what the stage ended with."""
+        self._save()
+
+    def _save(self):
+        self.model.save_weights(self.partial, overwrite=True)
+        os.replace(self.partial, self.path)
+
+
+class Log(keras.callbacks.Callback):
+    """Writes losses, samples and reconstructions for TensorBoard, and the pictures as PNG too.
+
+    Args:
+        folder: of the run.
+        images: its data; held-out normal images are reconstructed.
+    """
+
+    def __init__(self, folder: Path, images: AnomalyData):
+        super().__init__()
+        self.folder = folder
+        self.normals = np.stack(list(images.calibration.take(PICTURES).as_numpy_iterator()))
+        self.writer = tf.summary.create_file_writer(str(folder / "logs"))
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Writes the losses every 20 steps and pictures every 500."""
+        step = int(self.model.step)
+        if step % SCALAR_STEPS == 0:
+            with self.writer.as_default(step):
+                for name, value in logs.items():
+                    tf.summary.scalar(f"loss/{name}", value)
+        if step % PICTURE_STEPS == 0:
+            self._draw(step)
+
+    def on_train_end(self, logs=None):
+        """Draws what the stage ended with."""
+        self._draw(int(self.model.step))
+        self.writer.flush()
+
+    def _draw(self, step: int):
+        for name, figure in self._figures().items():
+            content = plots.png(figure)
+            path = self.folder / "previews" / f"{name}-{step:06d}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+            with self.writer.as_default(step):
+                tf.summary.image(name, tf.image.decode_png(content, channels=3)[None])
+
+    def _figures(self):
+        figures = {}
+        if hasattr(self.model, "sample"):
+            figures["samples"] = plots.samples(self.model.sample(2 * PICTURES).numpy())
+        if self.model.reconstructs and self.model.stage == self.model.stages[-1]:
+            rebuilt = self.model.reconstruct(self.normals).numpy()
+            residuals = np.abs(self.normals - rebuilt).mean(axis=-1)
+            figures["reconstructions"] = plots.reconstructions(self.normals, rebuilt, residuals)
+        return figures

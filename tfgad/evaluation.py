@@ -1,0 +1,169 @@
+"""How well a model tells the test set's anomalies: figures, pictures, report."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfgad import baselines, files, metrics, plots, report
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.errors import UsageError
+from tfgad.models.detector import Detector, batched
+from tfgad.runs import Run, check_shape
+
+SHOWN = 16  # images in the report's heat maps: half of them normal
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A test set and what a model says of it, as arrays of N images.
+
+    Attributes:
+        images: float32 `[N, H, W, C]`. masks: uint8 `[N, H, W, 1]`. labels: int32 `[N]`.
+        names: N strings. scores: float32 `[N]`. maps: float32 `[N, H, W]`.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    scores: np.ndarray
+    maps: np.ndarray
+
+
+def judge_test_set(model: Detector, images: AnomalyData, score: str | None = None) -> Judged:
+    """Judges every image of the test set, by another score than the model's own if one is given."""
+    if not images.test_size:
+        mend = "add images of another kind beside the good ones"
+        raise UsageError("data", images.spec, "has no test images", mend)
+    rows = [
+        {**row, **model.anomaly(row["image"], score)}
+        for row in batched(images.test).as_numpy_iterator()
+    ]
+    columns = {key: np.concatenate([np.asarray(row[key]) for row in rows]) for key in rows[0]}
+    return Judged(
+        images=columns["image"],
+        masks=columns["mask"],
+        labels=columns["label"],
+        names=[name.decode() for name in columns["name"]],
+        scores=columns["score"],
+        maps=columns["map"],
+    )
+
+
+def figures_of(judged: Judged, images: AnomalyData, threshold: float | None = None) -> dict:
+    """Returns `tfgad.metrics.evaluate` of a judged test set."""
+    masks = judged.masks if images.has_masks else None
+    return metrics.evaluate(judged.labels, judged.scores, masks, judged.maps, threshold)
+
+
+def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str, Any]:
+    """Judges the test set, beside the trivial detectors, and writes `metrics.json` and a report.
+
+    Args:
+        run: a finished run.
+        images: the data set; nothing of its test was used before.
+        out: where `metrics.json` and `report.html` go; the run's folder if not given.
+
+    Returns:
+        What `metrics.json` holds: the figures of `tfgad.metrics.evaluate`, `baseline_image_auroc`
+        and all figures of the trivial detectors under `baselines`.
+    """
+    check_shape(run, images)
+    judged = judge_test_set(run.model, images)
+    threshold = run.config["calibration"]["threshold"]
+    figures = figures_of(judged, images, threshold) | baselines.evaluate_baselines(images)
+    out = out or run.folder
+    files.write_json(out / "metrics.json", figures)
+    report.write_report(
+        out / "report.html",
+        title=f"{run.config['method']} on {run.config['data']}",
+        metrics=figures,
+        baselines=figures["baselines"],
+        pictures=_pictures(run, images, judged, threshold),
+        data=_facts(run, images),
+        configuration={
+            "Settings": {"method": run.config["method"], **run.config["settings"]},
+            "Calibration": run.config["calibration"],
+            "Versions": run.config["versions"],
+        },
+    )
+    return figures
+
+
+def _pictures(run: Run, images: AnomalyData, judged: Judged, threshold: float):
+    """Makes the report's figures, in the order of the data's way."""
+    anomalous = judged.labels == 1
+    good = judged.images[~anomalous][:8]
+    yield report.Picture(
+        plots.image_grid(np.stack(list(images.train.take(8).as_numpy_iterator())), "Training images"),
+        "What the model learnt from: good images alone.",
+        "Eight training images",
+    )
+    if hasattr(run.model, "sample"):
+        yield report.Picture(
+            plots.samples(run.model.sample(16).numpy()),
+            "What the generator makes of random codes.",
+            "Sixteen generated images",
+        )
+    if run.model.reconstructs and len(good):
+        shown = np.concatenate([good[:4], judged.images[anomalous][:4]])
+        rebuilt = run.model.reconstruct(shown).numpy()
+        yield report.Picture(
+            plots.reconstructions(shown, rebuilt, np.abs(shown - rebuilt).mean(axis=-1)),
+            "Test images, first good then anomalous ones, and what the model makes of them.",
+            "Images, their reconstructions and the differences",
+        )
+    places = _shown(judged)
+    yield report.Picture(
+        plots.heat_maps(
+            judged.images[places],
+            judged.maps[places],
+            judged.masks[places] if images.has_masks else None,
+            judged.scores[places],
+            threshold,
+            [judged.names[i] for i in places],
+            judged.labels[places],
+        ),
+        "Test images taken evenly over the ranks of their scores, with the true outline.",
+        "Heat maps beside the true masks",
+    )
+    if anomalous.any() and not anomalous.all():
+        yield report.Picture(
+            plots.roc(judged.labels, judged.scores, threshold),
+            "Recall against false alarms for every threshold; the point is the calibrated one.",
+            "Receiver operating characteristic",
+        )
+    yield report.Picture(
+        plots.score_histogram(judged.scores[~anomalous], judged.scores[anomalous], threshold),
+        "How the scores of good and anomalous test images spread about the threshold.",
+        "Histogram of scores",
+    )
+
+
+def _shown(judged: Judged) -> np.ndarray:
+    """Picks images evenly over the ranks of the scores, good and anomalous ones alike."""
+    picked = []
+    for label in (1, 0):
+        places = np.flatnonzero(judged.labels == label)
+        places = places[np.argsort(-judged.scores[places], kind="stable")]
+        count = min(SHOWN // 2, len(places))
+        picked.extend(places[np.linspace(0, len(places) - 1, count).astype(int)] if count else [])
+    return np.array(picked)
+
+
+def _facts(run: Run, images: AnomalyData) -> dict[str, Any]:
+    height, width, channels = images.image_shape
+    return {
+        "data set": images.spec,
+        "image": f"{height} x {width}, {'grey' if channels == 1 else 'colour'}",
+        "training images": images.train_size,
+        "calibration images": images.calibration_size,
+        "test images": images.test_size,
+        "kinds of anomaly": ", ".join(images.kinds) or "not named",
+        "files left out": len(images.skipped),
+        "training seconds": run.config["training_seconds"],
+    }
