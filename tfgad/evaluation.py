@@ -99,7 +99,9 @@ def _pictures(run: Run, images: AnomalyData, judged: Judged, threshold: float):
     anomalous = judged.labels == 1
     good = judged.images[~anomalous][:8]
     yield report.Picture(
-        plots.image_grid(np.stack(list(images.train.take(8).as_numpy_iterator())), "Training images"),
+        plots.image_grid(
+            np.stack(list(images.train.take(8).as_numpy_iterator())), "Training images"
+        ),
         "What the model learnt from: good images alone.",
         "Eight training images",
     )

@@ -24,7 +24,8 @@ def gradient_penalty(critic, real, fake, epsilon):
 
     Args:
         critic: a function of images `[B, H, W, C]` to logits `[B]`.
-        real, fake: images `[B, H, W, C]`.
+        real: images x, `[B, H, W, C]`.
+        fake: images G(z), the same shape.
         epsilon: `[B, 1, 1, 1]`, uniform in [0, 1]: one number an image, not one a pixel.
     """
     x_hat = epsilon * real + (1.0 - epsilon) * fake
@@ -37,9 +38,9 @@ def gradient_penalty(critic, real, fake, epsilon):
 
 
 def discriminator_loss(real_logits, fake_logits):
-    """-E[log D(x)] - E[log(1 - D(G(z)))], D the sigmoid of the logit (Goodfellow et al. 2014, eq. 1).
+    """-½ (E[log D(x)] + E[log(1 - D(G(z)))]), D the logit's sigmoid (Goodfellow et al. 2014, eq. 1).
 
-    Scalar. The mean of the two halves, as GANomaly takes it, so that it starts at log 2.
+    Scalar. The mean of the halves, as GANomaly takes it: log 2 for a D that cannot tell.
     """
     real = tf.nn.sigmoid_cross_entropy_with_logits(tf.ones_like(real_logits), real_logits)
     fake = tf.nn.sigmoid_cross_entropy_with_logits(tf.zeros_like(fake_logits), fake_logits)

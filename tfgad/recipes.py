@@ -136,8 +136,7 @@ GANOMALY_PAPER = {
     "stride": 8,
 }
 
-# What differs from the papers, measured on weave:twill and mnist:8 (examples/benchmarks/recipes.py):
-# windows of 32 pixels hold four to five yarns, and a narrow code cannot copy a defect.
+# What differs from the papers was measured on weave:twill and mnist:8: windows of 32 pixels hold four to five yarns, and a narrow code cannot copy a defect.
 RECIPES = {
     "wgan_gp/paper": Recipe(_wgan_gp, WGAN_GP_PAPER),
     "wgan_gp": Recipe(

@@ -179,8 +179,7 @@ def check_shape(run: Run, images: AnomalyData) -> None:
     """Raises UsageError unless the run's model can judge the images as it was trained to."""
     made_for, given = tuple(run.config["image_shape"]), images.image_shape
     if given != made_for and (run.config["resized"] or given[2] != made_for[2]):
-        height, width, channels = made_for
-        mend = f"load the data with size={height} and channels={channels}"
+        mend = f"load the data with size={made_for[0]} and channels={made_for[2]}"
         raise UsageError("data", f"images of {given}", f"but the run has {made_for}", mend)
 
 

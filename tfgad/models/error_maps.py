@@ -12,7 +12,8 @@ def feature_errors(f_x, f_y, window) -> dict:
     """Squared difference of hidden layers, `features_0` the finest: `[B, h, w]` each.
 
     Args:
-        f_x, f_y: lists of `[B, h', w', c]`, each side a divisor of the window's.
+        f_x: hidden layers of one image, `[B, h', w', c]`, each side a divisor of the window's.
+        f_y: of the other.
         window: `(h, w, C)`; every feature's error is repeated over the pixels it stands for.
     """
     maps = {}

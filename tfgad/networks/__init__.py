@@ -1,0 +1,1 @@
+"""Functional networks: tensors in, keras.Model out; no loss, no training."""

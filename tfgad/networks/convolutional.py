@@ -70,8 +70,9 @@ def critic(image_shape, width: int, normalise: bool = False, name: str = "critic
     """Images `[B, H, W, C]` to a dict: `logit` `[B]`, unbounded, and `features`.
 
     `features` is a list of the hidden layers, `[B, h, w, c]` each, fine to coarse. The last is the
-    papers' f(x), what AnoGAN, f-AnoGAN and GANomaly compare images by. Batch normalisation couples the images of a batch, which the per-image
-    gradient penalty forbids (Gulrajani et al. 2017, section 4): `normalise` is for the others.
+    papers' f(x), by which AnoGAN, f-AnoGAN and GANomaly compare images. Batch normalisation couples
+    the images of a batch, which the per-image gradient penalty forbids (Gulrajani et al. 2017,
+    section 4): `normalise` is for the others.
     """
     x = images = keras.Input(image_shape, name="images")
     features = []
