@@ -38,7 +38,7 @@ def gradient_penalty(critic, real, fake, epsilon):
 
 
 def discriminator_loss(real_logits, fake_logits):
-    """-½ (E[log D(x)] + E[log(1 - D(G(z)))]), D the logit's sigmoid (Goodfellow et al. 2014, eq. 1).
+    """-½ (E[log D(x)] + E[log(1 - D(G(z)))]), D the logit's sigmoid (Goodfellow et al. 2014).
 
     Scalar. The mean of the halves, as GANomaly takes it: log 2 for a D that cannot tell.
     """

@@ -136,7 +136,8 @@ GANOMALY_PAPER = {
     "stride": 8,
 }
 
-# What differs from the papers was measured on weave:twill and mnist:8: windows of 32 pixels hold four to five yarns, and a narrow code cannot copy a defect.
+# What differs from the papers was measured on weave:twill and mnist:8. Windows of 32 pixels hold
+# four to five yarns; a narrow code cannot copy a defect.
 RECIPES = {
     "wgan_gp/paper": Recipe(_wgan_gp, WGAN_GP_PAPER),
     "wgan_gp": Recipe(
