@@ -1,0 +1,191 @@
+"""A fitted model as a SavedModel that TensorFlow Serving loads and that needs no tfgad.
+
+    DIRECTORY/
+      1/                          the version; the next export writes 2
+        saved_model.pb, variables/
+        assets.extra/tfgad.json   what the model is
+
+Preprocessing and calibration are part of it. It takes images as cameras and files give them:
+
+    serving_default   images uint8 [B, H, W, C]
+    score_bytes       image_bytes string [B], each a whole PNG (8 or 16 bits) or JPEG file
+    reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; where the method does
+
+The first two answer `score`, `probability` float32 [B], `is_anomalous` bool [B] and `map` float32
+[B, H, W]. Images of one batch are of one size, which is any from the window's upwards; where the
+model was trained on resized images, files of one batch may differ and there is no smallest size.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfgad import files
+from tfgad.errors import UsageError
+from tfgad.models.detector import Detector
+
+FACTS = "assets.extra/tfgad.json"  # assets.extra is TensorFlow's place for what it need not read
+JPEG_START = b"\xff\xd8\xff"
+LUMA = (19595, 38470, 7471)  # of ITU-R BT.601 in 65536ths, as Pillow converts colour to grey
+
+
+def export(
+    model: Detector,
+    directory: str | os.PathLike,
+    *,
+    image_shape: tuple[int, int, int],
+    resized: bool,
+    facts: dict[str, Any],
+) -> Path:
+    """Writes the next version of a model, whole or not at all.
+
+    Args:
+        model: fitted and calibrated.
+        directory: of all versions; it is made if it is not there.
+        image_shape: `(height, width, channels)` that the model was trained to judge.
+        resized: whether an image is to be resized to `image_shape` first, its map then to its own
+            size; if not, it is judged as it is.
+        facts: what else to say of the model in `FACTS`: its method, data, versions.
+
+    Returns:
+        The folder of the version, `directory/<number>`.
+
+    Raises:
+        UsageError: the model is not calibrated, or the directory cannot be written.
+    """
+    model.calibration.require_calibrated()
+    directory = Path(directory)
+    facts = {**facts, **_facts(model, image_shape, resized)}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # A server looks for numbers only, so it passes over this folder until it is renamed.
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as partial:
+            unfinished = Path(partial) / "version"
+            _archive(model, _Endpoints(model, image_shape, resized)).write_out(
+                str(unfinished), verbose=False
+            )
+            files.write_json(unfinished / FACTS, facts)
+            return unfinished.rename(directory / str(_next_version(directory)))
+    except (OSError, tf.errors.OpError) as error:
+        problem = f"cannot be written ({getattr(error, 'strerror', None) or error})"
+        mend = "name a folder you can write"
+        raise UsageError("directory", directory, problem, mend) from error
+
+
+def _facts(model: Detector, image_shape, resized: bool) -> dict[str, Any]:
+    return {
+        "image_shape": list(image_shape),
+        "resized": resized,
+        "window": list(model.window),
+        "score": model.score,
+        "threshold": float(model.calibration.threshold),
+        # Six digits, since 0.01 as float32 is 0.009999999776.
+        "false_positive_rate": round(float(model.calibration.false_positive_rate), 6),
+    }
+
+
+def _next_version(directory: Path) -> int:
+    return 1 + max((int(p.name) for p in directory.iterdir() if p.name.isdecimal()), default=0)
+
+
+def _archive(model: Detector, endpoints: _Endpoints) -> keras.export.ExportArchive:
+    """Names the signatures.
+
+    Keras's archive saves the endpoints and the weights they use alone; `tf.saved_model.save` would
+    save the model object, with every graph and optimizer it holds.
+    """
+    channels = model.window[2]
+    images = tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")
+    image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", endpoints.score, [images])
+    archive.add_endpoint("score_bytes", endpoints.score_bytes, [image_bytes])
+    if model.reconstructs:
+        archive.add_endpoint("reconstruct", endpoints.reconstruct, [images])
+    return archive
+
+
+class _Endpoints:
+    """What the signatures compute; their names are those of the outputs."""
+
+    def __init__(self, model: Detector, image_shape: tuple[int, int, int], resized: bool):
+        self.model, self.resized = model, resized
+        self.size, self.channels = image_shape[:2], image_shape[2]
+
+    def score(self, images):
+        return self._judged(self._prepared(_from_uint8(images)), tf.shape(images)[1:3])
+
+    def score_bytes(self, image_bytes):
+        def decoded(file):
+            image = _decoded(file, self.channels)
+            return self._prepared(image[None])[0], tf.shape(image)[:2]
+
+        side = self.size if self.resized else (None, None)
+        form = tf.TensorSpec((*side, self.channels)), tf.TensorSpec(2, tf.int32)
+        images, sizes = tf.map_fn(decoded, image_bytes, fn_output_signature=form)
+        alike = tf.reduce_all(sizes == sizes[:1])
+        # Files that differ in size cannot share a batch of maps but at the model's own size.
+        return self._judged(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
+
+    def reconstruct(self, images):
+        rebuilt = self.model.rebuild(self._prepared(_from_uint8(images)))
+        rebuilt = self._resized_to(tf.shape(images)[1:3], rebuilt)
+        grey_levels = tf.clip_by_value(tf.round((rebuilt + 1) * 127.5), 0, 255)
+        return {"reconstruction": tf.cast(grey_levels, tf.uint8)}
+
+    def _prepared(self, images):
+        """Images `[B, H, W, C]` of any size in [-1, 1] to those that the model judges."""
+        images = self._resized_to(self.size, images)
+        smallest = self.model.window[:2]
+        message = f"images are smaller than {smallest[0]}x{smallest[1]} pixels"
+        enough = tf.debugging.assert_greater_equal(tf.shape(images)[1:3], smallest, message)
+        with tf.control_dependencies([enough]):
+            return tf.identity(images)
+
+    def _judged(self, images, size):
+        """Judges what `_prepared` returns; the maps are of the given size."""
+        judged = self.model.judge(images, self.model.score)
+        anomaly_map = self._resized_to(size, judged["map"][..., None])[..., 0]
+        verdict = self.model.calibration(judged["score"])
+        return {"score": judged["score"], **verdict, "map": anomaly_map}
+
+    def _resized_to(self, size, images):
+        # The filter of `tfgad.data.images.resize`.
+        return tf.image.resize(images, size, antialias=True) if self.resized else images
+
+
+def _from_uint8(images):
+    return tf.cast(images, tf.float32) / 127.5 - 1
+
+
+def _decoded(file, channels: int):
+    """A PNG or JPEG to `[H, W, C]` in [-1, 1]: the pixels that `tfgad.data.images` reads.
+
+    Not turned upright by the EXIF orientation of a JPEG, which TensorFlow does not read.
+    """
+
+    def png():  # 8 bits come out as 257 times themselves
+        return tf.io.decode_png(file, channels=3, dtype=tf.uint16)
+
+    def jpeg():  # the accurate transform is Pillow's; TensorFlow's own is off by up to 13 levels
+        pixels = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
+        return tf.cast(pixels, tf.uint16) * 257
+
+    is_jpeg = tf.strings.substr(file, 0, len(JPEG_START)) == JPEG_START
+    colour = tf.cast(tf.cond(is_jpeg, jpeg, png), tf.int32)
+    pixels = colour if channels == 3 else _grey(colour)
+    return tf.cast(pixels, tf.float32) * (2 / 65535) - 1
+
+
+def _grey(colour):
+    """Colour of 16 bits `[H, W, 3]` to grey `[H, W, 1]`; what is grey keeps its 16 bits."""
+    luma = tf.reduce_sum(colour // 256 * LUMA, axis=-1, keepdims=True) + 2**15
+    is_grey = tf.reduce_all(colour == colour[..., :1], axis=-1, keepdims=True)
+    return tf.where(is_grey, colour[..., :1], luma // 2**16 * 257)
