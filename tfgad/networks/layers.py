@@ -27,8 +27,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
+        # The operation returns the unbiased variance, Keras averages the biased one.
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
         self.moving_mean.assign(self._moved(self.moving_mean, mean))
-        self.moving_variance.assign(self._moved(self.moving_variance, variance))
+        biased = variance * (count - 1.0) / count
+        self.moving_variance.assign(self._moved(self.moving_variance, biased))
         return outputs
 
     def _moved(self, average, batch_statistic):
