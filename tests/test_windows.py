@@ -63,10 +63,10 @@ def test_a_constant_comes_back_at_any_size(size):
 def test_overlapping_windows_are_averaged_by_their_weights():
     pieces = np.random.default_rng(0).normal(size=(2, 3, 2, 8, 12, 1)).astype("float32")
     stride, weight = 4, windows.hann(8, 12)[..., None]
-    total, weights = np.zeros((2, 16, 16, 1)), np.zeros((16, 16, 1))
+    total, weights = np.zeros((2, 16, 16, 1)), np.zeros((1, 16, 16, 1))
     for row in range(3):
         for column in range(2):
-            place = np.s_[4 * row : 4 * row + 8, 4 * column : 4 * column + 12]
-            total[:, *place] += pieces[:, row, column] * weight
+            place = np.s_[:, 4 * row : 4 * row + 8, 4 * column : 4 * column + 12]
+            total[place] += pieces[:, row, column] * weight
             weights[place] += weight
     np.testing.assert_allclose(windows.blend(pieces, stride), total / weights, atol=1e-6)

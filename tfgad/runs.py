@@ -51,9 +51,12 @@ class Run:
     model: Detector
 
     def save(self) -> None:
-        """Writes the model and the configuration back, each whole or not at all."""
-        save_model(self.model, self.folder / MODEL)
+        """Writes the configuration and the model back, each whole or not at all.
+
+        The model last: a run counts as finished once it is there.
+        """
         files.write_json(self.folder / CONFIG, self.config)
+        save_model(self.model, self.folder / MODEL)
 
 
 def load_run(folder: str | os.PathLike) -> Run:
