@@ -1,0 +1,241 @@
+"""The `tfgad` command. TensorFlow is imported by the commands that need it, not by `--help`."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tfgad import console
+from tfgad.errors import UsageError
+from tfgad.progress import Progress, training_callbacks
+from tfgad.quiet import import_tensorflow
+from tfgad.version import __version__
+
+app = typer.Typer(
+    cls=console.Commands,
+    help="Find what does not belong: learn from good images alone, judge others.",
+    epilog="Exit codes: 0 done; 1 done, but images that cannot be read were left out; "
+    "2 a mistake in what was given; 130 stopped by Ctrl-C.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[str, typer.Option(help="Data set, such as weave:twill or folder:PATH?size=128.")]
+OtherData = Annotated[
+    str | None, typer.Option("--data", help="Another data set than the run was trained on.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+Rate = Annotated[float, typer.Option(help="Share of the good images that may be called defective.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+# Figure -> its name in the table, and detector -> its heading: short, for terminals of 80 columns.
+FIGURES = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1_max": "image F1 max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_aupro": "AUPRO to 0.3",
+    "false_positive_rate": "false alarms",
+    "recall": "defects found",
+}
+TRIVIAL = {
+    "mean_deviation": "mean deviation",
+    "mean_deviation_levelled": "the same, levelled",
+    "patch_pca": "PCA of patches",
+}
+
+
+class ExportFormat(str, enum.Enum):
+    """What `export` can write."""
+
+    SAVED_MODEL = "savedmodel"
+
+
+def main() -> None:
+    """Runs the command; the entry point of the package."""
+    console.show_log()
+    app(prog_name="tfgad")
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        console.say(f"tfgad {__version__}")
+    elif context.invoked_subcommand is None:
+        console.say(context.get_help())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for what it writes.")] = Path("demo"),
+    overwrite: Overwrite = False,
+) -> None:
+    """The main job end to end on fabric made for it, in about three minutes."""
+    import_tensorflow()
+    from tfgad import demo as steps
+
+    with Progress() as progress:
+        run, figures = steps.demo(out, progress, overwrite=overwrite)
+    _show_figures(run.config, figures)
+    written = [
+        ("report.html", "open it in a browser: everything in one page"),
+        (steps.HEAT_MAPS, "what was found, beside what was to be found"),
+        ("metrics.json", "the figures above"),
+        (f"{steps.RUN}/", f"try: tfgad score {out / steps.RUN} YOUR_IMAGE.png"),
+        (f"{steps.SAVED_MODEL}/1/", "ready for TensorFlow Serving"),
+    ]
+    console.show(console.facts_table((out / name, meaning) for name, meaning in written))
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(help="A method: see `tfgad list`.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the run.")],
+    steps: Annotated[
+        str | None, typer.Option(help="Training steps; 600+1500 for a method of two stages.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the recipe."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, training and data split.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a method on good images, and set its threshold on others held out of them."""
+    chosen = _settings(settings or [], steps)
+    import_tensorflow()
+    from tfgad import runs
+
+    with Progress() as progress:
+        progress.phase("reading the data")
+        run = runs.train(
+            method,
+            data,
+            out,
+            seed=seed,
+            settings=chosen,
+            resume=resume,
+            overwrite=overwrite,
+            callbacks=training_callbacks(progress),
+        )
+    console.say(f"{out}: trained in {run.config['training_seconds']:.0f} s")
+    _show_threshold(run.config["calibration"])
+    next_command = "evaluate" if run.config["images"]["test"] else "score"
+    console.say(f"next: tfgad {next_command} {out}{' IMAGE...' * (next_command == 'score')}")
+
+
+@app.command()
+def calibrate(run: RunFolder, data: OtherData = None, false_positive_rate: Rate = 0.01) -> None:
+    """Set a run's threshold anew, from good images alone."""
+    loaded, images = _load(run, data)
+    from tfgad import runs
+
+    with Progress() as progress:
+        progress.phase("judging good images")
+        calibration = runs.calibrate(loaded, images, false_positive_rate)
+    _show_threshold(calibration)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: OtherData = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report, if not the run's.")
+    ] = None,
+) -> None:
+    """Judge a test set, beside three trivial detectors, and write a report."""
+    loaded, images = _load(run, data)
+    from tfgad import evaluation
+
+    with Progress() as progress:
+        progress.phase("judging the test set")
+        figures = evaluation.evaluate(loaded, images, out)
+    _show_figures(loaded.config, figures)
+    folder = out or run
+    console.say(f"{folder / 'report.html'}, {folder / 'metrics.json'}")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    directory: Annotated[Path, typer.Argument(help="Folder of the model's versions.")],
+    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = ExportFormat.SAVED_MODEL,
+) -> None:
+    """Write a run's model for TensorFlow Serving, preprocessing and threshold inside."""
+    import_tensorflow()
+    from tfgad import runs
+    from tfgad.demo import export_run
+
+    with Progress() as progress:
+        progress.phase("exporting")
+        written = export_run(runs.load_run(run), directory)
+    console.say(str(written))
+
+
+def _settings(pairs: list[str], steps: str | None) -> dict[str, Any]:
+    """Returns `name=value` pairs as a dict.
+
+    Raises:
+        UsageError: a pair without a name, or without a value.
+    """
+    chosen = {"steps": steps} if steps else {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if not name or not value:
+            mend = "write --set name=value, such as --set latent_dim=64"
+            raise UsageError("--set", pair, "is not of the form name=value", mend)
+        chosen[name] = value
+    return chosen
+
+
+def _load(folder: Path, spec: str | None):
+    """Loads a run, and its own data set or another that is read as its own was."""
+    import_tensorflow()
+    from tfgad import data, runs
+
+    run = runs.load_run(folder)
+    return run, data.load(spec or run.config["data"], **data_defaults(run.config, spec))
+
+
+def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
+    """Returns how to read a data set that a run is to judge, where its spec does not say.
+
+    As the run's own was read, if the kind is the same: split by the same seed, so that no training
+    image comes back as a held-out one. Else at the run's size, resized or as tiles.
+    """
+    from tfgad.data.spec import Spec
+
+    own = Spec.parse(config["data"])
+    side, _, channels = config["image_shape"]
+    if spec is None or Spec.parse(spec).kind == own.kind:
+        return {"channels": channels, **own.options}
+    return {"channels": channels, "size": side, "tile": None if config["resized"] else side}
+
+
+def _show_figures(config: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Prints the method's figures beside those of the trivial detectors."""
+    trivial = {TRIVIAL[name]: each for name, each in figures["baselines"].items()}
+    columns = {config["method"]: figures, **trivial}
+    console.show(console.figures_table(config["data"], columns, FIGURES))
+
+
+def _show_threshold(calibration: dict[str, Any]) -> None:
+    console.say(
+        f"threshold {calibration['threshold']:.4g}, for a false-positive rate of "
+        f"{calibration['false_positive_rate']:g} ({calibration['method']} of "
+        f"{calibration['images']} good images)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Progress of long work: a bar on a terminal, elsewhere a plain line every tenth of the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+from tfgad.console import standard_error
+
+TENTHS = 10
+
+
+class Progress:
+    """Shows on standard error how far the work is, phase by phase.
+
+        with Progress() as progress:
+            progress.phase("reading the data")
+            progress.phase("training", 1500)
+            progress.advance("loss 0.31")
+
+    A phase ends when the next begins.
+    """
+
+    def __init__(self):
+        console = standard_error()
+        self._lines = Lines() if not console.is_terminal else None
+        self._bars = RichProgress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = None
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._end_phase()
+        self._bars.stop()
+
+    def phase(self, name: str, steps: int | None = None) -> None:
+        """Begins a phase of so many steps, or of unknown length."""
+        self._end_phase()
+        self._task = self._bars.add_task(name, total=steps, note="")
+        if self._lines:
+            self._lines.phase(name, steps)
+
+    def advance(self, note: str = "") -> None:
+        """Tells that one more step is done, and what there is to say of it."""
+        self._bars.update(self._task, advance=1, note=note)
+        if self._lines:
+            self._lines.advance(note)
+
+    def _end_phase(self) -> None:
+        """Leaves a bar that was counted standing; one of unknown length has nothing to tell."""
+        if self._task is not None and self._bars.tasks and self._bars.tasks[-1].total is None:
+            self._bars.remove_task(self._task)
+        self._task = None
+
+
+class Lines:
+    """The same as plain lines, for logs."""
+
+    def phase(self, name: str, steps: int | None) -> None:
+        """Names the phase."""
+        self.name, self.steps, self.done, self.begun = name, steps, 0, time.monotonic()
+        standard_error().print(name, markup=False, highlight=False)
+
+    def advance(self, note: str) -> None:
+        """Writes a line if another tenth is done."""
+        self.done += 1
+        if self.done * TENTHS // self.steps == (self.done - 1) * TENTHS // self.steps:
+            return
+        left = (time.monotonic() - self.begun) * (self.steps / self.done - 1)
+        line = f"{self.name}: {self.done} of {self.steps}, {left:.0f} s left"
+        if note:
+            line = f"{line}, {note}"
+        standard_error().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def training_callbacks(progress: Progress) -> Callable[[str, int], Sequence]:
+    """Returns what `tfgad.runs.train` takes as `callbacks`: one bar a stage, with its losses."""
+    import keras
+
+    def of_stage(stage: str, steps: int) -> Sequence[keras.callbacks.Callback]:
+        progress.phase("training" if stage == "train" else f"training the {stage}", steps)
+        return [
+            keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda step, logs: progress.advance(_losses(logs)),
+                on_train_end=lambda logs: progress.phase("setting the threshold"),
+            )
+        ]
+
+    return of_stage
+
+
+def _losses(logs: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in logs.items())
