@@ -2,21 +2,24 @@
 
 A defect shows in more than one way, each a cue:
 
-- Texture. The reconstruction fails, in pixels and in the critic's features, fine and coarse. Errors
-  of normal cloth are nearly log-normal, so their logarithms are standardised by the mean and
-  deviation seen on normal images, and averaged.
+- Texture. The reconstruction fails: in pixels, in the critic's features, fine and coarse, in the
+  code. These are the terms of the methods' own objectives. Errors of normal cloth are nearly
+  log-normal, so their logarithms are standardised by the mean and deviation seen on normal images,
+  and averaged.
 - Tone. A stain is darker than the cloth around it, but within one window it is merely a dark
   window, which the networks reconstruct without error. So the blurred image is compared with the
   median tone of the whole image.
 
 Cloth is never the same twice: one roll is hairier, one image noisier, and its errors are larger
-everywhere. That is no defect. A defect is a place worse than the rest of its own image. So part
-of each image's own level, read where the image is at its best (a low quantile, so that a defect
-over most of the image does not pass for its level), is taken off the texture cues.
+everywhere. That is no defect. A defect is a place worse than the rest of its own image. So each
+image's own level is taken off its errors. It is read where the image is at its best, as a low
+quantile, or else a defect over most of the image would pass for its level.
 
-Texture and tone are scaled so that 1 is the highest point of a typical normal image. The map is
-the larger of the two: a stain without error of texture is found by tone alone, and on cloth in
-uneven light, where tone says little, its scale is large and texture decides.
+Texture and tone are scaled so that 1 is the highest point that nine of ten normal images stay
+below. The map is the larger of the two: a stain without an error of texture is found by its tone
+alone, and on cloth in uneven light, where tone says little, its scale is large and texture decides.
+
+The constants were chosen on woven fabric by `examples/benchmarks/cues.py`.
 """
 
 import keras
@@ -24,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 LEVEL_QUANTILE = 0.1
-LEVEL_SHARE = 0.75
+PEAK_QUANTILE = 0.9
 ERROR_SIGMA = 5.0  # pixels
 TONE_SIGMA = 8.0  # pixels: wider than a yarn, so that the weave is blurred away
 FLOOR = 1e-6  # under logarithms and divisions; an 8-bit step squared is 6e-5
@@ -37,22 +40,11 @@ class Cues(keras.layers.Layer):
 
     Args:
         count: K, the number of error maps.
-        error_sigma, tone_sigma: of the blurs, in pixels.
-        level_share: how much of an image's own level is taken off, from 0 (none) to 1 (all).
     """
 
-    def __init__(
-        self,
-        count,
-        error_sigma=ERROR_SIGMA,
-        tone_sigma=TONE_SIGMA,
-        level_share=LEVEL_SHARE,
-        name="cues",
-        **kwargs,
-    ):
+    def __init__(self, count, name="cues", **kwargs):
         super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
-        self.count, self.level_share = count, level_share
-        self.error_sigma, self.tone_sigma = error_sigma, tone_sigma
+        self.count = count
         self.mean = self._statistic("mean", (count,), "zeros")
         self.deviation = self._statistic("deviation", (count,), "ones")
         self.texture_peak = self._statistic("texture_peak", (), "ones")
@@ -73,9 +65,9 @@ class Cues(keras.layers.Layer):
         return tf.maximum(texture, self.tone(images) / self.tone_peak)
 
     def relative_errors(self, errors):
-        """Blurred logarithms of errors less part of each image's level: `[B, H, W, K]`."""
-        logarithms = tf.math.log(gaussian_blur(errors, self.error_sigma) + FLOOR)
-        return logarithms - self.level_share * quantile(logarithms, LEVEL_QUANTILE)
+        """Blurred logarithms of errors less each image's level: `[B, H, W, K]`."""
+        logarithms = tf.math.log(gaussian_blur(errors, ERROR_SIGMA) + FLOOR)
+        return logarithms - quantile(logarithms, LEVEL_QUANTILE)
 
     def texture(self, relative_errors):
         """Deviations above normal, averaged over the errors: `[B, H, W]`."""
@@ -83,7 +75,7 @@ class Cues(keras.layers.Layer):
 
     def tone(self, images):
         """Distance of the blurred image from its median tone: `[B, H, W]`."""
-        tones = gaussian_blur(images, self.tone_sigma)
+        tones = gaussian_blur(images, TONE_SIGMA)
         return tf.reduce_mean(tf.abs(tones - quantile(tones, 0.5)), axis=-1)
 
     def adapt(self, images, errors) -> None:
@@ -93,13 +85,12 @@ class Cues(keras.layers.Layer):
         self.deviation.assign(np.maximum(relative.std(axis=(0, 1, 2), dtype="float64"), FLOOR))
         texture = [np.max(self.texture(r)) for r in relative]
         tone = [np.max(self.tone(x[None])) for x in images]
-        self.texture_peak.assign(max(float(np.median(texture)), FLOOR))
-        self.tone_peak.assign(max(float(np.median(tone)), FLOOR))
+        self.texture_peak.assign(max(float(np.quantile(texture, PEAK_QUANTILE)), FLOOR))
+        self.tone_peak.assign(max(float(np.quantile(tone, PEAK_QUANTILE)), FLOOR))
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        names = ("count", "error_sigma", "tone_sigma", "level_share")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), "count": self.count}
 
 
 def quantile(maps, q: float):
