@@ -144,8 +144,9 @@ class Detector(keras.Model):
 
     @property
     def cue_errors(self) -> tuple[str, ...]:
-        """The errors that `cues` looks at: of pixels, and of every hidden layer of the critic."""
-        return ("residual", *(f"features_{i}" for i in range(len(self.critic.output["features"]))))
+        """The errors that `cues` looks at: of pixels, of the critic's hidden layers, of the code."""
+        levels = range(len(self.critic.output["features"]))
+        return ("residual", *(f"features_{level}" for level in levels), "latent")
 
     def reconstruction(self, images):
         """Returns what the method makes of windows: `[B, h, w, C]` in [-1, 1]."""
@@ -177,10 +178,19 @@ class Detector(keras.Model):
     @tf.function(reduce_retracing=True)
     def judge(self, images, score: str):
         """`anomaly` without its checks: tensors alone, for graphs that are exported."""
+        return self.conclude(images, self.error_maps(images, self.errors_of(score)), score)
+
+    def errors_of(self, score: str) -> tuple[str, ...]:
+        """Returns the names of the errors that a score is made of."""
+        return self.cue_errors if score == CUES else self.scores[score]
+
+    @tf.function(reduce_retracing=True)
+    def conclude(self, images, errors, score: str):
+        """What `judge` makes of the error maps `[B, H, W, K]` of whole images."""
         if score == CUES:
-            anomaly_map = self.cues(images, self.error_maps(images, self.cue_errors))
+            anomaly_map = self.cues(images, errors)
             return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
-        error = tf.reduce_sum(self.error_maps(images, self.scores[score]), axis=-1)
+        error = tf.reduce_sum(errors, axis=-1)
         anomaly_map = gaussian_blur(error[..., None], MAP_SIGMA)[..., 0]
         one_window = tf.reduce_all(tf.shape(images)[1:3] == self.window[:2])
         of_window = tf.reduce_mean(error, axis=[1, 2])
