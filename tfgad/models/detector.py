@@ -175,16 +175,20 @@ class Detector(keras.Model):
         """
         return self.rebuild(self._checked_images(images))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def judge(self, images, score: str):
         """`anomaly` without its checks: tensors alone, for graphs that are exported."""
+        # Where TensorFlow knows the size it computes some constants beforehand, and rounds them
+        # otherwise: an image's score must not depend on what sizes the model has seen before.
+        any_size = [None, None, None, self.window[2]]
+        images = tf.compat.v1.placeholder_with_default(images, any_size)
         return self.conclude(images, self.error_maps(images, self.errors_of(score)), score)
 
     def errors_of(self, score: str) -> tuple[str, ...]:
         """Returns the names of the errors that a score is made of."""
         return self.cue_errors if score == CUES else self.scores[score]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def conclude(self, images, errors, score: str):
         """What `judge` makes of the error maps `[B, H, W, K]` of whole images."""
         if score == CUES:
@@ -197,12 +201,12 @@ class Detector(keras.Model):
         largest = tf.reduce_max(anomaly_map, axis=[1, 2])
         return {"score": tf.where(one_window, of_window, largest), "map": anomaly_map}
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def rebuild(self, images):
         """`reconstruct` without its checks."""
         return self._by_window(images, self.reconstruction)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def error_maps(self, images, names: tuple[str, ...]):
         """Returns the named errors of images `[B, H, W, C]`, `[B, H, W, K]`."""
 
