@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import enum
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tfgad import console
+from tfgad.data.images import ImageError
+from tfgad.data.weave_cloth import FABRICS
 from tfgad.errors import UsageError
 from tfgad.progress import Progress, training_callbacks
 from tfgad.quiet import import_tensorflow
@@ -28,9 +32,26 @@ OtherData = Annotated[
     str | None, typer.Option("--data", help="Another data set than the run was trained on.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Folder of a run or of an exported model.")
+]
 Rate = Annotated[float, typer.Option(help="Share of the good images that may be called defective.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
+
+METHODS = {
+    "ganomaly": "encode, decode, encode again (Akcay 2018): heat maps; the one to start with",
+    "fanogan": "WGAN-GP and an encoder (Schlegl 2019): heat maps, samples",
+    "wgan_gp": "the critic alone (Gulrajani 2017): samples",
+}
+DATA_SETS = {
+    "folder:PATH": "your images: good/ and other folders, MVTec AD's layout, or good ones alone",
+    "weave:NAME": f"woven fabric made for the purpose: {', '.join(FABRICS)}",
+    "aitex:FF": "AITEX strips of woven fabric: 00 to 06 (needs TFGAD_DATA_DIR)",
+    "mnist:8": "handwritten digits; 8 is normal. mnist:!2, mnist:7+8",
+    "fashion_mnist:0": "pictures of clothes; T-shirts are normal",
+    "digits:8": "scikit-learn's small digits; no download",
+}
 
 # Figure -> its name in the table, and detector -> its heading: short, for terminals of 80 columns.
 FIGURES = {
@@ -166,6 +187,42 @@ def evaluate(
 
 
 @app.command()
+def score(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Files or folders.")],
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Table to write.")] = None,
+    maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for a heat map of each image.")
+    ] = None,
+) -> None:
+    """Judge images of any size; those that cannot be read are named and left out."""
+    from tfgad import results
+
+    paths = results.find_images(images)
+    if csv:
+        results.check_writable("csv", csv)
+    if maps:
+        results.check_writable("maps", maps, folder=True)
+    places = results.map_paths(maps, paths) if maps else {}
+    import_tensorflow()
+    from tfgad import scoring
+
+    rows, broken = [], []
+    with Progress() as progress:
+        progress.phase("loading the model")
+        judge = scoring.load_judge(model)
+        progress.phase("judging", len(paths))
+        for result in scoring.score_files(judge, paths):
+            rows.append(results.row(result))
+            if isinstance(result, ImageError):
+                broken.append(result)
+            elif maps:
+                results.write_map(places[result.path], result)
+            progress.advance()
+    _report_scores(rows, broken, csv)
+
+
+@app.command()
 def export(
     run: RunFolder,
     directory: Annotated[Path, typer.Argument(help="Folder of the model's versions.")],
@@ -180,6 +237,21 @@ def export(
         progress.phase("exporting")
         written = export_run(runs.load_run(run), directory)
     console.say(str(written))
+
+
+@app.command()
+def info(model: Model) -> None:
+    """Say what a model is: method, data, sizes, threshold, versions."""
+    console.show(console.facts_table(_facts(model)))
+
+
+@app.command("list")
+def list_names() -> None:
+    """List the methods and the data sets."""
+    for title, names in (("Methods", METHODS), ("Data sets", DATA_SETS)):
+        console.say(title)
+        console.show(console.facts_table((f"  {name}", line) for name, line in names.items()))
+    console.say("The recipe of a method's paper is named METHOD/paper.")
 
 
 def _settings(pairs: list[str], steps: str | None) -> dict[str, Any]:
@@ -235,6 +307,55 @@ def _show_threshold(calibration: dict[str, Any]) -> None:
         f"{calibration['false_positive_rate']:g} ({calibration['method']} of "
         f"{calibration['images']} good images)"
     )
+
+
+def _report_scores(rows: list[dict[str, str]], broken: list[ImageError], csv: Path | None) -> None:
+    """Writes the table or prints it, and names the files that could not be judged.
+
+    Raises:
+        UsageError: none could be judged; nothing is written then.
+        typer.Exit: some could not.
+    """
+    from tfgad import results
+
+    if len(broken) == len(rows):
+        first = broken[0]
+        others = f", nor {len(broken) - 1} others" if len(broken) > 1 else ""
+        mend = "give images that can be judged"
+        raise UsageError("image", first.path, f"{first.reason}{others}", mend)
+    if csv:
+        results.write_csv(csv, rows)
+    for row in rows:
+        if not csv and row["score"]:
+            numbers = f"probability {float(row['probability']):.3f}  score {row['score']:<8}"
+            console.say(f"{row['verdict']:<9}  {numbers}  {row['image']}")
+    counts = collections.Counter(row["verdict"] for row in rows)
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    console.say(f"{csv}: {summary}" if csv else summary)
+    for error in broken:
+        console.warn(f"not judged: {error}")
+    if broken:
+        raise typer.Exit(console.BROKEN_IMAGES)
+
+
+def _facts(model: Path) -> Iterator[tuple[str, str]]:
+    """Yields what there is to say of a run or a SavedModel."""
+    import_tensorflow()
+    from tfgad import scoring
+
+    facts = scoring.facts_of(model)
+    height, width, channels = facts["image_shape"]
+    colour = "grey" if channels == 1 else "colour"
+    how = "images are resized to it" if facts["resized"] else "images are judged as they are"
+    yield "method", facts["method"]
+    yield "data", facts["data"]
+    yield "training images", f"{facts['images']['train']:,}"
+    yield "image size", f"{height} x {width}, {colour}; {how}"
+    yield "window", f"{facts['window'][0]} x {facts['window'][1]}"
+    yield "score", facts["score"]
+    yield "threshold", f"{facts['threshold']:.4g}"
+    yield "false-positive rate", f"{facts['false_positive_rate']:g}"
+    yield "versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
 
 
 if __name__ == "__main__":

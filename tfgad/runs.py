@@ -143,6 +143,7 @@ def train(
     steps = stage_steps(chosen["steps"], model.stages)
     if state == NEW and folder.exists():
         shutil.rmtree(folder)
+    config |= {"window": list(model.window), "score": model.score}
     config |= {"versions": versions(), "images": _sizes(images)}
     files.write_json(folder / CONFIG, config)
 

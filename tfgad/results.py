@@ -1,0 +1,142 @@
+"""What scoring reads and writes: a list of files, a CSV table, a heat map for each image."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfgad import files
+from tfgad.data.images import SUFFIXES, ImageError
+from tfgad.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tfgad.scoring import Verdict
+
+GOOD, DEFECTIVE, NOT_JUDGED = "good", "defective", "not judged"
+COLUMNS = ("image", "score", "probability", "verdict", "reason")
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Returns the files, each once; of a folder those in it that are named like images.
+
+    Raises:
+        UsageError: a path is not there, or a folder holds no images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise UsageError("image", path, "is not there", "check the path")
+        inside = _images_in(path) if path.is_dir() else [path]
+        if not inside:
+            mend = f"give a folder with {', '.join(SUFFIXES)} files"
+            raise UsageError("image", path, "is a folder without images", mend)
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def row(result: Verdict | ImageError) -> dict[str, str]:
+    """Returns what the table says of one file."""
+    if isinstance(result, ImageError):
+        values = (str(result.path), "", "", NOT_JUDGED, result.reason)
+    else:
+        verdict = DEFECTIVE if result.is_anomalous else GOOD
+        values = (str(result.path), f"{result.score:.6g}", f"{result.probability:.6g}", verdict, "")
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def write_csv(path: Path, rows: Iterable[dict[str, str]]) -> None:
+    """Writes the table whole or not at all.
+
+    Raises:
+        UsageError: the path cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path, text.getvalue())
+
+
+def map_paths(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
+    """Returns where the heat map of each image goes: `folder` mirrors the images' own folders.
+
+    A map is named as its image; where that would make two alike (a.png, a.jpg), all of them are
+    named `a.png.png` and `a.jpg.png`.
+
+    Raises:
+        UsageError: a map would take the place of an image.
+    """
+    resolved = [image.resolve() for image in images]
+    common = os.path.commonpath([image.parent for image in resolved])
+    names = [image.relative_to(common) for image in resolved]
+    maps = [name.with_suffix(".png") for name in names]
+    if max(collections.Counter(maps).values()) > 1:
+        maps = [name.with_name(f"{name.name}.png") for name in names]
+    places = [folder / name for name in maps]
+    if {place.resolve() for place in places} & set(resolved):
+        raise UsageError("maps", folder, "would overwrite the images", "name another folder")
+    return dict(zip(images, places, strict=True))
+
+
+def write_map(path: Path, verdict: Verdict) -> None:
+    """Writes an image with its heat map over it, as PNG of the image's size.
+
+    Raises:
+        UsageError: the path cannot be written.
+    """
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(overlay(verdict)).save(content, "PNG")
+    files.write_bytes(path, content.getvalue())
+
+
+def overlay(verdict: Verdict) -> np.ndarray:
+    """Returns the image with the report's colours on what is above the threshold.
+
+    The scale is the report's, the map's median at its lower end and the threshold in its middle. A
+    score that is no maximum of the map has its own scale; the upper half of the map's range is
+    then shown, and of a defective image only.
+
+    Returns:
+        uint8 `[H, W, 3]`.
+    """
+    import numpy as np
+
+    from tfgad.plots import HEAT
+
+    cloth = np.broadcast_to((verdict.image + 1) / 2, (*verdict.map.shape, 3))
+    median, middle, shown = np.median(verdict.map), verdict.map_threshold, True
+    if middle is None:
+        middle, shown = (median + verdict.map.max()) / 2, verdict.is_anomalous
+    colours = HEAT(np.clip((verdict.map - median) / (2 * max(middle - median, 1e-12)), 0, 1))
+    alpha = (colours[..., 3] * (verdict.map > middle) * shown)[..., None]
+    return np.rint(255 * (cloth * (1 - alpha) + colours[..., :3] * alpha)).astype(np.uint8)
+
+
+def check_writable(argument: str, path: Path, *, folder: bool = False) -> None:
+    """Raises UsageError if a file or folder cannot be written: before the work, not after it."""
+    if path.exists() and path.is_dir() != folder:
+        problem = "is a file" if folder else "is a folder"
+        raise UsageError(argument, path, problem, f"name a {'folder' if folder else 'file'}")
+    if not folder and path.suffix.lower() in SUFFIXES:
+        raise UsageError(argument, path, "is named like an image", "name a .csv file")
+    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not os.access(existing, os.W_OK) or (existing != path and not existing.is_dir()):
+        mend = "name a place you can write to"
+        raise UsageError(argument, path, "cannot be written", mend)

@@ -1,0 +1,253 @@
+"""Judging image files of any size, one after another, by a run or by an exported SavedModel."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tfgad.data.images import ImageError, read_image, resize
+from tfgad.errors import UsageError
+from tfgad.export import FACTS
+from tfgad.models.detector import BATCH_PIXELS, CUES, Detector
+from tfgad.runs import CONFIG, Run, load_run
+
+# Side of what is kept of a tile when a large image is cut: with its rim it takes about as much
+# memory as a batch, 1 GB.
+CORE = 448
+# A SavedModel judges an image in one piece: 4 GB at 32x32 windows, every 8 pixels.
+SAVED_MODEL_PIXELS = 4 * BATCH_PIXELS
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a model says of one image.
+
+    Attributes:
+        path: the file.
+        image: float32 `[H, W, C]` in [-1, 1], in the model's channels, at the file's size.
+        score: higher is more anomalous.
+        probability: from 0 to 1, 0.5 at the threshold.
+        is_anomalous: whether the score is above the threshold.
+        map: float32 `[H, W]`.
+        map_threshold: what the map exceeds where the image is anomalous; None where the score is
+            no maximum of the map, so that the map has a scale of its own.
+    """
+
+    path: Path
+    image: np.ndarray
+    score: float
+    probability: float
+    is_anomalous: bool
+    map: np.ndarray
+    map_threshold: float | None
+
+
+class Judge(Protocol):
+    """A model that is ready to judge.
+
+    Attributes:
+        image_shape: `(height, width, channels)` of what it was trained to judge.
+        resized: whether it resizes images to that; if not, it judges them as they are.
+        window: `(height, width, channels)` of the smallest image that it takes as it is.
+        score: what it scores by.
+        threshold: scores above it are anomalous.
+    """
+
+    image_shape: tuple[int, int, int]
+    resized: bool
+    window: tuple[int, int, int]
+    score: str
+    threshold: float
+
+    def __call__(self, image: np.ndarray) -> dict[str, Any]:
+        """Returns `score`, `probability`, `is_anomalous` and `map` of float32 `[H, W, C]`."""
+
+
+class RunJudge:
+    """Judges by a run's model."""
+
+    def __init__(self, run: Run):
+        self.model = run.model
+        self.image_shape, self.resized = tuple(run.config["image_shape"]), run.config["resized"]
+        self.window, self.score = run.model.window, run.model.score
+        self.threshold = float(run.model.calibration.threshold)
+
+    def __call__(self, image: np.ndarray) -> dict[str, Any]:
+        """Judges one image; see `Judge`."""
+        prepared = resize(image, self.image_shape[0]) if self.resized else image
+        judged = judge_any_size(self.model, prepared)
+        anomaly_map = judged["map"].numpy()[0]
+        if self.resized:
+            anomaly_map = _resize_map(anomaly_map, image.shape[:2])
+        verdict = self.model.calibration(judged["score"])
+        return {"score": judged["score"][0], "map": anomaly_map} | {
+            key: value[0] for key, value in verdict.items()
+        }
+
+
+class SavedModelJudge:
+    """Judges by a SavedModel, which resizes and calibrates by itself."""
+
+    def __init__(self, folder: Path):
+        facts = saved_model_facts(folder)
+        self.image_shape, self.resized = tuple(facts["image_shape"]), facts["resized"]
+        self.window, self.score = tuple(facts["window"]), facts["score"]
+        self.threshold = facts["threshold"]
+        self._model = tf.saved_model.load(str(folder))  # it owns what the signature uses
+        self._serve = self._model.signatures["serving_default"]
+
+    def __call__(self, image: np.ndarray) -> dict[str, Any]:
+        """Judges one image; see `Judge`. It sees 8 bits of each pixel."""
+        pixels = np.rint((image + 1) * 127.5).astype(np.uint8)
+        judged = self._serve(images=tf.constant(pixels[None]))
+        return {key: value[0].numpy() for key, value in judged.items()}
+
+
+def load_judge(path: Path) -> Judge:
+    """Loads a run, or a SavedModel: its folder, or that of its versions, of which the last counts.
+
+    Raises:
+        UsageError: the path is none of these, or cannot be read.
+    """
+    folder = saved_model_folder(path)
+    return SavedModelJudge(folder) if folder else RunJudge(load_run(path))
+
+
+def saved_model_folder(path: Path) -> Path | None:
+    """Returns the folder of the SavedModel, or None for a run.
+
+    Raises:
+        UsageError: neither.
+    """
+    if (path / CONFIG).is_file():
+        return None
+    versions = [each for each in path.glob("*") if each.name.isdecimal()]
+    for folder in (path, *sorted(versions, key=lambda each: int(each.name), reverse=True)):
+        if (folder / "saved_model.pb").is_file():
+            return folder
+    problem = "is neither a run nor a SavedModel" if path.exists() else "is not there"
+    raise UsageError("model", path, problem, "give the folder of a run or of an exported model")
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """Returns what there is to know of a run or a SavedModel, without loading it.
+
+    Raises:
+        UsageError: the path is neither.
+    """
+    folder = saved_model_folder(path)
+    if folder:
+        return saved_model_facts(folder)
+    config = json.loads((path / CONFIG).read_text())
+    if "calibration" not in config:
+        raise UsageError("run", path, "has not ended", "go on with `tfgad train ... --resume`")
+    return {**config["calibration"], **config}
+
+
+def saved_model_facts(folder: Path) -> dict[str, Any]:
+    """Returns what `tfgad.export` says of a SavedModel.
+
+    Raises:
+        UsageError: another program exported it.
+    """
+    try:
+        return json.loads((folder / FACTS).read_text())
+    except (OSError, ValueError) as error:
+        problem = f"has no {FACTS} that can be read"
+        raise UsageError("model", folder, problem, "give one that `tfgad export` wrote") from error
+
+
+def score_files(judge: Judge, paths: Iterable[Path]) -> Iterator[Verdict | ImageError]:
+    """Judges one file after another; one that cannot be judged does not stop the others.
+
+    Only one image is in memory at a time.
+    """
+    for path in paths:
+        try:
+            image = read_image(path, judge.image_shape[2])
+            _check_size(judge, path, image.shape)
+        except ImageError as error:
+            yield error
+            continue
+        judged = judge(image)
+        yield Verdict(
+            path=path,
+            image=image,
+            score=float(judged["score"]),
+            probability=float(judged["probability"]),
+            is_anomalous=bool(judged["is_anomalous"]),
+            map=judged["map"],
+            map_threshold=judge.threshold if _is_peak(judge, image.shape) else None,
+        )
+
+
+def judge_any_size(model: Detector, image: np.ndarray) -> dict[str, tf.Tensor]:
+    """Judges one image as `Detector.anomaly` does, with bounded memory.
+
+    What costs the memory are the windows, and those are local: the error maps of a large image are
+    made tile by tile. What compares the image with itself, then sees it whole.
+
+    Args:
+        model: a fitted detector.
+        image: float32 `[H, W, C]` in [-1, 1], each side at least the window's.
+
+    Returns:
+        `score` `[1]` and `map` `[1, H, W]`.
+    """
+    height, width, _ = image.shape
+    if height * width <= BATCH_PIXELS:
+        return model.anomaly(image[None])
+    names = model.errors_of(model.score)
+    errors = np.empty((1, height, width, len(names)), np.float32)
+    core = model.stride * max(1, CORE // model.stride)
+    for rows, rim_rows in _tiles(height, core, model.window[0]):
+        for columns, rim_columns in _tiles(width, core, model.window[1]):
+            tile = tf.constant(image[None, rim_rows, rim_columns])
+            judged = model.error_maps(tile, names).numpy()
+            inside = _within(rows, rim_rows), _within(columns, rim_columns)
+            errors[:, rows, columns] = judged[:, inside[0], inside[1]]
+    return model.conclude(tf.constant(image[None]), tf.constant(errors), model.score)
+
+
+def _tiles(length: int, core: int, window: int) -> Iterator[tuple[slice, slice]]:
+    """Yields tiles along one side: what is kept of each, and the same with a rim around it.
+
+    With a rim of a window, every window that holds a kept pixel lies in its tile. The strides
+    divide core and window, so tiles and whole image lay their windows at the same places.
+    """
+    for start in range(0, length, core):
+        end = min(start + core, length)
+        yield slice(start, end), slice(max(start - window, 0), min(end + window, length))
+
+
+def _within(part: slice, whole: slice) -> slice:
+    return slice(part.start - whole.start, part.stop - whole.start)
+
+
+def _is_peak(judge: Judge, shape: tuple[int, ...]) -> bool:
+    """Returns whether the score is the largest value of the map; see `Detector`."""
+    judged_at = judge.image_shape if judge.resized else shape
+    return judge.score == CUES or tuple(judged_at[:2]) != judge.window[:2]
+
+
+def _check_size(judge: Judge, path: Path, shape: tuple[int, ...]) -> None:
+    """Raises ImageError for an image that the judge cannot take."""
+    if judge.resized:
+        return
+    height, width, _ = judge.window
+    if shape[0] < height or shape[1] < width:
+        raise ImageError(path, f"is smaller than {height}x{width} pixels")
+    if isinstance(judge, SavedModelJudge) and shape[0] * shape[1] > SAVED_MODEL_PIXELS:
+        raise ImageError(path, "is too large for an exported model: score it with the run itself")
+
+
+def _resize_map(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes float32 `[h, w]` bilinearly, with antialiasing, to `[H, W]`."""
+    return np.asarray(Image.fromarray(anomaly_map).resize(size[::-1], Image.Resampling.BILINEAR))
