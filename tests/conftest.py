@@ -1,0 +1,60 @@
+"""Small images and small fitted models that several tests share."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfgad
+
+SIDE = 48  # of the images; the networks' window is 32
+SMALL = {"width": 8, "latent_dim": 8}
+SMALL_OF_METHOD = {"wgan_gp": {"critic_steps": 2}, "fanogan": {"critic_steps": 2}}
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Sixteen normal images `[16, 48, 48, 1]`: a wave of random phase under noise.
+
+    Nobody may change them.
+    """
+    rng = np.random.default_rng(0)
+    phase = rng.uniform(0, 2 * np.pi, (16, 1, 1, 1))
+    y, x = np.mgrid[:SIDE, :SIDE][..., None] * (2 * np.pi / 8)
+    wave = 0.5 * np.sin(x + phase) * np.sin(y + phase)
+    return (wave + rng.normal(0, 0.05, wave.shape)).clip(-1, 1).astype("float32")
+
+
+@pytest.fixture(scope="session")
+def build_small(images):
+    """A function of a method's name to a small model with its first weights."""
+
+    def build(method: str, **settings):
+        small = {**SMALL, **SMALL_OF_METHOD.get(method, {}), **settings}
+        return tfgad.build(method, images.shape[1:], **small)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def fitted(images, build_small):
+    """A function of a method's name to its model, trained two steps a stage and calibrated.
+
+    Each is made once: a test that changes a model must load a copy of it.
+    """
+
+    @functools.cache
+    def model_of(method: str):
+        model = build_small(method)
+        windows = tf.data.Dataset.from_tensor_slices(images[:, :32, :32]).repeat()
+        for stage in model.stages:
+            model.begin(stage)
+            batches = windows.batch(4 * model.batches_a_step, drop_remainder=True)
+            model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
+        normals = tf.data.Dataset.from_tensor_slices(images)
+        model.adapt(normals)
+        model.calibrate(normals, false_positive_rate=0.1)
+        return model
+
+    return model_of

@@ -1,0 +1,156 @@
+"""What holds of every method."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfgad
+from tfgad.errors import UsageError
+from tfgad.recipes import METHODS
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def model(request, fitted):
+    return fitted(request.param)
+
+
+@pytest.fixture
+def copy(model, tmp_path):
+    return saved_and_loaded(model, tmp_path)
+
+
+def saved_and_loaded(model, folder):
+    model.save(folder / "model.keras")
+    return tfgad.load_model(folder / "model.keras")
+
+
+def state(model):
+    """All that training changes."""
+    optimizers = model.optimizers.values()
+    variables = [*model.variables, *(v for optimizer in optimizers for v in optimizer.variables)]
+    return [variable.numpy() for variable in variables]
+
+
+def assert_same(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_fit_moves_every_network(request, model, build_small):
+    fresh = build_small(request.node.callspec.params["model"])
+    assert int(model.step) == 2 * len(model.stages)
+    for role in model.roles:
+        for trained, first in zip(model.weights_of(role), fresh.weights_of(role), strict=True):
+            if len(trained.shape) > 1:  # the critic's last bias cancels in its loss
+                assert np.any(trained.numpy() != first.numpy()), trained.path
+
+
+def test_a_loaded_model_says_the_same_bit_for_bit(model, copy, images):
+    for pieces in (images[:4], images[:4, :32, :32]):
+        ours, theirs = model.anomaly(pieces), copy.anomaly(pieces)
+        np.testing.assert_array_equal(ours["score"], theirs["score"])
+        np.testing.assert_array_equal(ours["map"], theirs["map"])
+    assert copy.calibration.is_calibrated
+    assert_same(state(model), state(copy))
+
+
+def test_a_loaded_model_trains_on_like_the_original(model, copy, images, tmp_path):
+    original = copy
+    for stage in model.stages:
+        loaded = saved_and_loaded(original, tmp_path)
+        for each in (original, loaded):
+            each.begin(stage)
+            for start in (0, 4):
+                batch = images[start : start + 2 * each.batches_a_step, :32, :32]
+                each.train_step(tf.constant(batch))
+        assert_same(state(original), state(loaded))
+    assert int(original.step) == int(model.step) + 2 * len(model.stages)
+
+
+def test_the_configuration_makes_the_same_model(model):
+    config = model.get_config()
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    assert type(again) is type(model)
+    for name, value in again.get_config().items():
+        if isinstance(value, keras.Model):
+            assert value.get_config() == config[name].get_config()
+        else:
+            assert value == config[name]
+
+
+def test_no_image_is_judged_by_its_company(model, images):
+    together = model.anomaly(images[:6])
+    order = [3, 0, 5, 1, 4, 2]
+    shuffled = model.anomaly(images[order])
+    np.testing.assert_allclose(shuffled["score"], together["score"].numpy()[order], rtol=1e-5)
+    alone = model.anomaly(images[2:3])
+    np.testing.assert_allclose(alone["score"][0], together["score"][2], rtol=1e-5)
+    np.testing.assert_allclose(alone["map"][0], together["map"][2], rtol=1e-4, atol=1e-5)
+
+
+def test_judging_changes_nothing(model, images):
+    before = state(model)
+    model.anomaly(images[:2])
+    assert_same(state(model), before)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 32), (41, 48)])
+def test_maps_have_the_size_of_the_image(model, images, size):
+    judged = model.anomaly(images[:3, : size[0], : size[1]])
+    assert judged["map"].shape == (3, *size)
+    assert judged["score"].shape == (3,)
+    assert np.isfinite(judged["map"]).all()
+    if size != (32, 32):
+        np.testing.assert_array_equal(judged["score"], np.max(judged["map"], axis=(1, 2)))
+
+
+def test_reconstruction_has_the_form_of_the_image(model, images):
+    if not model.reconstructs:
+        with pytest.raises(UsageError, match="reconstructs nothing"):
+            model.reconstruct(images)
+        return
+    rebuilt = model.reconstruct(images[:2, :41]).numpy()
+    assert rebuilt.shape == (2, 41, 48, 1)
+    assert np.abs(rebuilt).max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda x: np.where(x > 0.4, np.nan, x), "NaN or infinite"),
+        (lambda x: np.where(x > 0.4, np.inf, x), "NaN or infinite"),
+        (lambda x: np.repeat(x, 3, axis=3), r"\[B, H, W, 1\]"),
+        (lambda x: x[..., 0], r"\[B, H, W, 1\]"),
+        (lambda x: x[:, :31], "smaller than the window"),
+    ],
+    ids=["nan", "infinite", "colour", "no channel axis", "small"],
+)
+def test_unfit_images_are_refused_in_one_line(model, images, spoil, fault):
+    with pytest.raises(UsageError, match=fault) as error:
+        model.anomaly(spoil(images))
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_score_is_refused(model, images):
+    with pytest.raises(UsageError, match="is not one of this method"):
+        model.anomaly(images, score="sharpness")
+
+
+def test_a_stride_that_does_not_divide_the_window_is_refused(build_small):
+    with pytest.raises(UsageError, match="stride '5'"):
+        build_small("ganomaly", stride=5)
+
+
+def test_noise_depends_on_seed_step_and_use_alone(build_small):
+    def draws(seed, step, use):
+        model = build_small("ganomaly", seed=seed)
+        model.step.assign(step)
+        return model.noise([1000], use).numpy()
+
+    first = draws(seed=1, step=2, use=3)
+    np.testing.assert_array_equal(first, draws(seed=1, step=2, use=3))
+    for other in (draws(2, 2, 3), draws(1, 3, 3), draws(1, 2, 4)):
+        assert abs(np.corrcoef(first, other)[0, 1]) < 0.15
+    assert abs(first.mean()) < 0.1
+    assert abs(first.std() - 1) < 0.1

@@ -1,0 +1,99 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfgad.errors import UsageError
+from tfgad.models import wgan_gp
+
+
+@pytest.fixture(scope="module")
+def model(fitted):
+    return fitted("wgan_gp")
+
+
+def logits(model, images):
+    return model.critic(images, training=False)["logit"].numpy()
+
+
+def test_score_is_the_distance_from_the_mean_of_normal_windows(build_small, images):
+    windows = images[:, :32, :32]
+    model = build_small("wgan_gp")
+    model.adapt(tf.data.Dataset.from_tensor_slices(windows))
+    expected = logits(model, windows).mean() - logits(model, windows[:3])
+    judged = model.anomaly(windows[:3])
+    np.testing.assert_allclose(judged["score"], expected, atol=1e-5)
+    # The critic does not say where: the map is flat.
+    for anomaly_map, score in zip(judged["map"], judged["score"], strict=True):
+        np.testing.assert_allclose(anomaly_map, float(score), rtol=1e-5)
+
+
+def test_adapting_again_gives_the_same(model, images):
+    first = float(model.normal_logit)
+    model.adapt(tf.data.Dataset.from_tensor_slices(images))
+    assert float(model.normal_logit) == first
+
+
+def test_a_step_updates_the_critic_more_often_than_the_generator(build_small, images):
+    model = build_small("wgan_gp", critic_steps=3)
+    assert model.batches_a_step == 3
+    model.train_step(tf.constant(images[:6, :32, :32]))
+    assert int(model.optimizers["critic"].iterations) == 3
+    assert int(model.optimizers["generator"].iterations) == 1
+    assert int(model.step) == 1
+
+
+def test_the_critic_goes_down_the_paper_s_loss(build_small, images):
+    model = build_small("wgan_gp", critic_steps=1, penalty=10.0)
+    model.compile(critic=keras.optimizers.SGD(0.01), generator=keras.optimizers.SGD(0.01))
+    x, weights = tf.constant(images[:4, :32, :32]), model.critic.trainable_weights
+    before = [w.numpy() for w in weights]
+
+    def critic(images):
+        return model.critic(images, training=True)["logit"]
+
+    z = model.noise([4, model.latent_dim], wgan_gp.CRITIC_LATENT)
+    epsilon = model.noise([4, 1, 1, 1], wgan_gp.EPSILON, uniform=True)
+    generated = model.generator(z, training=True)
+    with tf.GradientTape() as tape:
+        x_hat = epsilon * x + (1 - epsilon) * generated
+        with tf.GradientTape() as inner:
+            inner.watch(x_hat)
+            logit = critic(x_hat)
+        norm = tf.norm(tf.reshape(inner.gradient(logit, x_hat), [4, -1]), axis=1)
+        loss = tf.reduce_mean(critic(generated) - critic(x) + 10.0 * (norm - 1) ** 2)
+    gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+
+    model.train_step(x)
+    for weight, start, gradient in zip(weights, before, gradients, strict=True):
+        np.testing.assert_allclose(weight, start - 0.01 * gradient, atol=1e-6)
+
+
+def test_the_generator_goes_up_the_critic(build_small, images):
+    model = build_small("wgan_gp", critic_steps=1)
+    # The critic stands still, so that the generator meets it as it is now.
+    model.compile(critic=keras.optimizers.SGD(0.0), generator=keras.optimizers.SGD(0.01))
+    weights = model.generator.trainable_weights
+    before = [w.numpy() for w in weights]
+    with tf.GradientTape() as tape:
+        z = model.noise([4, model.latent_dim], wgan_gp.GENERATOR_LATENT)
+        logit = model.critic(model.generator(z, training=True), training=True)["logit"]
+        loss = -tf.reduce_mean(logit)
+    gradients = tape.gradient(loss, weights)
+
+    model.train_step(tf.constant(images[:4, :32, :32]))
+    for weight, start, gradient in zip(weights, before, gradients, strict=True):
+        np.testing.assert_allclose(weight, start - 0.01 * gradient, atol=1e-6)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(model, images):
+    with pytest.raises(UsageError, match="critic_steps=2"):
+        model.train_step(tf.constant(images[:3, :32, :32]))
+
+
+def test_samples_follow_their_seed(model):
+    samples = model.sample(3, seed=1).numpy()
+    assert samples.shape == (3, 32, 32, 1)
+    assert np.abs(samples).max() <= 1
+    np.testing.assert_array_equal(samples, model.sample(3, seed=1))
+    assert np.any(samples != model.sample(3, seed=2).numpy())
