@@ -58,11 +58,13 @@ def _fanogan(s, shape, seed) -> FAnoGAN:
         seed=seed,
     )
     optimizers = {"adam": Adam, "rmsprop": keras.optimizers.RMSprop}
-    make_encoder_optimizer = optimizers[s["encoder_optimizer"]]
+    kind = s["encoder_optimizer"]
+    if kind not in optimizers:
+        raise UsageError("encoder_optimizer", kind, "is not known", nearest(kind, optimizers))
     model.compile(
         critic=_gan_adam(s),
         generator=_gan_adam(s),
-        encoder=make_encoder_optimizer(s["encoder_learning_rate"]),
+        encoder=optimizers[kind](s["encoder_learning_rate"]),
     )
     return model
 
@@ -179,7 +181,7 @@ def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, A
     """Returns a recipe's settings with some of them given, each in the recipe's own type.
 
     Raises:
-        UsageError: unknown method or setting, or a value of another type.
+        UsageError: unknown method or setting, or a value of another type or below its least.
     """
     if method not in RECIPES:
         raise UsageError("method", method, "is not known", nearest(method, RECIPES))
@@ -193,6 +195,10 @@ def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, A
         except ValueError:
             mend = f"give a value like {settings[name]!r}"
             raise UsageError(name, value, f"is not of type {kind.__name__}", mend) from None
+        # Counts start at 1; a window of 0 is the whole image. NaN is not above the least either.
+        least = 1 if kind is int and name != "window" else 0
+        if kind is not str and not settings[name] >= least:
+            raise UsageError(name, value, "is too small", f"give at least {least}")
     return settings
 
 

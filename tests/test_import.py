@@ -1,0 +1,29 @@
+import subprocess
+import sys
+
+import pytest
+
+import tfgad
+
+
+def python(program: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+
+def test_importing_the_package_imports_no_tensorflow():
+    program = "import sys, tfgad, tfgad.errors; print({'tensorflow', 'keras'} & set(sys.modules))"
+    run = python(program)
+    assert (run.stdout, run.stderr) == ("set()\n", "")
+
+
+def test_the_first_name_that_needs_tensorflow_imports_it_without_a_word():
+    run = python("import tfgad; tfgad.build('ganomaly', (24, 24, 1), width=4)")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_names_are_found_when_asked_for():
+    for name in tfgad.__all__:
+        assert getattr(tfgad, name) is not None
+    assert dir(tfgad) == sorted(tfgad.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'biuld'"):
+        tfgad.biuld  # noqa: B018

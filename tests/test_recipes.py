@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from tfgad import recipes
+from tfgad.errors import UsageError
+from tfgad.models.detector import CUES
+from tfgad.recipes import METHODS, RECIPES, build, settings_of
+
+
+def first_weights(model):
+    return np.concatenate([w.numpy().ravel() for w in model.weights])
+
+
+def test_every_method_has_its_paper_s_recipe_with_the_same_settings():
+    for method in METHODS:
+        paper = RECIPES[f"{method}/paper"].settings
+        assert RECIPES[method].settings.keys() == paper.keys()
+        assert paper["score"] != "auto"
+
+
+@pytest.mark.parametrize(
+    ("method", "published"),
+    [
+        ("wgan_gp", {"critic_steps": 5, "penalty": 10, "learning_rate": 1e-4, "beta_1": 0}),
+        ("fanogan", {"kappa": 1, "encoding": "izi_f", "encoder_learning_rate": 5e-5}),
+        ("ganomaly", {"adversarial_weight": 1, "contextual_weight": 50, "encoder_weight": 1}),
+    ],
+)
+def test_published_settings_are_the_papers(method, published):
+    assert published.items() <= RECIPES[f"{method}/paper"].settings.items()
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_recipes_make_compiled_models_with_their_settings(method):
+    model = build(method, (64, 64, 1), width=4)
+    settings = RECIPES[method].settings
+    assert model.stride == settings["stride"]
+    for role, optimizer in model.optimizers.items():
+        name = "encoder_learning_rate" if role == "encoder" else "learning_rate"
+        assert float(optimizer.learning_rate) == pytest.approx(settings[name])
+        assert len(optimizer.variables) > 2  # built, so that they are restored
+    for name in {"critic_steps", "penalty", "kappa", "contextual_weight"} & settings.keys():
+        assert getattr(model, name) == settings[name]
+
+
+def test_windows_are_no_larger_than_the_image():
+    small = {"width": 4, "latent_dim": 4, "stride": 8}
+    assert build("ganomaly", (128, 64, 3), **small).window == (32, 32, 3)
+    assert build("ganomaly", (24, 48, 1), **small).window == (24, 32, 1)
+    assert build("ganomaly", (64, 32, 1), window=0, **small).window == (64, 32, 1)
+
+
+@pytest.mark.parametrize("method", ["fanogan", "ganomaly"])
+def test_the_score_is_the_paper_s_for_whole_images_and_cues_for_windows(method):
+    small = {"width": 4, "latent_dim": 4, "window": 32}
+    paper = RECIPES[f"{method}/paper"].settings["score"]
+    assert build(method, (32, 32, 1), **small).score == paper
+    assert build(method, (64, 64, 1), **small).score == CUES
+    assert build(method, (64, 64, 1), score="latent", **small).score == "latent"
+
+
+def test_the_seed_makes_the_weights():
+    same, again, other = (
+        first_weights(build("ganomaly", (32, 32, 1), seed=seed, width=4)) for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(same, again)
+    assert np.any(same != other)
+
+
+def test_settings_take_the_recipe_s_types():
+    settings = settings_of("ganomaly", {"width": "16", "learning_rate": "1e-3", "steps": 7})
+    assert (settings["width"], settings["learning_rate"], settings["steps"]) == (16, 1e-3, "7")
+    assert settings.keys() == RECIPES["ganomaly"].settings.keys()
+    assert RECIPES["ganomaly"].settings["steps"] != "7"
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        ("ganomali", {}, "method 'ganomali'.*did you mean 'ganomaly'"),
+        ("ganomaly", {"widht": 8}, "setting 'widht'.*did you mean 'width'"),
+        ("ganomaly", {"kappa": 1}, "is not one of ganomaly"),
+        ("ganomaly", {"width": "broad"}, "width 'broad'.*int"),
+        ("ganomaly", {"learning_rate": "x"}, "learning_rate 'x'.*float"),
+        ("ganomaly", {"stride": 0}, "stride '0'.*too small"),
+        ("ganomaly", {"width": -4}, "width '-4'.*too small"),
+        ("ganomaly", {"learning_rate": -1e-3}, "learning_rate '-0.001'.*too small"),
+        ("ganomaly", {"learning_rate": "nan"}, "learning_rate 'nan'"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_mend(method, given, message):
+    with pytest.raises(UsageError, match=message):
+        recipes.settings_of(method, given)
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "message"),
+    [
+        ((16, 16, 1), {}, "too small"),
+        ((64, 64, 2), {}, "neither grey nor colour"),
+        ((64, 64, 1), {"score": "latnet"}, "did you mean 'latent'"),
+        ((64, 64, 1), {"encoder_optimizer": "adan"}, "did you mean 'adam'"),
+    ],
+)
+def test_what_no_model_can_be_made_of_is_refused(shape, settings, message):
+    with pytest.raises(UsageError, match=message):
+        build("fanogan", shape, width=4, **settings)
