@@ -1,0 +1,84 @@
+"""Images a second: training and judging with each method, and tiles out of the data pipelines.
+
+    python examples/benchmarks/throughput.py --out examples/benchmarks/results/throughput.json
+
+About 3 minutes on two CPU cores. Absolute figures are the machine's; compare those of one run.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import tfgad
+from tfgad import files, runs
+from tfgad.data.batches import training_batches
+from tfgad.errors import UsageError
+
+WINDOW, TILE, BATCH = (32, 32, 1), (128, 128, 1), 64
+PIPELINES = ("weave:twill", "aitex:03?tile=128", "mnist:8")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="JSON file")
+    out = parser.parse_args().out
+    results = {"versions": runs.versions(), "training": {}, "judging": {}, "pipeline": {}}
+    for method in ("wgan_gp", "fanogan", "ganomaly"):
+        model = tfgad.build(method, TILE)
+        for stage in model.stages:
+            results["training"][f"{method}/{stage}"] = training_rate(model, stage)
+        results["judging"][f"{method}/windows of 32x32"] = judging_rate(model, 256, WINDOW)
+        results["judging"][f"{method}/tiles of 128x128"] = judging_rate(model, 16, TILE)
+        print(method, results["training"], results["judging"], sep="\n", flush=True)
+    for spec in PIPELINES:
+        try:
+            results["pipeline"][spec] = pipeline_rate(tfgad.load(spec))
+        except UsageError as error:  # the set is not on this machine
+            print(error)
+    print(results["pipeline"])
+    files.write_json(out, results)
+
+
+def rate(count, work, repeats=5):
+    """Returns images a second, by the median of some repeats after one to warm up."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begun)
+    return round(count / float(np.median(seconds)), 1)
+
+
+def training_rate(model, stage, steps=10):
+    """Real images a second through `train_step`, in batches of 64."""
+    model.begin(stage)
+    batch = BATCH * model.batches_a_step
+    images = tf.random.stateless_uniform((batch, *WINDOW), [0, 0], -1, 1)
+    endless = iter(tf.data.Dataset.from_tensors(images).repeat())
+    train = model.make_train_function() or model.train_function
+    return rate(steps * batch, lambda: [train(endless) for _ in range(steps)])
+
+
+def judging_rate(model, count, shape):
+    """Images a second through `judge`."""
+    images = tf.random.stateless_uniform((count, *shape), [0, 0], -1, 1)
+    return rate(count, lambda: model.judge(images, model.score)["score"].numpy())
+
+
+def pipeline_rate(data, count=2000):
+    """Windows a second out of the training pipeline, once its cache is full."""
+    window = WINDOW if data.image_shape[0] > WINDOW[0] else data.image_shape
+    batches = iter(
+        training_batches(data.train, data.train_size, window=window, batch_size=BATCH, seed=0)
+    )
+    for _ in range(data.train_size // BATCH + 1):
+        next(batches)
+    return rate(count, lambda: [next(batches) for _ in range(count // BATCH)])
+
+
+if __name__ == "__main__":
+    main()

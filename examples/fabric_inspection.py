@@ -1,0 +1,90 @@
+"""From good fabric tiles to heat maps and a SavedModel, step by step.
+
+    python examples/fabric_inspection.py                            # embedded twill
+    python examples/fabric_inspection.py --data 'folder:parts?tile=128' --out inspection
+
+Does by hand what `tfgad demo` does in one go, with the methods' own API: load, build, fit, adapt,
+calibrate, judge, export.
+
+Expect on twill: image AUROC 0.96, pixel AUROC 0.99, in about two minutes of two CPU cores.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import tfgad
+from tfgad import metrics, plots
+from tfgad.data.batches import training_batches
+from tfgad.evaluation import judge_test_set
+from tfgad.export import export
+
+BATCH_SIZE = 64
+FALSE_POSITIVE_RATE = 0.01
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="weave:twill", help="data set (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default="inspection", help="folder for the results")
+    parser.add_argument("--steps", type=int, default=1500, help="training steps")
+    arguments = parser.parse_args()
+
+    # Good tiles to learn from, good tiles held out for the threshold, and a test with masks.
+    data = tfgad.load(arguments.data)
+    print(f"{data.train_size} good tiles {data.image_shape}, {data.calibration_size} held out")
+
+    # GANomaly on windows of 32x32 pixels, taken at random from the tiles.
+    model = tfgad.build("ganomaly", data.image_shape, seed=0)
+    batches = training_batches(
+        data.train, data.train_size, window=model.window, batch_size=BATCH_SIZE, seed=0
+    )
+    model.fit(batches, steps_per_epoch=arguments.steps, shuffle=False)
+
+    # How normal errors spread, then the score that one good tile in a hundred exceeds.
+    model.adapt(data.train)
+    threshold = model.calibrate(data.calibration, FALSE_POSITIVE_RATE)
+    print(f"threshold {threshold.value:.3f} ({threshold.method} of {threshold.n} good tiles)")
+
+    # The test set, judged once.
+    judged = judge_test_set(model, data)
+    masks = judged.masks if data.has_masks else None
+    figures = metrics.evaluate(
+        judged.labels, judged.scores, masks, judged.maps, threshold.value, bootstrap=0
+    )
+    for name in ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro", "recall"):
+        if figures[name] is not None:
+            print(f"{name:12s} {figures[name]:.3f}")
+
+    # The eight worst defects and the eight worst of the good tiles.
+    worst = [
+        np.flatnonzero(judged.labels == label)[np.argsort(-judged.scores[judged.labels == label])]
+        for label in (1, 0)
+    ]
+    shown = np.concatenate([places[:8] for places in worst])
+    figure = plots.heat_maps(
+        judged.images[shown],
+        judged.maps[shown],
+        judged.masks[shown],
+        judged.scores[shown],
+        threshold.value,
+        [judged.names[i] for i in shown],
+        judged.labels[shown],
+    )
+    plots.save(figure, arguments.out / "heat_maps.png")
+
+    # What TF Serving loads: preprocessing and threshold are inside.
+    facts = {"method": "ganomaly", "data": data.spec}
+    saved = export(
+        model,
+        arguments.out / "saved_model",
+        image_shape=data.image_shape,
+        resized=data.resized,
+        facts=facts,
+    )
+    print(f"wrote {arguments.out / 'heat_maps.png'} and {saved}")
+
+
+if __name__ == "__main__":
+    main()
