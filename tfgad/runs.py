@@ -193,7 +193,7 @@ def stage_steps(steps: str, stages: Sequence[str]) -> dict[str, int]:
     Raises:
         UsageError: not one positive number a stage.
     """
-    numbers = [int(number) for number in steps.split("+") if number.isdecimal()]
+    numbers = [int(part) if part.isdecimal() else 0 for part in steps.split("+")]
     if len(numbers) != len(stages) or min(numbers) < 1:
         mend = f"give a positive number for each stage ({', '.join(stages)}), with + between"
         raise UsageError("steps", steps, "does not fit the method", mend)
@@ -222,7 +222,10 @@ def _state(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) 
     if not resume:
         mend = "give --resume to go on with it, --overwrite to replace it"
         raise UsageError("out", folder, "holds a run already", mend)
-    old = json.loads((folder / CONFIG).read_text())
+    old, config = (
+        {**each, **each["settings"], "settings": None}  # so that one setting is named, not all
+        for each in (json.loads((folder / CONFIG).read_text()), config)
+    )
     for key, value in config.items():
         if old.get(key) != value:
             problem = f"was begun with {key} {old.get(key)!r}, not {value!r}"

@@ -1,0 +1,261 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from tfgad import callbacks, data, runs
+from tfgad.errors import UsageError
+
+DATA = "digits:8?size=24"
+FANOGAN = {"width": 4, "latent_dim": 4, "batch_size": 4, "critic_steps": 2, "steps": "5+4"}
+GANOMALY = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 9}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frequent_checkpoints():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "CHECKPOINT_STEPS", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was never interrupted; nobody changes it."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return runs.train("fanogan", DATA, folder, settings=FANOGAN)
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    """The folder of a copy of that run."""
+    return shutil.copytree(whole.folder, tmp_path / "copied")
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ctrl-C after a step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.step) == self.step:
+            raise KeyboardInterrupt
+
+
+def state(model):
+    """All that training, adapting and calibrating changes, by a readable name."""
+    variables = [*model.variables]
+    for optimizer in model.optimizers.values():
+        variables += optimizer.variables
+    return [(variable.path, variable.numpy()) for variable in variables]
+
+
+def assert_same_state(ours, theirs):
+    assert len(ours.variables) == len(theirs.variables)
+    for (path, a), (_, b) in zip(state(ours), state(theirs), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=path)
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path):
+    folder = tmp_path / "run"
+    seen = []
+    # Checkpoints hold steps 2, 4, 5 (a stage ends), 6 and 8: steps 3 and 7 are done again.
+    for step, resume in ((3, False), (7, True)):
+
+        def interrupted(stage, togo, step=step):
+            seen.append((stage, togo))
+            return [Interrupt(step)]
+
+        with pytest.raises(KeyboardInterrupt):
+            runs.train(
+                "fanogan", DATA, folder, settings=FANOGAN, resume=resume, callbacks=interrupted
+            )
+        with pytest.raises(UsageError, match="has not ended"):
+            runs.load_run(folder)
+    run = runs.train("fanogan", DATA, folder, settings=FANOGAN, resume=True)
+
+    assert seen == [("gan", 5), ("gan", 3), ("encoder", 4)]
+    assert int(run.model.step) == 9
+    assert_same_state(run.model, whole.model)
+    timeless = [
+        {k: v for k, v in r.config.items() if k != "training_seconds"} for r in (run, whole)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+KILLED = f"""
+import os, signal, keras
+from tfgad import callbacks, runs
+callbacks.CHECKPOINT_STEPS = 2
+
+class Kill(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.step) == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+runs.train("ganomaly", {DATA!r}, "run", settings={GANOMALY!r}, callbacks=lambda *_: [Kill()])
+"""
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    togo = []
+    runs.train(
+        "ganomaly",
+        DATA,
+        tmp_path / "run",
+        settings=GANOMALY,
+        resume=True,
+        callbacks=lambda stage, steps: togo.append((stage, steps)) or [],
+    )
+    assert togo == [("train", 3)]
+    assert int(runs.load_run(tmp_path / "run").model.step) == 9
+
+
+def test_a_run_holds_all_that_was_given_and_made(whole):
+    config = json.loads((whole.folder / runs.CONFIG).read_text())
+    assert config == whole.config
+    assert config["settings"].items() >= FANOGAN.items()
+    assert config["image_shape"] == [24, 24, 1]
+    assert config["versions"].keys() >= {"tfgad", "tensorflow", "keras", "python"}
+    assert config["calibration"]["threshold"] == pytest.approx(
+        float(whole.model.calibration.threshold)
+    )
+    names = {path.name for path in whole.folder.iterdir()}
+    assert names == {runs.CONFIG, runs.MODEL, "logs", "previews"}
+    pictures = {path.name for path in (whole.folder / "previews").iterdir()}
+    assert {"samples-000005.png", "reconstructions-000009.png"} <= pictures
+    assert any((whole.folder / "logs").iterdir())
+
+
+def test_a_loaded_run_judges_as_the_trained_one(whole):
+    images = np.stack(list(data.load(DATA).calibration.take(3).as_numpy_iterator()))
+    loaded = runs.load_run(whole.folder)
+    assert loaded.config == whole.config
+    assert_same_state(loaded.model, whole.model)
+    np.testing.assert_array_equal(
+        loaded.model.anomaly(images)["score"], whole.model.anomaly(images)["score"]
+    )
+
+
+def test_a_finished_run_is_not_trained_again(whole, copied):
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+    with pytest.raises(UsageError, match=r"holds a run already.*--overwrite"):
+        runs.train("fanogan", DATA, copied, settings=FANOGAN)
+
+    def refuse(stage, steps):
+        raise AssertionError("trained")
+
+    resumed = runs.train("fanogan", DATA, copied, settings=FANOGAN, resume=True, callbacks=refuse)
+    assert_same_state(resumed.model, whole.model)
+    assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"seed": 1}, "data|seed"),
+        ({"method": "wgan_gp", "settings": {}}, "method"),
+        ({"spec": "digits:3?size=24"}, "data"),
+        ({"settings": {**FANOGAN, "kappa": 2}}, "kappa"),
+    ],
+)
+def test_a_run_is_resumed_with_its_own_arguments_alone(copied, change, key):
+    arguments = {"method": "fanogan", "spec": DATA, "settings": FANOGAN, **change}
+    with pytest.raises(UsageError, match=f"was begun with ({key}) "):
+        runs.train(out=copied, resume=True, **arguments)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_something_else_is_never_touched(tmp_path, overwrite):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="something else than a run"):
+        runs.train("ganomaly", DATA, tmp_path, settings=GANOMALY, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"settings": {"steps": "0"}}, {"settings": {"stride": 5}}, {"spec": "digits:x"}]
+)
+def test_a_wrong_argument_leaves_nothing_behind_and_an_old_run_alone(copied, tmp_path, wrong):
+    for folder in (tmp_path / "new", copied):
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(UsageError):
+            runs.train(out=folder, overwrite=True, **{"method": "ganomaly", "spec": DATA, **wrong})
+        assert sorted(folder.rglob("*")) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_diverged_training_stops_and_leaves_an_unfinished_run_to_overwrite(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(UsageError, match=r"became (nan|inf).*lower learning_rate"):
+        runs.train("ganomaly", DATA, folder, settings={**GANOMALY, "learning_rate": 1e30})
+    with pytest.raises(UsageError, match="has not ended"):
+        runs.load_run(folder)
+    run = runs.train("ganomaly", DATA, folder, settings={**GANOMALY, "steps": 1}, overwrite=True)
+    assert int(run.model.step) == 1
+
+
+def test_calibrating_again_changes_threshold_and_configuration_together(copied):
+    run = runs.load_run(copied)
+    before = run.config["calibration"]
+    facts = runs.calibrate(run, data.load(DATA), false_positive_rate=0.2)
+    assert facts["false_positive_rate"] == 0.2
+    assert facts["threshold"] < before["threshold"]
+    again = runs.load_run(copied)
+    assert again.config["calibration"] == facts
+    assert float(again.model.calibration.threshold) == pytest.approx(facts["threshold"])
+
+
+def test_images_of_another_size_do_not_fit_a_run_of_resized_ones(whole):
+    with pytest.raises(UsageError, match="size=24 and channels=1"):
+        runs.check_shape(whole, data.load("digits:8?size=32"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "stages", "expected"),
+    [
+        ("600", ("train",), {"train": 600}),
+        ("600+1500", ("gan", "encoder"), {"gan": 600, "encoder": 1500}),
+        ("600", ("gan", "encoder"), None),
+        ("600+1500", ("train",), None),
+        ("0", ("train",), None),
+        ("many", ("train",), None),
+        ("600+x", ("train",), None),
+        ("-5", ("train",), None),
+        ("", ("train",), None),
+    ],
+)
+def test_steps_of_each_stage(steps, stages, expected):
+    if expected is not None:
+        assert runs.stage_steps(steps, stages) == expected
+        return
+    with pytest.raises(UsageError, match="a positive number for each stage"):
+        runs.stage_steps(steps, stages)
+
+
+def test_what_is_no_run_is_not_loaded(tmp_path):
+    with pytest.raises(UsageError, match="is not there"):
+        runs.load_run(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="is not a run"):
+        runs.load_run(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"PK\x05\x06" + bytes(18)])
+def test_what_is_no_model_is_not_loaded(tmp_path, content):
+    path = tmp_path / "model.keras"
+    with pytest.raises(UsageError, match="is not there"):
+        runs.load_model(path)
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="is no model that can be read") as error:
+        runs.load_model(path)
+    assert "\n" not in str(error.value)
