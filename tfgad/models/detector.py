@@ -144,7 +144,7 @@ class Detector(keras.Model):
 
     @property
     def cue_errors(self) -> tuple[str, ...]:
-        """The errors that `cues` looks at: of pixels, of the critic's hidden layers, of the code."""
+        """The errors that `cues` looks at: of pixels, the critic's hidden layers and the code."""
         levels = range(len(self.critic.output["features"]))
         return ("residual", *(f"features_{level}" for level in levels), "latent")
 
