@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tfgad import console
+from tfgad import console, results
 from tfgad.data.images import ImageError
 from tfgad.data.weave_cloth import FABRICS
 from tfgad.errors import UsageError
@@ -19,6 +19,7 @@ from tfgad.quiet import import_tensorflow
 from tfgad.version import __version__
 
 app = typer.Typer(
+    name="tfgad",
     cls=console.Commands,
     help="Find what does not belong: learn from good images alone, judge others.",
     epilog="Exit codes: 0 done; 1 done, but images that cannot be read were left out; "
@@ -175,6 +176,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Judge a test set, beside three trivial detectors, and write a report."""
+    if out:
+        results.check_writable("out", out, folder=True)
     loaded, images = _load(run, data)
     from tfgad import evaluation
 
@@ -196,8 +199,6 @@ def score(
     ] = None,
 ) -> None:
     """Judge images of any size; those that cannot be read are named and left out."""
-    from tfgad import results
-
     paths = results.find_images(images)
     if csv:
         results.check_writable("csv", csv)
@@ -316,8 +317,6 @@ def _report_scores(rows: list[dict[str, str]], broken: list[ImageError], csv: Pa
         UsageError: none could be judged; nothing is written then.
         typer.Exit: some could not.
     """
-    from tfgad import results
-
     if len(broken) == len(rows):
         first = broken[0]
         others = f", nor {len(broken) - 1} others" if len(broken) > 1 else ""

@@ -9,10 +9,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.table import Column
+from rich.text import Text
 
 from tfgad.console import standard_error
 
@@ -36,11 +39,16 @@ class Progress:
         self._bars = RichProgress(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=16),
+            Count(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}", style="dim"),
+            # A narrow terminal cuts the losses short, not the rest.
+            TextColumn(
+                "{task.fields[note]}", style="dim", table_column=Column(ratio=1, no_wrap=True)
+            ),
             console=console,
+            expand=True,
+            redirect_stdout=False,  # results may go to a file meanwhile
             disable=not console.is_terminal,
         )
         self._task = None
@@ -73,13 +81,20 @@ class Progress:
         self._task = None
 
 
+class Count(MofNCompleteColumn):
+    """Steps done of those there are; nothing where that is not known."""
+
+    def render(self, task: Task) -> Text:
+        """Returns the column's text."""
+        return Text() if task.total is None else super().render(task)
+
+
 class Lines:
-    """The same as plain lines, for logs."""
+    """The same as plain lines, for logs: of counted phases only."""
 
     def phase(self, name: str, steps: int | None) -> None:
-        """Names the phase."""
+        """Notes the phase and the time."""
         self.name, self.steps, self.done, self.begun = name, steps, 0, time.monotonic()
-        standard_error().print(name, markup=False, highlight=False)
 
     def advance(self, note: str) -> None:
         """Writes a line if another tenth is done."""

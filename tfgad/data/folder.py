@@ -78,6 +78,8 @@ def load(
         raise UsageError(
             "folder", root, f"has no good image that can be read ({good_skipped[0]})", "replace it"
         )
+    for reason in (*good_skipped, *test_skipped):
+        log.warning("skipped %s", reason)
     grey = all(each.shape[2] == 1 for each in (*good, *test))
     form = Form(side, tile is not None, channels or (1 if grey else 3))
     train, held, test = _split(layout, good, test, calibration, seed)
@@ -109,8 +111,6 @@ def _check(samples: Sequence[Sample]) -> tuple[list[Checked], list[str]]:
     with concurrent.futures.ThreadPoolExecutor() as pool:
         results = list(pool.map(attempt, samples))
     skipped = [result for result in results if isinstance(result, str)]
-    for reason in skipped:
-        log.warning("skipped %s", reason)
     return [result for result in results if isinstance(result, Checked)], skipped
 
 

@@ -1,0 +1,124 @@
+"""Images of any size: tiles that change nothing, maps that show what was found."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfgad import results, scoring
+from tfgad.data.images import ImageError
+from tfgad.errors import UsageError
+
+
+@pytest.fixture
+def large_image():
+    """A wave under noise `[101, 122, 1]`, neither side fitting the stride."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:101, :122][..., None] * (2 * np.pi / 8)
+    wave = np.sin(x) * np.sin(y) + rng.normal(0, 0.1, (101, 122, 1))
+    return (0.5 * wave).clip(-1, 1).astype("float32")
+
+
+@pytest.mark.parametrize("method", ["ganomaly", "wgan_gp"])
+def test_tiles_change_nothing(fitted, large_image, monkeypatch, method):
+    model = fitted(method)
+    whole = model.anomaly(large_image[None])
+    monkeypatch.setattr(scoring, "BATCH_PIXELS", 0)
+    monkeypatch.setattr(scoring, "CORE", 40)
+    tiled = scoring.judge_any_size(model, large_image)
+    np.testing.assert_allclose(tiled["map"], whole["map"], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(tiled["score"], whole["score"], rtol=1e-5)
+
+
+def test_tiles_keep_each_pixel_once_with_a_window_around_it():
+    tiles = list(scoring._tiles(length=100, core=40, window=32))
+    assert tiles == [
+        (slice(0, 40), slice(0, 72)),
+        (slice(40, 80), slice(8, 100)),
+        (slice(80, 100), slice(48, 100)),
+    ]
+
+
+class Half:
+    """A judge of images resized to 32x32 whose map is 1 on the left half of each image."""
+
+    image_shape, window, resized = (32, 32, 1), (32, 32, 1), True
+    score, threshold = "residual", 0.5
+
+    def __call__(self, image):
+        height, width, _ = image.shape
+        ramp = np.broadcast_to(np.arange(width) < width / 2, (height, width))
+        score = {"score": 0.75, "probability": 0.8, "is_anomalous": True}
+        return {**score, "map": ramp.astype("float32")}
+
+
+def write_grey(path, size=(40, 60), level=128):
+    Image.new("L", size[::-1], level).save(path)
+    return path
+
+
+def test_one_broken_file_does_not_stop_the_others(tmp_path):
+    (tmp_path / "broken.png").touch()
+    paths = [tmp_path / "broken.png", write_grey(tmp_path / "grey.png")]
+    broken, verdict = scoring.score_files(Half(), paths)
+    assert isinstance(broken, ImageError)
+    assert broken.reason == "is empty"
+    assert verdict.path == paths[1]
+    assert verdict.image.shape == (40, 60, 1)
+    assert verdict.map.shape == (40, 60)
+
+
+def test_files_are_read_one_at_a_time(tmp_path):
+    first = write_grey(tmp_path / "first.png")
+    later = tmp_path / "later.png"
+    verdicts = scoring.score_files(Half(), [first, later])
+    next(verdicts)
+    write_grey(later)
+    assert next(verdicts).path == later
+
+
+def test_heat_covers_what_is_above_the_threshold_and_nothing_else(tmp_path):
+    (verdict,) = scoring.score_files(Half(), [write_grey(tmp_path / "grey.png")])
+    assert verdict.map_threshold is None  # the score of one window is no maximum
+    picture = results.overlay(verdict)
+    assert picture.shape == (40, 60, 3)
+    assert (picture[:, 30:] == 128).all()
+    assert (picture[:, :30, 0] > picture[:, :30, 2]).all()  # warm
+
+
+def test_a_map_of_its_own_scale_is_shown_on_defective_images_only(tmp_path):
+    judge = Half()
+    (verdict,) = scoring.score_files(judge, [write_grey(tmp_path / "grey.png")])
+    passed = scoring.Verdict(**{**vars(verdict), "is_anomalous": False})
+    assert (results.overlay(passed) == 128).all()
+
+
+def test_the_scale_of_a_peak_is_the_threshold(tmp_path):
+    judge = Half()
+    judge.image_shape = (64, 64, 1)
+    (verdict,) = scoring.score_files(judge, [write_grey(tmp_path / "grey.png")])
+    assert verdict.map_threshold == 0.5
+
+
+def test_maps_mirror_the_folders_of_their_images(tmp_path):
+    images = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.jpg"]
+    places = results.map_paths(tmp_path / "maps", images)
+    assert list(places.values()) == [tmp_path / "maps/a/x.png", tmp_path / "maps/b/x.png"]
+
+
+def test_the_highest_version_of_a_saved_model_counts(tmp_path):
+    for version in ("9", "10", "11"):
+        (tmp_path / version).mkdir()
+    for version in ("9", "10"):
+        (tmp_path / version / "saved_model.pb").touch()
+    assert scoring.saved_model_folder(tmp_path) == tmp_path / "10"
+    assert scoring.saved_model_folder(tmp_path / "9") == tmp_path / "9"
+    with pytest.raises(UsageError, match="has no assets"):
+        scoring.facts_of(tmp_path)
+
+
+def test_a_table_is_written_whole(tmp_path):
+    rows = [results.row(ImageError(tmp_path / "a, b.png", "is empty"))]
+    results.write_csv(tmp_path / "t.csv", rows)
+    expected = f'image,score,probability,verdict,reason\r\n"{tmp_path}/a, b.png",,,'
+    expected += "not judged,is empty\r\n"
+    assert (tmp_path / "t.csv").read_bytes().decode() == expected
