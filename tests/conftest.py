@@ -9,7 +9,7 @@ import tensorflow as tf
 import tfgad
 
 SIDE = 48  # of the images; the networks' window is 32
-SMALL = {"width": 8, "latent_dim": 8}
+SMALL = {"width": 8, "latent_dim": 8, "stride": 16}
 SMALL_OF_METHOD = {"wgan_gp": {"critic_steps": 2}, "fanogan": {"critic_steps": 2}}
 
 

@@ -12,8 +12,15 @@ from tfgad import callbacks, data, runs
 from tfgad.errors import UsageError
 
 DATA = "digits:8?size=24"
-FANOGAN = {"width": 4, "latent_dim": 4, "batch_size": 4, "critic_steps": 2, "steps": "5+4"}
-GANOMALY = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 9}
+FANOGAN = {
+    "width": 4,
+    "latent_dim": 4,
+    "batch_size": 4,
+    "critic_steps": 2,
+    "steps": "5+4",
+    "stride": 24,
+}
+GANOMALY = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 9, "stride": 24}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,7 +97,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path):
 
 
 KILLED = f"""
-import os, signal, keras
+import os, signal, sys, keras
 from tfgad import callbacks, runs
 callbacks.CHECKPOINT_STEPS = 2
 
@@ -99,26 +106,27 @@ class Kill(keras.callbacks.Callback):
         if int(self.model.step) == 7:
             os.kill(os.getpid(), signal.SIGKILL)
 
-runs.train("ganomaly", {DATA!r}, "run", settings={GANOMALY!r}, callbacks=lambda *_: [Kill()])
+runs.train("ganomaly", {DATA!r}, sys.argv[1], settings={GANOMALY!r}, callbacks=lambda *_: [Kill()])
 """
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
+    folder = tmp_path / "run"
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", KILLED, str(folder)], capture_output=True, text=True
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     togo = []
     runs.train(
         "ganomaly",
         DATA,
-        tmp_path / "run",
+        folder,
         settings=GANOMALY,
         resume=True,
         callbacks=lambda stage, steps: togo.append((stage, steps)) or [],
     )
     assert togo == [("train", 3)]
-    assert int(runs.load_run(tmp_path / "run").model.step) == 9
+    assert int(runs.load_run(folder).model.step) == 9
 
 
 def test_a_run_holds_all_that_was_given_and_made(whole):
