@@ -297,7 +297,13 @@ def test_folders_without_good_images(tmp_path):
 def test_images_smaller_than_the_networks_take(tmp_path):
     for i in range(8):
         write_image(tmp_path / "parts" / f"{i}.png")
-    train_on(tmp_path, tmp_path / "parts", "?size=4")
+    assert "at least 24x24" in train_on(tmp_path, tmp_path / "parts", "?size=4")
+
+
+def test_too_few_good_images_for_a_threshold_are_noticed_before_training(tmp_path):
+    for i in range(2):
+        write_image(tmp_path / "parts" / f"{i}.png")
+    assert "add good images" in train_on(tmp_path, tmp_path / "parts", "?size=32")
 
 
 def test_places_that_cannot_be_written(run, images, tmp_path):

@@ -14,6 +14,7 @@ from scipy import ndimage
 from sklearn.decomposition import PCA
 
 from tfgad import metrics
+from tfgad.errors import UsageError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -99,7 +100,7 @@ class PatchPCA:
         """Learns the components of float `[N, H, W, C]` in [-1, 1], and returns itself.
 
         Raises:
-            ValueError: fewer than two patches, or patches that are all alike.
+            UsageError: fewer than two patches, or patches that are all alike.
         """
         images = np.asarray(images, np.float32)
         height, width = images.shape[1:3]
@@ -107,7 +108,8 @@ class PatchPCA:
         self.patch = (height, width) if whole else (min(PATCH, height), min(PATCH, width))
         patches = images.reshape(len(images), -1) if whole else self._random_patches(images)
         if len(patches) < 2 or np.all(patches == patches[0]):
-            raise ValueError(f"PCA needs patches that differ; all {len(patches)} are alike")
+            problem = f"all {len(patches)} are alike, so that PCA has nothing to learn"
+            raise UsageError("patches", len(patches), problem, "train on images that differ")
         variance = WHOLE_IMAGE_VARIANCE if whole else PATCH_VARIANCE
         self.pca = PCA(variance).fit(patches)
         return self

@@ -105,7 +105,7 @@ def demo(
 
     with Progress() as progress:
         run, figures = steps.demo(out, progress, overwrite=overwrite)
-    _show_figures(run.config, figures)
+    _show_figures(run.config["method"], run.config["data"], figures)
     written = [
         ("report.html", "open it in a browser: everything in one page"),
         (steps.HEAT_MAPS, "what was found, beside what was to be found"),
@@ -184,7 +184,7 @@ def evaluate(
     with Progress() as progress:
         progress.phase("judging the test set")
         figures = evaluation.evaluate(loaded, images, out)
-    _show_figures(loaded.config, figures)
+    _show_figures(loaded.config["method"], images.spec, figures)
     folder = out or run
     console.say(f"{folder / 'report.html'}, {folder / 'metrics.json'}")
 
@@ -288,18 +288,18 @@ def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
     """
     from tfgad.data.spec import Spec
 
-    own = Spec.parse(config["data"])
+    own, given = Spec.parse(config["data"]), Spec.parse(spec or config["data"])
     side, _, channels = config["image_shape"]
-    if spec is None or Spec.parse(spec).kind == own.kind:
+    if given.kind == own.kind:
         return {"channels": channels, **own.options}
-    return {"channels": channels, "size": side, "tile": None if config["resized"] else side}
+    cut = not config["resized"] and "size" not in given.options
+    return {"channels": channels, "size": side, "tile": side if cut else None}
 
 
-def _show_figures(config: dict[str, Any], figures: dict[str, Any]) -> None:
+def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
     """Prints the method's figures beside those of the trivial detectors."""
     trivial = {TRIVIAL[name]: each for name, each in figures["baselines"].items()}
-    columns = {config["method"]: figures, **trivial}
-    console.show(console.figures_table(config["data"], columns, FIGURES))
+    console.show(console.figures_table(spec, {method: figures, **trivial}, FIGURES))
 
 
 def _show_threshold(calibration: dict[str, Any]) -> None:

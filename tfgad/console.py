@@ -11,6 +11,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from tfgad.errors import UsageError, nearest
@@ -18,29 +19,29 @@ from tfgad.errors import UsageError, nearest
 # Exit codes: 0 done, 1 done but for broken images, 2 the user's mistake, 130 stopped by Ctrl-C.
 BROKEN_IMAGES, MISTAKE, STOPPED = 1, 2, 130
 
+# One line stays one line, and what looks like markup in it is left alone.
+PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}
+
 # Typer exports of Click's usage errors only this one; its base is that of them all.
 ClickUsageError = typer.BadParameter.__base__
 
+# Both follow what sys.stdout and sys.stderr are at the time.
+STANDARD_OUTPUT, STANDARD_ERROR = Console(), Console(stderr=True)
 
-def say(text: str = "") -> None:
+
+def say(text: str) -> None:
     """Writes a line of the result."""
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    STANDARD_OUTPUT.print(text, **PLAIN)
 
 
 def warn(text: str) -> None:
     """Writes one line on standard error, above the progress bar if there is one."""
-    standard_error().print(f"tfgad: {text}", markup=False, highlight=False, soft_wrap=True)
+    STANDARD_ERROR.print(f"tfgad: {text}", **PLAIN)
 
 
-def standard_error() -> Console:
-    """Returns the console of standard error, which warnings and progress bars share."""
-    if _Shared.console is None or _Shared.console.file is not sys.stderr:
-        _Shared.console = Console(stderr=True)
-    return _Shared.console
-
-
-class _Shared:
-    console: Console | None = None
+def show(table: Table) -> None:
+    """Writes a table to standard output."""
+    STANDARD_OUTPUT.print(table, highlight=False)
 
 
 class LogLines(logging.Handler):
@@ -102,7 +103,7 @@ def figures_table(title: str, columns: Mapping[str, Mapping], rows: Mapping[str,
         rows: metric -> its name; a metric that no column has is left out.
     """
     first, *others = columns
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     table.add_column(first, justify="right", style="bold")
     table.add_column("95 % interval", justify="center", no_wrap=True)
@@ -120,13 +121,8 @@ def facts_table(facts: Iterable[tuple[object, object]]) -> Table:
     """Returns two columns, the names and what there is to say of them."""
     table = Table.grid(padding=(0, 2))
     for name, value in facts:
-        table.add_row(str(name), str(value))
+        table.add_row(Text(str(name)), Text(str(value)))  # not str, which may look like markup
     return table
-
-
-def show(table: Table) -> None:
-    """Writes a table to standard output."""
-    Console().print(table, highlight=False)
 
 
 def _number(value: float | None) -> str:
@@ -146,4 +142,4 @@ def _how_to_go_on(arguments: list[str]) -> str:
     if arguments[:1] == ["train"]:
         kept = [each for each in arguments if each not in ("--overwrite", "--resume")]
         return f"go on with: tfgad {shlex.join([*kept, '--resume'])}"
-    return "nothing is lost but what this command had not yet written"
+    return "what was not yet written is lost"

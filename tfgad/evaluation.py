@@ -80,7 +80,7 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     files.write_json(out / "metrics.json", figures)
     report.write_report(
         out / "report.html",
-        title=f"{run.config['method']} on {run.config['data']}",
+        title=f"{run.config['method']} on {images.spec}",
         metrics=figures,
         baselines=figures["baselines"],
         pictures=_pictures(run, images, judged, threshold),

@@ -17,7 +17,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
-from tfgad.console import standard_error
+from tfgad.console import PLAIN, STANDARD_ERROR
 
 TENTHS = 10
 
@@ -34,8 +34,8 @@ class Progress:
     """
 
     def __init__(self):
-        console = standard_error()
-        self._lines = Lines() if not console.is_terminal else None
+        on_terminal = STANDARD_ERROR.is_terminal
+        self._lines = None if on_terminal else Lines()
         self._bars = RichProgress(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description}"),
@@ -46,10 +46,10 @@ class Progress:
             TextColumn(
                 "{task.fields[note]}", style="dim", table_column=Column(ratio=1, no_wrap=True)
             ),
-            console=console,
+            console=STANDARD_ERROR,
             expand=True,
             redirect_stdout=False,  # results may go to a file meanwhile
-            disable=not console.is_terminal,
+            disable=not on_terminal,
         )
         self._task = None
 
@@ -105,7 +105,7 @@ class Lines:
         line = f"{self.name}: {self.done} of {self.steps}, {left:.0f} s left"
         if note:
             line = f"{line}, {note}"
-        standard_error().print(line, markup=False, highlight=False, soft_wrap=True)
+        STANDARD_ERROR.print(line, **PLAIN)
 
 
 def training_callbacks(progress: Progress) -> Callable[[str, int], Sequence]:

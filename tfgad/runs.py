@@ -128,6 +128,9 @@ def train(
     folder = Path(out)
     chosen = recipes.settings_of(method, settings)
     images = data.load(spec, seed=seed)
+    if images.calibration_size < 2:
+        problem = f"leaves too few good images ({images.calibration_size}) for a threshold"
+        raise UsageError("data", images.spec, problem, "add good images")
     config = {
         "method": method,
         "data": images.spec,
