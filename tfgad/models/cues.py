@@ -3,9 +3,9 @@
 A defect shows in more than one way, each a cue:
 
 - Texture. The reconstruction fails: in pixels, in the critic's features, fine and coarse, in the
-  code. These are the terms of the methods' own objectives. Errors of normal cloth are nearly
-  log-normal, so their logarithms are standardised by the mean and deviation seen on normal images,
-  and averaged.
+  code. Errors of normal cloth are nearly log-normal, so their logarithms are standardised by the
+  mean and deviation seen on normal images, and averaged: pixels, features and code count alike, as
+  the three terms of the methods' objectives.
 - Tone. A stain is darker than the cloth around it, but within one window it is merely a dark
   window, which the networks reconstruct without error. So the blurred image is compared with the
   median tone of the whole image.
@@ -39,12 +39,15 @@ class Cues(keras.layers.Layer):
     """Images and their error maps to one anomaly map, standardised on normal images.
 
     Args:
-        count: K, the number of error maps.
+        groups: how many of the K error maps stand for each term, in their order: `(1, 3, 1)` for
+            pixels, three layers of features, and code. Terms weigh alike, and so do a term's maps.
     """
 
-    def __init__(self, count, name="cues", **kwargs):
+    def __init__(self, groups, name="cues", **kwargs):
         super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
-        self.count = count
+        self.groups = tuple(groups)
+        self.weights_of_maps = np.repeat([1 / (n * len(groups)) for n in groups], groups)
+        count = sum(groups)
         self.mean = self._statistic("mean", (count,), "zeros")
         self.deviation = self._statistic("deviation", (count,), "ones")
         self.texture_peak = self._statistic("texture_peak", (), "ones")
@@ -70,8 +73,9 @@ class Cues(keras.layers.Layer):
         return logarithms - quantile(logarithms, LEVEL_QUANTILE)
 
     def texture(self, relative_errors):
-        """Deviations above normal, averaged over the errors: `[B, H, W]`."""
-        return tf.reduce_mean((relative_errors - self.mean) / self.deviation, axis=-1)
+        """Deviations above normal, averaged over the terms: `[B, H, W]`."""
+        deviations = (relative_errors - self.mean) / self.deviation
+        return tf.linalg.matvec(deviations, tf.constant(self.weights_of_maps, tf.float32))
 
     def tone(self, images):
         """Distance of the blurred image from its median tone: `[B, H, W]`."""
@@ -90,7 +94,7 @@ class Cues(keras.layers.Layer):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "count": self.count}
+        return {**super().get_config(), "groups": self.groups}
 
 
 def quantile(maps, q: float):

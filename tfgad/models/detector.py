@@ -59,7 +59,7 @@ class Detector(keras.Model):
             raise UsageError("stride", stride, "does not divide the window", mend)
         self.stage = self.stages[0]
         self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
-        self.cues = Cues(len(self.cue_errors)) if self.reconstructs else None
+        self.cues = Cues((1, len(self.cue_errors) - 2, 1)) if self.reconstructs else None
         self.calibration = Calibration(name="calibration")
         self.built = True
 
