@@ -43,7 +43,7 @@ def main():
     model.fit(batches, steps_per_epoch=arguments.steps, shuffle=False)
 
     # How normal errors spread, then the score that one good tile in a hundred exceeds.
-    model.adapt(data.train)
+    model.adapt(data.train, data.train_size)
     threshold = model.calibrate(data.calibration, FALSE_POSITIVE_RATE)
     print(f"threshold {threshold.value:.3f} ({threshold.method} of {threshold.n} good tiles)")
 

@@ -42,7 +42,7 @@ def main():
             seed=0,
         )
         model.fit(batches, steps_per_epoch=steps, shuffle=False)
-    model.adapt(data.train)
+    model.adapt(data.train, data.train_size)
 
     for score in model.scores:
         judged = judge_test_set(model, data, score)

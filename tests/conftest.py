@@ -53,7 +53,7 @@ def fitted(images, build_small):
             batches = windows.batch(4 * model.batches_a_step, drop_remainder=True)
             model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
         normals = tf.data.Dataset.from_tensor_slices(images)
-        model.adapt(normals)
+        model.adapt(normals, len(images))
         model.calibrate(normals, false_positive_rate=0.1)
         return model
 

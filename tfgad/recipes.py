@@ -21,6 +21,8 @@ from tfgad.models.wgan_gp import WGANGP
 from tfgad.networks.convolutional import critic, encoder, generator
 from tfgad.networks.layers import Adam
 
+JUDGING = ("score", "stride", "tile")  # what every method's constructor takes
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -30,7 +32,8 @@ class Recipe:
         make: recipe and window shape to the compiled model.
         settings: hyper-parameters by name. `window` is the side of the windows that images are
             judged by (whole images if they are smaller, or if it is 0), `steps` the training steps
-            of each stage, separated by `+`.
+            of each stage, separated by `+`, `score` a score of the method or `auto`: the paper's,
+            but `cues` for images larger than the window.
     """
 
     make: Callable[[dict[str, Any], tuple[int, int, int], int], Detector]
@@ -42,15 +45,13 @@ def _wgan_gp(s, shape, seed) -> WGANGP:
         "generator": generator(shape, s["latent_dim"], s["width"]),
         "critic": critic(shape, s["width"]),
     }
-    model = WGANGP(
-        **networks, **_chosen(s, "critic_steps", "penalty", "score", "stride"), seed=seed
-    )
+    model = WGANGP(**networks, **_chosen(s, "critic_steps", "penalty", *JUDGING), seed=seed)
     model.compile(critic=_gan_adam(s), generator=_gan_adam(s))
     return model
 
 
 def _fanogan(s, shape, seed) -> FAnoGAN:
-    names = ("critic_steps", "penalty", "encoding", "kappa", "score", "stride")
+    names = ("critic_steps", "penalty", "encoding", "kappa", *JUDGING)
     model = FAnoGAN(
         generator=generator(shape, s["latent_dim"], s["width"]),
         critic=critic(shape, s["width"]),
@@ -72,7 +73,7 @@ def _fanogan(s, shape, seed) -> FAnoGAN:
 
 def _ganomaly(s, shape, seed) -> GANomaly:
     latent_dim, width = s["latent_dim"], s["width"]
-    names = ("adversarial_weight", "contextual_weight", "encoder_weight", "score", "stride")
+    names = ("adversarial_weight", "contextual_weight", "encoder_weight", *JUDGING)
     model = GANomaly(
         encoder=encoder(shape, latent_dim, width),
         decoder=generator(shape, latent_dim, width, name="decoder"),
@@ -211,10 +212,16 @@ def build(
     height, width, channels = image_shape
     side = chosen["window"] or max(height, width)
     window = (min(side, height), min(side, width), channels)
-    if window[:2] == (height, width):  # one window; the stride matters to larger images alone
-        chosen["stride"] = math.gcd(chosen["stride"], height, width)
+    if "stride" not in settings:
+        chosen["stride"] = math.gcd(chosen["stride"], *window[:2])
     if chosen["score"] == "auto":
-        paper = RECIPES[f"{method}/paper"].settings["score"]
-        chosen["score"] = CUES if window[:2] != (height, width) else paper
+        chosen["score"] = _score(method, by_window=window[:2] != (height, width))
+    chosen["tile"] = (height, width)
     keras.utils.set_random_seed(seed)
     return RECIPES[method].make(chosen, window, seed)
+
+
+def _score(method: str, by_window: bool) -> str:
+    """Returns what `auto` stands for: the paper's score, or cues for larger images."""
+    paper = RECIPES[f"{method.partition('/')[0]}/paper"]
+    return CUES if by_window and paper.settings["score"] != "critic" else paper.settings["score"]

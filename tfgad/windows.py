@@ -15,11 +15,33 @@ def hann(height: int, width: int) -> np.ndarray:
     return np.outer(*(np.hanning(side + 2)[1:-1] for side in (height, width))).astype("float32")
 
 
+def by_piece(images, size: tuple[int, int], stride: int, judge):
+    """Judges images `[B, H, W, C]` of any size piece by piece.
+
+    Args:
+        images: float32.
+        size: `(h, w)` of the pieces.
+        stride: of the pieces, in pixels; it divides both sides.
+        judge: pieces `[N, h, w, C]` to what there is to say of their pixels, `[N, h, w, K]`.
+
+    Returns:
+        `[B, H, W, K]`.
+    """
+    pieces = cut(pad_to_grid(images, size, stride), size, stride)
+    judged = judge(tf.reshape(pieces, [-1, *size, images.shape[-1]]))
+    judged = tf.reshape(judged, tf.concat([tf.shape(pieces)[:3], judged.shape[1:]], 0))
+    blended = blend(tf.ensure_shape(judged, [None, None, None, *judged.shape[3:]]), stride)
+    return blended[:, : tf.shape(images)[1], : tf.shape(images)[2]]
+
+
 def pad_to_grid(images, window: tuple[int, int], stride: int):
-    """Reflects images `[B, H, W, C]` at the lower and right edge until windows cover them."""
-    size = tf.shape(images)
-    spare = [-(size[1 + axis] - window[axis]) % stride for axis in (0, 1)]
-    return tf.pad(images, [[0, 0], [0, spare[0]], [0, spare[1]], [0, 0]], "REFLECT")
+    """Mirrors images `[B, H, W, C]` beyond their lower and right edge until windows cover them."""
+    for axis in (1, 2):
+        size, side = tf.shape(images)[axis], window[axis - 1]
+        place = tf.range(tf.maximum(size + (side - size) % stride, side)) % (2 * size)
+        place = tf.where(place < size, place, 2 * size - 1 - place)
+        images = tf.gather(images, place, axis=axis)
+    return images
 
 
 def cut(images, window: tuple[int, int], stride: int):

@@ -11,7 +11,7 @@ KAPPA = 0.7
 @pytest.fixture(scope="module")
 def model(build_small, images):
     model = build_small("fanogan", kappa=KAPPA)
-    model.adapt(tf.data.Dataset.from_tensor_slices(images[:, :32, :32]))
+    model.adapt(tf.data.Dataset.from_tensor_slices(images[:, :32, :32]), len(images))
     return model
 
 

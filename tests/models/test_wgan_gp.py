@@ -19,7 +19,7 @@ def logits(model, images):
 def test_score_is_the_distance_from_the_mean_of_normal_windows(build_small, images):
     windows = images[:, :32, :32]
     model = build_small("wgan_gp")
-    model.adapt(tf.data.Dataset.from_tensor_slices(windows))
+    model.adapt(tf.data.Dataset.from_tensor_slices(windows), len(windows))
     expected = logits(model, windows).mean() - logits(model, windows[:3])
     judged = model.anomaly(windows[:3])
     np.testing.assert_allclose(judged["score"], expected, atol=1e-5)
@@ -30,7 +30,7 @@ def test_score_is_the_distance_from_the_mean_of_normal_windows(build_small, imag
 
 def test_adapting_again_gives_the_same(model, images):
     first = float(model.normal_logit)
-    model.adapt(tf.data.Dataset.from_tensor_slices(images))
+    model.adapt(tf.data.Dataset.from_tensor_slices(images), len(images))
     assert float(model.normal_logit) == first
 
 

@@ -1,5 +1,6 @@
 """What every method is: a Keras model that is fitted to normal images and judges others."""
 
+import math
 from typing import Any, ClassVar
 
 import keras
@@ -31,11 +32,14 @@ class Detector(keras.Model):
 
     Its networks are made for images of one size, the window. An image of that size gets the paper's
     score. A larger one is judged window by window (`windows.py`): its map is made of theirs, and
-    its score is the map's largest value.
+    its score is the map's largest value. What `cues` reads of a whole image, its level and tone, it
+    reads of overlapping tiles, of the size that the threshold is set on, so that the threshold
+    means the same on a strip of cloth as on a tile of it. The false-positive rate is a tile's.
 
     Args:
         score: one of `scores`, or `cues`.
         stride: of the windows on larger images, in pixels; it divides the window's sides.
+        tile: `(height, width)` of the images to be trained on; the window's if not given.
         seed: of all randomness in training, so that a run can be repeated.
         **networks: the networks that `roles` names.
     """
@@ -45,7 +49,7 @@ class Detector(keras.Model):
     reconstructs: ClassVar[bool] = False
     stages: ClassVar[tuple[str, ...]] = ("train",)
 
-    def __init__(self, *, score, stride=8, seed=0, name=None, **networks: keras.Model):
+    def __init__(self, *, score, stride=8, tile=None, seed=0, name=None, **networks: keras.Model):
         super().__init__(name=name)
         self._network_names = [network for names in self.roles.values() for network in names]
         for network in self._network_names:
@@ -54,6 +58,7 @@ class Detector(keras.Model):
             raise TypeError(f"{type(self).__name__} takes no {', '.join(networks)}")
         self.window = tuple(self.critic.input_shape[1:])
         self.score, self.stride, self.seed = self._known_score(score), stride, seed
+        self.tile = tuple(tile or self.window[:2])
         if any(side % stride for side in self.window[:2]):
             mend = f"give a divisor of {self.window[0]} and {self.window[1]}"
             raise UsageError("stride", stride, "does not divide the window", mend)
@@ -66,7 +71,7 @@ class Detector(keras.Model):
     def get_config(self):
         """Returns the constructor's arguments; a method adds its own."""
         networks = {network: getattr(self, network) for network in self._network_names}
-        own = {"score": self.score, "stride": self.stride, "seed": self.seed}
+        own = {"score": self.score, "stride": self.stride, "tile": self.tile, "seed": self.seed}
         return {"name": self.name, **networks, **own}
 
     @classmethod
@@ -192,7 +197,7 @@ class Detector(keras.Model):
     def conclude(self, images, errors, score: str):
         """What `judge` makes of the error maps `[B, H, W, K]` of whole images."""
         if score == CUES:
-            anomaly_map = self.cues(images, errors)
+            anomaly_map = self._by_tile(images, errors)
             return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
         error = tf.reduce_sum(errors, axis=-1)
         anomaly_map = gaussian_blur(error[..., None], MAP_SIGMA)[..., 0]
@@ -218,15 +223,19 @@ class Detector(keras.Model):
 
     def _by_window(self, images, judge):
         """Lays what `judge` makes of windows, `[N, h, w, K]`, over the images: `[B, H, W, K]`."""
-        height, width, _ = self.window
-        size = tf.shape(images)
-        padded = windows.pad_to_grid(images, (height, width), self.stride)
-        pieces = windows.cut(padded, (height, width), self.stride)
-        judged = judge(tf.reshape(pieces, [-1, *self.window]))
-        grid = tf.shape(pieces)[:3]
-        judged = tf.reshape(judged, tf.concat([grid, judged.shape[1:]], 0))
-        judged = tf.ensure_shape(judged, [None, None, None, height, width, judged.shape[-1]])
-        return windows.blend(judged, self.stride)[:, : size[1], : size[2]]
+        return windows.by_piece(images, self.window[:2], self.stride, judge)
+
+    def _by_tile(self, images, errors):
+        """What the cues make of tiles: level and tone are read as on the images of calibration."""
+        side = math.gcd(*self.tile)
+        stride = side // 2 if side % 2 == 0 else side
+
+        def judged(pieces):
+            channels = self.window[2]
+            return self.cues(pieces[..., :channels], pieces[..., channels:])[..., None]
+
+        both = tf.concat([images, errors], axis=-1)
+        return windows.by_piece(both, self.tile, stride, judged)[..., 0]
 
     def _checked_images(self, images):
         images = tf.convert_to_tensor(images, tf.float32)
@@ -245,15 +254,16 @@ class Detector(keras.Model):
 
     # What scores need to know of normal images
 
-    def adapt(self, normals: tf.data.Dataset) -> None:
+    def adapt(self, normals: tf.data.Dataset, size: int) -> None:
         """Learns the statistics of normal images that scores are relative to.
 
         Args:
             normals: images float32 `[H, W, C]`, one at a time; the training images will do.
+            size: how many they are.
         """
         if self.cues is None:
             return
-        images = np.stack(list(normals.take(ADAPT_IMAGES).as_numpy_iterator()))
+        images = np.stack(list(spread(normals, size, ADAPT_IMAGES).as_numpy_iterator()))
         batch = batch_size(images.shape[1:])
         batches = [images[i : i + batch] for i in range(0, len(images), batch)]
         errors = [self.error_maps(tf.constant(b), self.cue_errors).numpy() for b in batches]
@@ -268,6 +278,11 @@ class Detector(keras.Model):
         """
         scores = [self.judge(batch, self.score)["score"].numpy() for batch in batched(normals)]
         return self.calibration.fit(np.concatenate(scores), false_positive_rate)
+
+
+def spread(images: tf.data.Dataset, size: int, count: int) -> tf.data.Dataset:
+    """Takes at most `count` of `size` images, evenly: neighbours may be pieces of one picture."""
+    return images.shard(math.ceil(size / count), 0)
 
 
 def batch_size(image_shape) -> int:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfgad import losses
 from tfgad.errors import UsageError
-from tfgad.models.detector import Detector, batched
+from tfgad.models.detector import Detector, batched, spread
 
 MEAN_IMAGES = 32_000  # normal images that the critic's mean is taken of, or all if there are fewer
 
@@ -88,13 +88,13 @@ class WGANGP(Detector):
         distance = (self.normal_logit - logit)[:, None, None]
         return {"critic": tf.tile(distance, [1, height, width])}
 
-    def adapt(self, normals):
+    def adapt(self, normals, size):
         """Takes the mean of D over normal images, and what `Detector.adapt` takes."""
-        super().adapt(normals)
+        super().adapt(normals, size)
         self.normal_logit.assign(0.0)
         distances = [
-            tf.reshape(self.error_maps(x, ("critic",)), [-1]).numpy()
-            for x in batched(normals.take(MEAN_IMAGES))
+            tf.reduce_mean(self.error_maps(images, ("critic",)), axis=[1, 2, 3]).numpy()
+            for images in batched(spread(normals, size, MEAN_IMAGES))
         ]
         self.normal_logit.assign(-np.concatenate(distances).mean(dtype="float64"))
 

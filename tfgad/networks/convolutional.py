@@ -1,7 +1,7 @@
 """Encoder, generator and critic: the three convolutional networks that every method is made of.
 
 All follow the DCGAN pattern (Radford et al. 2016): no pooling, strided convolutions, each halving
-of the image doubling the channels, until the shorter side is 4 pixels.
+of the image doubling the channels, until the shorter side is 4 to 7 pixels.
 """
 
 import math
@@ -19,7 +19,7 @@ SLOPE = 0.2  # of the leaky rectifiers (Radford et al. 2016)
 
 
 def halvings(image_shape: tuple[int, int, int]) -> int:
-    """Returns how often `(height, width, channels)` is halved until its shorter side is 4.
+    """Returns how often `(height, width, channels)` is halved until its shorter side is 4 to 7.
 
     Raises:
         UsageError: the image is too small, or its sides cannot be halved that often.
@@ -80,7 +80,7 @@ def critic(image_shape, width: int, normalise: bool = False, name: str = "critic
         x = _halve(x, width * 2**level, normalise=normalise and level > 0)
         features.append(layers.Activation("linear", dtype="float32")(x))
     logit = layers.Dense(1, dtype="float32")(layers.Flatten()(features[-1]))
-    logit = layers.Reshape((), name="logit")(logit)
+    logit = layers.Reshape((), dtype="float32", name="logit")(logit)
     return keras.Model(images, {"logit": logit, "features": features}, name=name)
 
 
