@@ -152,7 +152,7 @@ def train(
 
     begun = time.monotonic()
     _fit(model, images, steps, chosen["batch_size"], folder, callbacks)
-    model.adapt(images.train)
+    model.adapt(images.train, images.train_size)
     threshold = model.calibrate(images.calibration, FALSE_POSITIVE_RATE)
     config["training_seconds"] = round(time.monotonic() - begun, 1)
     config["calibration"] = calibration_facts(threshold, FALSE_POSITIVE_RATE, images.spec)
