@@ -2,9 +2,9 @@
 
     python examples/benchmarks/cues.py --out examples/benchmarks/results/cues.json
 
-Trains GANomaly once on each of four weaves, keeps the error maps of held-out normal tiles and of
-tiles with defects drawn from another seed than the default test set's, and varies one constant at a
-time. About 12 minutes of two CPU cores.
+Trains GANomaly once on each of two weaves other than the demo's, keeps the error maps of normal
+tiles and of a test from another seed than the default one, and varies one choice at a time. Prints
+and writes image AUROC, AP, pixel AUROC and AUPRO. About 6 minutes of two CPU cores.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tfgad import files, metrics, runs
 from tfgad.models import cues
 from tfgad.models.detector import batched
 
-WEAVES = ("twill", "plain", "satin", "herringbone")
+WEAVES = ("plain", "satin")
 SEED = 7  # the tests of everything else are seed 0's
 FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
 VARIANTS = {
