@@ -16,11 +16,9 @@ import numpy as np
 
 import tfgad
 from tfgad import metrics, plots
-from tfgad.data.batches import training_batches
 from tfgad.evaluation import judge_test_set
 from tfgad.export import export
 
-BATCH_SIZE = 64
 FALSE_POSITIVE_RATE = 0.01
 
 
@@ -37,9 +35,7 @@ def main():
 
     # GANomaly on windows of 32x32 pixels, taken at random from the tiles.
     model = tfgad.build("ganomaly", data.image_shape, seed=0)
-    batches = training_batches(
-        data.train, data.train_size, window=model.window, batch_size=BATCH_SIZE, seed=0
-    )
+    batches = tfgad.training_batches(data, model.window)
     model.fit(batches, steps_per_epoch=arguments.steps, shuffle=False)
 
     # How normal errors spread, then the score that one good tile in a hundred exceeds.

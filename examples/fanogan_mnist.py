@@ -14,7 +14,6 @@ import numpy as np
 
 import tfgad
 from tfgad import metrics, plots
-from tfgad.data.batches import training_batches
 from tfgad.evaluation import judge_test_set
 from tfgad.recipes import settings_of
 from tfgad.runs import stage_steps
@@ -34,13 +33,8 @@ def main():
     # First the generator and the critic, then, with both at rest, the encoder.
     for stage, steps in stage_steps(arguments.steps or settings["steps"], model.stages).items():
         model.begin(stage)
-        batches = training_batches(
-            data.train,
-            data.train_size,
-            window=model.window,
-            batch_size=settings["batch_size"] * model.batches_a_step,
-            seed=0,
-        )
+        batch_size = settings["batch_size"] * model.batches_a_step
+        batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
         model.fit(batches, steps_per_epoch=steps, shuffle=False)
     model.adapt(data.train, data.train_size)
 

@@ -14,6 +14,7 @@ from tfgad.version import __version__
 _HOMES = {
     "build": "tfgad.recipes",
     "load": "tfgad.data",
+    "training_batches": "tfgad.data.batches",
     "AnomalyData": "tfgad.data",
     "Detector": "tfgad.models.detector",
     "load_model": "tfgad.runs",

@@ -5,6 +5,7 @@
     model.keras          the fitted, calibrated model, once it has ended
     logs/                TensorBoard: losses, samples, reconstructions
     previews/            the same pictures as PNG
+    metrics.json, report.html   what an evaluation found
 
 A run can be broken off at any moment. What a step does depends on the seed and the step's number
 alone, so that a resumed run ends with the weights of an uninterrupted one.
@@ -31,6 +32,7 @@ from tfgad import data, files, recipes
 from tfgad.callbacks import Checkpoint, Log, StopIfDiverged
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import training_batches
+from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
 from tfgad.version import __version__
@@ -39,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 CONFIG, CHECKPOINT, MODEL = "config.json", "checkpoint.weights.h5", "model.keras"
 NEW, BEGUN, FINISHED = "new", "begun", "finished"
+KEYS = {"method", "data", "seed", "settings", "image_shape", "resized"}  # of every configuration
+PARTS = {CONFIG, CHECKPOINT, MODEL, "logs", "previews", "metrics.json", "report.html"}
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
 
 
@@ -49,6 +53,14 @@ class Run:
     folder: Path
     config: dict[str, Any]
     model: Detector
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """What there is to say of the threshold.
+
+        Its numbers are the model's, by which it judges: `save` may have been killed half-way.
+        """
+        return {**self.config["calibration"], **calibration_numbers(self.model)}
 
     def save(self) -> None:
         """Writes the configuration and the model back, each whole or not at all.
@@ -68,12 +80,21 @@ def load_run(folder: str | os.PathLike) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError("run", folder, "is not there", "give the folder of a run")
-    if not (folder / CONFIG).is_file():
-        raise UsageError("run", folder, "is not a run", f"give a folder with a {CONFIG}")
+    config = read_config(folder)
+    if config is None:
+        raise UsageError("run", folder, "is not a run", "give a folder that `tfgad train` wrote")
     if not (folder / MODEL).is_file():
         raise UsageError("run", folder, "has not ended", "go on with `tfgad train ... --resume`")
-    config = json.loads((folder / CONFIG).read_text())
     return Run(folder, config, load_model(folder / MODEL))
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """Returns the configuration of a run, finished or not, or None if the folder holds none."""
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) and config.keys() >= KEYS else None
 
 
 def load_model(path: str | os.PathLike) -> Detector:
@@ -85,11 +106,15 @@ def load_model(path: str | os.PathLike) -> Detector:
     path = Path(path)
     if not path.is_file():
         raise UsageError("model", path, "is not there", "give a .keras file")
+    mend = "give a .keras file that tfgad wrote"
     try:
-        return keras.saving.load_model(path)
-    except (ValueError, OSError, KeyError) as error:
-        problem = f"is no model that can be read ({str(error).splitlines()[0]})"
-        raise UsageError("model", path, problem, "give a .keras file that tfgad wrote") from error
+        model = keras.saving.load_model(path)
+    except (ValueError, OSError, KeyError, TypeError) as error:  # TypeError: an unknown class
+        problem = f"is no model that can be read ({str(error).partition(chr(10))[0]})"
+        raise UsageError("model", path, problem, mend) from error
+    if not isinstance(model, Detector):
+        raise UsageError("model", path, f"is a {type(model).__name__}, no detector", mend)
+    return model
 
 
 def save_model(model: Detector, path: Path) -> None:
@@ -133,7 +158,7 @@ def train(
         raise UsageError("data", images.spec, problem, "add good images")
     config = {
         "method": method,
-        "data": images.spec,
+        "data": from_anywhere(images.spec),
         "seed": seed,
         "settings": chosen,
         "image_shape": list(images.image_shape),
@@ -144,8 +169,8 @@ def train(
         return load_run(folder)
     model = recipes.build(method, images.image_shape, seed, **chosen)
     steps = stage_steps(chosen["steps"], model.stages)
-    if state == NEW and folder.exists():
-        shutil.rmtree(folder)
+    if state == NEW:
+        remove(folder)
     config |= {"window": list(model.window), "score": model.score}
     config |= {"versions": versions(), "images": _sizes(images)}
     files.write_json(folder / CONFIG, config)
@@ -155,7 +180,7 @@ def train(
     model.adapt(images.train, images.train_size)
     threshold = model.calibrate(images.calibration, FALSE_POSITIVE_RATE)
     config["training_seconds"] = round(time.monotonic() - begun, 1)
-    config["calibration"] = calibration_facts(threshold, FALSE_POSITIVE_RATE, images.spec)
+    config["calibration"] = calibration_facts(threshold, FALSE_POSITIVE_RATE, config["data"])
     run = Run(folder, config, model)
     run.save()
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -166,7 +191,8 @@ def calibrate(run: Run, images: AnomalyData, false_positive_rate: float) -> dict
     """Sets the run's threshold anew from normal images, and returns what there is to say of it."""
     check_shape(run, images)
     threshold = run.model.calibrate(images.calibration, false_positive_rate)
-    run.config["calibration"] = calibration_facts(threshold, false_positive_rate, images.spec)
+    spec = from_anywhere(images.spec)
+    run.config["calibration"] = calibration_facts(threshold, false_positive_rate, spec)
     run.save()
     return run.config["calibration"]
 
@@ -180,6 +206,24 @@ def calibration_facts(threshold, false_positive_rate: float, spec: str) -> dict[
         "images": threshold.n,
         "data": spec,
     }
+
+
+def calibration_numbers(model: Detector) -> dict[str, float]:
+    """Returns the numbers that a calibrated model judges by."""
+    weights = model.calibration
+    return {
+        "threshold": float(weights.threshold),
+        # Six digits, since 0.01 as float32 is 0.009999999776.
+        "false_positive_rate": round(float(weights.false_positive_rate), 6),
+    }
+
+
+def from_anywhere(spec: str) -> str:
+    """Returns a spec that names the same data from whatever folder: its path, if any, absolute."""
+    parts = Spec.parse(spec)
+    if parts.kind != "folder":
+        return spec
+    return str(dataclasses.replace(parts, name=str(Path(parts.name).expanduser().resolve())))
 
 
 def check_shape(run: Run, images: AnomalyData) -> None:
@@ -214,20 +258,49 @@ def versions() -> dict[str, str]:
     }
 
 
+def check_removable(folder: Path) -> None:
+    """Raises UsageError unless a folder holds a run and nothing else, which can be replaced."""
+    if read_config(folder) is None:
+        raise UsageError("out", folder, "is something else than a run", "name a new folder")
+    others = sorted(path.name for path in folder.iterdir() if not _is_part(path.name))
+    if others:
+        mend = "move it away, or name a new folder"
+        raise UsageError("out", folder, f"holds {others[0]} beside the run", mend)
+
+
+def remove(folder: Path) -> None:
+    """Removes a run that `check_removable` has passed, but not the folder, which may be `.`.
+
+    The configuration goes last: what is left of a removal broken off is a run to be replaced.
+    """
+    if not folder.exists():
+        return
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == CONFIG):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _is_part(name: str) -> bool:
+    """Returns whether a run has such a child, or leaves one when it is killed while writing it."""
+    return name in PARTS or (name.startswith(".") and any(f".{part}" in name for part in PARTS))
+
+
 def _state(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
     """Returns what stands at the run's place; raises UsageError if that must not be touched."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return NEW
-    if not (folder / CONFIG).is_file():
-        raise UsageError("out", folder, "is something else than a run", "name a new folder")
-    if overwrite:
+    old = read_config(folder)
+    if overwrite or old is None:
+        check_removable(folder)
         return NEW
     if not resume:
         mend = "give --resume to go on with it, --overwrite to replace it"
         raise UsageError("out", folder, "holds a run already", mend)
     old, config = (
         {**each, **each["settings"], "settings": None}  # so that one setting is named, not all
-        for each in (json.loads((folder / CONFIG).read_text()), config)
+        for each in (old, config)
     )
     for key, value in config.items():
         if old.get(key) != value:
@@ -259,9 +332,8 @@ def _fit(model, images: AnomalyData, steps: dict[str, int], batch_size, folder, 
             continue
         model.begin(stage)
         batches = training_batches(
-            images.train,
-            images.train_size,
-            window=model.window,
+            images,
+            model.window,
             batch_size=batch_size * model.batches_a_step,
             seed=model.seed,
             start=done,

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 import tfgad
 from tfgad import files, runs
-from tfgad.data.batches import training_batches
 from tfgad.errors import UsageError
 
 WINDOW, TILE, BATCH = (32, 32, 1), (128, 128, 1), 64
@@ -72,9 +71,7 @@ def judging_rate(model, count, shape):
 def pipeline_rate(data, count=2000):
     """Windows a second out of the training pipeline, once its cache is full."""
     window = WINDOW if data.image_shape[0] > WINDOW[0] else data.image_shape
-    batches = iter(
-        training_batches(data.train, data.train_size, window=window, batch_size=BATCH, seed=0)
-    )
+    batches = iter(tfgad.training_batches(data, window, batch_size=BATCH))
     for _ in range(data.train_size // BATCH + 1):
         next(batches)
     return rate(count, lambda: [next(batches) for _ in range(count // BATCH)])

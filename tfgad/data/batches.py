@@ -2,26 +2,27 @@
 
 import tensorflow as tf
 
+from tfgad.data.anomaly_data import AnomalyData
+
 
 def training_batches(
-    images: tf.data.Dataset,
-    size: int,
-    *,
+    data: AnomalyData,
     window: tuple[int, int, int],
-    batch_size: int,
-    seed: int,
+    *,
+    batch_size: int = 64,
+    seed: int = 0,
     start: int = 0,
 ) -> tf.data.Dataset:
-    """Returns endless batches of random windows.
+    """Returns endless batches of random windows of the training images.
 
-    What a batch holds depends on the seed and its number alone, so that a resumed run goes on with
-    the very images that an uninterrupted one would have seen.
+    What a batch holds depends on its number, the seed and TensorFlow's global seed (which
+    `tfgad.build` sets) alone, so that a resumed run goes on with the very images that an
+    uninterrupted one would have seen. The images are kept in memory, as float32.
 
     Args:
-        images: float32 `[H, W, C]` in [-1, 1], one at a time, as many as fit in memory.
-        size: how many they are.
+        data: its training images are used.
         window: `(h, w, C)`; a place is drawn at random where images are larger.
-        batch_size: of the batches `[batch_size, h, w, C]`.
+        batch_size: of the batches, float32 `[batch_size, h, w, C]` in [-1, 1].
         seed: of the order and the places.
         start: the number of the first batch.
     """
@@ -29,9 +30,9 @@ def training_batches(
     def crop(number, image):
         return tf.image.stateless_random_crop(image, window, [tf.cast(seed, tf.int64), number])
 
-    stream = images.cache().shuffle(size, seed=seed).repeat().enumerate()
+    stream = data.train.cache().shuffle(data.train_size, seed=seed).repeat().enumerate()
     stream = stream.skip(start * batch_size)
-    if tuple(images.element_spec.shape) == tuple(window):
+    if tuple(data.image_shape) == tuple(window):
         stream = stream.map(lambda _, image: image)
     else:
         stream = stream.map(crop, num_parallel_calls=tf.data.AUTOTUNE)
