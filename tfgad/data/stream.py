@@ -37,11 +37,11 @@ class Form:
 
     def images(self, image: np.ndarray) -> np.ndarray:
         """Brings float32 `[H, W, C]` into `[N, side, side, C]`."""
-        return cut(image, self.side)[0] if self.tiled else resize(image, self.side)[None]
+        return cut(image, self.side) if self.tiled else resize(image, self.side)[None]
 
     def masks(self, mask: np.ndarray) -> np.ndarray:
         """Brings uint8 `[H, W, 1]` into `[N, side, side, 1]`."""
-        return cut(mask, self.side)[0] if self.tiled else resize_mask(mask, self.side)[None]
+        return cut(mask, self.side) if self.tiled else resize_mask(mask, self.side)[None]
 
     def names(self, name: str, shape: Sequence[int]) -> list[str]:
         """Names what comes out: a tile by its file and its upper left corner."""
