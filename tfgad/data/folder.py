@@ -44,8 +44,7 @@ def load(
 
     Every file is decoded once before anything is learnt, because only that finds truncated ones;
     broken ones are logged and left out. That costs one pass over the data on all cores, a second
-    for some 40 colour images of 1024x1024 on two. The decoded images are not kept, so a folder
-    may be larger than memory.
+    for some 40 colour images of 1024x1024 on two.
 
     In a layout with `good` and other folders, 20 % of the good images are for the test, the same
     ones for every seed. A flat folder has an empty test.
