@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -191,6 +192,44 @@ def test_a_folder_of_something_else_is_never_touched(tmp_path, overwrite):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("again", [{"overwrite": True}, {"resume": True}, {}])
+def test_a_configuration_of_something_else_makes_no_run(tmp_path, again):
+    (tmp_path / runs.CONFIG).write_text('{"model_type": "bert"}')
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="something else than a run"):
+        runs.train("ganomaly", DATA, tmp_path, settings=GANOMALY, **again)
+    with pytest.raises(UsageError, match="is not a run"):
+        runs.load_run(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {runs.CONFIG, "thesis.tex"}
+
+
+def test_a_run_with_something_else_beside_it_is_not_replaced(copied):
+    (copied / "thesis.tex").write_text("years of work")
+    before = sorted(copied.rglob("*"))
+    with pytest.raises(UsageError, match=r"holds thesis\.tex beside the run"):
+        runs.train("ganomaly", DATA, copied, settings=GANOMALY, overwrite=True)
+    assert sorted(copied.rglob("*")) == before
+
+
+def test_only_what_a_run_consists_of_is_removed(copied):
+    left_by_a_kill = (f".{runs.CONFIG}.x7", f".{runs.MODEL}.partial.keras", "metrics.json")
+    for name in (*left_by_a_kill, f".partial.{runs.CHECKPOINT}"):
+        (copied / name).touch()
+    runs.check_removable(copied)
+    (copied / ".config").touch()  # as if it came between the check and the removal
+    runs.remove(copied)
+    assert [path.name for path in copied.iterdir()] == [".config"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_may_take_the_folder_it_is_started_in(tmp_path, monkeypatch, overwrite, copied):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(copied if overwrite else empty)
+    run = runs.train("ganomaly", DATA, ".", settings={**GANOMALY, "steps": 1}, overwrite=overwrite)
+    assert int(run.model.step) == 1
+
+
 @pytest.mark.parametrize(
     "wrong", [{"settings": {"steps": "0"}}, {"settings": {"stride": 5}}, {"spec": "digits:x"}]
 )
@@ -222,6 +261,29 @@ def test_calibrating_again_changes_threshold_and_configuration_together(copied):
     again = runs.load_run(copied)
     assert again.config["calibration"] == facts
     assert float(again.model.calibration.threshold) == pytest.approx(facts["threshold"])
+
+
+def test_the_threshold_is_the_one_the_model_judges_by(copied, monkeypatch):
+    run = runs.load_run(copied)
+    before = run.calibration
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "save_model", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runs.calibrate(run, data.load(DATA), false_positive_rate=0.2)
+    again = runs.load_run(copied)
+    assert again.config["calibration"]["false_positive_rate"] == 0.2
+    assert again.calibration["threshold"] == before["threshold"]
+    assert again.calibration["false_positive_rate"] == 0.01
+
+
+def test_a_run_names_its_folder_of_images_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert runs.from_anywhere("folder:a b/c?size=32") == f"folder:{tmp_path}/a b/c?size=32"
+    assert runs.from_anywhere("folder:~") == f"folder:{Path.home().resolve()}"
+    assert runs.from_anywhere("weave:twill?size=64") == "weave:twill?size=64"
 
 
 def test_images_of_another_size_do_not_fit_a_run_of_resized_ones(whole):
@@ -267,3 +329,19 @@ def test_what_is_no_model_is_not_loaded(tmp_path, content):
     with pytest.raises(UsageError, match="is no model that can be read") as error:
         runs.load_model(path)
     assert "\n" not in str(error.value)
+
+
+class Unregistered(keras.layers.Layer):
+    """What a loaded model does not know."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "answer"),
+    [(keras.layers.Flatten, "is a Sequential, no detector"), (Unregistered, "can be read")],
+)
+def test_a_model_of_another_program_is_not_loaded(tmp_path, monkeypatch, layer, answer):
+    path = tmp_path / "model.keras"
+    keras.Sequential([keras.Input((2,)), layer()]).save(path)
+    monkeypatch.setattr(f"{__name__}.Unregistered", None)
+    with pytest.raises(UsageError, match=answer):
+        runs.load_model(path)

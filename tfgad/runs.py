@@ -42,7 +42,8 @@ logger = logging.getLogger(__name__)
 CONFIG, CHECKPOINT, MODEL = "config.json", "checkpoint.weights.h5", "model.keras"
 NEW, BEGUN, FINISHED = "new", "begun", "finished"
 KEYS = {"method", "data", "seed", "settings", "image_shape", "resized"}  # of every configuration
-PARTS = {CONFIG, CHECKPOINT, MODEL, "logs", "previews", "metrics.json", "report.html"}
+FILES = {CONFIG, CHECKPOINT, MODEL, "metrics.json", "report.html"}
+FOLDERS = {"logs", "previews"}
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
 
 
@@ -91,7 +92,7 @@ def load_run(folder: str | os.PathLike) -> Run:
 def read_config(folder: Path) -> dict[str, Any] | None:
     """Returns the configuration of a run, finished or not, or None if the folder holds none."""
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return config if isinstance(config, dict) and config.keys() >= KEYS else None
@@ -110,11 +111,16 @@ def load_model(path: str | os.PathLike) -> Detector:
     try:
         model = keras.saving.load_model(path)
     except (ValueError, OSError, KeyError, TypeError) as error:  # TypeError: an unknown class
-        problem = f"is no model that can be read ({str(error).partition(chr(10))[0]})"
+        problem = f"is no model that can be read ({first_line(error)})"
         raise UsageError("model", path, problem, mend) from error
     if not isinstance(model, Detector):
         raise UsageError("model", path, f"is a {type(model).__name__}, no detector", mend)
     return model
+
+
+def first_line(error: Exception) -> str:
+    """Returns what an error says in its first line, or its kind if it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def save_model(model: Detector, path: Path) -> None:
@@ -269,13 +275,12 @@ def check_removable(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Removes a run that `check_removable` has passed, but not the folder, which may be `.`.
+    """Removes what a run consists of, if there is one, but not the folder, which may be `.`.
 
     The configuration goes last: what is left of a removal broken off is a run to be replaced.
     """
-    if not folder.exists():
-        return
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == CONFIG):
+    parts = [path for path in folder.glob("*") if _is_part(path.name)]
+    for path in sorted(parts, key=lambda path: path.name == CONFIG):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -284,7 +289,8 @@ def remove(folder: Path) -> None:
 
 def _is_part(name: str) -> bool:
     """Returns whether a run has such a child, or leaves one when it is killed while writing it."""
-    return name in PARTS or (name.startswith(".") and any(f".{part}" in name for part in PARTS))
+    unfinished = name.startswith(".") and any(f".{file}" in name for file in FILES)
+    return unfinished or name in FILES | FOLDERS
 
 
 def _state(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
