@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
     from tfgad.data.anomaly_data import AnomalyData
 
+# Detector -> its name in tables.
+NAMES = {
+    "mean_deviation": "mean deviation",
+    "mean_deviation_levelled": "mean deviation, levelled",
+    "patch_pca": "PCA of patches",
+}
+
 # Both maps are blurred: a defect is a patch, a single odd pixel is noise.
 BLUR_SIGMA = 4.0  # pixels
 

@@ -11,6 +11,17 @@ import numpy as np
 from scipy import ndimage
 from sklearn import metrics as sklearn_metrics
 
+# Figure of `evaluate` -> its name in tables: short, for terminals of 80 columns.
+NAMES = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1_max": "image F1 max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_aupro": "AUPRO to 0.3",
+    "false_positive_rate": "false alarms",
+    "recall": "defects found",
+}
+
 AUPRO_LIMIT = 0.3  # Bergmann et al., MVTec AD (CVPR 2019): false-positive rates above are useless.
 
 # The published MVTec AD evaluation counts diagonal neighbours as one region.

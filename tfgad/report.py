@@ -12,20 +12,16 @@ from string import Template
 from matplotlib.figure import Figure
 
 from tfgad import files, plots
+from tfgad.baselines import NAMES as BASELINES
+from tfgad.metrics import NAMES as METRICS
 
-# Metric -> its name in the table, and what it means.
-METRICS = {
-    "image_auroc": ("Image AUROC", "a random anomalous image scores above a random normal one"),
-    "image_ap": ("Image average precision", "mean precision over all recalls"),
-    "image_f1_max": ("Image F1, best threshold", "chosen on the test set: an upper bound"),
-    "pixel_auroc": ("Pixel AUROC", "the same for pixels of the map"),
-    "pixel_aupro": ("AUPRO, up to 0.3", "overlap averaged over regions, small as large"),
-}
-
-BASELINES = {
-    "mean_deviation": "Deviation from the mean image",
-    "mean_deviation_levelled": "The same, brightness removed",
-    "patch_pca": "PCA of patches",
+# Figure in the table -> what it means.
+MEANINGS = {
+    "image_auroc": "a random anomalous image scores above a random normal one",
+    "image_ap": "average precision: the mean precision over all recalls",
+    "image_f1_max": "best threshold, chosen on the test set: an upper bound",
+    "pixel_auroc": "the same for pixels of the map",
+    "pixel_aupro": "overlap averaged over regions, small as large",
 }
 
 MISSING = '<span title="not defined on this test set">–</span>'
@@ -101,7 +97,7 @@ def _verdict(metrics: Mapping, baselines: Mapping[str, Mapping]) -> str:
         relation = "ahead of" if own > rivals[best] else "not ahead of"
         sentences.append(
             f"It orders the images with an AUROC of <strong>{own:.3f}</strong>, {relation} the "
-            f"best trivial detector ({escape(BASELINES.get(best, best))}, {rivals[best]:.3f})."
+            f"best trivial detector ({escape(BASELINES[best])}, {rivals[best]:.3f})."
         )
     return " ".join(sentences) or "The test set holds one class only: most figures are undefined."
 
@@ -109,15 +105,15 @@ def _verdict(metrics: Mapping, baselines: Mapping[str, Mapping]) -> str:
 def _cards(metrics: Mapping) -> list[str]:
     """Returns the numbers at a glance."""
     cards = (
-        ("Anomalies found", "recall", ".1%"),
-        ("False alarms", "false_positive_rate", ".1%"),
-        ("Image AUROC", "image_auroc", ".3f"),
-        ("Pixel AUROC", "pixel_auroc", ".3f"),
-        ("AUPRO", "pixel_aupro", ".3f"),
+        ("recall", ".1%"),
+        ("false_positive_rate", ".1%"),
+        ("image_auroc", ".3f"),
+        ("pixel_auroc", ".3f"),
+        ("pixel_aupro", ".3f"),
     )
     return [
-        f"<div><dt>{name}</dt><dd>{_number(metrics, key, form)}</dd></div>"
-        for name, key, form in cards
+        f"<div><dt>{_capital(METRICS[key])}</dt><dd>{_number(metrics, key, form)}</dd></div>"
+        for key, form in cards
         if metrics.get(key) is not None
     ]
 
@@ -125,10 +121,11 @@ def _cards(metrics: Mapping) -> list[str]:
 def _metrics_table(metrics: Mapping, baselines: Mapping[str, Mapping]) -> str:
     """Returns the table of the metrics, the method beside the trivial detectors."""
     columns = {"This detector": metrics}
-    columns |= {BASELINES.get(name, name): figures for name, figures in baselines.items()}
+    columns |= {_capital(BASELINES[name]): figures for name, figures in baselines.items()}
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     rows = []
-    for key, (name, meaning) in METRICS.items():
+    for key, meaning in MEANINGS.items():
+        name = _capital(METRICS[key])
         known = [figures[key] for figures in columns.values() if figures.get(key) is not None]
         cells = "".join(
             f"<td{_best(figures.get(key), known)}>{_number(figures, key, '.3f')}</td>"
@@ -139,6 +136,10 @@ def _metrics_table(metrics: Mapping, baselines: Mapping[str, Mapping]) -> str:
         f'<table class="metrics"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]
 
 
 def _best(value: float | None, known: Sequence[float]) -> str:

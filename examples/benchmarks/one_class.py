@@ -16,16 +16,9 @@ import time
 from pathlib import Path
 
 import tfgad
-from tfgad import baselines, evaluation, files, runs
+from tfgad import baselines, evaluation, files, metrics, runs
 
-FIGURES = {
-    "image_auroc": "image AUROC",
-    "image_ap": "AP",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_aupro": "AUPRO 0.3",
-    "false_positive_rate": "false alarms",
-    "recall": "recall",
-}
+FIGURES = [name for name in metrics.NAMES if name != "image_f1_max"]  # that bound is no result
 
 
 def main():
@@ -85,7 +78,8 @@ def row(of_seeds):
 
 def table(result):
     """Returns the data set's results as a Markdown table."""
-    lines = [f"| detector | {' | '.join(FIGURES.values())} |", "|---" * (len(FIGURES) + 1) + "|"]
+    names = " | ".join(metrics.NAMES[name] for name in FIGURES)
+    lines = [f"| detector | {names} |", "|---" * (len(FIGURES) + 1) + "|"]
     for name, figures in result["baselines"].items():
         lines.append(f"| {name} | {row([figures])} |")
     for method, of_seeds in result.items():
