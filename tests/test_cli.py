@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tfgad import __version__, cli, console, data, recipes, runs
+from tfgad import __version__, baselines, cli, console, data, metrics, recipes, runs
 from tfgad.demo import demo
+from tfgad.export import export
 from tfgad.progress import Progress
 
 WEAVE = "weave:plain?size=48&train=8&calibration=4&test=6"
@@ -99,7 +100,7 @@ def test_list_names_every_method_weave_and_kind_of_data():
 def test_train_says_where_the_run_is_and_what_comes_next(trained):
     out, result = trained
     assert f"{out}: trained in" in result.stdout
-    assert "threshold" in result.stdout
+    assert "for a false-positive rate of 0.01 a tile of 48 x 48 (" in result.stdout
     assert f"next: tfgad evaluate {out}" in result.stdout
     assert "training: 1 of 2" in result.stderr
     assert (out / runs.MODEL).is_file()
@@ -121,9 +122,10 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path):
 def test_evaluate_prints_the_trivial_detectors_beside_the_method(run, tmp_path):
     result = tfgad("evaluate", run, "--out", tmp_path / "report")
     assert result.exit_code == 0, result.stderr
-    for word in ("ganomaly", "PCA", "image AUROC", "AUPRO", "95 % interval"):
+    for word in ("ganomaly", "PCA", *metrics.NAMES.values(), "95 % interval"):
         assert word in result.stdout
     figures = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert figures["baselines"].keys() == baselines.NAMES.keys()
     assert f"{figures['image_auroc']:.3f}" in result.stdout
     assert (tmp_path / "report" / "report.html").is_file()
 
@@ -158,13 +160,48 @@ def test_data_of_another_kind_come_at_the_size_of_the_run():
     assert cli.data_defaults({**config, "resized": True}, "folder:parts")["tile"] is None
 
 
+def test_a_size_asks_for_whole_images_whatever_the_run_was_given():
+    config = {"data": "folder:a?tile=64&seed=5", "image_shape": [64, 64, 1], "resized": False}
+    for spec in ("folder:b?size=32", "folder:b?size=32&channels=1"):
+        assert cli.data_defaults(config, spec)["tile"] is None
+    assert cli.data_defaults(config, "folder:b")["tile"] == "64"
+    assert cli.data_defaults({**config, "data": "weave:twill"}, "folder:b?size=32")["tile"] is None
+
+
+def test_a_run_finds_its_images_from_another_folder(tmp_path, monkeypatch):
+    for i in range(10):
+        write_image(tmp_path / "parts" / "good" / f"{i}.png", seed=i)
+    monkeypatch.chdir(tmp_path)
+    small = ["--data", "folder:parts?size=32", "--out", "run", *SMALL]
+    assert tfgad("train", "ganomaly", *small).exit_code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert tfgad("calibrate", tmp_path / "run").exit_code == 0
+
+
 def test_info_of_a_run_and_of_its_saved_model(run, saved_model):
     facts = tfgad("info", run).stdout
     assert "ganomaly" in facts
     assert "48 x 48, grey" in facts
     assert "32 x 32" in facts
-    assert "false-positive rate  0.01" in facts
+    assert "false-positive rate  0.01 a tile of 48 x 48" in facts
     assert tfgad("info", saved_model).stdout == facts
+
+
+def test_info_says_what_there_is_to_say_of_a_model_exported_by_hand(run, tmp_path):
+    loaded = runs.load_run(run)
+    form = {"image_shape": (48, 48, 1), "resized": True}
+    export(loaded.model, tmp_path, **form, facts={"method": "ganomaly"})
+    facts = tfgad("info", tmp_path).stdout
+    assert "ganomaly" in facts
+    assert "training images" not in facts
+    assert facts.rstrip().endswith("false-positive rate  0.01")  # of an image, and the last line
+
+
+def test_info_of_an_unfinished_run(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / runs.MODEL).unlink()
+    assert "has not ended" in mistake(tmp_path, "info", copy)
 
 
 # Scoring
@@ -251,6 +288,7 @@ def mistake(tmp_path, *arguments):
         (["train"], "tfgad train --help"),
         (["train", "ganomaly", "--sed", "1"], "--seed"),
         (["list", "--now"], "--now"),
+        (["train", "ganomaly", "--data", WEAVE, "--out", "run", "--seed", "-1"], "--seed"),
     ],
 )
 def test_mistyped_commands(tmp_path, arguments, answer):
@@ -369,3 +407,22 @@ def test_demo_writes_all_it_promises(tmp_path):
     assert written == {"run", "saved_model", "metrics.json", "report.html", "heat_maps.png"}
     assert (tmp_path / "demo" / "saved_model" / "1" / "saved_model.pb").is_file()
     assert "holds a demo already" in mistake(tmp_path, "demo", "--out", tmp_path / "demo")
+
+
+def test_a_demo_is_replaced_only_if_it_is_one(run, tmp_path, monkeypatch):
+    out = tmp_path / "demo"
+    write_image(out / "run" / "a.png")
+    command = ["demo", "--out", out, "--overwrite"]
+    assert "something else than a demo" in mistake(tmp_path, *command)
+    shutil.copytree(run, out / "run", dirs_exist_ok=True)
+    assert "holds a.png beside the run" in mistake(tmp_path, *command)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    (out / "run" / "a.png").unlink()
+    monkeypatch.setattr(runs, "train", stopped)
+    monkeypatch.chdir(out)
+    for _ in range(2):  # what a demo leaves that is stopped at once is not in the way of the next
+        assert tfgad("demo", "--out", ".", "--overwrite").exit_code == 130
+    assert not list(out.iterdir())

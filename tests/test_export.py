@@ -212,9 +212,12 @@ def test_facts_lie_beside_the_model(model, as_is):
         "image_shape": [48, 48, 1],
         "resized": False,
         "window": [32, 32, 1],
+        "stride": 16,
+        "tile": [48, 48],
         "score": model.score,
         "threshold": float(model.calibration.threshold),
         "false_positive_rate": 0.1,
+        "scale": float(model.calibration.scale),
     }
 
 

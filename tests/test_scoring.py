@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfgad import results, scoring
+from tfgad import files, results, scoring
 from tfgad.data.images import ImageError
 from tfgad.errors import UsageError
+from tfgad.export import FACTS, export, facts_of_model
 
 
 @pytest.fixture
@@ -30,12 +31,48 @@ def test_tiles_change_nothing(fitted, large_image, monkeypatch, method):
 
 
 def test_tiles_keep_each_pixel_once_with_a_window_around_it():
-    tiles = list(scoring._tiles(length=100, core=40, window=32))
+    tiles = list(scoring._tiles(length=100, core=40, rim=32))
     assert tiles == [
         (slice(0, 40), slice(0, 72)),
         (slice(40, 80), slice(8, 100)),
         (slice(80, 100), slice(48, 100)),
     ]
+
+
+@pytest.mark.parametrize("length", [1, 60, 61, 100, 101, 180])
+def test_blocks_keep_each_pixel_once_with_its_reach_around_it(length):
+    blocks = list(scoring._overlapping(length, step=40, reach=30))
+    kept = [pixel for keep, _ in blocks for pixel in range(keep.start, keep.stop)]
+    assert kept == list(range(length))
+    for keep, block in blocks:
+        assert block.start % 40 == 0
+        assert block.stop - block.start <= 100
+        assert block.start <= max(keep.start - 30, 0)
+        assert block.stop >= min(keep.stop + 30, length)
+
+
+@pytest.mark.parametrize("method", ["ganomaly", "wgan_gp"])
+def test_a_saved_model_judges_a_large_image_block_by_block(fitted, tmp_path, monkeypatch, method):
+    model = fitted(method)
+    form = {"image_shape": (48, 48, 1), "resized": False, "facts": {}}
+    judge = scoring.SavedModelJudge(export(model, tmp_path, **form))
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(128, 40, (70, 400, 1)).clip(0, 255).astype("uint8")
+    image = pixels.astype("float32") / 127.5 - 1
+    whole = judge(image)
+    served = []
+    serve = judge._serve
+    monkeypatch.setattr(
+        judge, "_serve", lambda images: served.append(images) or serve(images=images)
+    )
+    monkeypatch.setattr(scoring, "SAVED_MODEL_PIXELS", 200 * 70)
+    cut = judge(image)
+    assert len(served) > 2
+    assert max(block.shape[2] for block in served) <= 208
+    assert cut.keys() == whole.keys()
+    for name in ("map", "score", "probability"):
+        np.testing.assert_allclose(cut[name], whole[name], rtol=1e-5, atol=1e-5)
+    assert bool(cut["is_anomalous"]) == bool(whole["is_anomalous"])
 
 
 class Half:
@@ -114,6 +151,24 @@ def test_the_highest_version_of_a_saved_model_counts(tmp_path):
     assert scoring.saved_model_folder(tmp_path / "9") == tmp_path / "9"
     with pytest.raises(UsageError, match="has no assets"):
         scoring.facts_of(tmp_path)
+
+
+@pytest.mark.parametrize("facts", ["", "[]", "{}", '{"threshold": 1}'])
+def test_facts_of_another_program_are_refused(tmp_path, facts):
+    (tmp_path / "saved_model.pb").touch()
+    (tmp_path / FACTS).parent.mkdir()
+    (tmp_path / FACTS).write_text(facts)
+    with pytest.raises(UsageError, match="tfgad export"):
+        scoring.load_judge(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", bytes(1000)])
+def test_a_damaged_saved_model_is_refused(fitted, tmp_path, content):
+    facts = facts_of_model(fitted("wgan_gp"), (48, 48, 1), resized=False)
+    files.write_json(tmp_path / FACTS, facts)
+    (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(UsageError, match="cannot be read"):
+        scoring.load_judge(tmp_path)
 
 
 def test_a_table_is_written_whole(tmp_path):

@@ -6,7 +6,7 @@ import collections
 import enum
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from tfgad.errors import UsageError
 from tfgad.progress import Progress, training_callbacks
 from tfgad.quiet import import_tensorflow
 from tfgad.version import __version__
+
+if TYPE_CHECKING:
+    from tfgad.runs import Run
 
 app = typer.Typer(
     name="tfgad",
@@ -52,22 +55,6 @@ DATA_SETS = {
     "mnist:8": "handwritten digits; 8 is normal. mnist:!2, mnist:7+8",
     "fashion_mnist:0": "pictures of clothes; T-shirts are normal",
     "digits:8": "scikit-learn's small digits; no download",
-}
-
-# Figure -> its name in the table, and detector -> its heading: short, for terminals of 80 columns.
-FIGURES = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "image_f1_max": "image F1 max",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_aupro": "AUPRO to 0.3",
-    "false_positive_rate": "false alarms",
-    "recall": "defects found",
-}
-TRIVIAL = {
-    "mean_deviation": "mean deviation",
-    "mean_deviation_levelled": "the same, levelled",
-    "patch_pca": "PCA of patches",
 }
 
 
@@ -128,7 +115,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the recipe."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, training and data split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, training and data split.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -150,7 +137,7 @@ def train(
             callbacks=training_callbacks(progress),
         )
     console.say(f"{out}: trained in {run.config['training_seconds']:.0f} s")
-    _show_threshold(run.config["calibration"])
+    _show_threshold(run)
     next_command = "evaluate" if run.config["images"]["test"] else "score"
     console.say(f"next: tfgad {next_command} {out}{' IMAGE...' * (next_command == 'score')}")
 
@@ -163,8 +150,8 @@ def calibrate(run: RunFolder, data: OtherData = None, false_positive_rate: Rate 
 
     with Progress() as progress:
         progress.phase("judging good images")
-        calibration = runs.calibrate(loaded, images, false_positive_rate)
-    _show_threshold(calibration)
+        runs.calibrate(loaded, images, false_positive_rate)
+    _show_threshold(loaded)
 
 
 @app.command()
@@ -232,7 +219,7 @@ def export(
     """Write a run's model for TensorFlow Serving, preprocessing and threshold inside."""
     import_tensorflow()
     from tfgad import runs
-    from tfgad.demo import export_run
+    from tfgad.export import export_run
 
     with Progress() as progress:
         progress.phase("exporting")
@@ -284,30 +271,42 @@ def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
     """Returns how to read a data set that a run is to judge, where its spec does not say.
 
     As the run's own was read, if the kind is the same: split by the same seed, so that no training
-    image comes back as a held-out one. Else at the run's size, resized or as tiles.
+    image comes back as a held-out one. Else at the run's size, resized or as tiles. A spec that
+    gives a `size` asks for whole images, not for tiles.
     """
     from tfgad.data.spec import Spec
 
     own, given = Spec.parse(config["data"]), Spec.parse(spec or config["data"])
     side, _, channels = config["image_shape"]
     if given.kind == own.kind:
-        return {"channels": channels, **own.options}
-    cut = not config["resized"] and "size" not in given.options
-    return {"channels": channels, "size": side, "tile": side if cut else None}
+        defaults = {"channels": channels, **own.options}
+    else:
+        defaults = {"channels": channels, "size": side, "tile": None if config["resized"] else side}
+    return {**defaults, "tile": None} if "size" in given.options else defaults
 
 
 def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
     """Prints the method's figures beside those of the trivial detectors."""
-    trivial = {TRIVIAL[name]: each for name, each in figures["baselines"].items()}
-    console.show(console.figures_table(spec, {method: figures, **trivial}, FIGURES))
+    from tfgad import baselines, metrics
+
+    trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
+    console.show(console.figures_table(spec, {method: figures, **trivial}, metrics.NAMES))
 
 
-def _show_threshold(calibration: dict[str, Any]) -> None:
+def _show_threshold(run: Run) -> None:
+    calibration = run.calibration
     console.say(
         f"threshold {calibration['threshold']:.4g}, for a false-positive rate of "
-        f"{calibration['false_positive_rate']:g} ({calibration['method']} of "
+        f"{_rate({**run.config, **calibration})} ({calibration['method']} of "
         f"{calibration['images']} good images)"
     )
+
+
+def _rate(facts: dict[str, Any]) -> str:
+    """Returns the false-positive rate, and of what: a large image holds many tiles."""
+    height, width, _ = facts["image_shape"]
+    of = "" if facts["resized"] else f" a tile of {height} x {width}"
+    return f"{facts['false_positive_rate']:g}{of}"
 
 
 def _report_scores(rows: list[dict[str, str]], broken: list[ImageError], csv: Path | None) -> None:
@@ -346,15 +345,21 @@ def _facts(model: Path) -> Iterator[tuple[str, str]]:
     height, width, channels = facts["image_shape"]
     colour = "grey" if channels == 1 else "colour"
     how = "images are resized to it" if facts["resized"] else "images are judged as they are"
-    yield "method", facts["method"]
-    yield "data", facts["data"]
-    yield "training images", f"{facts['images']['train']:,}"
+    for name in ("method", "data"):
+        if name in facts:  # who exports a model by hand says of it what there is to say
+            yield name, facts[name]
+    if "train" in facts.get("images", {}):
+        yield "training images", f"{facts['images']['train']:,}"
     yield "image size", f"{height} x {width}, {colour}; {how}"
     yield "window", f"{facts['window'][0]} x {facts['window'][1]}"
     yield "score", facts["score"]
     yield "threshold", f"{facts['threshold']:.4g}"
-    yield "false-positive rate", f"{facts['false_positive_rate']:g}"
-    yield "versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    yield "false-positive rate", _rate(facts)
+    if "versions" in facts:
+        yield (
+            "versions",
+            ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
+        )
 
 
 if __name__ == "__main__":

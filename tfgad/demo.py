@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from tfgad import data, plots
+from tfgad import data, plots, runs
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
 from tfgad.evaluation import evaluate
-from tfgad.export import export
+from tfgad.export import export_run
 from tfgad.progress import Progress, training_callbacks
-from tfgad.runs import Run, train
+from tfgad.runs import Run
 
 METHOD, DATA = "ganomaly", "weave:twill"
 RUN, SAVED_MODEL, HEAT_MAPS = "run", "saved_model", "heat_maps.png"
-MADE = {RUN, SAVED_MODEL, HEAT_MAPS, "metrics.json", "report.html"}
+FILES = (HEAT_MAPS, "metrics.json", "report.html")
 SHOWN = 16  # test tiles in the picture of heat maps, every second one defective
 
 
@@ -48,7 +48,7 @@ def demo(
     _clear(out, overwrite)
     progress.phase("weaving the fabric")
     callbacks = training_callbacks(progress)
-    run = train(METHOD, spec, out / RUN, settings=settings, callbacks=callbacks)
+    run = runs.train(METHOD, spec, out / RUN, settings=settings, callbacks=callbacks)
     images = data.load(run.config["data"])
     progress.phase("judging the test tiles")
     figures = evaluate(run, images, out)
@@ -59,27 +59,29 @@ def demo(
     return run, figures
 
 
-def export_run(run: Run, directory: Path) -> Path:
-    """Exports a run's model with all that there is to know of it; see `tfgad.export.export`."""
-    facts = {key: run.config[key] for key in ("method", "data", "images", "versions")}
-    return export(
-        run.model,
-        directory,
-        image_shape=tuple(run.config["image_shape"]),
-        resized=run.config["resized"],
-        facts=facts,
-    )
-
-
 def _clear(out: Path, overwrite: bool) -> None:
-    """Removes an earlier demo, if that is wanted; nothing else is ever removed."""
-    if not out.exists():
+    """Removes an earlier demo, if that is wanted; nothing else is ever removed.
+
+    The run goes last: by it an earlier demo is known for one.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not out.is_dir() or {path.name for path in out.iterdir()} - MADE:
+    if not _is_demo(out):
         raise UsageError("out", out, "is something else than a demo", "name a new folder")
-    if any(out.iterdir()) and not overwrite:
+    if not overwrite:
         raise UsageError("out", out, "holds a demo already", "give --overwrite to replace it")
-    shutil.rmtree(out)
+    runs.check_removable(out / RUN)
+    if (out / SAVED_MODEL).exists():
+        shutil.rmtree(out / SAVED_MODEL)
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
+    runs.remove(out / RUN)
+    (out / RUN).rmdir()  # so that a new demo broken off at once leaves nothing in the way
+
+
+def _is_demo(out: Path) -> bool:
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    return names <= {RUN, SAVED_MODEL, *FILES} and runs.read_config(out / RUN) is not None
 
 
 def _heat_maps(run: Run, images: AnomalyData):
@@ -91,7 +93,7 @@ def _heat_maps(run: Run, images: AnomalyData):
         np.asarray(judged["map"]),
         tiles["mask"],
         np.asarray(judged["score"]),
-        run.config["calibration"]["threshold"],
+        run.calibration["threshold"],
         [name.decode() for name in tiles["name"]],
         tiles["label"],
     )

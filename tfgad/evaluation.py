@@ -74,7 +74,7 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     """
     check_shape(run, images)
     judged = judge_test_set(run.model, images)
-    threshold = run.config["calibration"]["threshold"]
+    threshold = run.calibration["threshold"]
     figures = figures_of(judged, images, threshold) | baselines.evaluate_baselines(images)
     out = out or run.folder
     files.write_json(out / "metrics.json", figures)
@@ -87,7 +87,7 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
         data=_facts(run, images),
         configuration={
             "Settings": {"method": run.config["method"], **run.config["settings"]},
-            "Calibration": run.config["calibration"],
+            "Calibration": run.calibration,
             "Versions": run.config["versions"],
         },
     )

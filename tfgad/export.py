@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ import tensorflow as tf
 from tfgad import files
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
+from tfgad.runs import Run, calibration_numbers
 
 FACTS = "assets.extra/tfgad.json"  # assets.extra is TensorFlow's place for what it need not read
 JPEG_START = b"\xff\xd8\xff"
@@ -51,7 +53,8 @@ def export(
         image_shape: `(height, width, channels)` that the model was trained to judge.
         resized: whether an image is to be resized to `image_shape` first, its map then to its own
             size; if not, it is judged as it is.
-        facts: what else to say of the model in `FACTS`: its method, data, versions.
+        facts: what else to say of the model in `FACTS`: its `method` and `data`, the sizes of the
+            data set's parts as `images`, `versions`.
 
     Returns:
         The folder of the version, `directory/<number>`.
@@ -61,7 +64,7 @@ def export(
     """
     model.calibration.require_calibrated()
     directory = Path(directory)
-    facts = {**facts, **_facts(model, image_shape, resized)}
+    facts = {**facts, **facts_of_model(model, image_shape, resized)}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # A server looks for numbers only, so it passes over this folder until it is renamed.
@@ -78,15 +81,28 @@ def export(
         raise UsageError("directory", directory, problem, mend) from error
 
 
-def _facts(model: Detector, image_shape, resized: bool) -> dict[str, Any]:
+def export_run(run: Run, directory: str | os.PathLike) -> Path:
+    """Exports a run's model with all that there is to know of it; see `export`."""
+    return export(
+        run.model,
+        directory,
+        image_shape=tuple(run.config["image_shape"]),
+        resized=run.config["resized"],
+        facts={key: run.config[key] for key in ("method", "data", "images", "versions")},
+    )
+
+
+def facts_of_model(model: Detector, image_shape: Sequence[int], resized: bool) -> dict[str, Any]:
+    """Returns what whoever judges by a calibrated model needs to know of it; see `export`."""
     return {
         "image_shape": list(image_shape),
         "resized": resized,
         "window": list(model.window),
+        "stride": model.stride,
+        "tile": list(model.tile),
         "score": model.score,
-        "threshold": float(model.calibration.threshold),
-        # Six digits, since 0.01 as float32 is 0.009999999776.
-        "false_positive_rate": round(float(model.calibration.false_positive_rate), 6),
+        **calibration_numbers(model),
+        "scale": float(model.calibration.scale),
     }
 
 

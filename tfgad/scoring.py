@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,17 +13,21 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tfgad.calibration import probability
 from tfgad.data.images import ImageError, read_image, resize
 from tfgad.errors import UsageError
-from tfgad.export import FACTS
-from tfgad.models.detector import BATCH_PIXELS, CUES, Detector
-from tfgad.runs import CONFIG, Run, load_run
+from tfgad.export import FACTS, facts_of_model
+from tfgad.models.detector import BATCH_PIXELS, CUES, MAP_SIGMA, Detector
+from tfgad.runs import Run, first_line, load_run, read_config
 
 # Side of what is kept of a tile when a large image is cut: with its rim it takes about as much
 # memory as a batch, 1 GB.
 CORE = 448
-# A SavedModel judges an image in one piece: 4 GB at 32x32 windows, every 8 pixels.
+# A SavedModel judges what it is given in one piece, so that it is given larger images in blocks.
 SAVED_MODEL_PIXELS = 4 * BATCH_PIXELS
+BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)  # of maps; see `tfgad.models.cues.gaussian_blur`
+# What `SavedModelJudge` needs to know of the model.
+JUDGED_BY = {"image_shape", "resized", "window", "stride", "tile", "score", "threshold", "scale"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,21 +98,59 @@ class RunJudge:
 
 
 class SavedModelJudge:
-    """Judges by a SavedModel, which resizes and calibrates by itself."""
+    """Judges by a SavedModel, which resizes and calibrates by itself.
+
+    The memory of its graph grows with the image. A large image that is judged as it is, is
+    therefore sent in overlapping blocks, one at a time: of a megapixel, or more where the model's
+    tiles are larger than 256 pixels. They begin on the grid of its windows and tiles, and overlap
+    by all that a pixel of the map depends on; of each block's map the middle is kept. So map and
+    score are those of the image in one piece.
+    """
 
     def __init__(self, folder: Path):
-        facts = saved_model_facts(folder)
+        self._facts = facts = saved_model_facts(folder)
         self.image_shape, self.resized = tuple(facts["image_shape"]), facts["resized"]
         self.window, self.score = tuple(facts["window"]), facts["score"]
         self.threshold = facts["threshold"]
-        self._model = tf.saved_model.load(str(folder))  # it owns what the signature uses
+        self._model = _load_saved_model(folder)  # it owns what the signature uses
         self._serve = self._model.signatures["serving_default"]
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Judges one image; see `Judge`. It sees 8 bits of each pixel."""
         pixels = np.rint((image + 1) * 127.5).astype(np.uint8)
+        if self.resized or pixels.shape[0] * pixels.shape[1] <= SAVED_MODEL_PIXELS:
+            return self._judged(pixels)
+        anomaly_map = self._map_by_block(pixels)
+        score = anomaly_map.max()  # as the model scores whatever is larger than its window
+        return {
+            "score": score,
+            "probability": probability(score, self.threshold, self._facts["scale"]),
+            "is_anomalous": score > self.threshold,
+            "map": anomaly_map,
+        }
+
+    def _judged(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         judged = self._serve(images=tf.constant(pixels[None]))
         return {key: value[0].numpy() for key, value in judged.items()}
+
+    def _map_by_block(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns the map `[H, W]` of uint8 `[H, W, C]`."""
+        anomaly_map = np.empty(pixels.shape[:2], np.float32)
+        for rows, rim_rows in self._blocks(pixels.shape, axis=0):
+            for columns, rim_columns in self._blocks(pixels.shape, axis=1):
+                judged = self._judged(pixels[rim_rows, rim_columns])["map"]
+                inside = _within(rows, rim_rows), _within(columns, rim_columns)
+                anomaly_map[rows, columns] = judged[inside]
+        return anomaly_map
+
+    def _blocks(self, shape: tuple[int, ...], axis: int) -> Iterator[tuple[slice, slice]]:
+        """Yields along one axis what is kept of each block, and the block."""
+        # A pixel of the map depends on the tiles that hold it, whose pixels depend on the windows
+        # that hold them; or on the windows in reach of the blur.
+        reach = max(self._facts["tile"][axis], BLUR_RADIUS) + self.window[axis]
+        grid = math.lcm(self._facts["stride"], math.gcd(*self._facts["tile"]))
+        wanted = math.isqrt(SAVED_MODEL_PIXELS) - 2 * reach
+        return _overlapping(shape[axis], grid * max(1, wanted // grid), reach)
 
 
 def load_judge(path: Path) -> Judge:
@@ -126,7 +169,7 @@ def saved_model_folder(path: Path) -> Path | None:
     Raises:
         UsageError: neither.
     """
-    if (path / CONFIG).is_file():
+    if read_config(path) is not None:
         return None
     versions = [each for each in path.glob("*") if each.name.isdecimal()]
     for folder in (path, *sorted(versions, key=lambda each: int(each.name), reverse=True)):
@@ -137,7 +180,7 @@ def saved_model_folder(path: Path) -> Path | None:
 
 
 def facts_of(path: Path) -> dict[str, Any]:
-    """Returns what there is to know of a run or a SavedModel, without loading it.
+    """Returns what there is to know of a finished run or a SavedModel.
 
     Raises:
         UsageError: the path is neither.
@@ -145,10 +188,9 @@ def facts_of(path: Path) -> dict[str, Any]:
     folder = saved_model_folder(path)
     if folder:
         return saved_model_facts(folder)
-    config = json.loads((path / CONFIG).read_text())
-    if "calibration" not in config:
-        raise UsageError("run", path, "has not ended", "go on with `tfgad train ... --resume`")
-    return {**config["calibration"], **config}
+    run = load_run(path)  # its model: the threshold is there
+    shape, resized = run.config["image_shape"], run.config["resized"]
+    return {**run.config, **facts_of_model(run.model, shape, resized)}
 
 
 def saved_model_facts(folder: Path) -> dict[str, Any]:
@@ -158,10 +200,28 @@ def saved_model_facts(folder: Path) -> dict[str, Any]:
         UsageError: another program exported it.
     """
     try:
-        return json.loads((folder / FACTS).read_text())
-    except (OSError, ValueError) as error:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        facts = None
+    if not isinstance(facts, dict) or not facts.keys() >= JUDGED_BY:
         problem = f"has no {FACTS} that can be read"
-        raise UsageError("model", folder, problem, "give one that `tfgad export` wrote") from error
+        raise UsageError("model", folder, problem, "give one that `tfgad export` wrote")
+    return facts
+
+
+def _load_saved_model(folder: Path):
+    """Loads a SavedModel with the signature that judges.
+
+    Raises:
+        UsageError: its files are damaged.
+    """
+    try:
+        model = tf.saved_model.load(str(folder))
+        model.signatures["serving_default"]
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        problem = f"cannot be read ({first_line(error)})"
+        raise UsageError("model", folder, problem, "export it again") from error
+    return model
 
 
 def score_files(judge: Judge, paths: Iterable[Path]) -> Iterator[Verdict | ImageError]:
@@ -216,15 +276,26 @@ def judge_any_size(model: Detector, image: np.ndarray) -> dict[str, tf.Tensor]:
     return model.conclude(tf.constant(image[None]), tf.constant(errors), model.score)
 
 
-def _tiles(length: int, core: int, window: int) -> Iterator[tuple[slice, slice]]:
+def _tiles(length: int, core: int, rim: int) -> Iterator[tuple[slice, slice]]:
     """Yields tiles along one side: what is kept of each, and the same with a rim around it.
 
     With a rim of a window, every window that holds a kept pixel lies in its tile. The strides
-    divide core and window, so tiles and whole image lay their windows at the same places.
+    divide core and rim, so tiles and whole image lay their windows at the same places.
     """
     for start in range(0, length, core):
         end = min(start + core, length)
-        yield slice(start, end), slice(max(start - window, 0), min(end + window, length))
+        yield slice(start, end), slice(max(start - rim, 0), min(end + rim, length))
+
+
+def _overlapping(length: int, step: int, reach: int) -> Iterator[tuple[slice, slice]]:
+    """Yields blocks along one side that begin every `step` pixels: what is kept of each, and each.
+
+    Whatever lies within `reach` of a kept pixel is in its block.
+    """
+    for start in range(0, max(length - 2 * reach, 1), step):
+        end = start + step + 2 * reach
+        kept = slice(start + reach if start else 0, length if end >= length else end - reach)
+        yield kept, slice(start, min(end, length))
 
 
 def _within(part: slice, whole: slice) -> slice:
@@ -244,8 +315,6 @@ def _check_size(judge: Judge, path: Path, shape: tuple[int, ...]) -> None:
     height, width, _ = judge.window
     if shape[0] < height or shape[1] < width:
         raise ImageError(path, f"is smaller than {height}x{width} pixels")
-    if isinstance(judge, SavedModelJudge) and shape[0] * shape[1] > SAVED_MODEL_PIXELS:
-        raise ImageError(path, "is too large for an exported model: score it with the run itself")
 
 
 def _resize_map(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
