@@ -129,7 +129,8 @@ class Detector(keras.Model):
         uniform in [0, 1).
         """
         draw = tf.random.stateless_uniform if uniform else tf.random.stateless_normal
-        return draw(shape, seed=tf.stack([self.seed * 1000 + use, tf.cast(self.step, tf.int32)]))
+        own = tf.constant(self.seed * 1000 + use, tf.int64)
+        return draw(shape, seed=tf.stack([own, tf.cast(self.step, tf.int64)]))
 
     def begin(self, stage: str) -> None:
         """Turns to one of `stages`: the next `fit` trains what belongs to it."""
