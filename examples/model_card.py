@@ -19,7 +19,7 @@ A SavedModel for TF Serving, made by `tfgad demo`. It finds defects in grey imag
 `{data}`, and in nothing else: another fabric wants its own training.
 
 - Images: uint8, {height}x{width} or larger, judged by overlapping tiles; preprocessing is inside.
-- Trained on {train} good tiles; threshold {threshold:.3f} from {calibration} good tiles held out, for a
+- Trained on {train} good tiles. Threshold {threshold:.3f} from {calibration} more good tiles, for a
   false-positive rate of {rate:g} a tile.
 - Score: `{score}`, in windows of {window} pixels.
 - Made with {versions}.
