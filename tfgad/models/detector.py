@@ -14,7 +14,7 @@ from tfgad.models.cues import Cues, gaussian_blur
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
 CUES = "cues"  # the score that every reconstructing method has beside its paper's
-ADAPT_IMAGES = 128  # enough: at 128x128 pixels they hold 20,000 windows
+ADAPT_IMAGES = 128  # of 128x128 pixels, they hold 6,000 windows at a stride of 16
 BATCH_PIXELS = 16 * 128 * 128  # of images judged at once: about 1 GB at 32x32 windows
 
 
@@ -25,9 +25,9 @@ class Detector(keras.Model):
 
     - `roles`: its optimizers, each with the names of the networks it trains;
     - `train_step(images)`: one step on float32 images `[B, h, w, C]` in [-1, 1];
-    - `errors(images)`: what is wrong with images, as maps: `{name: [B, h, w]}`, not negative,
-      each such that its mean over the map is the paper's term for that image;
-    - `scores`: what it can score by: `{name: (error, ...)}`, the paper's score being the sum;
+    - `errors(images)`: what is wrong with images, as maps `{name: [B, h, w]}`; the mean of a map
+      is the error of the image; those that `cues` looks at are not negative;
+    - `scores`: what it can score by: `{name: (error, ...)}`, the score being the errors' sum;
     - `reconstructs`: whether it rebuilds images, and so can score by `cues` (`models/cues.py`).
 
     Its networks are made for images of one size, the window. An image of that size gets the paper's
