@@ -29,8 +29,9 @@ def main():
         model = tfgad.build(method, TILE)
         for stage in model.stages:
             results["training"][f"{method}/{stage}"] = training_rate(model, stage)
-        results["judging"][f"{method}/windows of 32x32"] = judging_rate(model, 256, WINDOW)
         results["judging"][f"{method}/tiles of 128x128"] = judging_rate(model, 16, TILE)
+        of_windows = tfgad.build(method, WINDOW)
+        results["judging"][f"{method}/images of 32x32"] = judging_rate(of_windows, 256, WINDOW)
         print(method, results["training"], results["judging"], sep="\n", flush=True)
     for spec in PIPELINES:
         try:
