@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfgad import plots
+from tfgad import files, plots
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
 
@@ -89,9 +89,7 @@ class Log(keras.callbacks.Callback):
     def _draw(self, step: int):
         for name, figure in self._figures().items():
             content = plots.png(figure)
-            path = self.folder / "previews" / f"{name}-{step:06d}.png"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(content)
+            files.write_bytes(self.folder / "previews" / f"{name}-{step:06d}.png", content)
             with self.writer.as_default(step):
                 tf.summary.image(name, tf.image.decode_png(content, channels=3)[None])
 

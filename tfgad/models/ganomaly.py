@@ -88,8 +88,6 @@ class GANomaly(Detector):
             **feature_errors(f_x, f_generated, self.window),
         }
 
-    reconstructs = True
-
     def get_config(self):
         """Returns the constructor's arguments."""
         names = ("adversarial_weight", "contextual_weight", "encoder_weight")

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfgad import losses
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector, batched, spread
+from tfgad.models.error_maps import over_window
 
 MEAN_IMAGES = 32_000  # normal images that the critic's mean is taken of, or all if there are fewer
 
@@ -84,9 +85,7 @@ class WGANGP(Detector):
     def errors(self, images):
         """A_D of each window, the same over all of it: the critic does not say where."""
         logit = self.critic(images, training=False)["logit"]
-        height, width, _ = self.window
-        distance = (self.normal_logit - logit)[:, None, None]
-        return {"critic": tf.tile(distance, [1, height, width])}
+        return {"critic": over_window(self.normal_logit - logit, self.window)}
 
     def adapt(self, normals, size):
         """Takes the mean of D over normal images, and what `Detector.adapt` takes."""

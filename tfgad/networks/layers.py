@@ -2,7 +2,6 @@
 
 Keras writes both as a chain of elementary operations; on a CPU that chain costs more than the
 convolutions around it. These subclasses change the arithmetic's grouping, not its result.
-`examples/benchmarks/training_step.py` times both forms.
 """
 
 import keras
