@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 import tfgad
+from tfgad import recipes
 
 SIDE = 48  # of the images; the networks' window is 32
-SMALL = {"width": 8, "latent_dim": 8, "stride": 16}
-SMALL_OF_METHOD = {"wgan_gp": {"critic_steps": 2}, "fanogan": {"critic_steps": 2}}
+SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 2}  # where a recipe has them
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +31,9 @@ def build_small(images):
     """A function of a method's name to a small model with its first weights."""
 
     def build(method: str, **settings):
-        small = {**SMALL, **SMALL_OF_METHOD.get(method, {}), **settings}
-        return tfgad.build(method, images.shape[1:], **small)
+        known = recipes.settings_of(method)
+        small = {name: value for name, value in SMALL.items() if name in known}
+        return tfgad.build(method, images.shape[1:], **{**small, **settings})
 
     return build
 

@@ -21,7 +21,10 @@ def test_every_method_has_its_paper_s_recipe_with_the_same_settings():
 @pytest.mark.parametrize(
     ("method", "published"),
     [
-        ("wgan_gp", {"critic_steps": 5, "penalty": 10, "learning_rate": 1e-4, "beta_1": 0}),
+        ("gan", {"learning_rate": 2e-4, "beta_1": 0.5, "latent_dim": 100, "dropout": 0.2}),
+        ("dcgan", {"learning_rate": 2e-4, "beta_1": 0.5, "width": 64, "dropout": 0.3}),
+        ("wgan", {"d_steps": 5, "clip": 0.01, "learning_rate": 5e-5}),
+        ("wgan_gp", {"d_steps": 5, "penalty": 10, "learning_rate": 1e-4, "beta_1": 0}),
         ("fanogan", {"kappa": 1, "encoding": "izi_f", "encoder_learning_rate": 5e-5}),
         ("ganomaly", {"adversarial_weight": 1, "contextual_weight": 50, "encoder_weight": 1}),
     ],
@@ -32,14 +35,22 @@ def test_published_settings_are_the_papers(method, published):
 
 @pytest.mark.parametrize("method", RECIPES)
 def test_recipes_make_compiled_models_with_their_settings(method):
-    model = build(method, (64, 64, 1), width=4)
     settings = RECIPES[method].settings
+    model = build(method, (64, 64, 1), **({"width": 4} if "width" in settings else {}))
     assert model.stride == settings["stride"]
     for role, optimizer in model.optimizers.items():
         name = "encoder_learning_rate" if role == "encoder" else "learning_rate"
         assert float(optimizer.learning_rate) == pytest.approx(settings[name])
         assert len(optimizer.variables) > 2  # built, so that they are restored
-    for name in {"critic_steps", "penalty", "kappa", "contextual_weight"} & settings.keys():
+    for name in {
+        "d_steps",
+        "g_steps",
+        "r1",
+        "smoothing",
+        "penalty",
+        "kappa",
+        "contextual_weight",
+    } & settings.keys():
         assert getattr(model, name) == settings[name]
 
 

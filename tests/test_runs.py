@@ -17,7 +17,7 @@ FANOGAN = {
     "width": 4,
     "latent_dim": 4,
     "batch_size": 4,
-    "critic_steps": 2,
+    "d_steps": 2,
     "steps": "5+4",
     "stride": 24,
 }

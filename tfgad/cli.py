@@ -46,7 +46,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 METHODS = {
     "ganomaly": "encode, decode, encode again (Akcay 2018): heat maps; the one to start with",
     "fanogan": "WGAN-GP and an encoder (Schlegl 2019): heat maps, samples",
-    "wgan_gp": "the critic alone (Gulrajani 2017): samples",
+    "gan": "fully connected (Goodfellow 2014): samples, for digits",
+    "dcgan": "convolutional (Radford 2016): samples",
+    "wgan": "a clipped critic (Arjovsky 2017): samples",
+    "wgan_gp": "a critic with a gradient penalty (Gulrajani 2017): samples",
 }
 DATA_SETS = {
     "folder:PATH": "your images: good/ and other folders, MVTec AD's layout, or good ones alone",

@@ -37,14 +37,40 @@ def gradient_penalty(critic, real, fake, epsilon):
     return tf.reduce_mean(tf.square(norm - 1.0))
 
 
-def discriminator_loss(real_logits, fake_logits):
+def r1_penalty(critic, real):
+    """E‖∇D(x)‖² on real images (Mescheder et al. 2018, eq. 9, without its γ/2). Scalar.
+
+    Args:
+        critic: a function of images `[B, H, W, C]` to logits `[B]`.
+        real: images x, `[B, H, W, C]`.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(real)
+        logits = critic(real)
+    gradient = tf.cast(tape.gradient(logits, real), tf.float32)
+    return tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=[1, 2, 3]))
+
+
+def discriminator_loss(real_logits, fake_logits, smoothing=0.0):
     """-½ (E[log D(x)] + E[log(1 - D(G(z)))]), D the logit's sigmoid (Goodfellow et al. 2014).
 
     Scalar. The mean of the halves, as GANomaly takes it: log 2 for a D that cannot tell.
+
+    Args:
+        real_logits: on images x, `[B]`.
+        fake_logits: on generated images, `[B]`.
+        smoothing: α; the label of real images is 1 - α instead of 1, that of generated ones stays
+            0 (Salimans et al. 2016, section 3.4).
     """
-    real = tf.nn.sigmoid_cross_entropy_with_logits(tf.ones_like(real_logits), real_logits)
+    labels = tf.fill(tf.shape(real_logits), tf.cast(1.0 - smoothing, real_logits.dtype))
+    real = tf.nn.sigmoid_cross_entropy_with_logits(labels, real_logits)
     fake = tf.nn.sigmoid_cross_entropy_with_logits(tf.zeros_like(fake_logits), fake_logits)
     return 0.5 * (tf.reduce_mean(real) + tf.reduce_mean(fake))
+
+
+def non_saturating_generator_loss(fake_logits):
+    """-E[log D(G(z))], D the logit's sigmoid (Goodfellow et al. 2014, section 3). Scalar."""
+    return tf.reduce_mean(tf.nn.softplus(-fake_logits))
 
 
 def mean_square(a, b):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tfgad.errors import UsageError
-from tfgad.models import wgan_gp
+from tfgad.models import adversarial
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_adapting_again_gives_the_same(model, images):
 
 
 def test_a_step_updates_the_critic_more_often_than_the_generator(build_small, images):
-    model = build_small("wgan_gp", critic_steps=3)
+    model = build_small("wgan_gp", d_steps=3)
     assert model.batches_a_step == 3
     model.train_step(tf.constant(images[:6, :32, :32]))
     assert int(model.optimizers["critic"].iterations) == 3
@@ -44,7 +44,7 @@ def test_a_step_updates_the_critic_more_often_than_the_generator(build_small, im
 
 
 def test_the_critic_goes_down_the_paper_s_loss(build_small, images):
-    model = build_small("wgan_gp", critic_steps=1, penalty=10.0)
+    model = build_small("wgan_gp", d_steps=1, penalty=10.0)
     model.compile(critic=keras.optimizers.SGD(0.01), generator=keras.optimizers.SGD(0.01))
     x, weights = tf.constant(images[:4, :32, :32]), model.critic.trainable_weights
     before = [w.numpy() for w in weights]
@@ -52,8 +52,8 @@ def test_the_critic_goes_down_the_paper_s_loss(build_small, images):
     def critic(images):
         return model.critic(images, training=True)["logit"]
 
-    z = model.noise([4, model.latent_dim], wgan_gp.CRITIC_LATENT)
-    epsilon = model.noise([4, 1, 1, 1], wgan_gp.EPSILON, uniform=True)
+    z = model.noise([4, model.latent_dim], adversarial.CRITIC_LATENT)
+    epsilon = model.noise([4, 1, 1, 1], adversarial.EPSILON, uniform=True)
     generated = model.generator(z, training=True)
     with tf.GradientTape() as tape:
         x_hat = epsilon * x + (1 - epsilon) * generated
@@ -70,13 +70,13 @@ def test_the_critic_goes_down_the_paper_s_loss(build_small, images):
 
 
 def test_the_generator_goes_up_the_critic(build_small, images):
-    model = build_small("wgan_gp", critic_steps=1)
+    model = build_small("wgan_gp", d_steps=1)
     # The critic stands still, so that the generator meets it as it is now.
     model.compile(critic=keras.optimizers.SGD(0.0), generator=keras.optimizers.SGD(0.01))
     weights = model.generator.trainable_weights
     before = [w.numpy() for w in weights]
     with tf.GradientTape() as tape:
-        z = model.noise([4, model.latent_dim], wgan_gp.GENERATOR_LATENT)
+        z = model.noise([4, model.latent_dim], adversarial.GENERATOR_LATENT)
         logit = model.critic(model.generator(z, training=True), training=True)["logit"]
         loss = -tf.reduce_mean(logit)
     gradients = tape.gradient(loss, weights)
@@ -87,7 +87,7 @@ def test_the_generator_goes_up_the_critic(build_small, images):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(model, images):
-    with pytest.raises(UsageError, match="critic_steps=2"):
+    with pytest.raises(UsageError, match="d_steps=2"):
         model.train_step(tf.constant(images[:3, :32, :32]))
 
 

@@ -30,7 +30,8 @@ class Detector(keras.Model):
     - `scores`: what it can score by: `{name: (error, ...)}`, the score being the errors' sum;
     - `reconstructs`: whether it rebuilds images, and so can score by `cues` (`models/cues.py`).
 
-    Its networks are made for images of one size, the window. An image of that size gets the paper's
+    Its networks are made for images of one size, the window, which is that of the network named by
+    `sees`. An image of that size gets the paper's
     score. A larger one is judged window by window (`windows.py`): its map is made of theirs, and
     its score is the map's largest value. What `cues` reads of a whole image, its level and tone, it
     reads of overlapping tiles, of the size that the threshold is set on, so that the threshold
@@ -46,6 +47,7 @@ class Detector(keras.Model):
 
     roles: ClassVar[dict[str, tuple[str, ...]]]
     scores: ClassVar[dict[str, tuple[str, ...]]]
+    sees: ClassVar[str] = "critic"
     reconstructs: ClassVar[bool] = False
     stages: ClassVar[tuple[str, ...]] = ("train",)
 
@@ -56,7 +58,7 @@ class Detector(keras.Model):
             setattr(self, network, networks.pop(network))
         if networks:
             raise TypeError(f"{type(self).__name__} takes no {', '.join(networks)}")
-        self.window = tuple(self.critic.input_shape[1:])
+        self.window = tuple(getattr(self, self.sees).input_shape[1:])
         self.score, self.stride, self.seed = self._known_score(score), stride, seed
         self.tile = tuple(tile or self.window[:2])
         if any(side % stride for side in self.window[:2]):

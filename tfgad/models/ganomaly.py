@@ -21,6 +21,7 @@ class GANomaly(Detector):
 
     Args:
         adversarial_weight, contextual_weight, encoder_weight: w_adv, w_con, w_enc.
+        r1: λ of D's penalty λ·E‖∇D(x)‖² on real images; 0, as published, leaves it out.
         **kwargs: the networks `encoder` (G_E), `decoder` (G_D), `second_encoder` (E) and `critic`
             (D), and what `Detector` takes.
     """
@@ -35,6 +36,7 @@ class GANomaly(Detector):
         adversarial_weight=1.0,
         contextual_weight=50.0,
         encoder_weight=1.0,
+        r1=0.0,
         score="latent",
         **kwargs,
     ):
@@ -42,6 +44,7 @@ class GANomaly(Detector):
         self.adversarial_weight = adversarial_weight
         self.contextual_weight = contextual_weight
         self.encoder_weight = encoder_weight
+        self.r1 = r1
 
     def train_step(self, x):
         """One update of the generator and one of the discriminator on `[B, h, w, C]`.
@@ -64,12 +67,17 @@ class GANomaly(Detector):
                 + self.encoder_weight * encoder
             )
             critic_loss = losses.discriminator_loss(real["logit"], fake["logit"])
+            if self.r1:
+                critic_loss += self.r1 * losses.r1_penalty(self._logit, x)
         self.minimise("generator", tape, generator_loss)
         self.minimise("critic", tape, critic_loss)
 
         self.step.assign_add(1)
         means = {"adversarial": adversarial, "contextual": contextual, "encoder": encoder}
         return {**{k: tf.reduce_mean(v) for k, v in means.items()}, "critic": critic_loss}
+
+    def _logit(self, x):
+        return self.critic(x, training=True)["logit"]
 
     def reconstruction(self, images):
         """G(x) = G_D(G_E(x))."""
@@ -90,5 +98,5 @@ class GANomaly(Detector):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        names = ("adversarial_weight", "contextual_weight", "encoder_weight")
+        names = ("adversarial_weight", "contextual_weight", "encoder_weight", "r1")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

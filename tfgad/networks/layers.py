@@ -1,7 +1,7 @@
-"""Batch normalisation and Adam on TensorFlow's fused operations.
+"""Batch normalisation and Adam on TensorFlow's fused operations; dropout and clipped weights.
 
-Keras writes both as a chain of elementary operations; on a CPU that chain costs more than the
-convolutions around it. These subclasses change the arithmetic's grouping, not its result.
+Keras writes the first two as a chain of elementary operations; on a CPU that chain costs more than
+the convolutions around it. The subclasses change the arithmetic's grouping, not its result.
 """
 
 import keras
@@ -60,3 +60,36 @@ class Adam(keras.optimizers.Adam):
             epsilon=tf.cast(self.epsilon, variable.dtype),
             grad=tf.cast(gradient, variable.dtype),
         )
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class Dropout(keras.layers.Dropout):
+    """Keras's layer, but what it has drawn so far is saved: a resumed run goes on from there."""
+
+    def save_own_variables(self, store):
+        """Saves the state of the random numbers, which Keras leaves out."""
+        store["seed_state"] = self.seed_generator.state
+
+    def load_own_variables(self, store):
+        """Loads it."""
+        self.seed_generator.state.assign(store["seed_state"])
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class Clip(keras.constraints.Constraint):
+    """Keeps a weight within [-bound, bound] (Arjovsky et al. 2017, algorithm 1).
+
+    Args:
+        bound: c of the algorithm, above 0.
+    """
+
+    def __init__(self, bound: float = 0.01):
+        self.bound = bound
+
+    def __call__(self, weight):
+        """Returns the weight, clipped."""
+        return keras.ops.clip(weight, -self.bound, self.bound)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {"bound": self.bound}

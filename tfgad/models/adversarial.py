@@ -1,0 +1,97 @@
+"""What all GANs share: a generator and a critic that train against each other."""
+
+import tensorflow as tf
+
+from tfgad import losses
+from tfgad.errors import UsageError
+from tfgad.models.detector import Detector
+
+# Uses of random numbers. Update t of the generator draws with GENERATOR_LATENT + t, and so on.
+GENERATOR_LATENT, CRITIC_LATENT, EPSILON = 0, 100, 200
+
+
+class Adversarial(Detector):
+    """Generator G and critic D, or discriminator, which tells images x from G(z).
+
+    A GAN derives from it and states `critic_loss` and `generator_loss`; where D is kept smooth by
+    a penalty, `penalties`. A training step is an iteration of algorithm 1 of Goodfellow et al.
+    2014: it takes `d_steps` batches stacked into one, updates D on each, then G `g_steps` times.
+
+    Args:
+        d_steps: updates of D a step; k of Goodfellow et al., n_critic of Arjovsky et al.
+        g_steps: updates of G a step.
+        r1: λ of the penalty λ·E‖∇D(x)‖² on real images (Mescheder et al. 2018, eq. 9, where it is
+            γ/2). It makes any GAN converge near its solution; 0 leaves it out.
+        **kwargs: the networks `generator` and `critic`, and what `Detector` takes.
+    """
+
+    roles = {"critic": ("critic",), "generator": ("generator",)}
+    scores = {"critic": ("critic",)}
+
+    def __init__(self, *, d_steps=1, g_steps=1, r1=0.0, score="critic", **kwargs):
+        super().__init__(score=score, **kwargs)
+        self.d_steps, self.g_steps, self.r1 = d_steps, g_steps, r1
+        self.latent_dim = self.generator.input_shape[-1]
+
+    def critic_loss(self, real, fake):
+        """Returns what D minimises, of its logits on x and on G(z), `[B]` each. Scalar."""
+        raise NotImplementedError
+
+    def generator_loss(self, fake):
+        """Returns what G minimises, of D's logits on G(z), `[B]`. Scalar."""
+        raise NotImplementedError
+
+    def penalties(self, x, generated, t) -> dict:
+        """Returns what else D minimises at its update t, by name: `{name: (weight, scalar)}`."""
+        return {"r1": (self.r1, losses.r1_penalty(self._logit, x))} if self.r1 else {}
+
+    @property
+    def batches_a_step(self):
+        """One batch for each update of the critic."""
+        return self.d_steps
+
+    def train_step(self, images):
+        """One iteration of algorithm 1 on `[d_steps · B, h, w, C]`."""
+        for t, x in enumerate(self._critic_batches(images)):
+            critic_logs = self._update_critic(x, t)
+        for t in range(self.g_steps):
+            generator_loss = self._update_generator(tf.shape(x)[0], t)
+        self.step.assign_add(1)
+        return {**critic_logs, "generator": generator_loss}
+
+    def _critic_batches(self, images):
+        size = images.shape[0]
+        if size is None or size % self.d_steps:
+            mend = f"give a fixed multiple of d_steps={self.d_steps} (drop_remainder=True)"
+            raise UsageError("batch size", size, "cannot be shared among the critic's steps", mend)
+        return tf.split(images, self.d_steps)
+
+    def _update_critic(self, x, t):
+        z = self.noise([tf.shape(x)[0], self.latent_dim], CRITIC_LATENT + t)
+        generated = self.generator(z, training=True)
+        with tf.GradientTape() as tape:
+            loss = self.critic_loss(self._logit(x), self._logit(generated))
+            penalties = self.penalties(x, generated, t)
+            total = loss + sum(weight * penalty for weight, penalty in penalties.values())
+        self.minimise("critic", tape, total)
+        return {"critic": loss, **{name: penalty for name, (_, penalty) in penalties.items()}}
+
+    def _update_generator(self, size, t):
+        z = self.noise([size, self.latent_dim], GENERATOR_LATENT + t)
+        with tf.GradientTape() as tape:
+            loss = self.generator_loss(self._logit(self.generator(z, training=True)))
+        self.minimise("generator", tape, loss)
+        return loss
+
+    def _logit(self, x):
+        return self.critic(x, training=True)["logit"]
+
+    def sample(self, count: int, seed: int = 0):
+        """Draws images from the generator: `[count, h, w, C]` in [-1, 1]."""
+        z = tf.random.stateless_normal([count, self.latent_dim], [seed, 0])
+        return self.generator(z, training=False)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        own = {"d_steps": self.d_steps, "g_steps": self.g_steps, "r1": self.r1}
+        return {**super().get_config(), **own}

@@ -1,0 +1,56 @@
+"""The small DCGAN of many tutorials: two strided convolutions, 5x5 (after Radford et al. 2016).
+
+Made for digits of 28x28, whose quarter is 7x7; it takes images of any size.
+"""
+
+import math
+
+import keras
+from keras import layers
+
+from tfgad.networks.convolutional import SLOPE, halvings
+from tfgad.networks.layers import BatchNormalization, Dropout
+
+KERNEL = 5
+GENERATOR_DEPTH = 4  # times the width: 256 channels at the start for a width of 64
+HALVINGS = 2
+
+
+def generator(image_shape, latent_dim: int, width: int, name: str = "generator") -> keras.Model:
+    """Latent codes `[B, latent_dim]` to images `[B, H, W, C]` in [-1, 1].
+
+    A start of `4·width` channels at a quarter of the size (rounded up), then transposed
+    convolutions to `2·width` (stride 1), `width` (stride 2) and C (stride 2).
+    """
+    halvings(image_shape)  # refuses what no network here takes
+    height, breadth, channels = image_shape
+    cell = 2**HALVINGS
+    start = (-(-height // cell), -(-breadth // cell), GENERATOR_DEPTH * width)
+
+    latent = keras.Input((latent_dim,), name="latent")
+    x = layers.Dense(math.prod(start), use_bias=False)(latent)
+    x = layers.LeakyReLU(SLOPE)(BatchNormalization()(layers.Reshape(start)(x)))
+    for filters, stride in ((2 * width, 1), (width, 2)):
+        x = layers.Conv2DTranspose(filters, KERNEL, stride, "same", use_bias=False)(x)
+        x = layers.LeakyReLU(SLOPE)(BatchNormalization()(x))
+    x = layers.Conv2DTranspose(channels, KERNEL, 2, "same")(x)
+    images = layers.Activation("tanh", dtype="float32", name="images")(x)
+    return keras.Model(latent, images, name=name)
+
+
+def critic(image_shape, width: int, dropout: float, seed: int, name: str = "critic"):
+    """Images `[B, H, W, C]` to a dict: `logit` `[B]`, unbounded, and the hidden layers `features`.
+
+    Convolutions to `width` and `2·width` channels, each with a stride of 2, leaky rectifier and
+    dropout, whose seed is `seed`.
+    """
+    x = images = keras.Input(image_shape, name="images")
+    features = []
+    for level in range(HALVINGS):
+        x = layers.Conv2D(width * 2**level, KERNEL, 2, "same")(x)
+        x = layers.LeakyReLU(SLOPE)(x)
+        features.append(layers.Activation("linear", dtype="float32")(x))
+        x = Dropout(dropout, seed=seed + level)(x)
+    logit = layers.Dense(1, dtype="float32")(layers.Flatten()(x))
+    logit = layers.Reshape((), dtype="float32", name="logit")(logit)
+    return keras.Model(images, {"logit": logit, "features": features}, name=name)

@@ -1,0 +1,43 @@
+"""Fully connected generator and critic, for small images (Goodfellow et al. 2014).
+
+They see an image as one long row of pixels, so they know nothing of neighbourhood.
+"""
+
+import math
+
+import keras
+from keras import layers
+
+from tfgad.networks.layers import BatchNormalization, Dropout
+
+GENERATOR_UNITS = (256, 256)
+CRITIC_UNITS = (128, 128)
+SLOPE = 0.2  # of the leaky rectifiers (Radford et al. 2016)
+
+
+def generator(image_shape, latent_dim: int, name: str = "generator") -> keras.Model:
+    """Latent codes `[B, latent_dim]` to images `[B, H, W, C]` in [-1, 1]: 100-256-256-784."""
+    x = latent = keras.Input((latent_dim,), name="latent")
+    for units in GENERATOR_UNITS:
+        x = layers.Dense(units, use_bias=False)(x)
+        x = layers.LeakyReLU(SLOPE)(BatchNormalization()(x))
+    x = layers.Dense(math.prod(image_shape), activation="tanh", dtype="float32")(x)
+    images = layers.Reshape(image_shape, dtype="float32", name="images")(x)
+    return keras.Model(latent, images, name=name)
+
+
+def critic(image_shape, dropout: float, seed: int, name: str = "critic") -> keras.Model:
+    """Images `[B, H, W, C]` to a dict: `logit` `[B]`, and `features`: 784-128-128-1.
+
+    `features` are the hidden layers as `[B, 1, 1, units]`, images of one pixel, so that who
+    compares features need not know what kind of network they come from. `seed` is the dropout's.
+    """
+    images = keras.Input(image_shape, name="images")
+    x, features = layers.Flatten()(images), []
+    for level, units in enumerate(CRITIC_UNITS):
+        x = layers.LeakyReLU(SLOPE)(layers.Dense(units)(x))
+        features.append(layers.Reshape((1, 1, units), dtype="float32")(x))
+        x = Dropout(dropout, seed=seed + level)(x)
+    logit = layers.Dense(1, dtype="float32")(x)
+    logit = layers.Reshape((), dtype="float32", name="logit")(logit)
+    return keras.Model(images, {"logit": logit, "features": features}, name=name)
