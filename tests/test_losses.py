@@ -81,3 +81,56 @@ def test_means_of_half_precision_are_float32(loss):
     a = tf.fill((1, 10_000), tf.cast(1.0, tf.bfloat16))  # bfloat16 counts ones up to 256 only
     assert loss(a, tf.zeros_like(a)).dtype == tf.float32
     assert loss(a, tf.zeros_like(a)) == 1.0
+
+
+def test_kl_of_gaussians_is_that_of_the_closed_form():
+    mean = tf.constant([[0.0, 0.0], [3.0, -1.0]])
+    log_variance = tf.constant([[0.0, 0.0], [0.0, math.log(4.0)]])
+    # ½ (9 + 1 - 1 - 0) + ½ (1 + 4 - 1 - log 4)
+    expected = [0.0, 4.5 + 2.0 - math.log(2.0)]
+    np.testing.assert_allclose(losses.kl_to_standard_normal(mean, log_variance), expected)
+
+
+def test_kl_of_a_narrow_gaussian_agrees_with_an_integral():
+    mean, deviation = 0.7, 0.2
+    z = np.linspace(mean - 8 * deviation, mean + 8 * deviation, 20_001)
+    log_q = -0.5 * ((z - mean) / deviation) ** 2 - np.log(deviation)
+    integrand = np.exp(log_q) / np.sqrt(2 * np.pi) * (log_q + 0.5 * z**2)
+    kl = losses.kl_to_standard_normal([[mean]], [[2 * math.log(deviation)]])
+    assert float(kl[0]) == pytest.approx(np.sum(integrand) * (z[1] - z[0]), rel=1e-5)
+
+
+def test_bernoulli_nll_of_black_white_and_grey_pixels():
+    x = tf.reshape(tf.constant([-1.0, 1.0, 0.0, 1.0]), (1, 1, 2, 2))
+    y = tf.reshape(tf.constant([-0.5, 0.5, 0.5, -0.5]), (1, 1, 2, 2))
+    # Probabilities of white ¼, ¾, ¾, ¼; two channels a pixel.
+    grey = -0.5 * math.log(3 / 4) - 0.5 * math.log(1 / 4)
+    expected = [[[-2 * math.log(3 / 4), grey - math.log(1 / 4)]]]
+    np.testing.assert_allclose(losses.bernoulli_nll(x, y), expected, rtol=1e-5)
+
+
+def test_bernoulli_nll_of_certainty_is_finite_and_so_is_its_slope():
+    x = tf.reshape(tf.constant([1.0, -1.0, 1.0, -1.0]), (4, 1, 1, 1))
+    before_tanh = tf.reshape(tf.constant([-30.0, 30.0, 30.0, -8.0]), (4, 1, 1, 1))
+    with tf.GradientTape() as tape:
+        tape.watch(before_tanh)
+        nll = losses.bernoulli_nll(x, tf.tanh(before_tanh))
+    worst = -math.log(0.5e-6)
+    np.testing.assert_allclose(nll[:, 0, 0], [worst, worst, 0, 0], atol=1e-3)
+    assert np.isfinite(tape.gradient(nll, before_tanh)).all()
+
+
+def test_bernoulli_nll_is_that_of_the_logit_where_float32_can_tell():
+    logits = np.linspace(-8, 8, 17).astype("float32").reshape(-1, 1, 1, 1)
+    t = np.float32(0.3)
+    expected = tf.nn.sigmoid_cross_entropy_with_logits(t * tf.ones_like(logits), logits)
+    nll = losses.bernoulli_nll(2 * t - 1, tf.tanh(logits / 2))
+    np.testing.assert_allclose(nll, expected[..., 0], rtol=2e-3)
+
+
+def test_gaussian_nll_is_the_log_of_the_density():
+    x = tf.reshape(tf.constant([0.5, -1.0, 0.0, 1.0]), (1, 1, 2, 2))
+    y = tf.reshape(tf.constant([0.0, -1.0, 0.4, 1.0]), (1, 1, 2, 2))
+    log_peak = -math.log(0.2 * math.sqrt(2 * math.pi))
+    expected = [[[0.25 / 0.08 - 2 * log_peak, 0.16 / 0.08 - 2 * log_peak]]]
+    np.testing.assert_allclose(losses.gaussian_nll(x, y, 0.2), expected, rtol=1e-5)

@@ -26,6 +26,7 @@ def test_every_method_has_its_paper_s_recipe_with_the_same_settings():
         ("wgan", {"d_steps": 5, "clip": 0.01, "learning_rate": 5e-5}),
         ("wgan_gp", {"d_steps": 5, "penalty": 10, "learning_rate": 1e-4, "beta_1": 0}),
         ("fanogan", {"kappa": 1, "encoding": "izi_f", "encoder_learning_rate": 5e-5}),
+        ("vae", {"optimizer": "adagrad", "batch_size": 100, "likelihood": "bernoulli", "beta": 1}),
         ("ganomaly", {"adversarial_weight": 1, "contextual_weight": 50, "encoder_weight": 1}),
     ],
 )

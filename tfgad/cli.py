@@ -46,6 +46,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 METHODS = {
     "ganomaly": "encode, decode, encode again (Akcay 2018): heat maps; the one to start with",
     "fanogan": "WGAN-GP and an encoder (Schlegl 2019): heat maps, samples",
+    "vae": "a variational autoencoder (Kingma, Welling 2014): heat maps, samples",
     "gan": "fully connected (Goodfellow 2014): samples, for digits",
     "dcgan": "convolutional (Radford 2016): samples",
     "wgan": "a clipped critic (Arjovsky 2017): samples",

@@ -1,12 +1,15 @@
-"""The methods' objectives as pure functions: tensors in, one number a batch or an image out.
+"""The methods' objectives as pure functions: tensors to one number a batch, an image or a pixel.
 
 Symbols are the papers': x an image, z a latent code, D the critic (or discriminator), G the
 generator, E the encoder, f(x) the critic's last hidden layer. Each function works in float32.
 """
 
+import math
+
 import tensorflow as tf
 
 GRADIENT_NORM_FLOOR = 1e-12  # under the square root, whose slope at 0 is infinite
+FAIR_SHARE = 1e-6  # of a fair coin in every Bernoulli: tanh rounds to 1, log 0 is infinite
 
 
 def wasserstein_critic_loss(real_logits, fake_logits):
@@ -83,3 +86,53 @@ def mean_absolute(a, b):
     """‖a - b‖₁ / n of each image: `[B, ...]` twice to `[B]`."""
     difference = tf.cast(a, tf.float32) - tf.cast(b, tf.float32)
     return tf.reduce_mean(tf.abs(difference), axis=list(range(1, len(difference.shape))))
+
+
+def kl_to_standard_normal(mean, log_variance):
+    """KL(N(μ, diag σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - 1 - log σ²) in nats: `[B, d]` twice to `[B]`.
+
+    Kingma and Welling 2014, appendix B.
+    """
+    mean, log_variance = tf.cast(mean, tf.float32), tf.cast(log_variance, tf.float32)
+    terms = tf.square(mean) + tf.math.expm1(log_variance) - log_variance
+    return 0.5 * tf.reduce_sum(terms, axis=-1)
+
+
+def bernoulli_nll(x, y):
+    """-t log p - (1 - t) log(1 - p) of each pixel, in nats, summed over its channels.
+
+    t = (1 + x) / 2 is the pixel's chance of being white, p = (1 + y) / 2 the predicted one, mixed
+    with a millionth of a fair coin: no pixel costs more than 15 nats. A t between 0 and 1 costs at
+    least its own entropy (Kingma and Welling 2014, appendix C.1).
+
+    Args:
+        x: images in [-1, 1], `[B, h, w, C]`.
+        y: the decoder's images, the same form.
+
+    Returns:
+        `[B, h, w]`, not negative.
+    """
+    x, y = tf.cast(x, tf.float32), tf.cast(y, tf.float32)
+    t, keep = (1.0 + x) / 2.0, (1.0 - FAIR_SHARE) / 2.0
+    white = tf.math.log(keep * (1.0 + y) + FAIR_SHARE / 2.0)
+    black = tf.math.log(keep * (1.0 - y) + FAIR_SHARE / 2.0)
+    return -tf.reduce_sum(t * white + (1.0 - t) * black, axis=-1)
+
+
+def gaussian_nll(x, y, sigma):
+    """(x - y)² / 2σ² + log σ + ½ log 2π of each pixel, in nats, summed over its channels.
+
+    The normalising constant is in it, so that bounds of different σ compare; it makes the sum
+    negative for small σ (Kingma and Welling 2014, appendix C.2, with one σ for all pixels).
+
+    Args:
+        x: images, `[B, h, w, C]`.
+        y: the decoder's images, the same form.
+        sigma: σ, in the images' units.
+
+    Returns:
+        `[B, h, w]`.
+    """
+    difference = tf.cast(x, tf.float32) - tf.cast(y, tf.float32)
+    constant = math.log(sigma) + 0.5 * math.log(2.0 * math.pi)
+    return tf.reduce_sum(tf.square(difference) / (2.0 * sigma**2) + constant, axis=-1)

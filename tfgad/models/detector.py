@@ -66,7 +66,7 @@ class Detector(keras.Model):
             raise UsageError("stride", stride, "does not divide the window", mend)
         self.stage = self.stages[0]
         self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
-        self.cues = Cues((1, len(self.cue_errors) - 2, 1)) if self.reconstructs else None
+        self.cues = Cues(self.cue_groups) if self.reconstructs else None
         self.calibration = Calibration(name="calibration")
         self.built = True
 
@@ -155,6 +155,11 @@ class Detector(keras.Model):
         """The errors that `cues` looks at: of pixels, the critic's hidden layers and the code."""
         levels = range(len(self.critic.output["features"]))
         return ("residual", *(f"features_{level}" for level in levels), "latent")
+
+    @property
+    def cue_groups(self) -> tuple[int, ...]:
+        """How many of `cue_errors`, in their order, stand for each term of `cues`."""
+        return (1, len(self.cue_errors) - 2, 1)
 
     def reconstruction(self, images):
         """Returns what the method makes of windows: `[B, h, w, C]` in [-1, 1]."""

@@ -13,12 +13,12 @@ import keras
 
 from tfgad.errors import UsageError, nearest
 from tfgad.models.detector import CUES, Detector
-from tfgad.recipes import gan, ganomaly, wgan
+from tfgad.recipes import gan, ganomaly, vae, wgan
 from tfgad.recipes.recipe import Recipe
 
 __all__ = ["METHODS", "RECIPES", "Recipe", "build", "settings_of"]
 
-RECIPES = {**gan.RECIPES, **wgan.RECIPES, **ganomaly.RECIPES}
+RECIPES = {**gan.RECIPES, **wgan.RECIPES, **ganomaly.RECIPES, **vae.RECIPES}
 METHODS = tuple(name for name in RECIPES if "/" not in name)
 
 
