@@ -14,6 +14,7 @@ has converged leaves the batch, so that a step costs what is left to be done.
 import math
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfgad.errors import UsageError, nearest
@@ -98,7 +99,7 @@ def latent_search(x, generator, features, latent_dim, options=SearchOptions(), s
         - `loss` `[B]`: L, (1 - λ) residual + λ feature;
         - `steps` int32 `[B]`: the steps taken, by the restart that took most;
         - `curve` `[steps + 1, B]`: the lowest loss after so many steps, first that of the start,
-          last `loss`; it stays level once an image has converged.
+          last that of the result; level once an image has converged.
 
     Raises:
         UsageError: an option out of its range.
@@ -138,8 +139,8 @@ def _huber(difference):
 
 DISTANCES = {"l1": tf.abs, "l2": tf.square, "huber": _huber}
 SCHEDULES = {
-    "constant": tf.ones_like,
-    "cosine": lambda done: (1 + tf.cos(math.pi * done)) / 2,  # Loshchilov and Hutter 2017, eq. 5
+    "constant": np.ones_like,
+    "cosine": lambda done: (1 + np.cos(np.pi * done)) / 2,  # Loshchilov and Hutter 2017, eq. 5
 }
 
 
@@ -174,6 +175,18 @@ def _starts(x, generate, latent_dim: int, options: SearchOptions):
     return tf.gather(pool, tf.math.top_k(-distance, options.restarts).indices)
 
 
+def step_table(options: SearchOptions) -> np.ndarray:
+    """Returns learning rate, 1 - β₁ᵗ and 1 - β₂ᵗ of each step t = 1..., `[steps, 3]`.
+
+    In float64: 1 - 0.999 has but four digits in float32.
+    """
+    done = np.arange(options.steps)
+    rate = options.learning_rate * SCHEDULES[options.schedule](done / max(options.steps, 1))
+    return np.stack(
+        [rate, 1 - options.beta_1 ** (done + 1.0), 1 - options.beta_2 ** (done + 1.0)], axis=1
+    )
+
+
 class _Search:
     """The loss of rows, and the loop that lowers it."""
 
@@ -182,6 +195,7 @@ class _Search:
         self.restarts = restarts
         self.image = tf.repeat(tf.range(tf.shape(x)[0]), restarts)  # of each row
         self.f_x = self.describe(x)  # once: x does not move
+        self.of_step = tf.constant(step_table(options), tf.float32)
 
     def generate(self, z):
         """G(z) in float32, also of a network that computes in half precision."""
@@ -284,14 +298,10 @@ class _Search:
         beta_1, beta_2 = self.options.beta_1, self.options.beta_2
         # What is not finite would stay in the moments for good.
         gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
-        done = tf.cast(step, tf.float32)
         m = beta_1 * m + (1 - beta_1) * gradient
         v = beta_2 * v + (1 - beta_2) * tf.square(gradient)
-        m_hat = m / (1 - tf.pow(beta_1, done + 1))
-        v_hat = v / (1 - tf.pow(beta_2, done + 1))
-        share = SCHEDULES[self.options.schedule](done / self.options.steps)
-        rate = self.options.learning_rate * share
-        return z - rate * m_hat / (tf.sqrt(v_hat) + self.options.epsilon), m, v
+        rate, m_bias, v_bias = tf.unstack(self.of_step[step])
+        return z - rate * (m / m_bias) / (tf.sqrt(v / v_bias) + self.options.epsilon), m, v
 
     def conclude(self, state: _State) -> dict[str, tf.Tensor]:
         """What `latent_search` returns of the last state."""
@@ -303,15 +313,15 @@ class _Search:
         winner = images * restarts + tf.argmin(best, axis=1, output_type=tf.int32)
         latent = tf.gather(state.best_z, winner)
         generated, residual, feature = self.evaluate(latent, images)
-        loss = self.weighted(residual, feature)
-        curve = tf.reshape(state.curve, [self.options.steps + 1, -1, restarts])
-        later = tf.range(self.options.steps + 1)[:, None] >= state.step
+        stopped = tf.range(self.options.steps + 1)[:, None] >= state.used
+        curve = tf.where(stopped, state.best, state.curve)
+        curve = tf.reshape(curve, [self.options.steps + 1, -1, restarts])
         return {
             "latent": latent,
             "generated": generated,
             "residual": residual,
             "feature": feature,
-            "loss": loss,
+            "loss": self.weighted(residual, feature),
             "steps": tf.reduce_max(tf.reshape(state.used, [-1, restarts]), axis=1),
-            "curve": tf.where(later, loss, tf.reduce_min(curve, axis=2)),
+            "curve": tf.reduce_min(curve, axis=2),
         }
