@@ -46,6 +46,8 @@ def test_the_score_is_the_bound_of_a_case_worked_by_hand():
     errors = {name: error.numpy() for name, error in model.errors(x).items()}
     np.testing.assert_allclose(errors["kl"], np.full((1, 4, 4), 2 * kl), rtol=1e-5)
     np.testing.assert_allclose(errors["nll"].mean(), nll, rtol=1e-5)
+    # A black or white pixel has no entropy of its own.
+    np.testing.assert_allclose(errors["excess"], errors["nll"], atol=1e-3)
     np.testing.assert_allclose(errors["nll"][0, 0], -16 * np.log(0.75), rtol=1e-5)
     np.testing.assert_allclose(errors["residual"][0, :2, 0], [0.25, 2.25], rtol=1e-5)
 
@@ -65,7 +67,13 @@ def test_the_score_is_taken_at_the_mean_in_nats_a_window(build_small, images, li
     nll = of_pixels[likelihood].sum(axis=(1, 2, 3))
     kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(axis=1)
     np.testing.assert_allclose(model.anomaly(x, "elbo")["score"], nll + 3 * kl, rtol=1e-4)
-    np.testing.assert_allclose(model.anomaly(x, "nll")["score"], nll, rtol=1e-4)
+    np.testing.assert_allclose(model.anomaly(x, "kl")["score"], 3 * kl, rtol=1e-4)
+    best = {
+        "bernoulli": -t * np.log(t) - (1 - t) * np.log(1 - t),
+        "gaussian": np.full_like(x, np.log(0.3) + LOG_2PI / 2),
+    }
+    excess = nll - best[likelihood].sum(axis=(1, 2, 3)) + 3 * kl
+    np.testing.assert_allclose(model.anomaly(x, "excess")["score"], excess, rtol=1e-4)
     residual = np.square(x - y).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(model.anomaly(x, "residual")["score"], residual, rtol=1e-4)
 
