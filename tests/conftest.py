@@ -10,7 +10,8 @@ import tfgad
 from tfgad import recipes
 
 SIDE = 48  # of the images; the networks' window is 32
-SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 2}  # where a recipe has them
+# Where a recipe has them.
+SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 2, "classes": 2}
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,13 @@ def build_small(images):
 
 
 @pytest.fixture(scope="session")
-def fitted(images, build_small):
+def labels():
+    """The classes of the sixteen images for methods that are given any: 0 and 1 in turn."""
+    return np.arange(16, dtype="int32") % 2
+
+
+@pytest.fixture(scope="session")
+def fitted(images, labels, build_small):
     """A function of a method's name to its model, trained two steps a stage and calibrated.
 
     Each is made once: a test that changes a model must load a copy of it.
@@ -48,7 +55,9 @@ def fitted(images, build_small):
     @functools.cache
     def model_of(method: str):
         model = build_small(method)
-        windows = tf.data.Dataset.from_tensor_slices(images[:, :32, :32]).repeat()
+        windows = images[:, :32, :32]
+        examples = (windows, labels) if model.labelled else windows
+        windows = tf.data.Dataset.from_tensor_slices(examples).repeat()
         for stage in model.stages:
             model.begin(stage)
             batches = windows.batch(4 * model.batches_a_step, drop_remainder=True)

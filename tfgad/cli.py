@@ -49,6 +49,7 @@ METHODS = {
     "vae": "a variational autoencoder (Kingma, Welling 2014): heat maps, samples",
     "gan": "fully connected (Goodfellow 2014): samples, for digits",
     "dcgan": "convolutional (Radford 2016): samples",
+    "cgan": "given the class (Mirza 2014): samples of each class; data with several",
     "wgan": "a clipped critic (Arjovsky 2017): samples",
     "wgan_gp": "a critic with a gradient penalty (Gulrajani 2017): samples",
 }

@@ -31,7 +31,7 @@ import tensorflow as tf
 from tfgad import data, files, recipes
 from tfgad.callbacks import Checkpoint, Log, StopIfDiverged
 from tfgad.data.anomaly_data import AnomalyData
-from tfgad.data.batches import training_batches
+from tfgad.data.batches import count_classes, training_batches
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
@@ -162,6 +162,8 @@ def train(
     if images.calibration_size < 2:
         problem = f"leaves too few good images ({images.calibration_size}) for a threshold"
         raise UsageError("data", images.spec, problem, "add good images")
+    if "classes" in chosen:
+        chosen["classes"] = count_classes(images, chosen["classes"])
     config = {
         "method": method,
         "data": from_anywhere(images.spec),
@@ -343,6 +345,7 @@ def _fit(model, images: AnomalyData, steps: dict[str, int], batch_size, folder, 
             batch_size=batch_size * model.batches_a_step,
             seed=model.seed,
             start=done,
+            labelled=model.labelled,
         )
         further = callbacks(stage, count - done)
         togo = {"steps_per_epoch": count - done, "callbacks": [*own, *further]}

@@ -206,6 +206,25 @@ def test_the_one_class_protocol(empty_machine, arrays):
     assert not any(element["mask"].any() for element in test)
 
 
+@pytest.mark.parametrize(
+    ("name", "classes"), [("7+8", (7, 8)), ("!2", (0, 1, 3, 4, 5, 6, 7, 8, 9)), ("8", (8,))]
+)
+def test_training_images_have_the_places_of_their_classes(empty_machine, arrays, name, classes):
+    write_npz(empty_machine / "TFGAD_DATA_DIR" / "mnist.npz", arrays)
+    data = load(f"mnist:{name}?size=28")
+    assert data.classes == tuple(str(c) for c in classes)
+    assert (data.train_labels.dtype, data.train_labels.shape) == (np.int32, (data.train_size,))
+    # The first pixel holds the digit.
+    digits = [round((image[0, 0, 0] + 1) * 127.5) for image in data.train.as_numpy_iterator()]
+    np.testing.assert_array_equal(np.array(classes)[data.train_labels], digits)
+
+
+def test_garments_have_their_names(empty_machine, arrays):
+    write_npz(empty_machine / "TFGAD_DATA_DIR" / "fashion_mnist" / "fashion_mnist.npz", arrays)
+    data = load("fashion_mnist:0+9")
+    assert data.classes == ("T-shirt/top", "ankle boot")
+
+
 def test_elements_have_the_shapes_and_types_of_the_contract():
     data = load("digits:8")
     assert data.train.element_spec.shape == (32, 32, 1)

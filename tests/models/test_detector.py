@@ -55,15 +55,16 @@ def test_a_loaded_model_says_the_same_bit_for_bit(model, copy, images):
     assert_same(state(model), state(copy))
 
 
-def test_a_loaded_model_trains_on_like_the_original(model, copy, images, tmp_path):
+def test_a_loaded_model_trains_on_like_the_original(model, copy, images, labels, tmp_path):
     original = copy
     for stage in model.stages:
         loaded = saved_and_loaded(original, tmp_path)
         for each in (original, loaded):
             each.begin(stage)
             for start in (0, 4):
-                batch = images[start : start + 2 * each.batches_a_step, :32, :32]
-                each.train_step(tf.constant(batch))
+                part = slice(start, start + 2 * each.batches_a_step)
+                x, y = tf.constant(images[part, :32, :32]), tf.constant(labels[part])
+                each.train_step((x, y) if each.labelled else x)
         assert_same(state(original), state(loaded))
     assert int(original.step) == int(model.step) + 2 * len(model.stages)
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
 
@@ -27,6 +28,9 @@ class AnomalyData:
             not, they are pieces at the camera's own resolution, and a new one is judged as it is.
         kinds: the names of the anomalies in the test set, where the set names them.
         skipped: files left out of it, each with its reason.
+        classes: the names of the normal classes, where the set names them.
+        train_labels: int32 `[train_size]`, the class of each image of `train` in order, by its
+            place in `classes`; None where there are none.
     """
 
     spec: str
@@ -41,3 +45,5 @@ class AnomalyData:
     resized: bool = False
     kinds: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    train_labels: np.ndarray | None = None

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.errors import UsageError
 
 
 def training_batches(
@@ -12,6 +13,7 @@ def training_batches(
     batch_size: int = 64,
     seed: int = 0,
     start: int = 0,
+    labelled: bool = False,
 ) -> tf.data.Dataset:
     """Returns endless batches of random windows of the training images.
 
@@ -25,15 +27,43 @@ def training_batches(
         batch_size: of the batches, float32 `[batch_size, h, w, C]` in [-1, 1].
         seed: of the order and the places.
         start: the number of the first batch.
-    """
+        labelled: give pairs instead, of such a batch and the images' classes, int32
+            `[batch_size]`: places in `data.classes`. The images stay the same.
 
-    def crop(number, image):
+    Raises:
+        UsageError: labels are wanted of data that name no classes.
+    """
+    is_whole = tuple(data.image_shape) == tuple(window)
+
+    def cropped(number, image):
+        if is_whole:
+            return image
         return tf.image.stateless_random_crop(image, window, [tf.cast(seed, tf.int64), number])
 
-    stream = data.train.cache().shuffle(data.train_size, seed=seed).repeat().enumerate()
+    def cropped_with_label(number, pair):
+        return cropped(number, pair[0]), pair[1]
+
+    stream = data.train.cache()
+    if labelled:
+        count_classes(data)
+        stream = tf.data.Dataset.zip(stream, tf.data.Dataset.from_tensor_slices(data.train_labels))
+    stream = stream.shuffle(data.train_size, seed=seed).repeat().enumerate()
     stream = stream.skip(start * batch_size)
-    if tuple(data.image_shape) == tuple(window):
-        stream = stream.map(lambda _, image: image)
-    else:
-        stream = stream.map(crop, num_parallel_calls=tf.data.AUTOTUNE)
+    form = cropped_with_label if labelled else cropped
+    stream = stream.map(form, num_parallel_calls=None if is_whole else tf.data.AUTOTUNE)
     return stream.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def count_classes(data: AnomalyData, given: int = 0) -> int:
+    """Returns how many classes the normal images are of.
+
+    Raises:
+        UsageError: the data name no classes, or another number than `given`, if that is not 0.
+    """
+    count = len(data.classes)
+    if not count:
+        mend = "give a labelled set, such as mnist:!2"
+        raise UsageError("data", data.spec, "names no classes", mend)
+    if given not in (0, count):
+        raise UsageError("classes", given, f"but {data.spec} has {count}", "leave it out")
+    return count

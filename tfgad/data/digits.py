@@ -122,7 +122,9 @@ def _one_class(
         mask = tf.zeros((size, size, 1), tf.uint8)
         return {**element, "image": scale(element["image"]), "mask": mask}
 
-    good = images.train[np.isin(images.train_labels, list(normal))]
+    is_good = np.isin(images.train_labels, list(normal))
+    good, classes = images.train[is_good], sorted(normal)
+    labels = np.searchsorted(classes, images.train_labels[is_good])
     kept, held = hold_out(len(good), calibration, seed)
     slices = tf.data.Dataset.from_tensor_slices
     return AnomalyData(
@@ -137,6 +139,8 @@ def _one_class(
         has_masks=False,
         resized=True,
         kinds=tuple(c for i, c in enumerate(class_names) if i not in normal),
+        classes=tuple(class_names[i] for i in classes),
+        train_labels=labels[kept].astype(np.int32),
     )
 
 

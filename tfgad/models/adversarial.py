@@ -31,7 +31,7 @@ class Adversarial(Detector):
     def __init__(self, *, d_steps=1, g_steps=1, r1=0.0, score="critic", **kwargs):
         super().__init__(score=score, **kwargs)
         self.d_steps, self.g_steps, self.r1 = d_steps, g_steps, r1
-        self.latent_dim = self.generator.input_shape[-1]
+        self.latent_dim = self.generator.inputs[0].shape[-1]
 
     def critic_loss(self, real, fake):
         """Returns what D minimises, of its logits on x and on G(z), `[B]` each. Scalar."""
@@ -41,49 +41,63 @@ class Adversarial(Detector):
         """Returns what G minimises, of D's logits on G(z), `[B]`. Scalar."""
         raise NotImplementedError
 
-    def penalties(self, x, generated, t) -> dict:
-        """Returns what else D minimises at its update t, by name: `{name: (weight, scalar)}`."""
-        return {"r1": (self.r1, losses.r1_penalty(self._logit, x))} if self.r1 else {}
+    def penalties(self, logit, x, generated, t) -> dict:
+        """Returns what else D minimises at its update t, by name: `{name: (weight, scalar)}`.
+
+        `logit` is D as a function of images alone, their labels y being given.
+        """
+        return {"r1": (self.r1, losses.r1_penalty(logit, x))} if self.r1 else {}
 
     @property
     def batches_a_step(self):
         """One batch for each update of the critic."""
         return self.d_steps
 
-    def train_step(self, images):
-        """One iteration of algorithm 1 on `[d_steps · B, h, w, C]`."""
-        for t, x in enumerate(self._critic_batches(images)):
-            critic_logs = self._update_critic(x, t)
+    def train_step(self, batch):
+        """One iteration of algorithm 1 on `[d_steps · B, h, w, C]`, with labels if `labelled`."""
+        images, labels = batch if self.labelled else (batch, None)
+        for t, (x, y) in enumerate(self._critic_batches(images, labels)):
+            critic_logs = self._update_critic(x, y, t)
         for t in range(self.g_steps):
-            generator_loss = self._update_generator(tf.shape(x)[0], t)
+            generator_loss = self._update_generator(tf.shape(x)[0], y, t)
         self.step.assign_add(1)
         return {**critic_logs, "generator": generator_loss}
 
-    def _critic_batches(self, images):
+    def _critic_batches(self, images, labels):
         size = images.shape[0]
         if size is None or size % self.d_steps:
             mend = f"give a fixed multiple of d_steps={self.d_steps} (drop_remainder=True)"
             raise UsageError("batch size", size, "cannot be shared among the critic's steps", mend)
-        return tf.split(images, self.d_steps)
+        none = [None] * self.d_steps
+        ys = none if labels is None else tf.split(labels, self.d_steps)
+        return list(zip(tf.split(images, self.d_steps), ys, strict=True))
 
-    def _update_critic(self, x, t):
+    def _update_critic(self, x, y, t):
+        def logit(images):
+            return self._logit(images, y)
+
         z = self.noise([tf.shape(x)[0], self.latent_dim], CRITIC_LATENT + t)
-        generated = self.generator(z, training=True)
+        generated = self._generated(z, y)
         with tf.GradientTape() as tape:
-            loss = self.critic_loss(self._logit(x), self._logit(generated))
-            penalties = self.penalties(x, generated, t)
+            loss = self.critic_loss(logit(x), logit(generated))
+            penalties = self.penalties(logit, x, generated, t)
             total = loss + sum(weight * penalty for weight, penalty in penalties.values())
         self.minimise("critic", tape, total)
         return {"critic": loss, **{name: penalty for name, (_, penalty) in penalties.items()}}
 
-    def _update_generator(self, size, t):
+    def _update_generator(self, size, y, t):
         z = self.noise([size, self.latent_dim], GENERATOR_LATENT + t)
         with tf.GradientTape() as tape:
-            loss = self.generator_loss(self._logit(self.generator(z, training=True)))
+            loss = self.generator_loss(self._logit(self._generated(z, y), y))
         self.minimise("generator", tape, loss)
         return loss
 
-    def _logit(self, x):
+    def _generated(self, z, y):
+        """G(z) while training; a `labelled` method's G knows y."""
+        return self.generator(z, training=True)
+
+    def _logit(self, x, y):
+        """D's logit on x while training; a `labelled` method's D knows y."""
         return self.critic(x, training=True)["logit"]
 
     def sample(self, count: int, seed: int = 0):

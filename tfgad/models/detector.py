@@ -28,7 +28,8 @@ class Detector(keras.Model):
     - `errors(images)`: what is wrong with images, as maps `{name: [B, h, w]}`; the mean of a map
       is the error of the image; those that `cues` looks at are not negative;
     - `scores`: what it can score by: `{name: (error, ...)}`, the score being the errors' sum;
-    - `reconstructs`: whether it rebuilds images, and so can score by `cues` (`models/cues.py`).
+    - `reconstructs`: whether it rebuilds images, and so can score by `cues` (`models/cues.py`);
+    - `labelled`: whether `train_step` takes `(images, labels)` instead, labels int32 `[B]`.
 
     Its networks are made for images of one size, the window, which is that of the network named by
     `sees`. An image of that size gets the paper's
@@ -49,6 +50,7 @@ class Detector(keras.Model):
     scores: ClassVar[dict[str, tuple[str, ...]]]
     sees: ClassVar[str] = "critic"
     reconstructs: ClassVar[bool] = False
+    labelled: ClassVar[bool] = False
     stages: ClassVar[tuple[str, ...]] = ("train",)
 
     def __init__(self, *, score, stride=8, tile=None, seed=0, name=None, **networks: keras.Model):

@@ -24,11 +24,11 @@ class WGANGP(WGAN):
         super().__init__(**kwargs)
         self.penalty = penalty
 
-    def penalties(self, x, generated, t):
+    def penalties(self, logit, x, generated, t):
         """E[(‖∇D(x̂)‖ - 1)²], and what `Adversarial` adds."""
         epsilon = self.noise([tf.shape(x)[0], 1, 1, 1], EPSILON + t, uniform=True)
-        penalty = losses.gradient_penalty(self._logit, x, generated, epsilon)
-        return {"penalty": (self.penalty, penalty), **super().penalties(x, generated, t)}
+        penalty = losses.gradient_penalty(logit, x, generated, epsilon)
+        return {"penalty": (self.penalty, penalty), **super().penalties(logit, x, generated, t)}
 
     def get_config(self):
         """Returns the constructor's arguments."""

@@ -13,12 +13,12 @@ import keras
 
 from tfgad.errors import UsageError, nearest
 from tfgad.models.detector import CUES, Detector
-from tfgad.recipes import gan, ganomaly, vae, wgan
+from tfgad.recipes import cgan, gan, ganomaly, vae, wgan
 from tfgad.recipes.recipe import Recipe
 
 __all__ = ["METHODS", "RECIPES", "Recipe", "build", "settings_of"]
 
-RECIPES = {**gan.RECIPES, **wgan.RECIPES, **ganomaly.RECIPES, **vae.RECIPES}
+RECIPES = {**gan.RECIPES, **cgan.RECIPES, **wgan.RECIPES, **ganomaly.RECIPES, **vae.RECIPES}
 METHODS = tuple(name for name in RECIPES if "/" not in name)
 
 
@@ -40,8 +40,9 @@ def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, A
         except ValueError:
             mend = f"give a value like {settings[name]!r}"
             raise UsageError(name, value, f"is not of type {kind.__name__}", mend) from None
-        # Counts start at 1; a window of 0 is the whole image. NaN is not above the least either.
-        least = 1 if kind is int and name != "window" else 0
+        # Counts start at 1; a window of 0 is the whole image, 0 classes are as many as the data
+        # name. NaN is not above the least either.
+        least = 1 if kind is int and name not in ("window", "classes") else 0
         if kind is not str and not settings[name] >= least:
             raise UsageError(name, value, "is too small", f"give at least {least}")
     return settings

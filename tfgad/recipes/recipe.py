@@ -22,7 +22,8 @@ class Recipe:
         settings: hyper-parameters by name. `window` is the side of the windows that images are
             judged by (whole images if they are smaller, or if it is 0), `steps` the training steps
             of each stage, separated by `+`, `score` a score of the method or `auto`: the paper's,
-            but `cues` for images larger than the window.
+            but `cues` for images larger than the window. `classes`, of methods that are given
+            labels, is how many classes there are; for a run 0 stands for those of its data.
     """
 
     make: Callable[[dict[str, Any], tuple[int, int, int], int], Detector]

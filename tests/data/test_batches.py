@@ -1,0 +1,57 @@
+import itertools
+
+import numpy as np
+import pytest
+
+import tfgad
+from tfgad.data.batches import count_classes
+from tfgad.errors import UsageError
+
+WHOLE, CROPPED = (32, 32, 1), (24, 24, 1)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tfgad.load("digits:3+7")
+
+
+def batches(data, window, count, **options):
+    stream = tfgad.training_batches(data, window, batch_size=16, seed=1, **options)
+    return list(itertools.islice(stream.as_numpy_iterator(), count))
+
+
+@pytest.mark.parametrize("window", [WHOLE, CROPPED])
+def test_labelled_batches_hold_the_same_images(data, window):
+    plain = batches(data, window, 3)
+    for (images, labels), same in zip(batches(data, window, 3, labelled=True), plain, strict=True):
+        np.testing.assert_array_equal(images, same)
+        assert (labels.shape, labels.dtype) == ((16,), np.int32)
+
+
+def test_labels_are_those_of_the_images(data):
+    train = zip(data.train.as_numpy_iterator(), data.train_labels, strict=True)
+    known = {image.tobytes(): label for image, label in train}
+    assert {0, 1} == set(known.values())
+    for images, labels in batches(data, WHOLE, 20, labelled=True):  # beyond the first epoch
+        assert [known[image.tobytes()] for image in images] == labels.tolist()
+
+
+@pytest.mark.parametrize("window", [WHOLE, CROPPED])
+def test_labelled_batches_go_on_where_they_were_left(data, window):
+    whole = batches(data, window, 5, labelled=True)
+    rest = batches(data, window, 2, labelled=True, start=3)
+    for ours, theirs in zip(rest, whole[3:], strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+def test_data_without_classes_have_no_labels():
+    twill = tfgad.load("weave:twill?size=32&train=2&calibration=2&test=2")
+    with pytest.raises(UsageError, match=r"data 'weave:twill.*names no classes.*mnist:!2"):
+        tfgad.training_batches(twill, WHOLE, labelled=True)
+
+
+def test_classes_are_counted(data):
+    assert count_classes(data) == count_classes(data, given=2) == 2
+    with pytest.raises(UsageError, match=r"classes '3'.*digits:3\+7 has 2"):
+        count_classes(data, given=3)
