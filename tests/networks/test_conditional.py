@@ -50,7 +50,9 @@ def test_any_critic_becomes_conditional(trunk):
 
 
 def small_generator():
-    return conditional.generator(convolutional.generator((32, 32, 1), 2 * 5, width=4), CLASSES)
+    return conditional.generator(
+        convolutional.generator((32, 32, 1), 5 + conditional.EMBEDDING, width=4), CLASSES
+    )
 
 
 def test_generator_takes_a_code_and_a_label():
@@ -61,7 +63,7 @@ def test_generator_takes_a_code_and_a_label():
 
 
 def test_the_label_stands_beside_the_code():
-    inner = convolutional.generator((32, 32, 1), 2 * 5, width=4)
+    inner = convolutional.generator((32, 32, 1), 5 + conditional.EMBEDDING, width=4)
     generator = conditional.generator(inner, CLASSES)
     z, y = noise(4, 5), np.array([2, 0, 1, 2])
     embedding = generator.get_layer("embedding").get_weights()[0]

@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+EMBEDDING = 16  # numbers that stand for a class, few beside the code's so as not to drown it
+
 
 def critic(trunk: keras.Model, classes: int, name: str = "critic") -> keras.Model:
     """Projection discriminator (Miyato, Koyama 2018, eq. 3): logit(x, y) = ψ(φ(x)) + v_yᵀ φ(x).
@@ -32,18 +34,17 @@ def generator(inner: keras.Model, classes: int, name: str = "generator") -> kera
     """Latent codes `[B, d]` and labels int32 `[B]` to what `inner` makes of both.
 
     An embedding of y stands beside z (after Mirza, Osindero 2014, section 3.2, whose y has a layer
-    of its own first). It has as many numbers, standard normal at first as z is, so that neither
-    drowns the other.
+    of its own first), standard normal at first as z is.
 
     Args:
-        inner: codes `[B, 2·d]` to images, such as `convolutional.generator`.
+        inner: codes `[B, d + EMBEDDING]` to images, such as `convolutional.generator`.
         classes: how many there are; labels go from 0 to `classes - 1`.
         name: of the network.
     """
-    latent_dim = inner.input_shape[-1] // 2
+    latent_dim = inner.input_shape[-1] - EMBEDDING
     latent = keras.Input((latent_dim,), name="latent")
     labels = keras.Input((), dtype="int32", name="labels")
     standard_normal = keras.initializers.RandomNormal(stddev=1.0)
-    embedded = layers.Embedding(classes, latent_dim, standard_normal, name="embedding")(labels)
+    embedded = layers.Embedding(classes, EMBEDDING, standard_normal, name="embedding")(labels)
     images = inner(layers.Concatenate()([latent, embedded]))
     return keras.Model([latent, labels], images, name=name)

@@ -10,7 +10,7 @@ def _cgan(s, shape, seed) -> CGAN:
     if not s["classes"]:
         raise UsageError("classes", 0, "does not say how many there are", "give classes=10")
     trunk = convolutional.critic(shape, s["width"])
-    inner = convolutional.generator(shape, 2 * s["latent_dim"], s["width"])
+    inner = convolutional.generator(shape, s["latent_dim"] + conditional.EMBEDDING, s["width"])
     model = CGAN(
         generator=conditional.generator(inner, s["classes"]),
         critic=conditional.critic(trunk, s["classes"]),
@@ -49,11 +49,8 @@ OURS = {
     "latent_dim": 64,
     "width": 32,
     "batch_size": 64,
-    "steps": "3000",
-    "beta_1": 0.5,
-    "beta_2": 0.999,
+    "steps": "2000",
     "d_steps": 1,
-    "r1": 0.1,
 }
 
 RECIPES = {"cgan/paper": Recipe(_cgan, PAPER), "cgan": Recipe(_cgan, OURS)}
