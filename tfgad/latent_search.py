@@ -19,16 +19,26 @@ import tensorflow as tf
 
 from tfgad.errors import UsageError, nearest
 
-POOL_CHUNK = 64  # images of the pool in memory at once; larger ones are not faster on a CPU
+POOL_CHUNK = 64  # images of the pool in memory at once
 HUBER_DELTA = 0.1  # 5 % of the range of pixels: smaller differences count by their square
+
+# z is standard normal and Adam moves it by about the rate: at 0.001 it stays where it started. The
+# mean loss of test images 7 and 8 (MNIST, 28x28) under a DCGAN trained on these digits, d = 20: 138
+# at the start; 48 images of 2, 7 and 8 for 200 steps, 32 for 50 and 500.
+#
+#     rate, cosine       0.001   0.01   0.03   0.05    0.1    0.2
+#     loss,  50 steps                         66.1   60.2   57.3
+#     loss, 200 steps    101.7   70.2   56.2   53.3   51.7   51.4
+#     loss, 500 steps                         49.0   49.0
+LEARNING_RATE = 0.1
 
 
 class SearchOptions(NamedTuple):
     """How to search.
 
     Attributes:
-        steps: Adam steps at most; the paper's number. About 50 do after an encoder.
-        learning_rate: of Adam, in the units of z; see below.
+        steps: Adam steps at most; the paper's number. After an encoder tens will do.
+        learning_rate: of Adam, about how far a step moves z; see `LEARNING_RATE`.
         schedule: of the learning rate: `cosine` falls from `learning_rate` to 0, or `constant`.
         feature_weight: λ in [0, 1]; the paper's.
         distance: of pixels and of features: `l1` as published, `l2` (squares), or `huber`
@@ -45,7 +55,7 @@ class SearchOptions(NamedTuple):
     """
 
     steps: int = 500
-    learning_rate: float = 0.05
+    learning_rate: float = LEARNING_RATE
     schedule: str = "cosine"
     feature_weight: float = 0.1
     distance: str = "l1"
@@ -257,7 +267,7 @@ class _Search:
 
     def step(self, state: _State) -> list[_State]:
         """One step of the rows that are left."""
-        # To gather them anew in each step costs 1 % of it at most, and none is carried along.
+        # Gathered anew in each step: to copy the images is little beside the networks' work.
         rows = tf.where(self.active(state))[:, 0]
         z = tf.gather(state.z, rows)
         loss, gradient = self.loss_and_gradient(z, tf.gather(self.image, rows))
