@@ -3,7 +3,11 @@
 import keras
 from keras import layers
 
-EMBEDDING = 16  # numbers that stand for a class, few beside the code's so as not to drown it
+# Numbers that stand for a class, beside the 64 of a code. With 64 too the generator ignored the
+# code: after 1,000 steps on mnist:!2 it drew one image a class, with R1 at 0.1 and at 1. With 16
+# the images of a class varied 0.74 to 0.91 times as much as real ones (standard deviation of a
+# pixel) after 600.
+EMBEDDING = 16
 
 
 def critic(trunk: keras.Model, classes: int, name: str = "critic") -> keras.Model:

@@ -43,6 +43,8 @@ PAPER = {
     "stride": 8,
 }
 
+# One update of D for one of G. Of the images generated on mnist:!2 after 600 steps a classifier
+# of real ones named 0.93 as they were ordered with R1 at 5, 0.75 with it at 0.1.
 OURS = {
     **PAPER,
     "window": 32,
