@@ -28,7 +28,7 @@ class VAE(Detector):
     - `excess`: the sum less what p would cost at y = x, the best there is. For the Gaussian that is
       a constant, for the Bernoulli the entropy of the image's own grey levels: no fault of the
       image, though thick and blurred strokes have more of it. With the digit 8 of MNIST normal the
-      AUROC is XXX by `excess`, XXX by `elbo`.
+      AUROC is 0.91 by `excess`, 0.68 by `elbo` (`examples/vae_mnist.py`).
     - `kl`: the second term alone.
     - `residual`: the mean squared error.
 
@@ -100,13 +100,20 @@ class VAE(Detector):
         rebuilt = self.decoder(mean, training=False)
         pixels = self.window[0] * self.window[1]
         nll = pixels * self._nll(images, rebuilt)
+        again, _ = self.encode(rebuilt)
         kl = self.beta * losses.kl_to_standard_normal(mean, log_variance)
         return {
             "nll": nll,
             "excess": nll - pixels * self._nll(images, images),
             "kl": over_window(kl, self.window),
             "residual": pixel_errors(images, rebuilt),
+            "code": tf.concat([mean, again - mean], axis=-1),
         }
+
+    @property
+    def code_dim(self):
+        """μ, and how it changes when the reconstruction is encoded."""
+        return 2 * self.decoder.input_shape[-1]
 
     def sample(self, count: int, seed: int = 0):
         """Draws z from the prior and decodes it: `[count, h, w, C]` in [-1, 1]."""

@@ -48,7 +48,7 @@ VAE_PAPER = {
 }
 
 # Adam at its own paper's rate (Kingma and Ba 2015).
-FAST = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 64, "steps": "3000"}
+FAST = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 64, "steps": "2000"}
 
 RECIPES = {
     "vae/paper": Recipe(_vae, VAE_PAPER),

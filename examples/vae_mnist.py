@@ -1,0 +1,54 @@
+"""A variational autoencoder on MNIST: one digit is normal, the other nine are anomalies.
+
+    python examples/vae_mnist.py --digit 8
+
+Trains it (Kingma and Welling 2014), and prints the AUROC of its four scores on the whole test set
+of 10,000 images; writes samples and reconstructions. MNIST comes from `TFGAD_DATA_DIR`, from
+Keras's cache, or is downloaded.
+
+Expect an AUROC of 0.91 for digit 8 by `excess`, the default, and 0.68 by `elbo`, within 3 minutes
+of processor time.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import tfgad
+from tfgad import metrics, plots
+from tfgad.evaluation import judge_test_set
+from tfgad.recipes import settings_of
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--digit", type=int, default=8, help="the normal digit")
+    parser.add_argument("--steps", type=int, help="of training")
+    parser.add_argument("--out", type=Path, default="vae_mnist", help="folder for the pictures")
+    arguments = parser.parse_args()
+
+    data = tfgad.load(f"mnist:{arguments.digit}")
+    settings = settings_of("vae")
+    model = tfgad.build("vae", data.image_shape, seed=0)
+    batches = tfgad.training_batches(data, model.window, batch_size=settings["batch_size"])
+    steps = arguments.steps or int(settings["steps"])
+    model.fit(batches, steps_per_epoch=steps, shuffle=False)
+
+    for score in model.scores:
+        judged = judge_test_set(model, data, score)
+        auroc = metrics.image_metrics(judged.labels, judged.scores)["image_auroc"]
+        print(f"{score:8s} AUROC {auroc:.3f}")
+
+    normal, other = (judged.images[judged.labels == label][:4] for label in (0, 1))
+    images = np.concatenate([normal, other])
+    rebuilt = model.reconstruct(images).numpy()
+    residuals = np.abs(images - rebuilt).mean(axis=-1)
+    plots.save(plots.samples(model.sample(16).numpy()), arguments.out / "samples.png")
+    figure = plots.reconstructions(images, rebuilt, residuals)
+    plots.save(figure, arguments.out / "reconstructions.png")
+    print(f"wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
