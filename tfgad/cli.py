@@ -45,6 +45,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 
 METHODS = {
     "ganomaly": "encode, decode, encode again (Akcay 2018): heat maps; the one to start with",
+    "anogan": "a GAN, and a search for each image's code (Schlegl 2017): heat maps, samples",
     "fanogan": "WGAN-GP and an encoder (Schlegl 2019): heat maps, samples",
     "vae": "a variational autoencoder (Kingma, Welling 2014): heat maps, samples",
     "gan": "fully connected (Goodfellow 2014): samples, for digits",

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tfgad.errors import UsageError
-from tfgad.models import fanogan
+from tfgad.models import encoder_stage
 
 KAPPA = 0.7
 
@@ -57,7 +57,7 @@ def test_reconstruction_is_the_generator_s_of_the_encoder_s(model, images):
     np.testing.assert_allclose(model.reconstruct(x), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("encoding", fanogan.VARIANTS)
+@pytest.mark.parametrize("encoding", encoder_stage.VARIANTS)
 def test_the_second_stage_trains_the_encoder_alone_by_the_paper_s_loss(
     build_small, images, encoding
 ):
@@ -78,7 +78,7 @@ def test_the_second_stage_trains_the_encoder_alone_by_the_paper_s_loss(
 
 def encoder_loss(model, x):
     if model.encoding == "ziz":
-        z = model.noise([len(x), model.latent_dim], fanogan.ENCODER_LATENT)
+        z = model.noise([len(x), model.latent_dim], encoder_stage.ENCODER_LATENT)
         generated = model.generator(z, training=False)
         return mean_square(model.encoder(generated, training=True), z).mean()
     found = terms(model, x, training=True)

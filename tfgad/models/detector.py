@@ -11,10 +11,14 @@ from tfgad import windows
 from tfgad.calibration import Calibration, Threshold
 from tfgad.errors import UsageError, nearest
 from tfgad.models.cues import Cues, gaussian_blur
+from tfgad.models.density import Density
+from tfgad.models.error_maps import mean_of_map, over_window
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
-CUES = "cues"  # the score that every reconstructing method has beside its paper's
+CUES, DENSITY = "cues", "density"  # scores that reconstructing methods have beside their paper's
 ADAPT_IMAGES = 128  # of 128x128 pixels, they hold 6,000 windows at a stride of 16
+ADAPT_WINDOWS = 4096  # 30 for each of the 134 numbers that GANomaly says of one
+FLOOR = 1e-6  # under logarithms; an 8-bit step squared is 6e-5
 BATCH_PIXELS = 16 * 128 * 128  # of images judged at once: about 1 GB at 32x32 windows
 
 
@@ -28,18 +32,20 @@ class Detector(keras.Model):
     - `errors(images)`: what is wrong with images, as maps `{name: [B, h, w]}`; the mean of a map
       is the error of the image; those that `cues` looks at are not negative;
     - `scores`: what it can score by: `{name: (error, ...)}`, the score being the errors' sum;
-    - `reconstructs`: whether it rebuilds images, and so can score by `cues` (`models/cues.py`);
+    - `reconstructs`: whether it rebuilds images, and so can score by `cues` (`models/cues.py`) and
+      `density` (`models/density.py`). Among its errors is then the `code` of a window, `[B, K]`
+      with K = `code_dim`, which is no map;
     - `labelled`: whether `train_step` takes `(images, labels)` instead, labels int32 `[B]`.
 
     Its networks are made for images of one size, the window, which is that of the network named by
-    `sees`. An image of that size gets the paper's
-    score. A larger one is judged window by window (`windows.py`): its map is made of theirs, and
-    its score is the map's largest value. What `cues` reads of a whole image, its level and tone, it
-    reads of overlapping tiles, of the size that the threshold is set on, so that the threshold
-    means the same on a strip of cloth as on a tile of it. The false-positive rate is a tile's.
+    `sees`. An image of that size gets the mean of its map for a score, the paper's. A larger one is
+    judged window by window (`windows.py`): its map is made of theirs, and its score is the map's
+    largest value. What `cues` reads of a whole image, its level and tone, it reads of overlapping
+    tiles, of the size that the threshold is set on, so that the threshold means the same on a strip
+    of cloth as on a tile of it. The false-positive rate is a tile's.
 
     Args:
-        score: one of `scores`, or `cues`.
+        score: one of `scores`, or `cues` or `density`.
         stride: of the windows on larger images, in pixels; it divides the window's sides.
         tile: `(height, width)` of the images to be trained on; the window's if not given.
         seed: of all randomness in training, so that a run can be repeated.
@@ -68,7 +74,10 @@ class Detector(keras.Model):
             raise UsageError("stride", stride, "does not divide the window", mend)
         self.stage = self.stages[0]
         self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
-        self.cues = Cues(self.cue_groups) if self.reconstructs else None
+        self.cues = self.density = None
+        if self.reconstructs:
+            self.cues = Cues(self.cue_groups)
+            self.density = Density(len(self.cue_errors) + 1 + self.code_dim)
         self.calibration = Calibration(name="calibration")
         self.built = True
 
@@ -84,7 +93,7 @@ class Detector(keras.Model):
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
     def _known_score(self, score: str) -> str:
-        known = (*self.scores, *((CUES,) if self.reconstructs else ()))
+        known = (*self.scores, *((CUES, DENSITY) if self.reconstructs else ()))
         if score not in known:
             raise UsageError("score", score, "is not one of this method", nearest(score, known))
         return score
@@ -201,7 +210,8 @@ class Detector(keras.Model):
 
     def errors_of(self, score: str) -> tuple[str, ...]:
         """Returns the names of the errors that a score is made of."""
-        return self.cue_errors if score == CUES else self.scores[score]
+        of_all = {CUES: self.cue_errors, DENSITY: (DENSITY,)}
+        return of_all[score] if score in of_all else self.scores[score]
 
     @tf.function(reduce_retracing=True, autograph=False)
     def conclude(self, images, errors, score: str):
@@ -227,9 +237,32 @@ class Detector(keras.Model):
 
         def stacked(pieces):
             errors = self.errors(pieces)
+            if DENSITY in names:
+                errors |= {DENSITY: self._density_map(pieces, errors)}
             return tf.stack([errors[name] for name in names], axis=-1)
 
         return self._by_window(images, stacked)
+
+    def _density_map(self, pieces, errors):
+        """The density's number of each window, laid out as its residual is: `[B, h, w]`."""
+        residual = errors["residual"]
+        share = residual / over_window(mean_of_map(residual) + FLOOR, self.window)
+        return share * over_window(self.density(self.description(pieces, errors)), self.window)
+
+    def description(self, pieces, errors):
+        """Returns what a method says of windows `[B, h, w, C]`, as vectors for `density`."""
+        of_maps = [mean_of_map(errors[name]) for name in self.cue_errors]
+        contrast = tf.math.reduce_variance(pieces, axis=[1, 2, 3])
+        logarithms = tf.math.log(tf.stack([*of_maps, contrast], axis=1) + FLOOR)
+        return tf.concat([logarithms, errors["code"]], axis=1)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def descriptions(self, images):
+        """Returns `description` of windows that lie side by side in images: `[N, K]`."""
+        size, stride = self.window[:2], math.gcd(*self.window[:2])
+        pieces = windows.cut(windows.pad_to_grid(images, size, stride), size, stride)
+        pieces = tf.reshape(pieces, [-1, *self.window])
+        return self.description(pieces, self.errors(pieces))
 
     def _by_window(self, images, judge):
         """Lays what `judge` makes of windows, `[N, h, w, K]`, over the images: `[B, H, W, K]`."""
@@ -271,13 +304,21 @@ class Detector(keras.Model):
             normals: images float32 `[H, W, C]`, one at a time; the training images will do.
             size: how many they are.
         """
-        if self.cues is None:
+        if not self.reconstructs:
             return
+        self._adapt_density(normals, size)
         images = np.stack(list(spread(normals, size, ADAPT_IMAGES).as_numpy_iterator()))
         batch = batch_size(images.shape[1:])
         batches = [images[i : i + batch] for i in range(0, len(images), batch)]
         errors = [self.error_maps(tf.constant(b), self.cue_errors).numpy() for b in batches]
         self.cues.adapt(images, np.concatenate(errors))
+
+    def _adapt_density(self, normals: tf.data.Dataset, size: int) -> None:
+        height, width = normals.element_spec.shape[:2]
+        a_image = max(1, height // self.window[0]) * max(1, width // self.window[1])
+        images = spread(normals, size, math.ceil(ADAPT_WINDOWS / a_image))
+        vectors = [self.descriptions(batch).numpy() for batch in batched(images)]
+        self.density.adapt(np.concatenate(vectors))
 
     def calibrate(self, normals: tf.data.Dataset, false_positive_rate: float) -> Threshold:
         """Sets the threshold from normal images that were held out of training.

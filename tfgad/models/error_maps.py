@@ -27,3 +27,8 @@ def feature_errors(f_x, f_y, window) -> dict:
 def over_window(values, window):
     """Spreads one number a window, `[B]`, over its pixels: `[B, h, w]`."""
     return tf.tile(values[:, None, None], [1, window[0], window[1]])
+
+
+def mean_of_map(errors):
+    """The mean of each error map: `[B, h, w]` to `[B]`."""
+    return tf.reduce_mean(errors, axis=[1, 2])

@@ -94,7 +94,13 @@ class GANomaly(Detector):
             "latent": over_window(losses.mean_absolute(z, again), self.window),
             "residual": pixel_errors(images, generated),
             **feature_errors(f_x, f_generated, self.window),
+            "code": tf.concat([z, again - z], axis=-1),
         }
+
+    @property
+    def code_dim(self):
+        """The code, and how it changes when encoded again."""
+        return 2 * self.decoder.input_shape[-1]
 
     def get_config(self):
         """Returns the constructor's arguments."""

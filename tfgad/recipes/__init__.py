@@ -13,12 +13,19 @@ import keras
 
 from tfgad.errors import UsageError, nearest
 from tfgad.models.detector import CUES, Detector
-from tfgad.recipes import cgan, gan, ganomaly, vae, wgan
+from tfgad.recipes import anogan, cgan, gan, ganomaly, vae, wgan
 from tfgad.recipes.recipe import Recipe
 
 __all__ = ["METHODS", "RECIPES", "Recipe", "build", "settings_of"]
 
-RECIPES = {**gan.RECIPES, **cgan.RECIPES, **wgan.RECIPES, **ganomaly.RECIPES, **vae.RECIPES}
+RECIPES = {
+    **gan.RECIPES,
+    **cgan.RECIPES,
+    **anogan.RECIPES,
+    **wgan.RECIPES,
+    **ganomaly.RECIPES,
+    **vae.RECIPES,
+}
 METHODS = tuple(name for name in RECIPES if "/" not in name)
 
 

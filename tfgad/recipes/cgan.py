@@ -24,7 +24,7 @@ def _cgan(s, shape, seed) -> CGAN:
 # Mirza and Osindero 2014 have fully connected networks and leave convolutional ones open: these are
 # DCGAN's pattern. Miyato and Koyama 2018, section 5: Adam at 2e-4 with betas 0 and 0.9, five
 # updates of D for one of G, z of 128. They keep D smooth by spectral normalisation; here R1 does,
-# at Mescheder's γ of 10 (2018, section 4.3). Batches and steps as `gan/paper`.
+# at the γ of 10 of Mescheder et al. 2018. Batches and steps as `gan/paper`.
 PAPER = {
     "window": 0,
     "classes": 0,

@@ -35,9 +35,9 @@ def chosen(settings: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: settings[name] for name in names}
 
 
-def adam(settings: dict[str, Any]) -> Adam:
-    """Returns the Adam of a GAN's networks."""
-    return Adam(settings["learning_rate"], beta_1=settings["beta_1"], beta_2=settings["beta_2"])
+def adam(settings: dict[str, Any], rate: str = "learning_rate") -> Adam:
+    """Returns the Adam of a GAN's networks, whose rate is the setting of that name."""
+    return Adam(settings[rate], beta_1=settings["beta_1"], beta_2=settings["beta_2"])
 
 
 # Windows of 32 pixels hold four yarns or five. A stride of 16 judges as well as 8, within 0.003 in

@@ -1,0 +1,95 @@
+"""AnoGAN (Schlegl et al. 2017): a trained GAN, and for each image a search for its latent code."""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from tfgad.latent_search import DISTANCES, SearchOptions, latent_search
+from tfgad.models.encoder_stage import EncoderStage
+from tfgad.models.error_maps import feature_errors, over_window, pixel_errors
+from tfgad.models.gan import GAN
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class AnoGAN(EncoderStage, GAN):
+    """Generator G and discriminator D with features f, trained as `GAN` trains them.
+
+    What G can make is normal. An image x is judged by the nearest image that G can make, found by
+    moving z down the gradient of (eq. 5)
+
+        A(x) = (1 - λ) Σ|x - G(z)| + λ Σ|f(x) - f(G(z))|
+
+    whose value at the z found is the score. The search is `tfgad/latent_search.py`.
+
+    The paper starts from random codes. Here a search starts from the nearest of a pool of random
+    codes, or, where the model is given an encoder E, from E(x): a second stage trains E as f-AnoGAN
+    does (`EncoderStage`). That takes tens of steps instead of hundreds.
+
+    Args:
+        search: options of the search, as a dict; see `SearchOptions`.
+        encoder: E, or None. Without it there is one stage, `gan`.
+        **kwargs: the networks `generator` and `critic`, and what `EncoderStage` and `GAN` take.
+    """
+
+    scores = {"loss": ("pixels", "feature"), "pixels": ("pixels",), "critic": ("critic",)}
+
+    def __init__(self, *, search=None, encoder=None, score="loss", **kwargs):
+        if encoder is None:
+            self.roles, self.stages = GAN.roles, ("gan",)
+        else:
+            kwargs["encoder"] = encoder
+        super().__init__(score=score, **kwargs)
+        if encoder is None:
+            self.encoder = None
+        self.search = SearchOptions(**(search or {}))
+        # The compiled search knows what it is given by identity.
+        self._generate = functools.partial(self.generator, training=False)
+        self._describe = lambda x: self._f(x)[-1]
+
+    def find(self, images):
+        """Searches the codes of windows `[B, h, w, C]`; returns what `latent_search` returns."""
+        start = self.encoder(images, training=False) if self.encoder else None
+        return latent_search(
+            images, self._generate, self._describe, self.latent_dim, self.search, start
+        )
+
+    def reconstruction(self, images):
+        """G at the z found."""
+        return self.find(images)["generated"]
+
+    def errors(self, images):
+        """Of the search: its two terms, weighted; and of what it found, pixels and features."""
+        found = self.find(images)
+        weight, distance = self.search.feature_weight, DISTANCES[self.search.distance]
+        pixels = tf.reduce_sum(distance(images - found["generated"]), axis=-1)
+        features = feature_errors(self._f(images), self._f(found["generated"]), self.window)
+        area = self.window[0] * self.window[1]  # a map's mean is the sum over the window's pixels
+        return {
+            "pixels": (1 - weight) * area * pixels,
+            "feature": over_window(weight * found["feature"], self.window),
+            "residual": pixel_errors(images, found["generated"]),
+            **features,
+            **super().errors(images),
+            "code": found["latent"],
+        }
+
+    @property
+    def cue_errors(self):
+        """The errors that `cues` looks at: of pixels and of the hidden layers."""
+        levels = range(len(self.critic.output["features"]))
+        return ("residual", *(f"features_{level}" for level in levels))
+
+    @property
+    def cue_groups(self):
+        """Pixels, and features."""
+        return (1, len(self.cue_errors) - 1)
+
+    @property
+    def code_dim(self):
+        """The code found."""
+        return self.generator.input_shape[-1]
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "search": self.search._asdict()}

@@ -1,0 +1,97 @@
+"""A score of whole windows: how unlikely, on normal images, is all that a method says of one.
+
+A paper's score takes one thing that the method says, such as an error of pixels. But an error is
+large or small only beside the rest: thick strokes reconstruct worse than thin ones, so that the
+thin strokes of a 1 have smaller errors than a normal 8; and an image may reconstruct well from a
+code that no normal image has. After Zong et al. 2018 (DAGMM, eq. 3 to 6), the errors and the code
+are seen as one vector, whose density on normal images is a mixture of Gaussians:
+
+    [log of the errors, log of the image's contrast, z, what z becomes when encoded again]
+
+DAGMM trains its networks and the mixture together; here the networks are trained by their own
+paper, and the mixture is fitted afterwards. With the digits 2, 5 and 8 of MNIST normal, GANomaly's
+AUROC is XXX by this score and XXX by its own (other digits of the training split as anomalies).
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.covariance import LedoitWolf
+from sklearn.mixture import GaussianMixture
+
+COMPONENTS = 3
+ROWS_A_DIMENSION = 8  # that a component needs at least, or else there are fewer components
+REGULARISATION = 0.1  # added to the variances of whitened vectors, which are 1
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class Density(keras.layers.Layer):
+    """Vectors `[B, K]` to `[B]`: their negative log-likelihood under the fitted mixture, in nats.
+
+    It is counted from a bound that no vector can pass, so that it is never negative. Component m
+    has the matrix A_m, the vector b_m and the number c_m, with Σ exp(c_m) = 1:
+
+        -log Σ_m exp(c_m - ½ ‖A_mᵀ (v - μ) / σ - b_m‖²)
+
+    Args:
+        size: K.
+    """
+
+    def __init__(self, size: int, name="density", **kwargs):
+        super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
+        self.size = size
+        self.mean = self._statistic("mean", (size,), "zeros")
+        self.deviation = self._statistic("deviation", (size,), "ones")
+        self.factors = self._statistic("factors", (COMPONENTS, size, size), "zeros")
+        self.offsets = self._statistic("offsets", (COMPONENTS, size), "zeros")
+        self.constants = self._statistic("constants", (COMPONENTS,), "zeros")
+        self.built = True
+
+    def _statistic(self, name, shape, initializer):
+        return self.add_weight(shape, initializer, name=name, trainable=False, dtype="float32")
+
+    def call(self, vectors):
+        """Returns `[B]`, 0 or more."""
+        standard = (vectors - self.mean) / self.deviation
+        distances = [
+            tf.reduce_sum(tf.square(tf.matmul(standard, factor) - offset), axis=1)
+            for factor, offset in zip(
+                tf.unstack(self.factors), tf.unstack(self.offsets), strict=True
+            )
+        ]
+        return -tf.reduce_logsumexp(self.constants - tf.stack(distances, axis=1) / 2, axis=1)
+
+    def adapt(self, vectors: np.ndarray) -> None:
+        """Fits the mixture to vectors `[N, K]` of normal images, N at least 2.
+
+        The vectors are standardised, then whitened by a covariance that is shrunk as much as their
+        number calls for (Ledoit and Wolf 2004), so that one regularisation fits every method.
+        """
+        vectors = np.asarray(vectors, "float64")
+        mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
+        deviation = np.where(deviation > 0, deviation, 1.0)  # a constant tells nothing
+        standard = (vectors - mean) / deviation
+        precision = LedoitWolf(assume_centered=True).fit(standard).precision_
+        whitening = np.linalg.cholesky(precision)
+        count = min(COMPONENTS, max(1, len(vectors) // (ROWS_A_DIMENSION * self.size)))
+        mixture = GaussianMixture(count, reg_covar=REGULARISATION, random_state=0)
+        mixture.fit(standard @ whitening)
+        self._take(mean, deviation, whitening, mixture)
+
+    def _take(self, mean, deviation, whitening, mixture: GaussianMixture) -> None:
+        factors, offsets = np.zeros(self.factors.shape), np.zeros(self.offsets.shape)
+        constants = np.full(COMPONENTS, -np.inf)  # of a component that is not used
+        for m, cholesky in enumerate(mixture.precisions_cholesky_):
+            factors[m] = whitening @ cholesky
+            offsets[m] = mixture.means_[m] @ cholesky
+            constants[m] = np.log(mixture.weights_[m]) + np.log(np.diag(cholesky)).sum()
+        constants -= np.logaddexp.reduce(constants)
+        self.mean.assign(mean)
+        self.deviation.assign(deviation)
+        self.factors.assign(factors)
+        self.offsets.assign(offsets)
+        self.constants.assign(constants)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "size": self.size}
