@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -83,7 +84,7 @@ def test_the_seed_makes_the_weights():
 def test_settings_take_the_recipe_s_types():
     settings = settings_of("ganomaly", {"width": "16", "learning_rate": "1e-3", "steps": 7})
     assert (settings["width"], settings["learning_rate"], settings["steps"]) == (16, 1e-3, "7")
-    assert settings.keys() == RECIPES["ganomaly"].settings.keys()
+    assert settings.keys() == {*RECIPES["ganomaly"].settings, "precision"}
     assert RECIPES["ganomaly"].settings["steps"] != "7"
 
 
@@ -118,3 +119,17 @@ def test_wrong_settings_are_refused_with_the_mend(method, given, message):
 def test_what_no_model_can_be_made_of_is_refused(shape, settings, message):
     with pytest.raises(UsageError, match=message):
         build("fanogan", shape, width=4, **settings)
+
+
+def test_half_precision_is_the_networks_alone():
+    model = build("ganomaly", (32, 32, 1), width=4, latent_dim=4, precision="bfloat16")
+    layer = model.encoder.layers[1]
+    assert (layer.compute_dtype, layer.variable_dtype) == ("bfloat16", "float32")
+    for network in (model.encoder, model.decoder):
+        assert network.output.dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"  # of whatever is built next
+
+
+def test_an_unknown_precision_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'bfloat16'"):
+        build("ganomaly", (32, 32, 1), width=4, precision="bfloat")

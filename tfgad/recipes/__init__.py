@@ -26,18 +26,22 @@ RECIPES = {
     **ganomaly.RECIPES,
     **vae.RECIPES,
 }
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # of the networks' arithmetic
 METHODS = tuple(name for name in RECIPES if "/" not in name)
 
 
 def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
     """Returns a recipe's settings with some of them given, each in the recipe's own type.
 
+    Beside its own, every recipe has `precision`: `float32`, or `bfloat16` for what the networks
+    compute; weights, losses, codes and scores stay float32.
+
     Raises:
         UsageError: unknown method or setting, or a value of another type or below its least.
     """
     if method not in RECIPES:
         raise UsageError("method", method, "is not known", nearest(method, RECIPES))
-    settings = dict(RECIPES[method].settings)
+    settings = {"precision": "float32", **RECIPES[method].settings}
     for name, value in (given or {}).items():
         if name not in settings:
             raise UsageError("setting", name, f"is not one of {method}", nearest(name, settings))
@@ -81,7 +85,15 @@ def build(
         chosen["score"] = _score(method, by_window=window[:2] != (height, width))
     chosen["tile"] = (height, width)
     keras.utils.set_random_seed(seed)
-    return RECIPES[method].make(chosen, window, seed)
+    if chosen["precision"] not in PRECISIONS:
+        mend = nearest(chosen["precision"], PRECISIONS)
+        raise UsageError("precision", chosen["precision"], "is not known", mend)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(PRECISIONS[chosen["precision"]])
+    try:
+        return RECIPES[method].make(chosen, window, seed)
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _score(method: str, by_window: bool) -> str:

@@ -1,0 +1,74 @@
+import keras
+import numpy as np
+import pytest
+from scipy import stats
+
+from tfgad.models import density
+from tfgad.models.density import Density
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def fitted(vectors):
+    layer = Density(vectors.shape[1])
+    layer.adapt(vectors)
+    return layer
+
+
+def test_one_gaussian_is_half_the_squared_mahalanobis_distance(rng):
+    covariance = np.array([[2.0, 0.6], [0.6, 0.5]])
+    vectors = rng.multivariate_normal([3.0, -1.0], covariance, 20_000)
+    layer = Density(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(density, "ROWS_A_DIMENSION", 10**6)  # too few vectors for a second component
+        patch.setattr(density, "REGULARISATION", 0.0)
+        layer.adapt(vectors)
+    new = np.float32([[3, -1], [5, -1], [0, 1]])
+    off = new - [3.0, -1.0]
+    expected = np.einsum("ni,ij,nj->n", off, np.linalg.inv(covariance), off) / 2
+    np.testing.assert_allclose(layer(new), expected, rtol=0.05, atol=0.01)
+
+
+def test_a_mixture_differs_from_its_log_likelihood_by_a_constant(rng):
+    centres = np.array([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]])
+    vectors = np.concatenate([rng.normal(centre, 0.5, (400, 2)) for centre in centres])
+    new = np.float32([[-4, 0], [0, 0], [4, 0.5], [0, 4]])
+    # All three clusters are alike, so the likelihood can be written down.
+    likelihood = sum(stats.multivariate_normal(centre, 0.25).pdf(new) / 3 for centre in centres)
+    scores = fitted(vectors)(new).numpy()
+    difference = scores + np.log(likelihood)
+    near = [0, 2]  # far from all clusters the regularisation tells
+    assert np.ptp(difference[near]) < 0.3
+    assert scores[1] > scores[near].max() + 5  # between the clusters nothing is normal
+    assert (scores >= 0).all()
+
+
+def test_units_do_not_matter(rng):
+    vectors, new = rng.normal(size=(300, 4)), rng.normal(size=(5, 4)).astype("float32")
+    unit, shift = np.array([1e-3, 1.0, 50.0, 7.0]), np.array([0.0, 5.0, -3.0, 100.0])
+    scaled = fitted(vectors * unit + shift)((new * unit + shift).astype("float32"))
+    np.testing.assert_allclose(scaled, fitted(vectors)(new), rtol=1e-3)
+
+
+def test_what_never_varies_is_left_out(rng):
+    vectors = np.concatenate([rng.normal(size=(50, 2)), np.full((50, 1), 0.3)], axis=1)
+    scores = fitted(vectors)(vectors[:4].astype("float32")).numpy()
+    assert np.isfinite(scores).all()
+
+
+def test_few_vectors_of_many_numbers_do(rng):
+    layer = fitted(rng.normal(size=(6, 40)))
+    far, near = layer(np.float32([np.full(40, 9.0), np.zeros(40)])).numpy()
+    assert far > near
+
+
+def test_it_is_saved_with_what_it_learnt(rng, tmp_path):
+    layer = fitted(rng.normal(size=(100, 3)))
+    inputs = keras.Input((3,))
+    keras.Model(inputs, layer(inputs)).save(tmp_path / "density.keras")
+    loaded = keras.saving.load_model(tmp_path / "density.keras")
+    new = rng.normal(size=(5, 3)).astype("float32")
+    np.testing.assert_array_equal(loaded(new), layer(new))
