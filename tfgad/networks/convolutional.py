@@ -18,22 +18,28 @@ KERNEL = 4  # GANomaly; a multiple of the stride, so transposed convolutions lea
 SLOPE = 0.2  # of the leaky rectifiers (Radford et al. 2016)
 
 
+def check_image(image_shape: tuple[int, int, int]) -> None:
+    """Raises UsageError unless images `(height, width, channels)` are some that can be judged."""
+    height, width, channels = image_shape
+    if min(height, width) < SMALLEST_IMAGE:
+        mend = f"give at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
+        raise UsageError("image size", f"{height}x{width}", "is too small", mend)
+    if channels not in (1, 3):
+        raise UsageError("image channels", channels, "neither grey nor colour", "give 1 or 3")
+
+
 def halvings(image_shape: tuple[int, int, int]) -> int:
     """Returns how often `(height, width, channels)` is halved until its shorter side is 4 to 7.
 
     Raises:
         UsageError: the image is too small, or its sides cannot be halved that often.
     """
-    height, width, channels = image_shape
-    if min(height, width) < SMALLEST_IMAGE:
-        mend = f"give at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
-        raise UsageError("image size", f"{height}x{width}", "is too small", mend)
+    check_image(image_shape)
+    height, width, _ = image_shape
     count = int(math.log2(min(height, width) / SMALLEST_SIDE))
     if height % 2**count or width % 2**count:
         mend = f"give sides that are multiples of {2**count}"
         raise UsageError("image size", f"{height}x{width}", "cannot be halved evenly", mend)
-    if channels not in (1, 3):
-        raise UsageError("image channels", channels, "neither grey nor colour", "give 1 or 3")
     return count
 
 

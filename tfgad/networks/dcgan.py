@@ -8,7 +8,7 @@ import math
 import keras
 from keras import layers
 
-from tfgad.networks.convolutional import SLOPE, halvings
+from tfgad.networks.convolutional import SLOPE, check_image
 from tfgad.networks.layers import BatchNormalization, Dropout
 
 KERNEL = 5
@@ -20,9 +20,13 @@ def generator(image_shape, latent_dim: int, width: int, name: str = "generator")
     """Latent codes `[B, latent_dim]` to images `[B, H, W, C]` in [-1, 1].
 
     A start of `4·width` channels at a quarter of the size (rounded up), then transposed
-    convolutions to `2·width` (stride 1), `width` (stride 2) and C (stride 2).
+    convolutions to `2·width` (stride 1), `width` (stride 2) and C (stride 2). Where a side is no
+    multiple of 4, what is too much is cut off at the end of it.
+
+    Raises:
+        UsageError: the image is too small, or neither grey nor colour.
     """
-    halvings(image_shape)  # refuses what no network here takes
+    check_image(image_shape)
     height, breadth, channels = image_shape
     cell = 2**HALVINGS
     start = (-(-height // cell), -(-breadth // cell), GENERATOR_DEPTH * width)
@@ -34,6 +38,9 @@ def generator(image_shape, latent_dim: int, width: int, name: str = "generator")
         x = layers.Conv2DTranspose(filters, KERNEL, stride, "same", use_bias=False)(x)
         x = layers.LeakyReLU(SLOPE)(BatchNormalization()(x))
     x = layers.Conv2DTranspose(channels, KERNEL, 2, "same")(x)
+    excess = (-height % cell, -breadth % cell)
+    if any(excess):
+        x = layers.Cropping2D([(0, side) for side in excess])(x)
     images = layers.Activation("tanh", dtype="float32", name="images")(x)
     return keras.Model(latent, images, name=name)
 

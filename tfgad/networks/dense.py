@@ -8,15 +8,20 @@ import math
 import keras
 from keras import layers
 
+from tfgad.networks.convolutional import SLOPE, check_image
 from tfgad.networks.layers import BatchNormalization, Dropout
 
 GENERATOR_UNITS = (256, 256)
 CRITIC_UNITS = (128, 128)
-SLOPE = 0.2  # of the leaky rectifiers (Radford et al. 2016)
 
 
 def generator(image_shape, latent_dim: int, name: str = "generator") -> keras.Model:
-    """Latent codes `[B, latent_dim]` to images `[B, H, W, C]` in [-1, 1]: 100-256-256-784."""
+    """Latent codes `[B, latent_dim]` to images `[B, H, W, C]` in [-1, 1]: 100-256-256-784.
+
+    Raises:
+        UsageError: the image is too small, or neither grey nor colour.
+    """
+    check_image(image_shape)
     x = latent = keras.Input((latent_dim,), name="latent")
     for units in GENERATOR_UNITS:
         x = layers.Dense(units, use_bias=False)(x)

@@ -68,11 +68,13 @@ class Dropout(keras.layers.Dropout):
 
     def save_own_variables(self, store):
         """Saves the state of the random numbers, which Keras leaves out."""
-        store["seed_state"] = self.seed_generator.state
+        if self.rate > 0:  # without dropout Keras draws nothing
+            store["seed_state"] = self.seed_generator.state
 
     def load_own_variables(self, store):
         """Loads it."""
-        self.seed_generator.state.assign(store["seed_state"])
+        if self.rate > 0:
+            self.seed_generator.state.assign(store["seed_state"])
 
 
 @keras.saving.register_keras_serializable("tfgad")
