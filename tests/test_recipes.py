@@ -42,8 +42,8 @@ def test_recipes_make_compiled_models_with_their_settings(method):
     model = build(method, (64, 64, 1), **{k: v for k, v in small.items() if k in settings})
     assert model.stride == settings["stride"]
     for role, optimizer in model.optimizers.items():
-        name = "encoder_learning_rate" if role == "encoder" else "learning_rate"
-        assert float(optimizer.learning_rate) == pytest.approx(settings[name])
+        rate = settings.get(f"{role}_learning_rate", settings["learning_rate"])
+        assert float(optimizer.learning_rate) == pytest.approx(rate)
         assert len(optimizer.variables) > 2  # built, so that they are restored
     for name in {
         "d_steps",

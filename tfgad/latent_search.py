@@ -114,7 +114,7 @@ def latent_search(x, generator, features, latent_dim, options=SearchOptions(), s
     Raises:
         UsageError: an option out of its range.
     """
-    _check(options)
+    check_options(options)
     # An image's result must not depend on whether TensorFlow knows the number of images: where it
     # does it computes some constants beforehand, and rounds them otherwise.
     x = tf.compat.v1.placeholder_with_default(tf.cast(x, tf.float32), [None, *x.shape[1:]])
@@ -126,7 +126,7 @@ def latent_search(x, generator, features, latent_dim, options=SearchOptions(), s
     return search.conclude(*loop)
 
 
-def _check(options: SearchOptions) -> None:
+def check_options(options: SearchOptions) -> None:
     """Raises UsageError where an option is out of its range."""
     for name, known in (("distance", DISTANCES), ("schedule", SCHEDULES)):
         if getattr(options, name) not in known:

@@ -18,32 +18,29 @@ def fitted(vectors):
     return layer
 
 
-def test_one_gaussian_is_half_the_squared_mahalanobis_distance(rng):
+def test_one_gaussian_is_half_the_squared_mahalanobis_distance(rng, monkeypatch):
+    monkeypatch.setattr(density, "ROWS_A_DIMENSION", 10**6)  # too few for a second component
+    monkeypatch.setattr(density, "REGULARISATION", 0.0)
     covariance = np.array([[2.0, 0.6], [0.6, 0.5]])
-    vectors = rng.multivariate_normal([3.0, -1.0], covariance, 20_000)
-    layer = Density(2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(density, "ROWS_A_DIMENSION", 10**6)  # too few vectors for a second component
-        patch.setattr(density, "REGULARISATION", 0.0)
-        layer.adapt(vectors)
+    layer = fitted(rng.multivariate_normal([3.0, -1.0], covariance, 20_000))
     new = np.float32([[3, -1], [5, -1], [0, 1]])
     off = new - [3.0, -1.0]
     expected = np.einsum("ni,ij,nj->n", off, np.linalg.inv(covariance), off) / 2
     np.testing.assert_allclose(layer(new), expected, rtol=0.05, atol=0.01)
 
 
-def test_a_mixture_differs_from_its_log_likelihood_by_a_constant(rng):
+def test_a_mixture_differs_from_its_log_likelihood_by_a_constant(rng, monkeypatch):
+    monkeypatch.setattr(density, "REGULARISATION", 1e-6)
     centres = np.array([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]])
-    vectors = np.concatenate([rng.normal(centre, 0.5, (400, 2)) for centre in centres])
-    new = np.float32([[-4, 0], [0, 0], [4, 0.5], [0, 4]])
-    # All three clusters are alike, so the likelihood can be written down.
+    layer = fitted(np.concatenate([rng.normal(centre, 0.5, (4000, 2)) for centre in centres]))
+    new = np.float32([[-4, 0], [4, 0.5], [0, 4], [-1, 4.5]])
+    # The clusters are round and alike, so the likelihood can be written down.
     likelihood = sum(stats.multivariate_normal(centre, 0.25).pdf(new) / 3 for centre in centres)
-    scores = fitted(vectors)(new).numpy()
-    difference = scores + np.log(likelihood)
-    near = [0, 2]  # far from all clusters the regularisation tells
-    assert np.ptp(difference[near]) < 0.3
-    assert scores[1] > scores[near].max() + 5  # between the clusters nothing is normal
-    assert (scores >= 0).all()
+    differences = layer(new).numpy() + np.log(likelihood)
+    assert np.ptp(differences) < 0.3
+    between = layer(np.float32([[0, 0]])).numpy()
+    assert between > layer(new).numpy().max() + 20  # where the mean is, nothing is normal
+    assert (layer(centres.astype("float32")).numpy() >= 0).all()
 
 
 def test_units_do_not_matter(rng):

@@ -5,7 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from tfgad.latent_search import DISTANCES, SearchOptions, latent_search
+from tfgad.latent_search import DISTANCES, SearchOptions, check_options, latent_search
 from tfgad.models.encoder_stage import EncoderStage
 from tfgad.models.error_maps import feature_errors, over_window, pixel_errors
 from tfgad.models.gan import GAN
@@ -32,6 +32,7 @@ class AnoGAN(EncoderStage, GAN):
         **kwargs: the networks `generator` and `critic`, and what `EncoderStage` and `GAN` take.
     """
 
+    encoder = None
     scores = {"loss": ("pixels", "feature"), "pixels": ("pixels",), "critic": ("critic",)}
 
     def __init__(self, *, search=None, encoder=None, score="loss", **kwargs):
@@ -40,16 +41,21 @@ class AnoGAN(EncoderStage, GAN):
         else:
             kwargs["encoder"] = encoder
         super().__init__(score=score, **kwargs)
-        if encoder is None:
-            self.encoder = None
         self.search = SearchOptions(**(search or {}))
+        check_options(self.search)
         # The compiled search knows what it is given by identity.
         self._generate = functools.partial(self.generator, training=False)
         self._describe = lambda x: self._f(x)[-1]
 
-    def find(self, images):
-        """Searches the codes of windows `[B, h, w, C]`; returns what `latent_search` returns."""
-        start = self.encoder(images, training=False) if self.encoder else None
+    def find(self, images, start=None):
+        """Searches the codes of windows `[B, h, w, C]`; returns what `latent_search` returns.
+
+        Args:
+            images: the windows.
+            start: codes to start from, if not E's or the pool's.
+        """
+        if start is None and self.encoder:
+            start = self.encoder(images, training=False)
         return latent_search(
             images, self._generate, self._describe, self.latent_dim, self.search, start
         )
@@ -60,7 +66,9 @@ class AnoGAN(EncoderStage, GAN):
 
     def errors(self, images):
         """Of the search: its two terms, weighted; and of what it found, pixels and features."""
-        found = self.find(images)
+        start = self.encoder(images, training=False) if self.encoder else None
+        found = self.find(images, start)
+        code = found["latent"]
         weight, distance = self.search.feature_weight, DISTANCES[self.search.distance]
         pixels = tf.reduce_sum(distance(images - found["generated"]), axis=-1)
         features = feature_errors(self._f(images), self._f(found["generated"]), self.window)
@@ -71,7 +79,7 @@ class AnoGAN(EncoderStage, GAN):
             "residual": pixel_errors(images, found["generated"]),
             **features,
             **super().errors(images),
-            "code": found["latent"],
+            "code": code if start is None else tf.concat([code, code - start], axis=-1),
         }
 
     @property
@@ -87,8 +95,8 @@ class AnoGAN(EncoderStage, GAN):
 
     @property
     def code_dim(self):
-        """The code found."""
-        return self.generator.input_shape[-1]
+        """The code found, and how far it is from E's."""
+        return self.generator.input_shape[-1] * (2 if self.encoder else 1)
 
     def get_config(self):
         """Returns the constructor's arguments."""
