@@ -2,6 +2,7 @@
 
 import functools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -68,3 +69,28 @@ def fitted(images, labels, build_small):
         return model
 
     return model_of
+
+
+@pytest.fixture(scope="session")
+def assert_descent():
+    """A function that asserts that a GAN's step goes down a loss, written out in the test.
+
+    One role makes a plain step of gradient descent of length 1 while the others stand still.
+    `loss()` is taken with the weights that `train_step` begins with. Returns what that logs.
+    """
+
+    def check(model, role: str, loss, batch):
+        rates = {each: float(each == role) for each in model.roles}
+        model.compile(**{each: keras.optimizers.SGD(rate) for each, rate in rates.items()})
+        weights = model.weights_of(role)
+        before = [w.numpy() for w in weights]
+        with tf.GradientTape() as tape:
+            value = loss()
+        gradients = tape.gradient(value, weights, unconnected_gradients="zero")
+        logs = model.train_step(batch)
+        for weight, start, gradient in zip(weights, before, gradients, strict=True):
+            np.testing.assert_allclose(weight, start - gradient, rtol=1e-4, atol=1e-5)
+            assert np.any(gradient) or len(gradient.shape) < 2, weight.path
+        return logs
+
+    return check

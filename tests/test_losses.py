@@ -68,6 +68,52 @@ def test_discriminator_loss_is_finite_for_a_certain_discriminator():
     assert losses.discriminator_loss(tf.constant([200.0]), tf.constant([200.0])) == 100.0
 
 
+def test_one_sided_smoothing_leaves_the_label_of_generated_images():
+    real, fake = np.float32([2, -1]), np.float32([0.5])
+    p_real, p_fake = (1 / (1 + np.exp(-logits)) for logits in (real, fake))
+    # Real images are labelled 0.9: a tenth of each pays for being called real.
+    of_real = -0.9 * np.log(p_real) - 0.1 * np.log(1 - p_real)
+    expected = (of_real.mean() - np.log(1 - p_fake).mean()) / 2
+    assert float(losses.discriminator_loss(real, fake, 0.1)) == pytest.approx(expected)
+
+
+def test_one_logit_says_what_a_softmax_of_two_classes_does(rng):
+    # Older code has two outputs, (real, fake), and their categorical cross-entropy.
+    real, fake = (rng.normal(size=(5, 2)).astype("float32") for _ in range(2))
+    p_real, p_fake = (tf.nn.softmax(outputs).numpy() for outputs in (real, fake))
+    expected = (-np.log(p_real[:, 0]).mean() - np.log(p_fake[:, 1]).mean()) / 2
+    loss = losses.discriminator_loss(*(outputs[:, 0] - outputs[:, 1] for outputs in (real, fake)))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_non_saturating_generator_loss_is_the_log_of_being_taken_for_real():
+    fake = np.float32([2, -1, 0])
+    expected = -np.log(1 / (1 + np.exp(-fake))).mean()
+    assert float(losses.non_saturating_generator_loss(fake)) == pytest.approx(expected)
+
+
+def test_non_saturating_generator_loss_pulls_at_images_that_are_seen_through():
+    logit = tf.Variable([-50.0, 50.0])
+    with tf.GradientTape() as tape:
+        loss = losses.non_saturating_generator_loss(logit)
+    # D(G(z)) - 1, of the mean of two; log(1 - D(G(z))) would pull with e^-50 at the first.
+    np.testing.assert_allclose(tape.gradient(loss, logit), [-0.5, 0], atol=1e-6)
+
+
+def test_r1_penalty_of_a_linear_critic(rng):
+    weight = rng.normal(size=(2, 3, 1)).astype("float32")
+    images = tf.constant(rng.normal(size=(4, 2, 3, 1)), tf.float32)
+    penalty = losses.r1_penalty(linear(weight), images)
+    assert float(penalty) == pytest.approx(np.square(weight).sum(), rel=1e-5)
+
+
+def test_r1_penalty_is_the_mean_over_images():
+    # D(x) = ‖x‖² / 2 has the gradient x itself: 4 pixels of 3, 4 pixels of -1.
+    images = tf.reshape(tf.repeat([3.0, -1.0], 4), (2, 2, 2, 1))
+    penalty = losses.r1_penalty(lambda x: tf.reduce_sum(x**2, axis=[1, 2, 3]) / 2, images)
+    assert float(penalty) == pytest.approx((4 * 9 + 4 * 1) / 2)
+
+
 @pytest.mark.parametrize("shape", [(2, 4), (2, 2, 1, 2)])
 def test_means_are_taken_over_each_image_alone(shape):
     a = np.reshape(np.float32([1, 2, 3, 4, 0, 0, 0, 0]), shape)
