@@ -4,7 +4,7 @@ import pytest
 
 from tfgad import recipes
 from tfgad.errors import UsageError
-from tfgad.models.detector import CUES
+from tfgad.models.detector import CUES, DENSITY
 from tfgad.recipes import METHODS, RECIPES, build, settings_of
 
 
@@ -64,13 +64,19 @@ def test_windows_are_no_larger_than_the_image():
     assert build("ganomaly", (64, 32, 1), window=0, **small).window == (64, 32, 1)
 
 
-@pytest.mark.parametrize("method", ["fanogan", "ganomaly"])
-def test_the_score_is_the_paper_s_for_whole_images_and_cues_for_windows(method):
+@pytest.mark.parametrize("method", ["anogan", "fanogan", "ganomaly", "vae"])
+def test_whole_images_are_scored_by_density_and_larger_ones_by_cues(method):
     small = {"width": 4, "latent_dim": 4, "window": 32}
-    paper = RECIPES[f"{method}/paper"].settings["score"]
-    assert build(method, (32, 32, 1), **small).score == paper
+    assert build(method, (32, 32, 1), **small).score == DENSITY
     assert build(method, (64, 64, 1), **small).score == CUES
-    assert build(method, (64, 64, 1), score="latent", **small).score == "latent"
+    own = next(iter(build(method, (64, 64, 1), **small).scores))
+    assert build(method, (64, 64, 1), score=own, **small).score == own
+
+
+@pytest.mark.parametrize("method", ["dcgan", "wgan"])
+def test_what_cannot_reconstruct_is_scored_by_its_critic(method):
+    small = {"width": 4, "latent_dim": 4, "window": 32, "score": "auto"}
+    assert build(method, (32, 32, 1), **small).score == "critic"
 
 
 def test_the_seed_makes_the_weights():

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from tfgad.errors import UsageError, nearest
-from tfgad.models.detector import CUES, Detector
+from tfgad.models.detector import CUES, DENSITY, Detector
 from tfgad.recipes import anogan, cgan, gan, ganomaly, vae, wgan
 from tfgad.recipes.recipe import Recipe
 
@@ -97,6 +97,11 @@ def build(
 
 
 def _score(method: str, by_window: bool) -> str:
-    """Returns what `auto` stands for: the paper's score, or cues for larger images."""
-    paper = RECIPES[f"{method.partition('/')[0]}/paper"]
-    return CUES if by_window and paper.settings["score"] != "critic" else paper.settings["score"]
+    """Returns what `auto` stands for: density for whole images, cues for larger ones.
+
+    A method that judges by its critic alone has neither.
+    """
+    paper = RECIPES[f"{method.partition('/')[0]}/paper"].settings["score"]
+    if paper == "critic":
+        return paper
+    return CUES if by_window else DENSITY

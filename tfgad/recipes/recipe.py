@@ -21,8 +21,8 @@ class Recipe:
         make: settings, window shape and seed to the compiled model.
         settings: hyper-parameters by name. `window` is the side of the windows that images are
             judged by (whole images if they are smaller, or if it is 0), `steps` the training steps
-            of each stage, separated by `+`, `score` a score of the method or `auto`: the paper's,
-            but `cues` for images larger than the window. `classes`, of methods that are given
+            of each stage, separated by `+`, `score` a score of the method or `auto`:
+            `density` for whole images, `cues` for larger ones. `classes`, of methods that are given
             labels, is how many classes there are; for a run 0 stands for those of its data.
     """
 
