@@ -12,7 +12,7 @@ from tfgad import recipes
 
 SIDE = 48  # of the images; the networks' window is 32
 # Where a recipe has them.
-SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 2, "classes": 2}
+SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 2, "classes": 2, "search_steps": 5}
 
 
 @pytest.fixture(scope="session")

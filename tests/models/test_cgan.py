@@ -7,7 +7,6 @@ import tfgad
 from tfgad import runs
 from tfgad.data import load
 from tfgad.errors import UsageError
-from tfgad.export import export
 from tfgad.models import adversarial
 from tfgad.recipes import RECIPES
 
@@ -191,13 +190,3 @@ def test_one_class_is_enough():
     batches = tfgad.training_batches(data, model.window, batch_size=4, labelled=True)
     model.fit(batches, steps_per_epoch=1, verbose=0)
     assert np.isfinite(model.anomaly(model.sample(2))["score"]).all()
-
-
-def test_the_exported_model_says_the_same(model, images, tmp_path):
-    pixels = np.round((images[:3] + 1) * 127.5).astype("uint8")
-    form = {"image_shape": (48, 48, 1), "resized": False, "facts": {"method": "cgan"}}
-    exported = tf.saved_model.load(export(model, tmp_path, **form))
-    answer = exported.signatures["serving_default"](images=pixels)
-    expected = model.anomaly(pixels.astype("float32") / 127.5 - 1)
-    np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-5)
-    np.testing.assert_allclose(answer["map"], expected["map"], rtol=1e-5, atol=1e-5)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import tfgad
 from tfgad.errors import UsageError
+from tfgad.export import export
 from tfgad.recipes import METHODS
 
 
@@ -67,6 +68,29 @@ def test_a_loaded_model_trains_on_like_the_original(model, copy, images, labels,
                 each.train_step((x, y) if each.labelled else x)
         assert_same(state(original), state(loaded))
     assert int(original.step) == int(model.step) + 2 * len(model.stages)
+
+
+@pytest.mark.parametrize("size", [32, 48], ids=["window", "tile"])
+def test_an_exported_model_says_the_same(model, images, tmp_path, size):
+    pixels = np.round((images[:3, :size, :size] + 1) * 127.5).astype("uint8")
+    form = {"image_shape": (48, 48, 1), "resized": False, "facts": {}}
+    exported = tf.saved_model.load(export(model, tmp_path, **form))
+    answer = exported.signatures["serving_default"](images=pixels)
+    expected = model.anomaly(pixels.astype("float32") / 127.5 - 1)
+    np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-5)
+    np.testing.assert_allclose(answer["map"], expected["map"], rtol=1e-5, atol=1e-5)
+
+
+def test_density_lays_its_number_out_as_the_residual_is(model, images):
+    if not model.reconstructs:
+        with pytest.raises(UsageError, match="is not one of this method"):
+            model.anomaly(images, score="density")
+        return
+    x = images[:3, :32, :32]
+    judged = model.anomaly(x, score="density")
+    vectors = model.descriptions(tf.constant(x))
+    assert vectors.shape == (3, len(model.cue_errors) + 1 + model.code_dim)
+    np.testing.assert_allclose(judged["score"], model.density(vectors), rtol=1e-4)
 
 
 def test_the_configuration_makes_the_same_model(model):
