@@ -68,7 +68,6 @@ class AnoGAN(EncoderStage, GAN):
         """Of the search: its two terms, weighted; and of what it found, pixels and features."""
         start = self.encoder(images, training=False) if self.encoder else None
         found = self.find(images, start)
-        code = found["latent"]
         weight, distance = self.search.feature_weight, DISTANCES[self.search.distance]
         pixels = tf.reduce_sum(distance(images - found["generated"]), axis=-1)
         features = feature_errors(self._f(images), self._f(found["generated"]), self.window)
@@ -79,8 +78,16 @@ class AnoGAN(EncoderStage, GAN):
             "residual": pixel_errors(images, found["generated"]),
             **features,
             **super().errors(images),
-            "code": code if start is None else tf.concat([code, code - start], axis=-1),
+            "code": self._code(found, start),
         }
+
+    def _code(self, found, start):
+        """z; with an encoder also how far the search went, and z encoded again."""
+        z = found["latent"]
+        if start is None:
+            return z
+        again = self.encoder(found["generated"], training=False)
+        return tf.concat([z, z - start, again - z], axis=-1)
 
     @property
     def cue_errors(self):
@@ -95,8 +102,8 @@ class AnoGAN(EncoderStage, GAN):
 
     @property
     def code_dim(self):
-        """The code found, and how far it is from E's."""
-        return self.generator.input_shape[-1] * (2 if self.encoder else 1)
+        """That of `_code`."""
+        return self.generator.input_shape[-1] * (3 if self.encoder else 1)
 
     def get_config(self):
         """Returns the constructor's arguments."""
