@@ -29,11 +29,11 @@ from sklearn import metrics
 from sklearn.decomposition import PCA
 
 import tfgad
-from tfgad import evaluation, files, runs
+from tfgad import files, runs
 from tfgad.data.digit_files import read_published
 from tfgad.data.digits import normal_classes
 from tfgad.data.spec import Spec
-from tfgad.models.detector import DENSITY
+from tfgad.models.detector import DENSITY, batched
 
 METHODS = ("vae", "ganomaly", "fanogan", "anogan")
 SEEDED = (1, 5, 8)  # digits with three seeds
@@ -95,19 +95,33 @@ def judge(method, spec, seed, settings, development):
     images = tfgad.load(run.config["data"])
     if development:
         images = without_test_set(images)
-    model = run.model
-    scores = [*model.scores, DENSITY] if model.reconstructs else model.scores
-    judged = {score: evaluation.judge_test_set(model, images, score) for score in scores}
     return {
-        "auroc": {
-            score: round(float(metrics.roc_auc_score(j.labels, j.scores)), 4)
-            for score, j in judged.items()
-        },
-        "score": model.score,
+        "auroc": aurocs(run.model, images),
+        "score": run.model.score,
         "training_seconds": run.config["training_seconds"],
         "seconds": round(time.monotonic() - begun[1], 1),
         "processor_seconds": round(time.process_time() - begun[0], 1),
     }
+
+
+def aurocs(model, images):
+    """Returns the AUROC of each score; the images are windows, so a score is a mean of errors."""
+    scores = {score: model.errors_of(score) for score in (*model.scores, DENSITY)}
+    names = tuple(dict.fromkeys(name for of_score in scores.values() for name in of_score))
+    labels, errors = [], []
+    for row in batched(images.test).as_numpy_iterator():
+        labels.append(row["label"])
+        errors.append(model.error_maps(row["image"], names).numpy().mean(axis=(1, 2)))
+    labels, errors = np.concatenate(labels), np.concatenate(errors)
+    return {
+        score: auroc(labels, errors[:, [names.index(name) for name in of_score]].sum(axis=1))
+        for score, of_score in scores.items()
+    }
+
+
+def auroc(labels, scores):
+    """Returns the area under the ROC curve to four places."""
+    return round(float(metrics.roc_auc_score(labels, scores)), 4)
 
 
 def without_test_set(images):
@@ -138,8 +152,8 @@ def pca(spec):
     x = np.stack([row["image"] for row in test]).reshape(len(test), -1)
     subspace = PCA(PCA_VARIANCE, svd_solver="full").fit(normals)
     residual = np.square(x - subspace.inverse_transform(subspace.transform(x))).sum(axis=1)
-    auroc = metrics.roc_auc_score([row["label"] for row in test], residual)
-    return {"auroc": {"residual": round(float(auroc), 4)}, "score": "residual"}
+    labels = [row["label"] for row in test]
+    return {"auroc": {"residual": auroc(labels, residual)}, "score": "residual"}
 
 
 def table(results):
