@@ -31,6 +31,7 @@ def test_one_gaussian_is_half_the_squared_mahalanobis_distance(rng, monkeypatch)
 
 def test_a_mixture_differs_from_its_log_likelihood_by_a_constant(rng, monkeypatch):
     monkeypatch.setattr(density, "REGULARISATION", 1e-6)
+    monkeypatch.setattr(density, "COMPONENTS", 3)
     centres = np.array([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]])
     layer = fitted(np.concatenate([rng.normal(centre, 0.5, (4000, 2)) for centre in centres]))
     new = np.float32([[-4, 0], [4, 0.5], [0, 4], [-1, 4.5]])

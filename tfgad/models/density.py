@@ -19,7 +19,7 @@ import tensorflow as tf
 from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 
-COMPONENTS = 3
+COMPONENTS = 10  # at most: the classes that leave-one-out on MNIST has, and one more
 ROWS_A_DIMENSION = 8  # that a component needs at least, or else there are fewer components
 REGULARISATION = 0.1  # added to the variances of whitened vectors, which are 1
 
