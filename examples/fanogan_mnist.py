@@ -13,11 +13,9 @@ cores that also do other work.
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 import tfgad
-from tfgad import metrics, plots
-from tfgad.evaluation import judge_test_set
+from tfgad import plots
+from tfgad.evaluation import judge_test_set, reconstructions
 from tfgad.recipes import settings_of
 from tfgad.runs import stage_steps
 
@@ -43,16 +41,10 @@ def main():
 
     for score in model.scores:
         judged = judge_test_set(model, data, score)
-        auroc = metrics.image_metrics(judged.labels, judged.scores)["image_auroc"]
-        print(f"{score:15s} AUROC {auroc:.3f}")
+        print(f"{score:15s} AUROC {judged.image_auroc:.3f}")
 
-    normal, other = (judged.images[judged.labels == label][:4] for label in (0, 1))
-    images = np.concatenate([normal, other])
-    rebuilt = model.reconstruct(images).numpy()
-    residuals = np.abs(images - rebuilt).mean(axis=-1)
     plots.save(plots.samples(model.sample(16).numpy()), arguments.out / "samples.png")
-    figure = plots.reconstructions(images, rebuilt, residuals)
-    plots.save(figure, arguments.out / "reconstructions.png")
+    plots.save(reconstructions(model, judged), arguments.out / "reconstructions.png")
     print(f"wrote {arguments.out}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from tfgad import baselines, files, metrics, plots, report
 from tfgad.data.anomaly_data import AnomalyData
@@ -33,6 +34,11 @@ class Judged:
     scores: np.ndarray
     maps: np.ndarray
 
+    @property
+    def image_auroc(self) -> float:
+        """How well the scores rank anomalous above normal images."""
+        return metrics.image_metrics(self.labels, self.scores)["image_auroc"]
+
 
 def judge_test_set(model: Detector, images: AnomalyData, score: str | None = None) -> Judged:
     """Judges every image of the test set, by another score than the model's own if one is given."""
@@ -52,6 +58,13 @@ def judge_test_set(model: Detector, images: AnomalyData, score: str | None = Non
         scores=columns["score"],
         maps=columns["map"],
     )
+
+
+def reconstructions(model: Detector, judged: Judged) -> Figure:
+    """Shows what a method that `reconstructs` makes of four good and four anomalous test images."""
+    shown = np.concatenate([judged.images[judged.labels == label][:4] for label in (0, 1)])
+    rebuilt = model.reconstruct(shown).numpy()
+    return plots.reconstructions(shown, rebuilt, np.abs(shown - rebuilt).mean(axis=-1))
 
 
 def figures_of(judged: Judged, images: AnomalyData, threshold: float | None = None) -> dict:
@@ -97,7 +110,6 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
 def _pictures(run: Run, images: AnomalyData, judged: Judged, threshold: float):
     """Makes the report's figures, in the order of the data's way."""
     anomalous = judged.labels == 1
-    good = judged.images[~anomalous][:8]
     yield report.Picture(
         plots.image_grid(
             np.stack(list(images.train.take(8).as_numpy_iterator())), "Training images"
@@ -111,11 +123,9 @@ def _pictures(run: Run, images: AnomalyData, judged: Judged, threshold: float):
             "What the generator makes of random codes.",
             "Sixteen generated images",
         )
-    if run.model.reconstructs and len(good):
-        shown = np.concatenate([good[:4], judged.images[anomalous][:4]])
-        rebuilt = run.model.reconstruct(shown).numpy()
+    if run.model.reconstructs:
         yield report.Picture(
-            plots.reconstructions(shown, rebuilt, np.abs(shown - rebuilt).mean(axis=-1)),
+            reconstructions(run.model, judged),
             "Test images, first good then anomalous ones, and what the model makes of them.",
             "Images, their reconstructions and the differences",
         )
