@@ -90,7 +90,7 @@ def test_the_seed_makes_the_weights():
 def test_settings_take_the_recipe_s_types():
     settings = settings_of("ganomaly", {"width": "16", "learning_rate": "1e-3", "steps": 7})
     assert (settings["width"], settings["learning_rate"], settings["steps"]) == (16, 1e-3, "7")
-    assert settings.keys() == {*RECIPES["ganomaly"].settings, "precision"}
+    assert settings.keys() == {*RECIPES["ganomaly"].settings, *recipes.COMMON}
     assert RECIPES["ganomaly"].settings["steps"] != "7"
 
 

@@ -184,7 +184,7 @@ def train(
     files.write_json(folder / CONFIG, config)
 
     begun = time.monotonic()
-    _fit(model, images, steps, chosen["batch_size"], folder, callbacks)
+    _fit(model, images, steps, chosen, folder, callbacks)
     model.adapt(images.train, images.train_size)
     threshold = model.calibrate(images.calibration, FALSE_POSITIVE_RATE)
     config["training_seconds"] = round(time.monotonic() - begun, 1)
@@ -326,7 +326,7 @@ def _sizes(images: AnomalyData) -> dict[str, int]:
     }
 
 
-def _fit(model, images: AnomalyData, steps: dict[str, int], batch_size, folder, callbacks) -> None:
+def _fit(model, images: AnomalyData, steps: dict[str, int], settings, folder, callbacks) -> None:
     """Trains what is still to be trained, from the checkpoint if there is one."""
     if (folder / CHECKPOINT).is_file():
         model.load_weights(folder / CHECKPOINT)
@@ -342,10 +342,11 @@ def _fit(model, images: AnomalyData, steps: dict[str, int], batch_size, folder, 
         batches = training_batches(
             images,
             model.window,
-            batch_size=batch_size * model.batches_a_step,
+            batch_size=settings["batch_size"] * model.batches_a_step,
             seed=model.seed,
             start=done,
             labelled=model.labelled,
+            jitter=settings["jitter"],
         )
         further = callbacks(stage, count - done)
         togo = {"steps_per_epoch": count - done, "callbacks": [*own, *further]}

@@ -37,11 +37,14 @@ from tfgad.models.detector import DENSITY, batched
 
 METHODS = ("vae", "ganomaly", "fanogan", "anogan")
 SEEDED = (1, 5, 8)  # digits with three seeds
+# Digits are simpler than cloth: half the width serves as well, in a third of the time. The jitter
+# raises the AUROC of 8s by 0.005. What else was tried is in the results' note.
+DIGITS = {"width": 16, "latent_dim": 32, "jitter": 1.0}
 SETTINGS = {
-    "vae": {},
-    "ganomaly": {},
-    "fanogan": {},
-    "anogan": {},
+    "vae": {**DIGITS, "steps": "2500"},
+    "ganomaly": {**DIGITS, "latent_dim": 64, "steps": "2500"},
+    "fanogan": {**DIGITS, "d_steps": 2, "steps": "1000+1500"},
+    "anogan": {**DIGITS, "steps": "2500+1500", "search_steps": 20},
 }
 DEVELOPMENT = 2000  # images of other digits that settings are tried on
 PCA_VARIANCE = 0.9  # kept by the anchor

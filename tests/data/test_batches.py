@@ -55,3 +55,19 @@ def test_classes_are_counted(data):
     assert count_classes(data) == count_classes(data, given=2) == 2
     with pytest.raises(UsageError, match=r"classes '3'.*digits:3\+7 has 2"):
         count_classes(data, given=3)
+
+
+def test_jittered_batches_start_anywhere_as_they_would_have_gone_on(data):
+    whole = batches(data, WHOLE, 3, jitter=1.0)
+    later = batches(data, WHOLE, 1, jitter=1.0, start=2)
+    np.testing.assert_array_equal(whole[2], later[0])
+    difference = np.abs(whole[0] - batches(data, WHOLE, 1)[0])
+    assert 0.01 < difference.mean() < 0.3
+
+
+def test_jittered_images_keep_their_labels(data):
+    (images, labels), (_, plain) = (
+        batches(data, WHOLE, 1, labelled=True, jitter=jitter)[0] for jitter in (1.0, 0.0)
+    )
+    assert images.shape == (16, *WHOLE)
+    np.testing.assert_array_equal(labels, plain)

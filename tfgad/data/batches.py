@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.jitter import jittered
 from tfgad.errors import UsageError
 
 
@@ -14,6 +15,7 @@ def training_batches(
     seed: int = 0,
     start: int = 0,
     labelled: bool = False,
+    jitter: float = 0.0,
 ) -> tf.data.Dataset:
     """Returns endless batches of random windows of the training images.
 
@@ -29,6 +31,7 @@ def training_batches(
         start: the number of the first batch.
         labelled: give pairs instead, of such a batch and the images' classes, int32
             `[batch_size]`: places in `data.classes`. The images stay the same.
+        jitter: strength of `tfgad.data.jitter.jittered`; 0 leaves the images as they are.
 
     Raises:
         UsageError: labels are wanted of data that name no classes.
@@ -43,6 +46,11 @@ def training_batches(
     def cropped_with_label(number, pair):
         return cropped(number, pair[0]), pair[1]
 
+    def moved(number, batch):
+        images, *labels = batch if labelled else (batch,)
+        images = jittered(images, jitter, [tf.cast(seed, tf.int64), number])
+        return (images, *labels) if labelled else images
+
     stream = data.train.cache()
     if labelled:
         count_classes(data)
@@ -51,7 +59,10 @@ def training_batches(
     stream = stream.skip(start * batch_size)
     form = cropped_with_label if labelled else cropped
     stream = stream.map(form, num_parallel_calls=None if is_whole else tf.data.AUTOTUNE)
-    return stream.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    stream = stream.batch(batch_size, drop_remainder=True)
+    if jitter:
+        stream = stream.enumerate(start).map(moved, num_parallel_calls=tf.data.AUTOTUNE)
+    return stream.prefetch(tf.data.AUTOTUNE)
 
 
 def count_classes(data: AnomalyData, given: int = 0) -> int:

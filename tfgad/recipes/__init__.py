@@ -26,6 +26,7 @@ RECIPES = {
     **ganomaly.RECIPES,
     **vae.RECIPES,
 }
+COMMON = {"precision": "float32", "jitter": 0.0}
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # of the networks' arithmetic
 METHODS = tuple(name for name in RECIPES if "/" not in name)
 
@@ -33,15 +34,16 @@ METHODS = tuple(name for name in RECIPES if "/" not in name)
 def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
     """Returns a recipe's settings with some of them given, each in the recipe's own type.
 
-    Beside its own, every recipe has `precision`: `float32`, or `bfloat16` for what the networks
-    compute; weights, losses, codes and scores stay float32.
+    Beside its own, every recipe has those of `COMMON`: `precision`, `float32` or `bfloat16` for
+    what the networks compute (weights, losses, codes and scores stay float32), and `jitter`, the
+    strength of the random movements that training images are given (`tfgad/data/jitter.py`).
 
     Raises:
         UsageError: unknown method or setting, or a value of another type or below its least.
     """
     if method not in RECIPES:
         raise UsageError("method", method, "is not known", nearest(method, RECIPES))
-    settings = {"precision": "float32", **RECIPES[method].settings}
+    settings = {**COMMON, **RECIPES[method].settings}
     for name, value in (given or {}).items():
         if name not in settings:
             raise UsageError("setting", name, f"is not one of {method}", nearest(name, settings))
