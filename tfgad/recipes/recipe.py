@@ -6,10 +6,18 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import keras
+
+from tfgad.errors import UsageError, nearest
 from tfgad.models.detector import Detector
 from tfgad.networks.layers import Adam
 
 JUDGING = ("score", "stride", "tile")  # what every method's constructor takes
+OPTIMIZERS = {
+    "adam": Adam,
+    "adagrad": keras.optimizers.Adagrad,
+    "rmsprop": keras.optimizers.RMSprop,
+}
 ADVERSARIAL = ("d_steps", "g_steps", "r1", *JUDGING)  # what every GAN's takes
 
 
@@ -38,6 +46,17 @@ def chosen(settings: dict[str, Any], *names: str) -> dict[str, Any]:
 def adam(settings: dict[str, Any], rate: str = "learning_rate") -> Adam:
     """Returns the Adam of a GAN's networks, whose rate is the setting of that name."""
     return Adam(settings[rate], beta_1=settings["beta_1"], beta_2=settings["beta_2"])
+
+
+def optimizer(kind: str, rate: float, name: str = "optimizer") -> keras.Optimizer:
+    """Returns an optimizer by the value of the setting `name`.
+
+    Raises:
+        UsageError: no such optimizer.
+    """
+    if kind not in OPTIMIZERS:
+        raise UsageError(name, kind, "is not known", nearest(kind, OPTIMIZERS))
+    return OPTIMIZERS[kind](rate)
 
 
 # Windows of 32 pixels hold four yarns or five. A stride of 16 judges as well as 8, within 0.003 in

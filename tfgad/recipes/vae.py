@@ -1,12 +1,8 @@
 """The variational autoencoder."""
 
-import keras
-
-from tfgad.errors import UsageError, nearest
 from tfgad.models.vae import VAE
 from tfgad.networks.convolutional import encoder, generator
-from tfgad.networks.layers import Adam
-from tfgad.recipes.recipe import FOR_MINUTES, JUDGING, Recipe, chosen
+from tfgad.recipes.recipe import FOR_MINUTES, JUDGING, Recipe, chosen, optimizer
 
 
 def _vae(s, shape, seed) -> VAE:
@@ -16,16 +12,8 @@ def _vae(s, shape, seed) -> VAE:
         **chosen(s, "likelihood", "sigma", "beta", *JUDGING),
         seed=seed,
     )
-    model.compile(autoencoder=_optimizer(s))
+    model.compile(autoencoder=optimizer(s["optimizer"], s["learning_rate"]))
     return model
-
-
-def _optimizer(s) -> keras.Optimizer:
-    optimizers = {"adam": Adam, "adagrad": keras.optimizers.Adagrad}
-    kind = s["optimizer"]
-    if kind not in optimizers:
-        raise UsageError("optimizer", kind, "is not known", nearest(kind, optimizers))
-    return optimizers[kind](s["learning_rate"])
 
 
 # Kingma and Welling 2014, section 5: batches of 100, one z an image, Bernoulli pixels for MNIST,

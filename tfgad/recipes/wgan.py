@@ -2,13 +2,11 @@
 
 import keras
 
-from tfgad.errors import UsageError, nearest
 from tfgad.models.fanogan import FAnoGAN
 from tfgad.models.wgan import WGAN
 from tfgad.models.wgan_gp import WGANGP
 from tfgad.networks.convolutional import critic, encoder, generator
-from tfgad.networks.layers import Adam
-from tfgad.recipes.recipe import ADVERSARIAL, FOR_MINUTES, Recipe, adam, chosen
+from tfgad.recipes.recipe import ADVERSARIAL, FOR_MINUTES, Recipe, adam, chosen, optimizer
 
 
 def _wgan(s, shape, seed) -> WGAN:
@@ -36,7 +34,8 @@ def _fanogan(s, shape, seed) -> FAnoGAN:
         **chosen(s, "encoding", "kappa", "penalty", *ADVERSARIAL),
         seed=seed,
     )
-    model.compile(critic=adam(s), generator=adam(s), encoder=_encoder_optimizer(s))
+    of_encoder = optimizer(s["encoder_optimizer"], s["encoder_learning_rate"], "encoder_optimizer")
+    model.compile(critic=adam(s), generator=adam(s), encoder=of_encoder)
     return model
 
 
@@ -45,14 +44,6 @@ def _networks(s, shape) -> dict[str, keras.Model]:
         "generator": generator(shape, s["latent_dim"], s["width"]),
         "critic": critic(shape, s["width"]),
     }
-
-
-def _encoder_optimizer(s) -> keras.Optimizer:
-    optimizers = {"adam": Adam, "rmsprop": keras.optimizers.RMSprop}
-    kind = s["encoder_optimizer"]
-    if kind not in optimizers:
-        raise UsageError("encoder_optimizer", kind, "is not known", nearest(kind, optimizers))
-    return optimizers[kind](s["encoder_learning_rate"])
 
 
 # Arjovsky et al. 2017, algorithm 1 and section 4.
