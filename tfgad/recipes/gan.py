@@ -50,9 +50,28 @@ GAN_PAPER = {
 # are those of TensorFlow's DCGAN tutorial, as is its dropout; 50 epochs of MNIST.
 DCGAN_PAPER = {**GAN_PAPER, "width": 64, "dropout": 0.3, "steps": "23000"}
 
+# On mnist:!2 the paper's settings give smudged digits in noise after 3000 steps. With R1, and Adam
+# 2.5 times as fast, most samples are clean digits after 4000 (71 s of processor time). Judged by
+# eye, one seed, the two changes not tried apart.
+GAN_OURS = {**GAN_PAPER, "window": 32, "steps": "4000", "learning_rate": 5e-4, "r1": 0.5}
+
+# Likewise: with the paper's settings at this width, 1000 steps end on broken strokes, and a D that
+# no longer tells (its loss is above log 2; 230 s of processor time). R1 instead of dropout, Adam
+# 2.5 times as fast and half the batch give digits after 800 steps (110 s).
+DCGAN_OURS = {
+    **DCGAN_PAPER,
+    "window": 32,
+    "width": 32,
+    "dropout": 0.0,
+    "batch_size": 64,
+    "steps": "2000",
+    "learning_rate": 5e-4,
+    "r1": 0.5,
+}
+
 RECIPES = {
     "gan/paper": Recipe(_gan, GAN_PAPER),
-    "gan": Recipe(_gan, {**GAN_PAPER, "window": 32, "steps": "3000"}),
+    "gan": Recipe(_gan, GAN_OURS),
     "dcgan/paper": Recipe(_dcgan, DCGAN_PAPER),
-    "dcgan": Recipe(_dcgan, {**DCGAN_PAPER, "window": 32, "width": 32, "steps": "1500"}),
+    "dcgan": Recipe(_dcgan, DCGAN_OURS),
 }
