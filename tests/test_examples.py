@@ -1,11 +1,16 @@
 """The examples run, on little data and for few steps; what they reach is not tested here."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import tfgad
+from tfgad.errors import UsageError
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FEW_TILES = "weave:twill?size=64&train=16&calibration=8&test=8"
@@ -77,3 +82,110 @@ def test_rare_class(tmp_path):
     assert [line.split()[0] for line in table[1:]] == ["nothing", "repeated", "moved", "generated"]
     assert (tmp_path / "rare_class.json").is_file()
     assert (tmp_path / "rare_class_0.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("gan", ["--d-steps", "2", "--g-steps", "3"]),
+        ("wgan", ["--steps", "10"]),
+        ("wgan_gp", []),
+    ],
+)
+def test_gans_of_mnist(tmp_path, method, options):
+    few = ["--data", "digits:!2", "--steps", "2", *options]
+    out = run(f"{method}_mnist.py", *few, "--out", tmp_path)
+    assert out.count("AUROC") == 1
+    assert (tmp_path / "samples.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_dcgan_mnist(tmp_path):
+    options = ["--smoothing", "0.1", "--r1", "0.5", "--epochs", "3", "--every", "2"]
+    out = run("dcgan_mnist.py", "--data", "digits:!2?size=28", *options, "--out", tmp_path)
+    assert out.count("AUROC") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["02.keras", "samples-02.png"]
+    model = tfgad.load_model(tmp_path / "02.keras")
+    assert int(model.optimizers["critic"].iterations) == int(model.step) > 0
+    assert (model.smoothing, model.r1) == (0.1, 0.5)
+
+
+@pytest.mark.slow
+def test_ganomaly_mnist(tmp_path):
+    out = run("ganomaly_mnist.py", "--data", "digits:8", "--steps", "2", "--out", tmp_path)
+    assert out.count("AUROC") == 2
+    assert (tmp_path / "reconstructions.png").stat().st_size > 10_000
+
+
+def write_digits(path, labels, level=255):
+    """Writes the walk-through's CSV: a label and 784 grey levels a line, below a header."""
+    rows = np.random.default_rng(0).integers(0, level + 1, (len(labels), 784))
+    table = np.concatenate([np.reshape(labels, (-1, 1)), rows], axis=1)
+    np.savetxt(path, table, "%d", ",", header="label,greys", comments="")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("start", "steps"), [("pool", "1"), ("encoder", "1+1")])
+def test_anogan_mnist(tmp_path, start, steps):
+    train = write_digits(tmp_path / "train.csv", [7, 8, 1] * 201)
+    test = write_digits(tmp_path / "test.csv", [2, 7, 8, 3])
+    few = ["--start", start, "--steps", steps, "--search-steps", "2", "--tolerance", "0.01"]
+    out = run("anogan_mnist.py", "--csv", train, test, *few, "--out", tmp_path)
+    lines = out.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("digit")] == [
+        "digit 2", "digit 7", "digit 8",
+    ]  # fmt: skip
+    assert out.count("AUROC") == 2
+    assert "threshold" in out
+    assert tfgad.load_model(tmp_path / "model.keras").stages[0] == "gan"
+    for name in ("samples", "reconstructions", "losses"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_anogan_mnist_reads_csv_files(tmp_path):
+    walk = runpy.run_path(str(EXAMPLES / "anogan_mnist.py"))
+    path = write_digits(tmp_path / "digits.csv", [7, 2])
+    images, labels = walk["read_csv"](path)
+    assert (images.shape, images.dtype, list(labels)) == ((2, 28, 28), np.uint8, [7, 2])
+    assert int(path.read_text().splitlines()[1].split(",")[29]) == images[0, 1, 0]
+    large = walk["enlarged"](np.stack([np.zeros((28, 28)), np.full((28, 28), 255)]).astype("uint8"))
+    np.testing.assert_array_equal(large[:, 7, 9, 0], [-1, 1])
+    with pytest.raises(UsageError, match="out of range"):
+        walk["read_csv"](write_digits(tmp_path / "deep.csv", [7], level=65535))
+    (tmp_path / "short.csv").write_text("7,0,255\n")
+    with pytest.raises(UsageError, match="3 columns"):
+        walk["read_csv"](tmp_path / "short.csv")
+
+
+def test_anogan_mnist_takes_the_first_images_of_each_part(tmp_path):
+    walk = runpy.run_path(str(EXAMPLES / "anogan_mnist.py"))
+    paths = [tmp_path / "train.csv", tmp_path / "test.csv"]
+    write_digits(paths[0], [1, 7, 8] * 301)
+    write_digits(paths[1], [2, 3, 7, 8])
+    normal, held_out, test, digits = walk["walk_through"](paths)
+    assert [len(part) for part in (normal, held_out, test)] == [400, 200, 3]
+    assert list(digits) == [2, 7, 8]
+    rows = walk["read_csv"](paths[0])[0]
+    np.testing.assert_array_equal(normal[0], walk["enlarged"](rows[1:2])[0])
+    np.testing.assert_array_equal(held_out[0], walk["enlarged"](rows[601:602])[0])
+    with pytest.raises(UsageError, match="too few"):
+        walk["walk_through"]([paths[1], paths[1]])
+
+
+def test_latent_search_benchmark_compares_the_same_networks():
+    pytest.importorskip("torch")
+    benchmark = runpy.run_path(str(EXAMPLES / "benchmarks" / "latent_search.py"))
+    model = tfgad.build("anogan", (64, 64, 1), window=64, width=4, latent_dim=3, start="encoder")
+    rng = np.random.default_rng(0)
+    for network in (model.generator, model.critic):  # batch statistics other than 0 and 1
+        weights = [w + 0.05 * np.abs(rng.standard_normal(w.shape)) for w in network.get_weights()]
+        network.set_weights(weights)
+    images = rng.uniform(-1, 1, (4, 64, 64, 1)).astype("float32")
+    codes = rng.standard_normal((4, 3), "float32")
+    ours, theirs = benchmark["Ours"](model, "float32"), benchmark["Torch"](model)
+    differences = benchmark["networks_differ_by"](ours, theirs, images, codes)
+    assert max(differences.values()) < 1e-5
+    found = ours.search(images, benchmark["EQUAL"]._replace(steps=0), codes)
+    np.testing.assert_allclose(theirs.search(images, 0, codes), found["loss"], rtol=1e-5)

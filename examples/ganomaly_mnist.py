@@ -1,0 +1,45 @@
+"""GANomaly on MNIST: one digit is normal, the other nine are anomalies (Akcay et al. 2018).
+
+    python examples/ganomaly_mnist.py
+
+Trains an encoder, a decoder and a second encoder together, against a discriminator, and prints the
+AUROC over the 10,000 test images of `latent`, the distance of the two codes, which is the paper's
+score, and of `residual`, that of the image from its reconstruction. Writes reconstructions; there
+is nothing to sample from, since codes come from images alone.
+
+Expect an AUROC of 0.89 by `latent`, within 4 minutes of two CPU cores that also do other work; PCA
+of patches reaches 0.85 (`examples/benchmarks/results/mnist_8.json`).
+"""
+
+import argparse
+from pathlib import Path
+
+import tfgad
+from tfgad import plots
+from tfgad.evaluation import judge_test_set, reconstructions
+from tfgad.recipes import settings_of
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="mnist:8", help="what is normal")
+    parser.add_argument("--steps", type=int, help="of training")
+    parser.add_argument("--out", type=Path, default="ganomaly_mnist", help="folder for the picture")
+    arguments = parser.parse_args()
+
+    data = tfgad.load(arguments.data)
+    settings = settings_of("ganomaly")
+    model = tfgad.build("ganomaly", data.image_shape, seed=0)
+    batches = tfgad.training_batches(data, model.window, batch_size=settings["batch_size"])
+    steps = arguments.steps or int(settings["steps"])
+    model.fit(batches, steps_per_epoch=steps, shuffle=False)
+
+    for score in model.scores:
+        judged = judge_test_set(model, data, score)
+        print(f"{score:8s} AUROC {judged.image_auroc:.3f}")
+    plots.save(reconstructions(model, judged), arguments.out / "reconstructions.png")
+    print(f"wrote {arguments.out / 'reconstructions.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""WGAN on MNIST: a critic with clipped weights that measures a distance (Arjovsky et al. 2017).
+
+    python examples/wgan_mnist.py
+
+Trains on nine digits; 2 is left out. The critic's loss is, but for its sign, its estimate of the
+distance between real and generated images, which says how training goes as a GAN's losses do not;
+it is printed ten times. Writes a grid of samples, and prints the AUROC of E[D(normal)] - D(x) over
+the 10,000 test images, 2 being the anomaly. `wgan_gp_mnist.py` has a penalty instead of the clip.
+
+Expect patience: clipping is slow. After 300 steps of the recipe's 1000, and 97 s of processor time,
+the samples are strokes like those of digits, the distance has fallen from 1.6 at step 100 to 0.2,
+and the AUROC is 0.35: for a critic so young a 2 is more normal than the other digits.
+"""
+
+import argparse
+from pathlib import Path
+
+import tfgad
+from tfgad import plots
+from tfgad.evaluation import judge_test_set
+from tfgad.recipes import settings_of
+
+PARTS = 10  # of the training, after each of which the distance is noted
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="mnist:!2", help="what is normal")
+    parser.add_argument("--clip", type=float, default=0.01, help="bound of the critic's weights")
+    parser.add_argument("--steps", type=int, help="of training, a multiple of 10")
+    parser.add_argument("--out", type=Path, default="wgan_mnist", help="folder for the picture")
+    arguments = parser.parse_args()
+
+    data = tfgad.load(arguments.data)
+    settings = settings_of("wgan")
+    model = tfgad.build("wgan", data.image_shape, seed=0, clip=arguments.clip)
+
+    # A step is five updates of the critic, on a batch each, and one of the generator.
+    batch_size = settings["batch_size"] * model.batches_a_step
+    batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
+    steps = (arguments.steps or int(settings["steps"])) // PARTS
+    history = model.fit(batches, steps_per_epoch=steps, epochs=PARTS, shuffle=False).history
+    print("distance", *(f"{-loss:.3f}" for loss in history["critic"]))
+
+    # The score is relative to the critic's mean over normal images.
+    model.adapt(data.train, data.train_size)
+    plots.save(plots.samples(model.sample(32).numpy()), arguments.out / "samples.png")
+    print(f"wrote {arguments.out / 'samples.png'}")
+    print(f"E[D(normal)] - D(x) AUROC {judge_test_set(model, data).image_auroc:.3f}")
+
+
+if __name__ == "__main__":
+    main()
