@@ -44,7 +44,7 @@ SETTINGS = {
     "vae": {**DIGITS, "steps": "2500"},
     "ganomaly": {**DIGITS, "latent_dim": 64, "steps": "2500"},
     "fanogan": {**DIGITS, "d_steps": 2, "steps": "1000+1500"},
-    "anogan": {**DIGITS, "steps": "2500+1500", "search_steps": 20},
+    "anogan": {**DIGITS, "steps": "2500+1500", "search_steps": 20, "search_rate": 0.05},
 }
 DEVELOPMENT = 2000  # images of other digits that settings are tried on
 PCA_VARIANCE = 0.9  # kept by the anchor

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tfgad
 from tfgad.errors import UsageError
 from tfgad.models.anogan import AnoGAN
+from tfgad.networks import dcgan
 
 SEARCH = {"search_steps": 5, "search_rate": 0.1}
 
@@ -95,6 +96,28 @@ def test_the_first_stage_trains_the_gan_the_second_the_encoder(build_small, imag
 def test_an_unknown_start_is_refused_with_the_nearest(build_small):
     with pytest.raises(UsageError, match="did you mean 'encoder'"):
         build_small("anogan", start="encode")
+
+
+def test_restarts_beside_an_encoder_are_refused(build_small):
+    with pytest.raises(UsageError, match=r"restarts '2'.*one start"):
+        build_small("anogan", start="encoder", restarts=2)
+
+
+@pytest.mark.parametrize(("r1", "normalised"), [(0.0, True), (1.0, False)])
+def test_the_critic_is_normalised_unless_r1_is_an_image_s_own(build_small, r1, normalised):
+    kinds = {type(layer).__name__ for layer in build_small("anogan", r1=r1).critic.layers}
+    assert ("BatchNormalization" in kinds) == normalised
+
+
+def test_features_need_not_divide_the_window():
+    networks = {
+        "generator": dcgan.generator((30, 33, 1), 4, 4),
+        "critic": dcgan.critic((30, 33, 1), 4, 0.0, 0),
+    }
+    model = AnoGAN(**networks, search={"steps": 1, "pool": 2}, stride=3)
+    judged = model.anomaly(np.zeros((2, 30, 33, 1), "float32"), "loss")
+    assert judged["map"].shape == (2, 30, 33)
+    assert np.isfinite(judged["score"]).all()
 
 
 def test_a_wrong_option_of_the_search_is_refused_when_the_model_is_made(build_small):

@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy import stats
 
+from tfgad.errors import UsageError
 from tfgad.models import density
 from tfgad.models.density import Density
 
@@ -52,9 +54,26 @@ def test_units_do_not_matter(rng):
 
 
 def test_what_never_varies_is_left_out(rng):
-    vectors = np.concatenate([rng.normal(size=(50, 2)), np.full((50, 1), 0.3)], axis=1)
-    scores = fitted(vectors)(vectors[:4].astype("float32")).numpy()
-    assert np.isfinite(scores).all()
+    vectors = rng.normal(size=(50, 2))
+    constant = fitted(np.concatenate([vectors, np.full((50, 1), 0.1)], axis=1))
+    new = np.float32([[1.0, -2.0, 0.1], [1.0, -2.0, 0.2], [1.0, -2.0, 100.0]])
+    np.testing.assert_array_equal(constant(new), np.repeat(constant(new)[0], 3))
+
+
+def test_it_answers_0_before_it_is_fitted(rng):
+    np.testing.assert_allclose(Density(3)(rng.normal(size=(4, 3))), 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "fault"),
+    [
+        (np.zeros((1, 3)), "too few"),
+        (np.array([[0, 1], [np.nan, 2], [3, np.inf]]), "'2 values'.*NaN or infinite"),
+    ],
+)
+def test_vectors_of_no_use_are_refused(vectors, fault):
+    with pytest.raises(UsageError, match=fault):
+        fitted(vectors)
 
 
 def test_few_vectors_of_many_numbers_do(rng):
@@ -70,3 +89,17 @@ def test_it_is_saved_with_what_it_learnt(rng, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "density.keras")
     new = rng.normal(size=(5, 3)).astype("float32")
     np.testing.assert_array_equal(loaded(new), layer(new))
+
+
+def test_a_window_rebuilt_without_error_keeps_its_score(build_small, images):
+    model = build_small("vae")
+    last = model.decoder.layers[-2]
+    last.set_weights([np.zeros_like(last.get_weights()[0]), [-20.0]])  # tanh of it is -1
+    windows = tf.data.Dataset.from_tensor_slices(images[:, :32, :32])
+    model.adapt(windows, len(images))
+    blank = np.full((1, 32, 32, 1), -1, "float32")
+    np.testing.assert_array_equal(model.reconstruct(blank), blank)
+    judged = model.anomaly(blank, "density")
+    expected = model.density(model.descriptions(tf.constant(blank)))
+    assert float(expected[0]) > 100
+    np.testing.assert_allclose(judged["score"], expected, rtol=1e-4)

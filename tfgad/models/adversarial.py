@@ -20,8 +20,9 @@ class Adversarial(Detector):
     Args:
         d_steps: updates of D a step; k of Goodfellow et al., n_critic of Arjovsky et al.
         g_steps: updates of G a step.
-        r1: λ of the penalty λ·E‖∇D(x)‖² on real images (Mescheder et al. 2018, eq. 9, where it is
-            γ/2). It makes any GAN converge near its solution; 0 leaves it out.
+        r1: λ of the penalty λ·E‖∇D(x)‖² on real images (Mescheder et al. 2018, eq. 9;
+            `losses.r1_penalty` relates it to their γ). It makes any GAN converge near its solution;
+            0 leaves it out.
         **kwargs: the networks `generator` and `critic`, and what `Detector` takes.
     """
 

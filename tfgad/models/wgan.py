@@ -9,7 +9,7 @@ from tfgad.models.adversarial import Adversarial
 from tfgad.models.detector import batched, spread
 from tfgad.models.error_maps import over_window
 
-MEAN_IMAGES = 32_000  # normal images that the critic's mean is taken of, or all if there are fewer
+MEAN_IMAGES = 32_000  # at most, that the critic's mean is taken of
 
 
 @keras.saving.register_keras_serializable("tfgad")

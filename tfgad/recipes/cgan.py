@@ -24,7 +24,7 @@ def _cgan(s, shape, seed) -> CGAN:
 # Mirza and Osindero 2014 have fully connected networks and leave convolutional ones open: these are
 # DCGAN's pattern. Miyato and Koyama 2018, section 5: Adam at 2e-4 with betas 0 and 0.9, five
 # updates of D for one of G, z of 128. They keep D smooth by spectral normalisation; here R1 does,
-# at the γ of 10 of Mescheder et al. 2018. Batches and steps as `gan/paper`.
+# at the γ of 10 that Mescheder et al. 2018 use, which is 4 λ. Batches and steps as `gan/paper`.
 PAPER = {
     "window": 0,
     "classes": 0,
@@ -37,7 +37,7 @@ PAPER = {
     "beta_2": 0.9,
     "d_steps": 5,
     "g_steps": 1,
-    "r1": 5.0,
+    "r1": 2.5,
     "smoothing": 0.0,
     "score": "critic",
     "stride": 8,
@@ -53,6 +53,7 @@ OURS = {
     "batch_size": 64,
     "steps": "2000",
     "d_steps": 1,
+    "r1": 5.0,
 }
 
 RECIPES = {"cgan/paper": Recipe(_cgan, PAPER), "cgan": Recipe(_cgan, OURS)}

@@ -19,7 +19,7 @@ def _vae(s, shape, seed) -> VAE:
 # Kingma and Welling 2014, section 5: batches of 100, one z an image, Bernoulli pixels for MNIST,
 # codes of 3 to 200 numbers, Adagrad at 0.01, 0.02 or 0.1, 10^7 images seen and more. Their networks
 # have one hidden layer of 500 units and a decay of weights; convolutional ones without it, in the
-# family's form, are this project's choice, as is the score.
+# family's form, are this project's choice.
 VAE_PAPER = {
     "window": 0,
     "latent_dim": 20,
@@ -31,7 +31,7 @@ VAE_PAPER = {
     "likelihood": "bernoulli",
     "sigma": 0.2,
     "beta": 1.0,
-    "score": "excess",
+    "score": "elbo",
     "stride": 8,
 }
 
