@@ -94,7 +94,7 @@ def test_it_is_saved_with_what_it_learnt(rng, tmp_path):
 def test_a_window_rebuilt_without_error_keeps_its_score(build_small, images):
     model = build_small("vae")
     last = model.decoder.layers[-2]
-    last.set_weights([np.zeros_like(last.get_weights()[0]), [-20.0]])  # tanh of it is -1
+    last.set_weights([np.zeros_like(last.get_weights()[0]), np.float32([-20])])  # tanh of it is -1
     windows = tf.data.Dataset.from_tensor_slices(images[:, :32, :32])
     model.adapt(windows, len(images))
     blank = np.full((1, 32, 32, 1), -1, "float32")
