@@ -105,12 +105,17 @@ class Ours:
         self.generator = partial(twin.generator, training=False)
         self.features = lambda x: twin.critic(x, training=False)["features"][-1]
         self.encoder = tf.function(partial(twin.encoder, training=False), reduce_retracing=True)
+        self.compiled = {}  # by options
 
     def search(self, images, options, codes=None):
         """Returns what `latent_search` does, as arrays; from the encoder's codes if none given."""
         x = tf.constant(images)
         codes = self.encoder(x) if codes is None else tf.constant(codes[: len(images)])
-        found = latent_search(x, self.generator, self.features, codes.shape[1], options, codes)
+        if options not in self.compiled:
+            given = self.generator, self.features, codes.shape[1], options
+            search = lambda x, start: latent_search(x, *given, start=start)  # noqa: E731
+            self.compiled[options] = tf.function(search, reduce_retracing=True, autograph=False)
+        found = self.compiled[options](x, codes)
         return {name: value.numpy() for name, value in found.items()}
 
 
