@@ -180,3 +180,58 @@ def test_gaussian_nll_is_the_log_of_the_density():
     log_peak = -math.log(0.2 * math.sqrt(2 * math.pi))
     expected = [[[0.25 / 0.08 - 2 * log_peak, 0.16 / 0.08 - 2 * log_peak]]]
     np.testing.assert_allclose(losses.gaussian_nll(x, y, 0.2), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shapes"),
+    [
+        (losses.wasserstein_critic_loss, [(4,), (4,)]),
+        (losses.wasserstein_generator_loss, [(4,)]),
+        (losses.discriminator_loss, [(4,), (3,)]),
+        (losses.non_saturating_generator_loss, [(4,)]),
+        (losses.mean_square, [(2, 5), (2, 5)]),
+        (losses.mean_absolute, [(2, 5), (2, 5)]),
+        (losses.kl_to_standard_normal, [(2, 5), (2, 5)]),
+        (losses.bernoulli_nll, [(2, 3, 3, 1), (2, 3, 3, 1)]),
+        (lambda x, y: losses.gaussian_nll(x, y, 0.2), [(2, 3, 3, 1), (2, 3, 3, 1)]),
+        (lambda x: losses.r1_penalty(cubed, x), [(2, 3, 3, 1)]),
+        (
+            lambda x, y, e: losses.gradient_penalty(cubed, x, y, e),
+            [(2, 3, 3, 1), (2, 3, 3, 1), (2, 1, 1, 1)],
+        ),
+    ],
+)
+def test_half_precision_is_counted_in_float32(rng, loss, shapes):
+    half = [tf.cast(tf.tanh(rng.normal(size=shape)), tf.bfloat16) for shape in shapes]
+    value = loss(*half)
+    assert value.dtype == tf.float32
+    exact = loss(*(tf.cast(each, tf.float32) for each in half))
+    np.testing.assert_array_equal(value, exact)
+
+
+def cubed(x):
+    """A critic whose gradient is 3x²."""
+    return tf.reduce_sum(x**3, axis=[1, 2, 3])
+
+
+@pytest.mark.parametrize("loss", [losses.wasserstein_generator_loss, losses.discriminator_loss])
+def test_means_of_many_half_precision_logits_are_exact(loss):
+    # Of 1000 logits of 1 and one of 9: in bfloat16 the mean 1.008 would be 1.
+    logits = tf.cast([1.0] * 1000 + [9.0], tf.bfloat16)
+    wide = np.float64(logits)
+    if loss is losses.wasserstein_generator_loss:
+        assert float(loss(logits)) == pytest.approx(-wide.mean(), rel=1e-6)
+    else:
+        both = np.log1p(np.exp(-wide)).mean() + np.log1p(np.exp(wide)).mean()
+        assert float(loss(logits, logits)) == pytest.approx(both / 2, rel=1e-6)
+
+
+def test_lambda_of_r1_is_a_quarter_of_gamma_beside_the_discriminator_s_loss(rng):
+    # Twice ours is Mescheder's: E[-log D(x)] + E[-log(1 - D(y))] + γ/2 · E‖∇D(x)‖² with γ = 4λ.
+    weight = rng.normal(size=(2, 3, 1)).astype("float32")
+    x, y = (tf.constant(rng.normal(size=(4, 2, 3, 1)), tf.float32) for _ in range(2))
+    d, gamma = linear(weight), 10.0
+    ours = losses.discriminator_loss(d(x), d(y)) + gamma / 4 * losses.r1_penalty(d, x)
+    of_real, of_fake = np.log1p(np.exp(-d(x).numpy())), np.log1p(np.exp(d(y).numpy()))
+    theirs = of_real.mean() + of_fake.mean() + gamma / 2 * np.square(weight).sum()
+    assert float(2 * ours) == pytest.approx(theirs, rel=1e-5)

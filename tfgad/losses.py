@@ -14,12 +14,12 @@ FAIR_SHARE = 1e-6  # of a fair coin in every Bernoulli: tanh rounds to 1, log 0 
 
 def wasserstein_critic_loss(real_logits, fake_logits):
     """E[D(G(z))] - E[D(x)], what the critic minimises (Arjovsky et al. 2017, eq. 3). Scalar."""
-    return tf.reduce_mean(fake_logits) - tf.reduce_mean(real_logits)
+    return tf.reduce_mean(_float32(fake_logits)) - tf.reduce_mean(_float32(real_logits))
 
 
 def wasserstein_generator_loss(fake_logits):
     """-E[D(G(z))], what the generator minimises (Arjovsky et al. 2017). Scalar."""
-    return -tf.reduce_mean(fake_logits)
+    return -tf.reduce_mean(_float32(fake_logits))
 
 
 def gradient_penalty(critic, real, fake, epsilon):
@@ -31,11 +31,12 @@ def gradient_penalty(critic, real, fake, epsilon):
         fake: images G(z), the same shape.
         epsilon: `[B, 1, 1, 1]`, uniform in [0, 1]: one number an image, not one a pixel.
     """
+    real, fake, epsilon = _float32(real), _float32(fake), _float32(epsilon)
     x_hat = epsilon * real + (1.0 - epsilon) * fake
     with tf.GradientTape() as tape:
         tape.watch(x_hat)
         logits = critic(x_hat)
-    gradient = tf.cast(tape.gradient(logits, x_hat), tf.float32)
+    gradient = tape.gradient(logits, x_hat)
     norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=[1, 2, 3]) + GRADIENT_NORM_FLOOR)
     return tf.reduce_mean(tf.square(norm - 1.0))
 
@@ -43,21 +44,27 @@ def gradient_penalty(critic, real, fake, epsilon):
 def r1_penalty(critic, real):
     """E‖∇D(x)‖² on real images (Mescheder et al. 2018, eq. 9, without its γ/2). Scalar.
 
+    A critic that adds λ times this to `wasserstein_critic_loss` has γ = 2λ. `discriminator_loss` is
+    half of Mescheder's, so that λ beside it corresponds to γ = 4λ.
+
     Args:
         critic: a function of images `[B, H, W, C]` to logits `[B]`.
         real: images x, `[B, H, W, C]`.
     """
+    real = _float32(real)
     with tf.GradientTape() as tape:
         tape.watch(real)
         logits = critic(real)
-    gradient = tf.cast(tape.gradient(logits, real), tf.float32)
+    gradient = tape.gradient(logits, real)
     return tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=[1, 2, 3]))
 
 
 def discriminator_loss(real_logits, fake_logits, smoothing=0.0):
     """-½ (E[log D(x)] + E[log(1 - D(G(z)))]), D the logit's sigmoid (Goodfellow et al. 2014).
 
-    Scalar. The mean of the halves, as GANomaly takes it: log 2 for a D that cannot tell.
+    Scalar. The ½ is this library's, after GANomaly's code: log 2 for a D that cannot tell. Eq. 1 of
+    Goodfellow et al. has the sum. What is weighed against this loss, such as `r1_penalty`, counts
+    twice as much as it would beside the sum.
 
     Args:
         real_logits: on images x, `[B]`.
@@ -65,7 +72,8 @@ def discriminator_loss(real_logits, fake_logits, smoothing=0.0):
         smoothing: α; the label of real images is 1 - α instead of 1, that of generated ones stays
             0 (Salimans et al. 2016, section 3.4).
     """
-    labels = tf.fill(tf.shape(real_logits), tf.cast(1.0 - smoothing, real_logits.dtype))
+    real_logits, fake_logits = _float32(real_logits), _float32(fake_logits)
+    labels = tf.fill(tf.shape(real_logits), tf.cast(1.0 - smoothing, tf.float32))
     real = tf.nn.sigmoid_cross_entropy_with_logits(labels, real_logits)
     fake = tf.nn.sigmoid_cross_entropy_with_logits(tf.zeros_like(fake_logits), fake_logits)
     return 0.5 * (tf.reduce_mean(real) + tf.reduce_mean(fake))
@@ -73,18 +81,18 @@ def discriminator_loss(real_logits, fake_logits, smoothing=0.0):
 
 def non_saturating_generator_loss(fake_logits):
     """-E[log D(G(z))], D the logit's sigmoid (Goodfellow et al. 2014, section 3). Scalar."""
-    return tf.reduce_mean(tf.nn.softplus(-fake_logits))
+    return tf.reduce_mean(tf.nn.softplus(-_float32(fake_logits)))
 
 
 def mean_square(a, b):
     """‖a - b‖² / n of each image, n its number of elements: `[B, ...]` twice to `[B]`."""
-    difference = tf.cast(a, tf.float32) - tf.cast(b, tf.float32)
+    difference = _float32(a) - _float32(b)
     return tf.reduce_mean(tf.square(difference), axis=list(range(1, len(difference.shape))))
 
 
 def mean_absolute(a, b):
     """‖a - b‖₁ / n of each image: `[B, ...]` twice to `[B]`."""
-    difference = tf.cast(a, tf.float32) - tf.cast(b, tf.float32)
+    difference = _float32(a) - _float32(b)
     return tf.reduce_mean(tf.abs(difference), axis=list(range(1, len(difference.shape))))
 
 
@@ -93,7 +101,7 @@ def kl_to_standard_normal(mean, log_variance):
 
     Kingma and Welling 2014, appendix B.
     """
-    mean, log_variance = tf.cast(mean, tf.float32), tf.cast(log_variance, tf.float32)
+    mean, log_variance = _float32(mean), _float32(log_variance)
     terms = tf.square(mean) + tf.math.expm1(log_variance) - log_variance
     return 0.5 * tf.reduce_sum(terms, axis=-1)
 
@@ -112,7 +120,7 @@ def bernoulli_nll(x, y):
     Returns:
         `[B, h, w]`, not negative.
     """
-    x, y = tf.cast(x, tf.float32), tf.cast(y, tf.float32)
+    x, y = _float32(x), _float32(y)
     t, keep = (1.0 + x) / 2.0, (1.0 - FAIR_SHARE) / 2.0
     white = tf.math.log(keep * (1.0 + y) + FAIR_SHARE / 2.0)
     black = tf.math.log(keep * (1.0 - y) + FAIR_SHARE / 2.0)
@@ -133,6 +141,10 @@ def gaussian_nll(x, y, sigma):
     Returns:
         `[B, h, w]`.
     """
-    difference = tf.cast(x, tf.float32) - tf.cast(y, tf.float32)
+    difference = _float32(x) - _float32(y)
     constant = math.log(sigma) + 0.5 * math.log(2.0 * math.pi)
     return tf.reduce_sum(tf.square(difference) / (2.0 * sigma**2) + constant, axis=-1)
+
+
+def _float32(x):
+    return tf.cast(x, tf.float32)
