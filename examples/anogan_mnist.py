@@ -27,6 +27,7 @@ from sklearn.decomposition import PCA
 import tfgad
 from tfgad import metrics, plots
 from tfgad.data.digit_files import read_published
+from tfgad.data.jitter import jittered
 from tfgad.errors import UsageError
 from tfgad.runs import save_model, stage_steps
 
@@ -41,8 +42,10 @@ SETTINGS = {
     "learning_rate": 1e-4, "critic_learning_rate": 4e-4, "beta_1": 0.0, "beta_2": 0.9,
     "batch_size": 32, "r1": 5.0, "precision": "bfloat16", "search_rate": 0.1,
 }  # fmt: skip
+JITTER = 1.0  # 400 images are few: each is turned and shifted a little whenever it is seen
 STEPS = {"pool": "1000", "encoder": "1000+500"}
-SEARCH_STEPS = {"pool": 500, "encoder": 100}
+SEARCH_JITTER = 1.0  # 400 images are few: each is turned and shifted a little whenever it is seen
+STEPS = {"pool": 500, "encoder": 100}
 
 
 def main():
@@ -140,7 +143,8 @@ def train(model, normal, stage, steps):
     """Trains one stage; returns its losses by name, each `[steps]`."""
     model.begin(stage)
     batches = tf.data.Dataset.from_tensor_slices(normal).shuffle(len(normal), seed=0).repeat()
-    batches = batches.batch(SETTINGS["batch_size"], drop_remainder=True)
+    batches = batches.batch(SETTINGS["batch_size"], drop_remainder=True).enumerate()
+    batches = batches.map(lambda number, images: jittered(images, JITTER, [0, number]))
     rows = []
     log = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: rows.append(logs))
     model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=2, callbacks=[log])
