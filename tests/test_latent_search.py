@@ -1,4 +1,7 @@
+import functools
+import gc
 import math
+import weakref
 
 import keras
 import numpy as np
@@ -6,14 +9,24 @@ import pytest
 import tensorflow as tf
 
 from tfgad.errors import UsageError
-from tfgad.latent_search import HUBER_DELTA, SearchOptions, latent_search
+from tfgad.latent_search import (
+    HUBER_DELTA,
+    SearchOptions,
+    check_options,
+    compiled_search,
+    latent_search,
+    search_options,
+)
 
 SIDE, LATENT = 6, 4
 SMALL = SearchOptions(steps=30, pool=8)
 
 
 class Linear:
-    """G(z) = Az as images, f(x) = Bx; counts the rows that G has made."""
+    """G(z) = Az as images, f(x) = Bx; counts the rows that G has made.
+
+    Searches of the same options are compiled once.
+    """
 
     def __init__(self, seed=0):
         rng = np.random.default_rng(seed)
@@ -29,9 +42,12 @@ class Linear:
 
         self.generator = generator
         self.features = lambda x: tf.reshape(x, [-1, SIDE * SIDE]) @ self.b
+        self.compiled = functools.cache(
+            functools.partial(compiled_search, self.generator, self.features, LATENT)
+        )
 
     def search(self, x, options, start=None):
-        return latent_search(x, self.generator, self.features, LATENT, options, start)
+        return self.compiled(options)(x, start)
 
     def loss(self, x, z, weight):
         """The published loss, worked out in numpy; its residual and feature parts."""
@@ -67,6 +83,12 @@ def networks():
 def callables(networks):
     generator, critic = networks
     return lambda z: generator(z, training=False), lambda x: critic(x, training=False)
+
+
+@pytest.fixture(scope="module")
+def compiled(callables):
+    """A function of options to the search with these networks, compiled once."""
+    return functools.cache(functools.partial(compiled_search, *callables, LATENT))
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +209,9 @@ def test_a_pool_of_the_restarts_is_a_random_start(linear, x):
     np.testing.assert_array_equal(found["latent"], np.repeat(start, 5, axis=0))
 
 
-def test_restarts_are_never_worse(callables, pictures):
-    one = latent_search(pictures, *callables, LATENT, SMALL)
-    four = latent_search(pictures, *callables, LATENT, SMALL._replace(restarts=4))
+def test_restarts_are_never_worse(compiled, pictures):
+    one = compiled(SMALL)(pictures)
+    four = compiled(SMALL._replace(restarts=4))(pictures)
     assert (four["loss"] <= one["loss"] * (1 + 1e-5)).numpy().all()
     assert (four["loss"] < one["loss"] * 0.999).numpy().any()
 
@@ -213,26 +235,26 @@ def test_a_good_start_needs_fewer_steps(linear):
 
 
 @pytest.mark.parametrize("options", [SMALL, SMALL._replace(restarts=3, tolerance=0.01, patience=5)])
-def test_an_image_does_not_depend_on_its_company(callables, pictures, options):
-    together = latent_search(pictures, *callables, LATENT, options)
+def test_an_image_does_not_depend_on_its_company(compiled, pictures, options):
+    together = compiled(options)(pictures)
     order = np.random.default_rng(0).permutation(len(pictures))
-    shuffled = latent_search(pictures[order], *callables, LATENT, options)
+    shuffled = compiled(options)(pictures[order])
     for name, value in together.items():
         axis = 1 if name == "curve" else 0
         expected = np.take(value, order, axis=axis)
         np.testing.assert_allclose(shuffled[name], expected, rtol=1e-4, atol=1e-4, err_msg=name)
     for i in range(len(pictures)):
-        alone = latent_search(pictures[i : i + 1], *callables, LATENT, options)
+        alone = compiled(options)(pictures[i : i + 1])
         np.testing.assert_allclose(alone["latent"][0], together["latent"][i], atol=1e-4)
         np.testing.assert_allclose(alone["loss"][0], together["loss"][i], rtol=1e-4)
         np.testing.assert_allclose(alone["curve"][:, 0], together["curve"][:, i], rtol=1e-4)
 
 
-def test_a_spoilt_image_spoils_no_other(callables, pictures):
+def test_a_spoilt_image_spoils_no_other(compiled, pictures):
     spoilt = pictures.copy()
     spoilt[2, 0, 0, 0] = np.nan
-    found = latent_search(spoilt, *callables, LATENT, SMALL._replace(restarts=2))
-    clean = latent_search(pictures, *callables, LATENT, SMALL._replace(restarts=2))
+    found = compiled(SMALL._replace(restarts=2))(spoilt)
+    clean = compiled(SMALL._replace(restarts=2))(pictures)
     assert np.isnan(found["loss"][2])
     others = np.arange(len(pictures)) != 2
     np.testing.assert_allclose(found["loss"][others], clean["loss"][others], rtol=1e-4)
@@ -297,16 +319,45 @@ def test_convergence_costs_no_more_than_the_tolerance_says(linear, x):
 
 def test_any_number_of_images_is_one_graph(linear):
     rng = np.random.default_rng(0)
-    counts, before = [], latent_search.experimental_get_tracing_count()
+    options = SearchOptions(steps=3, pool=4, restarts=2, tolerance=0.1)
+    search, traces = linear.compiled(options), []
     for size in (3, 1, 8, 2, 5, 13, 1, 4) * 5:
         images = rng.normal(size=(size, SIDE, SIDE, 1)).astype("float32")
-        # Equal options are the same options.
-        found = linear.search(images, SearchOptions(steps=3, pool=4, restarts=2, tolerance=0.1))
-        assert found["loss"].shape == (size,)
-        counts.append(linear.traces)
+        assert search(images)["loss"].shape == (size,)
+        traces.append(linear.traces)
     # The second size makes the number of images unknown, for good.
-    assert latent_search.experimental_get_tracing_count() - before == 2
-    assert len(set(counts[1:])) == 1
+    assert search.experimental_get_tracing_count() == 2
+    assert len(set(traces[1:])) == 1
+
+
+def test_a_compiled_search_does_as_the_plain_one(callables, pictures):
+    options = SMALL._replace(restarts=2)
+    compiled = compiled_search(*callables, LATENT, options)
+
+    @tf.function
+    def inside(x, start):
+        return [latent_search(x, *callables, LATENT, options, z) for z in (None, start)]
+
+    start = np.random.default_rng(4).normal(size=(7, LATENT)).astype("float32")
+    ours = [compiled(pictures, z) for z in (None, start)]
+    eager = [latent_search(pictures, *callables, LATENT, options, z) for z in (None, start)]
+    for search in (inside(pictures, tf.constant(start)), eager):
+        for found, expected in zip(search, ours, strict=True):
+            same(found, expected, ("latent", "generated", "loss", "curve"), rtol=1e-5)
+
+
+def test_networks_die_with_their_search():
+    generator = keras.Sequential([keras.Input((LATENT,)), keras.layers.Dense(SIDE * SIDE)])
+    generator.add(keras.layers.Reshape((SIDE, SIDE, 1)))
+    options, x = SMALL._replace(steps=2), tf.zeros([2, SIDE, SIDE, 1])
+    arguments = functools.partial(generator, training=False), tf.identity, LATENT, options
+    search = compiled_search(*arguments)
+    search(x)
+    latent_search(x, *arguments)
+    gone = weakref.ref(generator)
+    del generator, arguments, search
+    gc.collect()
+    assert gone() is None
 
 
 def test_no_images_are_no_mistake(callables):
@@ -367,16 +418,48 @@ def test_it_is_exported(networks, callables, pictures, options, tmp_path):
     [
         ("distance", "L1"),
         ("schedule", "cosin"),
+        ("schedule", None),
         ("steps", -1),
+        ("steps", 2.5),
+        ("steps", "30"),
         ("restarts", 0),
         ("pool", 2),
-        ("tolerance", -0.1),
+        ("pool", math.inf),
         ("patience", 0),
+        ("seed", None),
+        ("tolerance", -0.1),
+        ("tolerance", 1.0),
         ("feature_weight", 1.5),
+        ("feature_weight", math.nan),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.inf),
+        ("learning_rate", "fast"),
+        ("beta_1", 1.0),
+        ("beta_2", -0.1),
+        ("epsilon", 0.0),
     ],
 )
 def test_options_out_of_range_are_refused(linear, x, name, value):
     options = SearchOptions(restarts=3)._replace(**{name: value})
-    with pytest.raises(UsageError) as caught:
-        linear.search(x, options)
-    assert caught.value.argument == name
+    arguments = linear.generator, linear.features, LATENT, options
+    for refusing in (
+        lambda: check_options(options),
+        lambda: compiled_search(*arguments),
+        lambda: latent_search(x, *arguments),
+        lambda: search_options(**options._asdict()),
+    ):
+        with pytest.raises(UsageError) as caught:
+            refusing()
+        assert caught.value.argument == name
+        assert "\n" not in str(caught.value)
+
+
+def test_options_at_the_end_of_their_range_are_taken():
+    ends = {"steps": 0, "pool": 1, "tolerance": 0, "feature_weight": 1, "beta_1": 0, "patience": 1}
+    assert search_options(**ends) == SearchOptions()._replace(**ends)
+    check_options(SearchOptions(steps=np.int64(3), learning_rate=np.float32(0.1)))
+
+
+def test_an_unknown_option_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match=r"'restart'.*did you mean 'restarts'"):
+        search_options(restart=2)

@@ -9,9 +9,13 @@ tensor arithmetic in one `tf.while_loop`, so it runs inside an exported model as
 and all their restarts are rows of one batch. L is a sum, so the rows do not see each other: what
 is found for an image depends on its company by the rounding of matrix products alone. A row that
 has converged leaves the batch, so that a step costs what is left to be done.
+
+A model holds its own `compiled_search`. `latent_search` is the same for use inside other graphs.
 """
 
 import math
+from collections.abc import Callable
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -84,13 +88,45 @@ class _State(NamedTuple):
     curve: tf.Tensor  # [steps + 1, N], `best` before each step
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+def search_options(**given) -> SearchOptions:
+    """Returns `SearchOptions` with some of them given, by name.
+
+    Raises:
+        UsageError: an option that there is not, or one out of its range.
+    """
+    for name in given:
+        if name not in SearchOptions._fields:
+            mend = nearest(name, SearchOptions._fields)
+            raise UsageError("search option", name, "is not known", mend)
+    options = SearchOptions(**given)
+    check_options(options)
+    return options
+
+
+def compiled_search(generator, features, latent_dim: int, options: SearchOptions) -> Callable:
+    """Returns `latent_search` for given networks as a `tf.function(x, start=None)`.
+
+    It is traced once with and once without `start`, and then once more for another number of
+    images, whatever that is. It holds the graphs and, through them, the networks, and nothing else
+    holds it: keep it beside the networks. Give it tensors or arrays.
+
+    Raises:
+        UsageError: an option out of its range.
+    """
+    check_options(options)
+
+    def search(x, start=None):
+        return _searched(x, generator, features, latent_dim, options, start)
+
+    return tf.function(search, reduce_retracing=True, autograph=False)
+
+
 def latent_search(x, generator, features, latent_dim, options=SearchOptions(), start=None):  # noqa: B008
     """Finds for each image the code z whose image comes closest.
 
-    Compiled once for given callables and options, whatever the number of images. TensorFlow knows
-    the callables by identity: give the same objects again, not a new lambda or bound method. May
-    be called from another `tf.function`.
+    For use inside a `tf.function`, whose graph it becomes part of. Called outside of any it
+    compiles itself for that one call, which takes longer than most searches: hold a
+    `compiled_search` instead.
 
     Args:
         x: images float32 `[B, h, w, C]`, in the range of the generator's.
@@ -114,31 +150,62 @@ def latent_search(x, generator, features, latent_dim, options=SearchOptions(), s
     Raises:
         UsageError: an option out of its range.
     """
+    if tf.executing_eagerly():  # step by step the loop would take many times as long
+        return compiled_search(generator, features, latent_dim, options)(x, start)
     check_options(options)
+    return _searched(x, generator, features, latent_dim, options, start)
+
+
+def check_options(options: SearchOptions) -> None:
+    """Raises UsageError where an option is out of its range."""
+    for name, known in (("distance", DISTANCES), ("schedule", SCHEDULES)):
+        value = getattr(options, name)
+        if value not in known:
+            raise UsageError(name, value, "is not known", nearest(str(value), known))
+    for name in ("steps", "restarts", "pool", "patience", "seed"):
+        value = getattr(options, name)
+        if not isinstance(value, Integral):
+            raise UsageError(name, value, "is not a whole number", "give one")
+    least = {"steps": 0, "restarts": 1, "pool": options.restarts, "patience": 1}
+    for name, value in least.items():
+        if getattr(options, name) < value:
+            raise UsageError(name, getattr(options, name), "too small", f"give at least {value}")
+    for name, (allowed, mend) in RANGES.items():
+        value = getattr(options, name)
+        if not (isinstance(value, Real) and allowed(value)):
+            raise UsageError(name, value, "out of range", mend)
+
+
+def _positive(value):
+    return 0 < value < math.inf
+
+
+def _share(value):
+    return 0 <= value < 1
+
+
+RANGES = {
+    "learning_rate": (_positive, "give a finite number above 0"),
+    "feature_weight": (lambda weight: 0 <= weight <= 1, "give a share between 0 and 1"),
+    "tolerance": (_share, "give at least 0 and less than 1"),
+    "beta_1": (_share, "give at least 0 and less than 1"),
+    "beta_2": (_share, "give at least 0 and less than 1"),
+    "epsilon": (_positive, "give a finite number above 0"),
+}
+
+
+def _searched(x, generator, features, latent_dim, options, start):
+    """`latent_search` without its checks: builds its graph."""
     # An image's result must not depend on whether TensorFlow knows the number of images: where it
     # does it computes some constants beforehand, and rounds them otherwise.
-    x = tf.compat.v1.placeholder_with_default(tf.cast(x, tf.float32), [None, *x.shape[1:]])
+    x = tf.cast(x, tf.float32)
+    x = tf.compat.v1.placeholder_with_default(x, [None, *x.shape[1:]])
     search = _Search(x, generator, features, options, 1 if start is not None else options.restarts)
     if start is None:
         start = _starts(x, search.generate, latent_dim, options)
     first = search.first(tf.reshape(tf.cast(start, tf.float32), [-1, latent_dim]))
     loop = tf.while_loop(search.unfinished, search.step, [first], maximum_iterations=options.steps)
     return search.conclude(*loop)
-
-
-def check_options(options: SearchOptions) -> None:
-    """Raises UsageError where an option is out of its range."""
-    for name, known in (("distance", DISTANCES), ("schedule", SCHEDULES)):
-        if getattr(options, name) not in known:
-            value = getattr(options, name)
-            raise UsageError(name, value, "is not known", nearest(value, known))
-    least = {"steps": 0, "restarts": 1, "pool": options.restarts, "tolerance": 0, "patience": 1}
-    for name, value in least.items():
-        if getattr(options, name) < value:
-            raise UsageError(name, getattr(options, name), "too small", f"give at least {value}")
-    if not 0 <= options.feature_weight <= 1:
-        mend = "give a share between 0 and 1"
-        raise UsageError("feature_weight", options.feature_weight, "is no weight", mend)
 
 
 def _huber(difference):
