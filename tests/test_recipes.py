@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -105,12 +107,53 @@ def test_settings_take_the_recipe_s_types():
         ("ganomaly", {"stride": 0}, "stride '0'.*too small"),
         ("ganomaly", {"width": -4}, "width '-4'.*too small"),
         ("ganomaly", {"learning_rate": -1e-3}, "learning_rate '-0.001'.*too small"),
-        ("ganomaly", {"learning_rate": "nan"}, "learning_rate 'nan'"),
+        ("ganomaly", {"learning_rate": "nan"}, "learning_rate 'nan': is not finite"),
+        ("ganomaly", {"learning_rate": math.inf}, "learning_rate 'inf': is not finite"),
+        ("ganomaly", {"learning_rate": 10**400}, "is not of type float"),
+        ("ganomaly", {"learning_rate": 0}, "learning_rate '0.0'.*above 0"),
+        ("fanogan", {"encoder_learning_rate": 0.0}, "encoder_learning_rate.*above 0"),
+        ("anogan", {"critic_learning_rate": 0.0}, "critic_learning_rate.*above 0"),
+        ("anogan", {"search_rate": "0"}, "search_rate.*above 0"),
+        ("ganomaly", {"width": None}, "width 'None': is not of type int"),
+        ("ganomaly", {"learning_rate": None}, "learning_rate 'None': is not of type float"),
+        ("ganomaly", {"steps": None}, "steps 'None': is not of type str"),
+        ("ganomaly", {"width": math.inf}, "width 'inf': is not of type int"),
+        ("ganomaly", {"width": math.nan}, "width 'nan': is not of type int"),
+        ("ganomaly", {"width": 2.7}, "width '2.7': is not of type int"),
+        ("ganomaly", {"width": [8]}, "is not of type int"),
+        ("ganomaly", {"jitter": -0.1}, "jitter '-0.1'.*at least 0"),
+        ("dcgan", {"dropout": 1.0}, "dropout '1.0'.*less than 1"),
+        ("gan", {"smoothing": 1}, "smoothing '1.0'.*less than 1"),
+        ("gan", {"beta_1": 1}, "beta_1 '1.0'.*less than 1"),
+        ("gan", {"beta_2": 1.5}, "beta_2 '1.5'.*less than 1"),
+        ("gan", {"beta_2": -0.5}, "beta_2 '-0.5'.*at least 0"),
+        ("anogan", {"tolerance": 1}, "tolerance '1.0'.*less than 1"),
+        ("anogan", {"feature_weight": 1.01}, "feature_weight '1.01'.*at most 1"),
+        ("wgan_gp", {"penalty": math.inf}, "penalty 'inf': is not finite"),
     ],
 )
 def test_wrong_settings_are_refused_with_the_mend(method, given, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as error:
         recipes.settings_of(method, given)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_at_the_end_of_their_range_are_taken():
+    ends = {"feature_weight": 1, "tolerance": 0, "beta_1": 0, "window": 0, "width": 1.0}
+    assert ends.items() <= settings_of("anogan", ends).items()
+    assert settings_of("cgan", {"classes": 0})["classes"] == 0
+
+
+def test_the_recipes_own_settings_are_within_their_ranges():
+    for method, recipe in RECIPES.items():
+        assert settings_of(method, recipe.settings) == {**recipes.COMMON, **recipe.settings}
+
+
+def test_jitter_changes_no_model():
+    small = {"width": 4, "latent_dim": 4}
+    plain, moved = (build("ganomaly", (32, 32, 1), jitter=j, **small) for j in (0.0, 1.0))
+    assert plain.get_config().keys() == moved.get_config().keys()
+    np.testing.assert_array_equal(first_weights(plain), first_weights(moved))
 
 
 @pytest.mark.parametrize(

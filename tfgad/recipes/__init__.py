@@ -26,9 +26,18 @@ RECIPES = {
     **ganomaly.RECIPES,
     **vae.RECIPES,
 }
+# `precision` is of the networks, `jitter` of the batches that a run trains on: `build` has no use
+# for it, `tfgad.training_batches` takes it.
 COMMON = {"precision": "float32", "jitter": 0.0}
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # of the networks' arithmetic
 METHODS = tuple(name for name in RECIPES if "/" not in name)
+
+# What numbers may be. Counts start at 1, but a window of 0 is the whole image, and 0 classes are as
+# many as the data name. All else starts at 0, rates above it.
+LEAST = {"window": 0, "classes": 0}
+RATES = ("learning_rate", "search_rate")  # how their names end
+BELOW = {"dropout": 1, "smoothing": 1, "beta_1": 1, "beta_2": 1, "tolerance": 1}
+MOST = {"feature_weight": 1}
 
 
 def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -36,10 +45,11 @@ def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, A
 
     Beside its own, every recipe has those of `COMMON`: `precision`, `float32` or `bfloat16` for
     what the networks compute (weights, losses, codes and scores stay float32), and `jitter`, the
-    strength of the random movements that training images are given (`tfgad/data/jitter.py`).
+    strength of the random movements that a run's training images are given
+    (`tfgad/data/jitter.py`). `build` makes the same model whatever `jitter` is.
 
     Raises:
-        UsageError: unknown method or setting, or a value of another type or below its least.
+        UsageError: unknown method or setting, or a value of another type or out of its range.
     """
     if method not in RECIPES:
         raise UsageError("method", method, "is not known", nearest(method, RECIPES))
@@ -47,18 +57,40 @@ def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, A
     for name, value in (given or {}).items():
         if name not in settings:
             raise UsageError("setting", name, f"is not one of {method}", nearest(name, settings))
-        kind = type(settings[name])
-        try:
-            settings[name] = kind(value)
-        except ValueError:
-            mend = f"give a value like {settings[name]!r}"
-            raise UsageError(name, value, f"is not of type {kind.__name__}", mend) from None
-        # Counts start at 1; a window of 0 is the whole image, 0 classes are as many as the data
-        # name. NaN is not above the least either.
-        least = 1 if kind is int and name not in ("window", "classes") else 0
-        if kind is not str and not settings[name] >= least:
-            raise UsageError(name, value, "is too small", f"give at least {least}")
+        settings[name] = _typed(name, value, settings[name])
     return settings
+
+
+def _typed(name: str, value: Any, usual: Any) -> Any:
+    """Returns the value of a setting in the type of the usual one; raises UsageError."""
+    kind = type(usual)
+    try:
+        typed = kind(value)
+        # int(2.7) is 2 and str(None) is 'None'.
+        fits = value is not None and (kind is not int or isinstance(value, str) or typed == value)
+    except (ValueError, TypeError, OverflowError):
+        fits = False
+    if not fits:
+        raise UsageError(name, value, f"is not of type {kind.__name__}", f"give one like {usual!r}")
+    if kind is not str:
+        _check_range(name, typed)
+    return typed
+
+
+def _check_range(name: str, value: float) -> None:
+    """Raises UsageError where a number is out of its setting's range."""
+    least = LEAST.get(name, 1 if isinstance(value, int) else 0)
+    below, most = BELOW.get(name, math.inf), MOST.get(name, math.inf)
+    if not math.isfinite(value):
+        raise UsageError(name, value, "is not finite", "give a finite number")
+    if value < least:
+        raise UsageError(name, value, "is too small", f"give at least {least}")
+    if name.endswith(RATES) and value == 0:
+        raise UsageError(name, value, "is too small", "give a number above 0")
+    if value >= below:
+        raise UsageError(name, value, "is too large", f"give less than {below}")
+    if value > most:
+        raise UsageError(name, value, "is too large", f"give at most {most}")
 
 
 def build(
@@ -72,7 +104,8 @@ def build(
         method: one of `RECIPES`.
         image_shape: `(height, width, channels)` of the images to be judged.
         seed: of weights and training.
-        **settings: hyper-parameters other than the recipe's.
+        **settings: hyper-parameters other than the recipe's. `steps`, `batch_size` and `jitter`
+            are those of a run: taken, and of no use here.
 
     Raises:
         UsageError: unknown method or setting, or images that the networks do not take.
