@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfgad import callbacks, data, runs
+from tfgad import callbacks, data, recipes, runs
 from tfgad.errors import UsageError
 
 DATA = "digits:8?size=24"
@@ -182,6 +183,30 @@ def test_a_run_is_resumed_with_its_own_arguments_alone(copied, change, key):
     arguments = {"method": "fanogan", "spec": DATA, "settings": FANOGAN, **change}
     with pytest.raises(UsageError, match=f"was begun with ({key}) "):
         runs.train(out=copied, resume=True, **arguments)
+
+
+@pytest.mark.parametrize("missing", recipes.COMMON)
+def test_a_run_from_before_a_common_setting_is_resumed_with_its_default(copied, whole, missing):
+    config = json.loads((copied / runs.CONFIG).read_text())
+    del config["settings"][missing]
+    (copied / runs.CONFIG).write_text(json.dumps(config))
+    resumed = runs.train("fanogan", DATA, copied, settings=FANOGAN, resume=True)
+    assert_same_state(resumed.model, whole.model)
+    other = {"precision": "bfloat16", "jitter": 0.5}[missing]
+    default = re.escape(repr(recipes.COMMON[missing]))
+    with pytest.raises(UsageError, match=f"was begun with {missing} {default}, not {other!r}"):
+        runs.train("fanogan", DATA, copied, settings={**FANOGAN, missing: other}, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "purpose"), [("train", "to train on"), ("calibration", "for a threshold")]
+)
+def test_too_few_good_images_are_refused(tmp_path, part, purpose):
+    spec = {"train": 4, "calibration": 4, "test": 4, part: 1}
+    spec = "weave:twill?size=64&" + "&".join(f"{key}={value}" for key, value in spec.items())
+    with pytest.raises(UsageError, match=rf"too few good images \(1\) {purpose}"):
+        runs.train("ganomaly", spec, tmp_path / "run", settings=GANOMALY)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -44,6 +44,7 @@ NEW, BEGUN, FINISHED = "new", "begun", "finished"
 KEYS = {"method", "data", "seed", "settings", "image_shape", "resized"}  # of every configuration
 FILES = {CONFIG, CHECKPOINT, MODEL, "metrics.json", "report.html"}
 FOLDERS = {"logs", "previews"}
+LEAST_IMAGES = 2  # to train on, and to calibrate by: of one nothing is known to vary
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
 
 
@@ -159,9 +160,13 @@ def train(
     folder = Path(out)
     chosen = recipes.settings_of(method, settings)
     images = data.load(spec, seed=seed)
-    if images.calibration_size < 2:
-        problem = f"leaves too few good images ({images.calibration_size}) for a threshold"
-        raise UsageError("data", images.spec, problem, "add good images")
+    for purpose, size in (
+        ("to train on", images.train_size),
+        ("for a threshold", images.calibration_size),
+    ):
+        if size < LEAST_IMAGES:
+            problem = f"leaves too few good images ({size}) {purpose}"
+            raise UsageError("data", images.spec, problem, "add good images")
     if "classes" in chosen:
         chosen["classes"] = count_classes(images, chosen["classes"])
     config = {
@@ -306,9 +311,10 @@ def _state(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) 
     if not resume:
         mend = "give --resume to go on with it, --overwrite to replace it"
         raise UsageError("out", folder, "holds a run already", mend)
+    # One by one, so that one setting is named, not all. A run from before a common setting existed
+    # did what the setting's default does now.
     old, config = (
-        {**each, **each["settings"], "settings": None}  # so that one setting is named, not all
-        for each in (old, config)
+        {**each, **recipes.COMMON, **each["settings"], "settings": None} for each in (old, config)
     )
     for key, value in config.items():
         if old.get(key) != value:
