@@ -44,8 +44,7 @@ SETTINGS = {
 }  # fmt: skip
 JITTER = 1.0  # 400 images are few: each is turned and shifted a little whenever it is seen
 STEPS = {"pool": "1000", "encoder": "1000+500"}
-SEARCH_JITTER = 1.0  # 400 images are few: each is turned and shifted a little whenever it is seen
-STEPS = {"pool": 500, "encoder": 100}
+SEARCH_STEPS = {"pool": 500, "encoder": 100}
 
 
 def main():

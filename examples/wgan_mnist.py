@@ -7,9 +7,9 @@ distance between real and generated images, which says how training goes as a GA
 it is printed ten times. Writes a grid of samples, and prints the AUROC of E[D(normal)] - D(x) over
 the 10,000 test images, 2 being the anomaly. `wgan_gp_mnist.py` has a penalty instead of the clip.
 
-Expect patience: clipping is slow. After 1,000 steps and 5 minutes of processor time the distance has
-fallen from 1.6 to 0.03, a third of the samples are plain digits (0, 3, 6, 9) and the others strokes
-like theirs. The AUROC is 0.45: to such a critic a 2 is as normal as the other digits.
+Expect patience: clipping is slow. After 1,000 steps and 5 minutes of processor time the distance
+has fallen from 1.6 to 0.03, a third of the samples are plain digits (0, 3, 6, 9) and the others
+strokes like theirs. The AUROC is 0.45: to such a critic a 2 is as normal as the other digits.
 """
 
 import argparse
