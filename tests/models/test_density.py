@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
+import tfgad
 from tfgad.errors import UsageError
 from tfgad.models import density
 from tfgad.models.density import Density
@@ -103,3 +104,12 @@ def test_a_window_rebuilt_without_error_keeps_its_score(build_small, images):
     expected = model.density(model.descriptions(tf.constant(blank)))
     assert float(expected[0]) > 100
     np.testing.assert_allclose(judged["score"], expected, rtol=1e-4)
+
+
+def test_no_threshold_is_set_before_the_density_is_known(images):
+    model = tfgad.build("vae", (32, 32, 1), width=4, latent_dim=4)
+    normals = tf.data.Dataset.from_tensor_slices(images[:, :32, :32])
+    with pytest.raises(UsageError, match="not adapted"):
+        model.calibrate(normals, 0.1)
+    model.adapt(normals, len(images))
+    assert np.isfinite(model.calibrate(normals, 0.1).value)

@@ -5,7 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from tfgad.latent_search import DISTANCES, SearchOptions, check_options, latent_search
+from tfgad.latent_search import DISTANCES, compiled_search, search_options
 from tfgad.models.encoder_stage import EncoderStage
 from tfgad.models.error_maps import feature_errors, over_window, pixel_errors
 from tfgad.models.gan import GAN
@@ -41,11 +41,13 @@ class AnoGAN(EncoderStage, GAN):
         else:
             kwargs["encoder"] = encoder
         super().__init__(score=score, **kwargs)
-        self.search = SearchOptions(**(search or {}))
-        check_options(self.search)
-        # The compiled search knows what it is given by identity.
-        self._generate = functools.partial(self.generator, training=False)
-        self._describe = lambda x: self._f(x)[-1]
+        self.search = search_options(**(search or {}))
+        self._search = compiled_search(
+            generator=functools.partial(self.generator, training=False),
+            features=functools.partial(_last_features, self.critic),
+            latent_dim=self.latent_dim,
+            options=self.search,
+        )
 
     def find(self, images, start=None):
         """Searches the codes of windows `[B, h, w, C]`; returns what `latent_search` returns.
@@ -56,9 +58,7 @@ class AnoGAN(EncoderStage, GAN):
         """
         if start is None and self.encoder:
             start = self.encoder(images, training=False)
-        return latent_search(
-            images, self._generate, self._describe, self.latent_dim, self.search, start
-        )
+        return self._search(images) if start is None else self._search(images, start)
 
     def reconstruction(self, images):
         """G at the z found."""
@@ -108,3 +108,8 @@ class AnoGAN(EncoderStage, GAN):
     def get_config(self):
         """Returns the constructor's arguments."""
         return {**super().get_config(), "search": self.search._asdict()}
+
+
+def _last_features(critic, images):
+    """f(x), the critic's last hidden layer."""
+    return critic(images, training=False)["features"][-1]

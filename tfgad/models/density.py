@@ -55,6 +55,11 @@ class Density(keras.layers.Layer):
     def _statistic(self, name, shape, initializer):
         return self.add_weight(shape, initializer, name=name, trainable=False, dtype="float32")
 
+    @property
+    def is_adapted(self) -> bool:
+        """Whether `adapt` has fitted it, here or before the model was saved."""
+        return bool(np.any(self.factors.numpy()))
+
     def call(self, vectors):
         """Returns `[B]`, 0 or more."""
         standard = (vectors - self.mean) / self.deviation

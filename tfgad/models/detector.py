@@ -332,7 +332,13 @@ class Detector(keras.Model):
         Args:
             normals: images float32 `[H, W, C]`, one at a time.
             false_positive_rate: the share of good images that may be called anomalous.
+
+        Raises:
+            UsageError: the score is relative to normal images, and `adapt` has seen none.
         """
+        if self.score == DENSITY and not self.density.is_adapted:
+            mend = "call `adapt` with the training images first"
+            raise UsageError("model", "not adapted", "knows no normal images", mend)
         scores = [self.judge(batch, self.score)["score"].numpy() for batch in batched(normals)]
         return self.calibration.fit(np.concatenate(scores), false_positive_rate)
 
