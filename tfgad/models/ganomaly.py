@@ -21,7 +21,8 @@ class GANomaly(Detector):
 
     Args:
         adversarial_weight, contextual_weight, encoder_weight: w_adv, w_con, w_enc.
-        r1: λ of D's penalty λ·E‖∇D(x)‖² on real images; 0, as published, leaves it out.
+        r1: λ of D's penalty λ·E‖∇D(x)‖² on real images; 0, as published, leaves it out. The penalty
+            is of each image, and wants a D without batch normalisation.
         **kwargs: the networks `encoder` (G_E), `decoder` (G_D), `second_encoder` (E) and `critic`
             (D), and what `Detector` takes.
     """
@@ -67,14 +68,15 @@ class GANomaly(Detector):
                 + self.encoder_weight * encoder
             )
             critic_loss = losses.discriminator_loss(real["logit"], fake["logit"])
-            if self.r1:
-                critic_loss += self.r1 * losses.r1_penalty(self._logit, x)
+            penalties = {"r1": losses.r1_penalty(self._logit, x)} if self.r1 else {}
+            penalised = critic_loss + sum(self.r1 * penalty for penalty in penalties.values())
         self.minimise("generator", tape, generator_loss)
-        self.minimise("critic", tape, critic_loss)
+        self.minimise("critic", tape, penalised)
 
         self.step.assign_add(1)
         means = {"adversarial": adversarial, "contextual": contextual, "encoder": encoder}
-        return {**{k: tf.reduce_mean(v) for k, v in means.items()}, "critic": critic_loss}
+        means = {name: tf.reduce_mean(value) for name, value in means.items()}
+        return {**means, "critic": critic_loss, **penalties}
 
     def _logit(self, x):
         return self.critic(x, training=True)["logit"]

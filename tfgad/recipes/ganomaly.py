@@ -12,7 +12,9 @@ def _ganomaly(s, shape, seed) -> GANomaly:
         encoder=encoder(shape, latent_dim, width),
         decoder=generator(shape, latent_dim, width, name="decoder"),
         second_encoder=encoder(shape, latent_dim, width, name="second_encoder"),
-        critic=critic(shape, width, normalise=True),
+        # R1 is a penalty of each image. Batch normalisation would mix the images of a batch in its
+        # gradient (Gulrajani et al. 2017, section 4), and its moving averages would see x twice.
+        critic=critic(shape, width, normalise=not s["r1"]),
         **chosen(s, *weights, "r1", *JUDGING),
         seed=seed,
     )
