@@ -10,7 +10,7 @@ import tensorflow as tf
 import tfgad
 from tfgad import recipes
 
-SIDE = 48  # of the images; the networks' window is 32
+SIDE, WINDOW = 48, 32  # of the images, and of what the networks see
 # Where a recipe has them.
 SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 2, "classes": 2, "search_steps": 5}
 
@@ -29,13 +29,16 @@ def images():
 
 
 @pytest.fixture(scope="session")
-def build_small(images):
-    """A function of a method's name to a small model with its first weights."""
+def build_small():
+    """A function of a method's name to a small model with its first weights.
 
-    def build(method: str, **settings):
+    It is for images of 48 pixels; `side=32` makes one for images of the window's size.
+    """
+
+    def build(method: str, side: int = SIDE, **settings):
         known = recipes.settings_of(method)
         small = {name: value for name, value in SMALL.items() if name in known}
-        return tfgad.build(method, images.shape[1:], **{**small, **settings})
+        return tfgad.build(method, (side, side, 1), **{**small, **settings})
 
     return build
 
@@ -47,28 +50,49 @@ def labels():
 
 
 @pytest.fixture(scope="session")
-def fitted(images, labels, build_small):
+def know_normal_images():
+    """A function that adapts a model to normal images and calibrates it on the same."""
+
+    def know(model, images):
+        normals = tf.data.Dataset.from_tensor_slices(images)
+        model.adapt(normals, len(images))
+        model.calibrate(normals, false_positive_rate=0.1)
+
+    return know
+
+
+@pytest.fixture(scope="session")
+def fitted(images, labels, build_small, know_normal_images):
     """A function of a method's name to its model, trained two steps a stage and calibrated.
 
+    It judges images of 48 pixels, by `cues` where the method has them. With `side=32` it is the
+    model for images of the window's size, with the same weights, by `density` where it has that.
     Each is made once: a test that changes a model must load a copy of it.
     """
 
     @functools.cache
-    def model_of(method: str):
-        model = build_small(method)
-        windows = images[:, :32, :32]
+    def model_of(method: str, side: int):
+        model = build_small(method, side=side)
+        if side == SIDE:
+            train(model)
+        else:
+            for role in model.roles.values():
+                for network in role:
+                    trained = getattr(model_of(method, SIDE), network)
+                    getattr(model, network).set_weights(trained.get_weights())
+        know_normal_images(model, images[:, :side, :side])
+        return model
+
+    def train(model):
+        windows = images[:, :WINDOW, :WINDOW]
         examples = (windows, labels) if model.labelled else windows
         windows = tf.data.Dataset.from_tensor_slices(examples).repeat()
         for stage in model.stages:
             model.begin(stage)
             batches = windows.batch(4 * model.batches_a_step, drop_remainder=True)
             model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
-        normals = tf.data.Dataset.from_tensor_slices(images)
-        model.adapt(normals, len(images))
-        model.calibrate(normals, false_positive_rate=0.1)
-        return model
 
-    return model_of
+    return lambda method, side=SIDE: model_of(method, side)
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +111,7 @@ def assert_descent():
         with tf.GradientTape() as tape:
             value = loss()
         gradients = tape.gradient(value, weights, unconnected_gradients="zero")
+        gradients = [tf.convert_to_tensor(g) for g in gradients]  # that of an embedding is rows
         logs = model.train_step(batch)
         for weight, start, gradient in zip(weights, before, gradients, strict=True):
             np.testing.assert_allclose(weight, start - gradient, rtol=1e-4, atol=1e-5)

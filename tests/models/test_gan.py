@@ -1,9 +1,13 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfgad.models import adversarial
+from tfgad.models.cues import gaussian_blur
+from tfgad.models.detector import MAP_SIGMA
 
 METHODS = ["gan", "dcgan"]  # one model, two kinds of networks
 STILL = {"d_steps": 1, "dropout": 0.0}
@@ -100,11 +104,30 @@ def test_the_score_is_the_chance_of_being_generated(build_small, images, logit):
     np.testing.assert_allclose(judged["map"], expected, rtol=1e-5)
 
 
-def test_a_larger_image_is_judged_by_its_worst_window(build_small, images):
+def test_scores_of_what_is_surely_generated_tie_at_1(build_small, images):
+    # 1 - 2e-9 and 1 - 4e-18 are both 1 in float32: such images are anomalous alike.
+    model = build_small("gan")
+    for logit in (-20.0, -40.0):
+        with_logit(model, logit)
+        np.testing.assert_array_equal(model.anomaly(windows(images, 2))["score"], [1.0, 1.0])
+
+
+def test_a_larger_image_scores_the_largest_of_its_blended_blurred_windows(build_small, images):
     model = build_small("gan", window=32, stride=16)
+    # Four windows of a score each, weighed by a Hann bell where they overlap.
+    bell = np.outer(np.hanning(34)[1:-1], np.hanning(34)[1:-1])
+    total, weight = np.zeros((48, 48)), np.zeros((48, 48))
+    scores = []
+    for y, x in itertools.product((0, 16), (0, 16)):
+        place = np.s_[y : y + 32, x : x + 32]
+        scores.append(float(model.anomaly(images[0][place][None])["score"][0]))
+        total[place] += bell * scores[-1]
+        weight[place] += bell
+    blended = total / weight
+    assert blended[0, 0] == pytest.approx(scores[0])  # a corner has but one window
+    expected = gaussian_blur(tf.constant(blended[None, ..., None], tf.float32), MAP_SIGMA)
     judged = model.anomaly(images[:1])
-    corners = [images[:1, y : y + 32, x : x + 32] for y in (0, 16) for x in (0, 16)]
-    worst = max(float(model.anomaly(corner)["score"][0]) for corner in corners)
-    # Windows overlap: a pixel has the mean of those that see it, and only a corner has but one.
-    assert 0 < float(judged["score"][0]) <= worst * (1 + 1e-6)
-    assert np.ptp(judged["map"]) > 0
+    np.testing.assert_allclose(judged["map"], expected[..., 0], rtol=1e-5)
+    np.testing.assert_allclose(judged["score"], np.max(expected), rtol=1e-5)
+    # Below that of the worst window, which shares all but a corner with others.
+    assert np.mean(scores) < float(judged["score"][0]) < max(scores)
