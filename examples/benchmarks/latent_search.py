@@ -37,7 +37,7 @@ import tensorflow as tf
 import tfgad
 from tfgad import files, metrics, runs
 from tfgad.errors import UsageError
-from tfgad.latent_search import SearchOptions, latent_search
+from tfgad.latent_search import SearchOptions, compiled_search
 
 WALK = runpy.run_path(str(Path(__file__).parents[1] / "anogan_mnist.py"))
 STEPS = 500
@@ -113,8 +113,7 @@ class Ours:
         codes = self.encoder(x) if codes is None else tf.constant(codes[: len(images)])
         if options not in self.compiled:
             given = self.generator, self.features, codes.shape[1], options
-            search = lambda x, start: latent_search(x, *given, start=start)  # noqa: E731
-            self.compiled[options] = tf.function(search, reduce_retracing=True, autograph=False)
+            self.compiled[options] = compiled_search(*given)
         found = self.compiled[options](x, codes)
         return {name: value.numpy() for name, value in found.items()}
 
