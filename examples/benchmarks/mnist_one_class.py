@@ -40,8 +40,8 @@ from tfgad.models.detector import DENSITY, batched
 METHODS = ("vae", "ganomaly", "fanogan", "anogan")
 SEEDED = (1, 5, 8)  # digits with three seeds
 # Digits are simpler than cloth: half the width serves as well, in less time. Tried with
-# `--development`, AUROC by density: jitter gains 0.004 for the VAE and 0.005 for GANomaly on 8s; codes
-# of 64 numbers instead of 32 lose 0.008 for the VAE on 8s and gain 0.003 for GANomaly on 2s.
+# `--development`, AUROC by density: jitter gains 0.004 for the VAE and 0.005 for GANomaly on 8s;
+# codes of 64 numbers instead of 32 lose 0.008 for the VAE on 8s and gain 0.003 for GANomaly on 2s.
 DIGITS = {"width": 16, "latent_dim": 32, "jitter": 1.0}
 SETTINGS = {
     "vae": {**DIGITS, "steps": "2500"},
