@@ -8,12 +8,22 @@ import tensorflow as tf
 import tfgad
 from tfgad.errors import UsageError
 from tfgad.export import export
-from tfgad.recipes import METHODS
+from tfgad.recipes import METHODS, RECIPES
+
+RECONSTRUCTING = [method for method in METHODS if RECIPES[method].settings["score"] == "auto"]
+# A method, and the side of the images it judges: by `cues`, `density` or its critic.
+JUDGED = [(method, 48) for method in METHODS] + [(method, 32) for method in RECONSTRUCTING]
 
 
 @pytest.fixture(scope="module", params=METHODS)
 def model(request, fitted):
     return fitted(request.param)
+
+
+@pytest.fixture(scope="module", params=JUDGED, ids=lambda judged: "-".join(map(str, judged)))
+def judge(request, fitted):
+    """A model for images of 48 pixels, or of 32, the window's."""
+    return fitted(*request.param)
 
 
 @pytest.fixture
@@ -47,13 +57,20 @@ def test_fit_moves_every_network(request, model, build_small):
                 assert np.any(trained.numpy() != first.numpy()), trained.path
 
 
-def test_a_loaded_model_says_the_same_bit_for_bit(model, copy, images):
-    for pieces in (images[:4], images[:4, :32, :32]):
-        ours, theirs = model.anomaly(pieces), copy.anomaly(pieces)
+def test_methods_that_reconstruct_judge_windows_by_density_and_larger_images_by_cues(judge):
+    expected = {32: "density", 48: "cues"}[judge.tile[0]] if judge.reconstructs else "critic"
+    assert judge.score == expected
+
+
+def test_a_loaded_model_says_the_same_bit_for_bit(judge, images, tmp_path):
+    copy = saved_and_loaded(judge, tmp_path)
+    for size in {judge.tile[0], 32}:
+        pieces = images[:4, :size, :size]
+        ours, theirs = judge.anomaly(pieces), copy.anomaly(pieces)
         np.testing.assert_array_equal(ours["score"], theirs["score"])
         np.testing.assert_array_equal(ours["map"], theirs["map"])
     assert copy.calibration.is_calibrated
-    assert_same(state(model), state(copy))
+    assert_same(state(judge), state(copy))
 
 
 def test_a_loaded_model_trains_on_like_the_original(model, copy, images, labels, tmp_path):
@@ -70,15 +87,56 @@ def test_a_loaded_model_trains_on_like_the_original(model, copy, images, labels,
     assert int(original.step) == int(model.step) + 2 * len(model.stages)
 
 
-@pytest.mark.parametrize("size", [32, 48], ids=["window", "tile"])
-def test_an_exported_model_says_the_same(model, images, tmp_path, size):
-    pixels = np.round((images[:3, :size, :size] + 1) * 127.5).astype("uint8")
-    form = {"image_shape": (48, 48, 1), "resized": False, "facts": {}}
-    exported = tf.saved_model.load(export(model, tmp_path, **form))
-    answer = exported.signatures["serving_default"](images=pixels)
-    expected = model.anomaly(pixels.astype("float32") / 127.5 - 1)
-    np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-5)
-    np.testing.assert_allclose(answer["map"], expected["map"], rtol=1e-5, atol=1e-5)
+def test_an_exported_model_says_the_same(judge, images, tmp_path):
+    served = exported(judge, tmp_path)
+    for size in {judge.tile[0], 32}:
+        pixels = np.round((images[:3, :size, :size] + 1) * 127.5).astype("uint8")
+        answer, expected = (
+            served(images=pixels),
+            judge.anomaly(pixels.astype("float32") / 127.5 - 1),
+        )
+        np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-5)
+        np.testing.assert_allclose(answer["map"], expected["map"], rtol=1e-5, atol=1e-5)
+
+
+def exported(model, folder):
+    """Returns the signature of an exported model that takes images."""
+    form = {"image_shape": (*model.tile, 1), "resized": False, "facts": {}}
+    loaded = tf.saved_model.load(export(model, folder, **form))
+    serve = loaded.signatures["serving_default"]
+    serve.keep = loaded  # whose variables it needs
+    return serve
+
+
+# bfloat16 has 8 bits: a rounding is 0.4 % at most. Another graph may round elsewhere.
+HALF_PRECISION = 0.02
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision_is_trained_judged_saved_and_exported(
+    build_small, know_normal_images, images, labels, tmp_path, method
+):
+    model = build_small(method, side=32, precision="bfloat16")
+    x, y = images[:, :32, :32], labels
+    for stage in model.stages:
+        model.begin(stage)
+        part = slice(0, 2 * model.batches_a_step)
+        batch = tf.constant(x[part])
+        logs = model.train_step((batch, tf.constant(y[part])) if model.labelled else batch)
+        assert all(np.isfinite(value) for value in logs.values())
+    know_normal_images(model, x)
+    pixels = np.round((x[:3] + 1) * 127.5).astype("uint8")
+    x = pixels.astype("float32") / 127.5 - 1
+    judged = model.anomaly(x)
+    for name in ("score", "map"):
+        assert judged[name].dtype == tf.float32
+        assert np.isfinite(judged[name]).all()
+
+    copy = saved_and_loaded(model, tmp_path)
+    assert "bfloat16" in {layer.compute_dtype for layer in getattr(copy, copy.sees).layers}
+    np.testing.assert_array_equal(copy.anomaly(x)["score"], judged["score"])
+    answer = exported(model, tmp_path)(images=pixels)
+    np.testing.assert_allclose(answer["score"], judged["score"], rtol=HALF_PRECISION)
 
 
 def test_density_lays_its_number_out_as_the_residual_is(model, images):
@@ -104,12 +162,13 @@ def test_the_configuration_makes_the_same_model(model):
             assert value == config[name]
 
 
-def test_no_image_is_judged_by_its_company(model, images):
-    together = model.anomaly(images[:6])
+def test_no_image_is_judged_by_its_company(judge, images):
+    images = images[:6, : judge.tile[0], : judge.tile[1]]
+    together = judge.anomaly(images)
     order = [3, 0, 5, 1, 4, 2]
-    shuffled = model.anomaly(images[order])
+    shuffled = judge.anomaly(images[order])
     np.testing.assert_allclose(shuffled["score"], together["score"].numpy()[order], rtol=1e-5)
-    alone = model.anomaly(images[2:3])
+    alone = judge.anomaly(images[2:3])
     np.testing.assert_allclose(alone["score"][0], together["score"][2], rtol=1e-5)
     np.testing.assert_allclose(alone["map"][0], together["map"][2], rtol=1e-4, atol=1e-5)
 
