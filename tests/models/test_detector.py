@@ -108,8 +108,9 @@ def exported(model, folder):
     return serve
 
 
-# bfloat16 has 8 bits: a rounding is 0.4 % at most. Another graph may round elsewhere.
-HALF_PRECISION = 0.02
+# bfloat16 has 8 bits: a rounding is 0.4 % at most. Another graph may round elsewhere, and AnoGAN's
+# search goes on from what was rounded: of three scores one was off by 2.2 %. In float32 it is not.
+HALF_PRECISION = {**dict.fromkeys(METHODS, 0.02), "anogan": 0.05}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -136,7 +137,7 @@ def test_half_precision_is_trained_judged_saved_and_exported(
     assert "bfloat16" in {layer.compute_dtype for layer in getattr(copy, copy.sees).layers}
     np.testing.assert_array_equal(copy.anomaly(x)["score"], judged["score"])
     answer = exported(model, tmp_path)(images=pixels)
-    np.testing.assert_allclose(answer["score"], judged["score"], rtol=HALF_PRECISION)
+    np.testing.assert_allclose(answer["score"], judged["score"], rtol=HALF_PRECISION[method])
 
 
 def test_density_lays_its_number_out_as_the_residual_is(model, images):
