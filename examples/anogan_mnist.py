@@ -10,7 +10,8 @@ the scores of each digit and the AUROC, beside that of a PCA of the same 400 ima
 samples, reconstructions, loss curves and the model. MNIST comes from `TFGAD_DATA_DIR`, from Keras's
 cache, or is downloaded; a CSV holds a line an image, its label and then 784 greys from 0 to 255.
 
-Expect an AUROC of XXX within XXX minutes of two idle CPU cores (PCA 0.908).
+With `--start encoder` expect an AUROC of 0.919 (PCA 0.912), after 22 minutes of processor time, 15
+of them training. Searches from the pool take longer and have not been measured to the end.
 """
 
 import argparse

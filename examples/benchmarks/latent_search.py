@@ -19,7 +19,7 @@ scaled linearly to 600 images of 500 steps; ten rounds make the 600 images of th
 Beforehand the networks' outputs are compared, and the losses that both searches end with. `--full`
 also runs the searches of 500 steps on all 600 images, for their AUROC, and times nothing.
 
-6 minutes of two idle CPU cores; `--full` XXX more.
+Estimated at 6 minutes of two idle CPU cores, and 25 more with `--full`.
 """
 
 import argparse
