@@ -43,6 +43,7 @@ SETTINGS = {
     "learning_rate": 1e-4, "critic_learning_rate": 4e-4, "beta_1": 0.0, "beta_2": 0.9,
     "batch_size": 32, "r1": 5.0, "precision": "bfloat16", "search_rate": 0.1,
 }  # fmt: skip
+SHOWN = {7: 2, 8: 2, 2: 4}  # digits in the pictures, and how many of each
 JITTER = 1.0  # 400 images are few: each is turned and shifted a little whenever it is seen
 STEPS = {"pool": "1000", "encoder": "1000+500"}
 SEARCH_STEPS = {"pool": 500, "encoder": 100}
@@ -87,7 +88,7 @@ def main():
     print(f"training {trained - begun:.0f} s, threshold {calibrated - trained:.0f} s, "
           f"test {judged - calibrated:.0f} s, in all {judged - begun:.0f} s")  # fmt: skip
 
-    some = np.concatenate([np.flatnonzero(labels == label)[:4] for label in (0, 1)])
+    some = np.concatenate([np.flatnonzero(digits == digit)[: SHOWN[digit]] for digit in SHOWN])
     found = {key: value.numpy() for key, value in model.find(tf.constant(test[some])).items()}
     residuals = np.abs(test[some] - found["generated"]).mean(axis=-1)
     figures = {

@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 import tfgad
-from tfgad import metrics, plots
+from tfgad import plots
 from tfgad.evaluation import judge_test_set
 from tfgad.recipes import settings_of
 
@@ -56,8 +56,7 @@ def main():
     for label, name in enumerate(data.classes):
         print(f"  {name:10s} {np.mean(named[ordered == label] == label):.2f}")
 
-    judged = judge_test_set(model, data)
-    auroc = metrics.image_metrics(judged.labels, judged.scores)["image_auroc"]
+    auroc = judge_test_set(model, data).image_auroc
     print(f"AUROC of {', '.join(data.kinds)} as anomaly {auroc:.3f}")
 
 

@@ -6,8 +6,8 @@ Trains it (Kingma and Welling 2014), and prints the AUROC of its four scores on 
 of 10,000 images; writes samples and reconstructions. MNIST comes from `TFGAD_DATA_DIR`, from
 Keras's cache, or is downloaded.
 
-Expect an AUROC of 0.91 for digit 8 by `excess`, the default, and 0.68 by `elbo`, within 3 minutes
-of processor time.
+Expect an AUROC of 0.91 for digit 8 by `excess` and 0.68 by `elbo`, within 3 minutes of processor
+time.
 """
 
 import argparse

@@ -16,6 +16,18 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 FEW_TILES = "weave:twill?size=64&train=16&calibration=8&test=8"
 
 
+def on_mnist(test):
+    """Marks a test that reads MNIST."""
+    absent = not os.environ.get("TFGAD_DATA_DIR")
+    for mark in (
+        pytest.mark.slow,
+        pytest.mark.real_data,
+        pytest.mark.skipif(absent, reason="TFGAD_DATA_DIR is not set"),
+    ):
+        test = mark(test)
+    return test
+
+
 def run(script, *arguments):
     done = subprocess.run(
         [sys.executable, EXAMPLES / script, *arguments], capture_output=True, text=True
@@ -33,9 +45,7 @@ def test_fabric_inspection(tmp_path):
     assert (tmp_path / "saved_model" / "1" / "saved_model.pb").is_file()
 
 
-@pytest.mark.slow
-@pytest.mark.real_data
-@pytest.mark.skipif(not os.environ.get("TFGAD_DATA_DIR"), reason="TFGAD_DATA_DIR is not set")
+@on_mnist
 def test_fanogan_mnist(tmp_path):
     out = run("fanogan_mnist.py", "--steps", "2+2", "--out", tmp_path)
     assert out.count("AUROC") == 4
@@ -43,9 +53,7 @@ def test_fanogan_mnist(tmp_path):
     assert (tmp_path / "reconstructions.png").is_file()
 
 
-@pytest.mark.slow
-@pytest.mark.real_data
-@pytest.mark.skipif(not os.environ.get("TFGAD_DATA_DIR"), reason="TFGAD_DATA_DIR is not set")
+@on_mnist
 def test_vae_mnist(tmp_path):
     out = run("vae_mnist.py", "--steps", "2", "--out", tmp_path)
     assert out.count("AUROC") == 4
@@ -72,9 +80,7 @@ def test_cgan_mnist(tmp_path):
     assert (tmp_path / "classes.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
-@pytest.mark.real_data
-@pytest.mark.skipif(not os.environ.get("TFGAD_DATA_DIR"), reason="TFGAD_DATA_DIR is not set")
+@on_mnist
 def test_rare_class(tmp_path):
     few = ["--seeds", "1", "--steps", "2", "--updates", "2"]
     out = run("rare_class.py", *few, "--out", tmp_path / "rare_class.json")

@@ -44,11 +44,16 @@ def pad_to_grid(images, window: tuple[int, int], stride: int):
     return images
 
 
-def cut(images, window: tuple[int, int], stride: int):
-    """Images `[B, H, W, C]` to windows `[B, rows, columns, h, w, C]`; H and W fit the grid."""
+def cut(images, window: tuple[int, int], stride: int | tuple[int, int]):
+    """Images `[B, H, W, C]` to windows `[B, rows, columns, h, w, C]`.
+
+    `stride` is that of rows and columns alike, or of each. What does not fill a window at the lower
+    and right edge is left out.
+    """
+    down, across = stride if isinstance(stride, tuple) else (stride, stride)
     height, width = window
     channels = images.shape[-1]
-    sizes, strides = [1, height, width, 1], [1, stride, stride, 1]
+    sizes, strides = [1, height, width, 1], [1, down, across, 1]
     patches = tf.image.extract_patches(images, sizes, strides, [1, 1, 1, 1], "VALID")
     grid = tf.shape(patches)
     return tf.reshape(patches, [grid[0], grid[1], grid[2], height, width, channels])

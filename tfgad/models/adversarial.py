@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfgad import losses
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
+from tfgad.models.error_maps import over_window
 
 # Uses of random numbers. Update t of the generator draws with GENERATOR_LATENT + t, and so on.
 GENERATOR_LATENT, CRITIC_LATENT, EPSILON = 0, 100, 200
@@ -13,9 +14,10 @@ GENERATOR_LATENT, CRITIC_LATENT, EPSILON = 0, 100, 200
 class Adversarial(Detector):
     """Generator G and critic D, or discriminator, which tells images x from G(z).
 
-    A GAN derives from it and states `critic_loss` and `generator_loss`; where D is kept smooth by
-    a penalty, `penalties`. A training step is an iteration of algorithm 1 of Goodfellow et al.
-    2014: it takes `d_steps` batches stacked into one, updates D on each, then G `g_steps` times.
+    A GAN derives from it and states `critic_loss`, `generator_loss` and `critic_error`; where D is
+    kept smooth by a penalty, `penalties`. A training step is an iteration of algorithm 1 of
+    Goodfellow et al. 2014: it takes `d_steps` batches stacked into one, updates D on each, then G
+    `g_steps` times.
 
     Args:
         d_steps: updates of D a step; k of Goodfellow et al., n_critic of Arjovsky et al.
@@ -100,6 +102,15 @@ class Adversarial(Detector):
     def _logit(self, x, y):
         """D's logit on x while training; a `labelled` method's D knows y."""
         return self.critic(x, training=True)["logit"]
+
+    def critic_error(self, seen):
+        """Returns how anomalous images are, `[B]`, by the dict that D makes of them."""
+        raise NotImplementedError
+
+    def errors(self, images):
+        """D's error of each window, the same over all of it: D does not say where."""
+        seen = self.critic(images, training=False)
+        return {"critic": over_window(self.critic_error(seen), self.window)}
 
     def sample(self, count: int, seed: int = 0):
         """Draws images from the generator: `[count, h, w, C]` in [-1, 1]."""

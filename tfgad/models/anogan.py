@@ -70,14 +70,15 @@ class AnoGAN(EncoderStage, GAN):
         found = self.find(images, start)
         weight, distance = self.search.feature_weight, DISTANCES[self.search.distance]
         pixels = tf.reduce_sum(distance(images - found["generated"]), axis=-1)
-        features = feature_errors(self._f(images), self._f(found["generated"]), self.window)
+        seen = self.critic(images, training=False)
+        features = feature_errors(seen["features"], self._f(found["generated"]), self.window)
         area = self.window[0] * self.window[1]  # a map's mean is the sum over the window's pixels
         return {
             "pixels": (1 - weight) * area * pixels,
             "feature": over_window(weight * found["feature"], self.window),
             "residual": pixel_errors(images, found["generated"]),
             **features,
-            **super().errors(images),
+            "critic": over_window(self.critic_error(seen), self.window),
             "code": self._code(found, start),
         }
 
@@ -91,9 +92,9 @@ class AnoGAN(EncoderStage, GAN):
 
     @property
     def cue_errors(self):
-        """The errors that `cues` looks at: of pixels and of the hidden layers."""
-        levels = range(len(self.critic.output["features"]))
-        return ("residual", *(f"features_{level}" for level in levels))
+        """Of pixels and of the hidden layers: not every AnoGAN encodes its code again."""
+        *of_images, _ = super().cue_errors
+        return tuple(of_images)
 
     @property
     def cue_groups(self):

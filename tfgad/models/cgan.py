@@ -5,7 +5,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad.errors import UsageError
-from tfgad.models.error_maps import over_window
 from tfgad.models.gan import GAN
 
 
@@ -38,11 +37,9 @@ class CGAN(GAN):
     def _logit(self, x, y):
         return tf.gather(self.critic(x, training=True)["logits"], y, batch_dims=1)
 
-    def errors(self, images):
-        """1 - max_y D(x, y) of each window, the same over all of it: D does not say where."""
-        logits = self.critic(images, training=False)["logits"]
-        error = tf.sigmoid(-tf.reduce_max(logits, axis=-1))
-        return {"critic": over_window(error, self.window)}
+    def critic_error(self, seen):
+        """1 - max_y D(x, y)."""
+        return tf.sigmoid(-tf.reduce_max(seen["logits"], axis=-1))
 
     def generate(self, labels, seed: int = 0):
         """Draws an image of each label: `[B, h, w, C]` in [-1, 1].

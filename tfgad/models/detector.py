@@ -260,12 +260,9 @@ class Detector(keras.Model):
     @tf.function(reduce_retracing=True, autograph=False)
     def descriptions(self, images):
         """Returns `description` of windows that lie side by side in images: `[N, K]`."""
-        height, width, channels = self.window
-        padded = windows.pad_to_grid(images, (height, width), math.gcd(height, width))
-        rows, columns = tf.shape(padded)[1] // height, tf.shape(padded)[2] // width
-        whole = padded[:, : rows * height, : columns * width]
-        pieces = tf.reshape(whole, [-1, rows, height, columns, width, channels])
-        pieces = tf.reshape(tf.transpose(pieces, [0, 1, 3, 2, 4, 5]), [-1, *self.window])
+        size = self.window[:2]
+        padded = windows.pad_to_grid(images, size, math.gcd(*size))
+        pieces = tf.reshape(windows.cut(padded, size, stride=size), [-1, *self.window])
         return self.description(pieces, self.errors(pieces))
 
     def _by_window(self, images, judge):

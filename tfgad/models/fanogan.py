@@ -45,13 +45,14 @@ class FAnoGAN(EncoderStage, WGANGP):
         z = self.encoder(images, training=False)
         generated = self.generator(z, training=False)
         again = self.encoder(generated, training=False)
-        features = feature_errors(self._f(images), self._f(generated), self.window)
+        seen = self.critic(images, training=False)
+        features = feature_errors(seen["features"], self._f(generated), self.window)
         return {
             "residual": pixel_errors(images, generated),
             "latent": over_window(losses.mean_square(z, again), self.window),
             "feature": self.kappa * features[f"features_{len(features) - 1}"],
             **features,
-            **super().errors(images),
+            "critic": over_window(self.critic_error(seen), self.window),
             "code": tf.concat([z, again - z], axis=-1),
         }
 

@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from tfgad import losses
 from tfgad.models.adversarial import Adversarial
-from tfgad.models.error_maps import over_window
 
 
 @keras.saving.register_keras_serializable("tfgad")
@@ -36,10 +35,9 @@ class GAN(Adversarial):
         """-E[log D(G(z))]."""
         return losses.non_saturating_generator_loss(fake)
 
-    def errors(self, images):
-        """1 - D(x) of each window, the same over all of it: D does not say where."""
-        logit = self.critic(images, training=False)["logit"]
-        return {"critic": over_window(tf.sigmoid(-logit), self.window)}
+    def critic_error(self, seen):
+        """1 - D(x)."""
+        return tf.sigmoid(-seen["logit"])
 
     def get_config(self):
         """Returns the constructor's arguments."""

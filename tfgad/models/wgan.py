@@ -7,7 +7,6 @@ import tensorflow as tf
 from tfgad import losses
 from tfgad.models.adversarial import Adversarial
 from tfgad.models.detector import batched, spread
-from tfgad.models.error_maps import over_window
 
 MEAN_IMAGES = 32_000  # at most, that the critic's mean is taken of
 
@@ -36,10 +35,9 @@ class WGAN(Adversarial):
         """-E[D(G(z))]."""
         return losses.wasserstein_generator_loss(fake)
 
-    def errors(self, images):
-        """A_D of each window, the same over all of it: the critic does not say where."""
-        logit = self.critic(images, training=False)["logit"]
-        return {"critic": over_window(self.normal_logit - logit, self.window)}
+    def critic_error(self, seen):
+        """A_D(x)."""
+        return self.normal_logit - seen["logit"]
 
     def adapt(self, normals, size):
         """Takes the mean of D over normal images, and what `Detector.adapt` takes."""
