@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfgad import console, results
+from tfgad import cli_multistage, console, results
+from tfgad.cli_multistage import settings_given
 from tfgad.data.images import ImageError
 from tfgad.data.weave_cloth import FABRICS
 from tfgad.errors import UsageError
@@ -126,7 +127,7 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a method on good images, and set its threshold on others held out of them."""
-    chosen = _settings(settings or [], steps)
+    chosen = settings_given(settings or [], steps)
     import_tensorflow()
     from tfgad import runs
 
@@ -248,20 +249,10 @@ def list_names() -> None:
     console.say("The recipe of a method's paper is named METHOD/paper.")
 
 
-def _settings(pairs: list[str], steps: str | None) -> dict[str, Any]:
-    """Returns `name=value` pairs as a dict.
-
-    Raises:
-        UsageError: a pair without a name, or without a value.
-    """
-    chosen = {"steps": steps} if steps else {}
-    for pair in pairs:
-        name, _, value = pair.partition("=")
-        if not name or not value:
-            mend = "write --set name=value, such as --set latent_dim=64"
-            raise UsageError("--set", pair, "is not of the form name=value", mend)
-        chosen[name] = value
-    return chosen
+app.add_typer(cli_multistage.synthesize, name="synthesize")
+app.add_typer(cli_multistage.segment, name="segment")
+for command in (evaluate, score, export):  # a segmenter is judged as every detector is
+    cli_multistage.segment.command()(command)
 
 
 def _load(folder: Path, spec: str | None):
@@ -295,8 +286,9 @@ def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
     """Prints the method's figures beside those of the trivial detectors."""
     from tfgad import baselines, metrics
 
+    rows = {**metrics.NAMES, **metrics.SEGMENTATION_NAMES}
     trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
-    console.show(console.figures_table(spec, {method: figures, **trivial}, metrics.NAMES))
+    console.show(console.figures_table(spec, {method: figures, **trivial}, rows))
 
 
 def _show_threshold(run: Run) -> None:

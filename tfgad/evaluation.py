@@ -82,13 +82,16 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
         out: where `metrics.json` and `report.html` go; the run's folder if not given.
 
     Returns:
-        What `metrics.json` holds: the figures of `tfgad.metrics.evaluate`, `baseline_image_auroc`
-        and all figures of the trivial detectors under `baselines`.
+        What `metrics.json` holds: the figures of `tfgad.metrics.evaluate`, for a segmenter also
+        those of `tfgad.metrics.segmentation`; `baseline_image_auroc`, and all figures of the
+        trivial detectors under `baselines`.
     """
     check_shape(run, images)
     judged = judge_test_set(run.model, images)
     threshold = run.calibration["threshold"]
     figures = figures_of(judged, images, threshold) | baselines.evaluate_baselines(images)
+    if run.model.marks_above is not None and images.has_masks:
+        figures |= metrics.segmentation(judged.masks, judged.maps > run.model.marks_above)
     out = out or run.folder
     files.write_json(out / "metrics.json", figures)
     report.write_report(

@@ -146,5 +146,20 @@ def gaussian_nll(x, y, sigma):
     return tf.reduce_sum(tf.square(difference) / (2.0 * sigma**2) + constant, axis=-1)
 
 
+def weighted_cross_entropy(masks, logits, weight):
+    """Mean over pixels of the binary cross-entropy, that of a defective one times `weight`. Scalar.
+
+    Liu et al. 2020 weigh background by 1 and defects by 9. The mean is over the pixels, not over
+    their weights.
+
+    Args:
+        masks: 1 on defects, 0 elsewhere, `[B, h, w, 1]`.
+        logits: log-odds of a defect, the same form.
+        weight: of a defective pixel.
+    """
+    labels, logits = _float32(masks), _float32(logits)
+    return tf.reduce_mean(tf.nn.weighted_cross_entropy_with_logits(labels, logits, weight))
+
+
 def _float32(x):
     return tf.cast(x, tf.float32)

@@ -22,6 +22,15 @@ NAMES = {
     "recall": "defects found",
 }
 
+# Figure of `segmentation` -> its name in tables.
+SEGMENTATION_NAMES = {
+    "iou": "IoU",
+    "mean_iou": "mean IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "f_measure": "F-measure",
+}
+
 AUPRO_LIMIT = 0.3  # Bergmann et al., MVTec AD (CVPR 2019): false-positive rates above are useless.
 
 # The published MVTec AD evaluation counts diagonal neighbours as one region.
@@ -93,6 +102,34 @@ def pixel_aupro(masks: np.ndarray, maps: np.ndarray, limit: float = AUPRO_LIMIT)
     """
     masks, maps = _checked_maps(masks, maps)
     return _pixel_area(maps[~masks], maps[masks], _region_weights(masks), limit)
+
+
+def segmentation(masks: np.ndarray, marked: np.ndarray) -> dict[str, float | None]:
+    """Returns how well marked pixels are those of the defects, over all images together.
+
+    Args:
+        masks: 1 on defects, `[N, H, W]` or `[N, H, W, 1]`.
+        marked: whether a pixel is called defective, of as many pixels.
+
+    Returns:
+        `iou`, common over joint area of the defects; `mean_iou`, its mean with that of the
+        background; `precision`, `recall` and their harmonic mean `f_measure`. None where nothing is
+        defective or, for the precision, where nothing is marked.
+    """
+    true, marked = np.asarray(masks, bool).ravel(), np.asarray(marked, bool).ravel()
+    hits = int(np.count_nonzero(true & marked))
+    false, missed = int(np.count_nonzero(marked)) - hits, int(np.count_nonzero(true)) - hits
+    none = len(true) - hits - false - missed
+    if hits + missed == 0:
+        return dict.fromkeys(SEGMENTATION_NAMES)
+    iou = hits / (hits + false + missed)
+    return {
+        "iou": iou,
+        "mean_iou": (iou + none / max(none + false + missed, 1)) / 2,
+        "precision": hits / (hits + false) if hits + false else None,
+        "recall": hits / (hits + missed),
+        "f_measure": 2 * hits / (2 * hits + false + missed),
+    }
 
 
 def at_threshold(

@@ -35,6 +35,7 @@ from tfgad.data.batches import count_classes, training_batches
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
+from tfgad.models.trained import Trained
 from tfgad.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,14 @@ FILES = {CONFIG, CHECKPOINT, MODEL, "metrics.json", "report.html"}
 FOLDERS = {"logs", "previews"}
 LEAST_IMAGES = 2  # to train on, and to calibrate by: of one nothing is known to vary
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
+
+# Stage name and its number of steps still to go -> Keras callbacks.
+Callbacks = Callable[[str, int], Sequence[keras.callbacks.Callback]]
+
+
+def no_callbacks(stage: str, steps: int) -> Sequence[keras.callbacks.Callback]:
+    """Returns no Keras callbacks, whatever the stage."""
+    return ()
 
 
 @dataclasses.dataclass
@@ -140,7 +149,7 @@ def train(
     settings: dict[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    callbacks: Callable[[str, int], Sequence[keras.callbacks.Callback]] = lambda stage, steps: (),
+    callbacks: Callbacks = no_callbacks,
 ) -> Run:
     """Trains a method on the normal images of a data set, and calibrates it on held-out ones.
 
@@ -177,7 +186,7 @@ def train(
         "image_shape": list(images.image_shape),
         "resized": images.resized,
     }
-    state = _state(folder, config, resume, overwrite)
+    state = state_of(folder, config, resume, overwrite)
     if state == FINISHED:
         return load_run(folder)
     model = recipes.build(method, images.image_shape, seed, **chosen)
@@ -300,7 +309,7 @@ def _is_part(name: str) -> bool:
     return unfinished or name in FILES | FOLDERS
 
 
-def _state(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
+def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
     """Returns what stands at the run's place; raises UsageError if that must not be touched."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return NEW
@@ -311,16 +320,24 @@ def _state(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) 
     if not resume:
         mend = "give --resume to go on with it, --overwrite to replace it"
         raise UsageError("out", folder, "holds a run already", mend)
-    # One by one, so that one setting is named, not all. A run from before a common setting existed
-    # did what the setting's default does now.
-    old, config = (
-        {**each, **recipes.COMMON, **each["settings"], "settings": None} for each in (old, config)
+    # A run from before a common setting existed did what the setting's default does now.
+    with_common = (
+        {**each, "settings": recipes.COMMON | each["settings"]} for each in (old, config)
     )
+    check_same(folder, *with_common)
+    return FINISHED if (folder / MODEL).is_file() else BEGUN
+
+
+def check_same(folder: Path, old: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raises UsageError where a configuration differs from the one that a training was begun with.
+
+    The settings are compared one by one, so that one is named and not all.
+    """
+    old, config = ({**each, **each["settings"], "settings": None} for each in (old, config))
     for key, value in config.items():
         if old.get(key) != value:
             problem = f"was begun with {key} {old.get(key)!r}, not {value!r}"
             raise UsageError("out", folder, problem, "resume it with the same arguments")
-    return FINISHED if (folder / MODEL).is_file() else BEGUN
 
 
 def _sizes(images: AnomalyData) -> dict[str, int]:
@@ -333,11 +350,44 @@ def _sizes(images: AnomalyData) -> dict[str, int]:
 
 
 def _fit(model, images: AnomalyData, steps: dict[str, int], settings, folder, callbacks) -> None:
-    """Trains what is still to be trained, from the checkpoint if there is one."""
-    if (folder / CHECKPOINT).is_file():
-        model.load_weights(folder / CHECKPOINT)
+    """Trains what is still to be trained of a method, on normal images."""
+
+    def batches(start):
+        return training_batches(
+            images,
+            model.window,
+            batch_size=settings["batch_size"] * model.batches_a_step,
+            seed=model.seed,
+            start=start,
+            labelled=model.labelled,
+            jitter=settings["jitter"],
+        )
+
+    def with_log(stage, togo):
+        return [Log(folder, images), *callbacks(stage, togo)]
+
+    fit_stages(model, steps, batches, folder / CHECKPOINT, with_log)
+
+
+def fit_stages(
+    model: Trained,
+    steps: dict[str, int],
+    batches: Callable[[int], tf.data.Dataset],
+    checkpoint: Path,
+    callbacks: Callbacks,
+) -> None:
+    """Trains what is still to be trained, from the checkpoint if there is one.
+
+    Args:
+        model: compiled.
+        steps: of each of its stages, in their order.
+        batches: number of the first batch -> endless batches, the same whenever they are made.
+        checkpoint: where weights, optimizers and step are kept meanwhile.
+        callbacks: stage name and its number of steps still to go -> Keras callbacks.
+    """
+    if checkpoint.is_file():
+        model.load_weights(checkpoint)
         logger.info("going on at step %d", int(model.step))
-    own = [StopIfDiverged(), Checkpoint(folder / CHECKPOINT), Log(folder, images)]
     begin = 0
     for stage, count in steps.items():
         done = max(int(model.step) - begin, 0)
@@ -345,15 +395,6 @@ def _fit(model, images: AnomalyData, steps: dict[str, int], settings, folder, ca
         if done >= count:
             continue
         model.begin(stage)
-        batches = training_batches(
-            images,
-            model.window,
-            batch_size=settings["batch_size"] * model.batches_a_step,
-            seed=model.seed,
-            start=done,
-            labelled=model.labelled,
-            jitter=settings["jitter"],
-        )
-        further = callbacks(stage, count - done)
-        togo = {"steps_per_epoch": count - done, "callbacks": [*own, *further]}
-        model.fit(batches, **togo, shuffle=False, verbose=0)
+        togo = count - done
+        further = [StopIfDiverged(), Checkpoint(checkpoint), *callbacks(stage, togo)]
+        model.fit(batches(done), steps_per_epoch=togo, callbacks=further, shuffle=False, verbose=0)

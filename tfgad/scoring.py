@@ -17,7 +17,7 @@ from tfgad.calibration import probability
 from tfgad.data.images import ImageError, read_image, resize
 from tfgad.errors import UsageError
 from tfgad.export import FACTS, facts_of_model
-from tfgad.models.detector import BATCH_PIXELS, CUES, MAP_SIGMA, Detector
+from tfgad.models.detector import BATCH_PIXELS, MAP_SIGMA, PEAKS, Detector
 from tfgad.runs import Run, first_line, load_run, read_config
 
 # Side of what is kept of a tile when a large image is cut: with its rim it takes about as much
@@ -305,7 +305,7 @@ def _within(part: slice, whole: slice) -> slice:
 def _is_peak(judge: Judge, shape: tuple[int, ...]) -> bool:
     """Returns whether the score is the largest value of the map; see `Detector`."""
     judged_at = judge.image_shape if judge.resized else shape
-    return judge.score == CUES or tuple(judged_at[:2]) != judge.window[:2]
+    return judge.score in PEAKS or tuple(judged_at[:2]) != judge.window[:2]
 
 
 def _check_size(judge: Judge, path: Path, shape: tuple[int, ...]) -> None:

@@ -152,6 +152,16 @@ def load(
     )
 
 
+def fabrics(root: str | None = None) -> tuple[str, ...]:
+    """Returns the names of the fabrics, such as `"03"`; raises UsageError if there is no database.
+
+    Args:
+        root: as for `strips`.
+    """
+    folder = _root(root)
+    return tuple(sorted({_fabric(path) for path in folder.glob("NODefect_images/*/*.png")}))
+
+
 def _root(root: str | None) -> pathlib.Path:
     """Returns the folder of the database, once it is known to be one."""
     if root is None and "TFGAD_DATA_DIR" in os.environ:

@@ -3,7 +3,6 @@
 import math
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,20 +12,22 @@ from tfgad.errors import UsageError, nearest
 from tfgad.models.cues import FLOOR, Cues, gaussian_blur
 from tfgad.models.density import Density
 from tfgad.models.error_maps import mean_of_map, over_window
+from tfgad.models.trained import Trained
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
 CUES, DENSITY = "cues", "density"  # scores that reconstructing methods have beside their paper's
+DEFECT = "defect"  # the score of a segmenter
+PEAKS = (CUES, DEFECT)  # scores that are the largest value of the map even where there is no window
 ADAPT_IMAGES = 128  # of 128x128 pixels, they hold 6,000 windows at a stride of 16
 ADAPT_WINDOWS = 8192  # a digit of MNIST has 7,000 at most; with 2,340 GANomaly loses 0.018 on 8s
 BATCH_PIXELS = 16 * 128 * 128  # of images judged at once: about 1 GB at 32x32 windows
 
 
-class Detector(keras.Model):
+class Detector(Trained):
     """A one-class detector: it is fitted to normal images, then gives any image a score and a map.
 
-    A method derives from it and states
+    A method derives from it and states, beside what `Trained` asks for,
 
-    - `roles`: its optimizers, each with the names of the networks it trains;
     - `train_step(images)`: one step on float32 images `[B, h, w, C]` in [-1, 1];
     - `errors(images)`: what is wrong with images, as maps `{name: [B, h, w]}`; the mean of a map
       is the error of the image; those that `cues` looks at are not negative;
@@ -34,7 +35,9 @@ class Detector(keras.Model):
     - `reconstructs`: whether it rebuilds images, and so can score by `cues` (`models/cues.py`) and
       `density` (`models/density.py`). Among its errors is then the `code` of a window, `[B, K]`
       with K = `code_dim`, which is no map;
-    - `labelled`: whether `train_step` takes `(images, labels)` instead, labels int32 `[B]`.
+    - `labelled`: whether `train_step` takes `(images, labels)` instead, labels int32 `[B]`;
+    - `marks_above`: what the map exceeds where a pixel is called defective, for a method that was
+      told what defects are; None for one that was not.
 
     Its networks are made for images of one size, the window, which is that of the network named by
     `sees`. An image of that size gets the mean of its map for a score, the paper's. A larger one is
@@ -47,32 +50,23 @@ class Detector(keras.Model):
         score: one of `scores`, or `cues` or `density`.
         stride: of the windows on larger images, in pixels; it divides the window's sides.
         tile: `(height, width)` of the images to be trained on; the window's if not given.
-        seed: of all randomness in training, so that a run can be repeated.
-        **networks: the networks that `roles` names.
+        **kwargs: the networks and the seed that `Trained` takes.
     """
 
-    roles: ClassVar[dict[str, tuple[str, ...]]]
     scores: ClassVar[dict[str, tuple[str, ...]]]
     sees: ClassVar[str] = "critic"
     reconstructs: ClassVar[bool] = False
     labelled: ClassVar[bool] = False
-    stages: ClassVar[tuple[str, ...]] = ("train",)
+    marks_above: ClassVar[float | None] = None
 
-    def __init__(self, *, score, stride=8, tile=None, seed=0, name=None, **networks: keras.Model):
-        super().__init__(name=name)
-        self._network_names = [network for names in self.roles.values() for network in names]
-        for network in self._network_names:
-            setattr(self, network, networks.pop(network))
-        if networks:
-            raise TypeError(f"{type(self).__name__} takes no {', '.join(networks)}")
+    def __init__(self, *, score, stride=8, tile=None, **kwargs):
+        super().__init__(**kwargs)
         self.window = tuple(getattr(self, self.sees).input_shape[1:])
-        self.score, self.stride, self.seed = self._known_score(score), stride, seed
+        self.score, self.stride = self._known_score(score), stride
         self.tile = tuple(tile or self.window[:2])
         if any(side % stride for side in self.window[:2]):
             mend = f"give a divisor of {self.window[0]} and {self.window[1]}"
             raise UsageError("stride", stride, "does not divide the window", mend)
-        self.stage = self.stages[0]
-        self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
         self.cues = self.density = None
         if self.reconstructs:
             self.cues = Cues(self.cue_groups)
@@ -82,72 +76,14 @@ class Detector(keras.Model):
 
     def get_config(self):
         """Returns the constructor's arguments; a method adds its own."""
-        networks = {network: getattr(self, network) for network in self._network_names}
-        own = {"score": self.score, "stride": self.stride, "tile": self.tile, "seed": self.seed}
-        return {"name": self.name, **networks, **own}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Makes the model that `get_config` described."""
-        return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
+        own = {"score": self.score, "stride": self.stride, "tile": self.tile}
+        return {**super().get_config(), **own}
 
     def _known_score(self, score: str) -> str:
         known = (*self.scores, *((CUES, DENSITY) if self.reconstructs else ()))
         if score not in known:
             raise UsageError("score", score, "is not one of this method", nearest(score, known))
         return score
-
-    # Training
-
-    def compile(self, **optimizers: keras.Optimizer) -> None:
-        """Takes one optimizer for each of `roles`, by name.
-
-        XLA makes convolutional training slower on a CPU, so it is left to accelerators.
-        """
-        first, *_ = self.roles
-        on_accelerator = bool(tf.config.list_physical_devices("GPU"))
-        # The first is Keras's own `optimizer`: without one Keras would make another that idles.
-        super().compile(optimizer=optimizers[first], jit_compile=on_accelerator)
-        self.optimizers = {role: optimizers[role] for role in self.roles}
-        for role, optimizer in self.optimizers.items():
-            setattr(self, f"{role}_optimizer", optimizer)  # tracked, so that it is saved
-            optimizer.build(self.weights_of(role))
-
-    def get_compile_config(self):
-        """Returns the optimizers, so that a loaded model goes on as the saved one would."""
-        return {
-            role: keras.saving.serialize_keras_object(optimizer)
-            for role, optimizer in self.optimizers.items()
-        }
-
-    def compile_from_config(self, config):
-        """Compiles with the optimizers that `get_compile_config` returned."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-
-    def weights_of(self, role: str) -> list[keras.Variable]:
-        """Returns the trainable weights that the optimizer of a role moves."""
-        networks = [getattr(self, network) for network in self.roles[role]]
-        return [weight for network in networks for weight in network.trainable_weights]
-
-    def minimise(self, role: str, tape: tf.GradientTape, loss) -> None:
-        """Moves the weights of a role down the gradient of a loss that the tape has seen."""
-        weights = self.weights_of(role)
-        self.optimizers[role].apply(tape.gradient(loss, weights), weights)
-
-    def noise(self, shape, use: int, uniform: bool = False):
-        """Random numbers that depend on the seed, the step and the use alone.
-
-        So a resumed run draws what an uninterrupted one would have drawn. Standard normal, or
-        uniform in [0, 1).
-        """
-        draw = tf.random.stateless_uniform if uniform else tf.random.stateless_normal
-        own = tf.constant(self.seed * 1000 + use, tf.int64)
-        return draw(shape, seed=tf.stack([own, tf.cast(self.step, tf.int64)]))
-
-    def begin(self, stage: str) -> None:
-        """Turns to one of `stages`: the next `fit` trains what belongs to it."""
-        self.stage = stage
-        self.make_train_function(force=True)
 
     @property
     def batches_a_step(self) -> int:
@@ -211,8 +147,9 @@ class Detector(keras.Model):
 
     def errors_of(self, score: str) -> tuple[str, ...]:
         """Returns the names of the errors that a score is made of."""
-        of_all = {CUES: self.cue_errors, DENSITY: (DENSITY,)}
-        return of_all[score] if score in of_all else self.scores[score]
+        if score == CUES:
+            return self.cue_errors
+        return (DENSITY,) if score == DENSITY else self.scores[score]
 
     @tf.function(reduce_retracing=True, autograph=False)
     def conclude(self, images, errors, score: str):

@@ -20,12 +20,17 @@ SLOPE = 0.2  # of the leaky rectifiers (Radford et al. 2016)
 
 def check_image(image_shape: tuple[int, int, int]) -> None:
     """Raises UsageError unless images `(height, width, channels)` are some that can be judged."""
-    height, width, channels = image_shape
+    channels = image_shape[2]
+    if channels not in (1, 3):
+        raise UsageError("image channels", channels, "neither grey nor colour", "give 1 or 3")
+    _check_size(image_shape)
+
+
+def _check_size(image_shape) -> None:
+    height, width, _ = image_shape
     if min(height, width) < SMALLEST_IMAGE:
         mend = f"give at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
         raise UsageError("image size", f"{height}x{width}", "is too small", mend)
-    if channels not in (1, 3):
-        raise UsageError("image channels", channels, "neither grey nor colour", "give 1 or 3")
 
 
 def halvings(image_shape: tuple[int, int, int]) -> int:
@@ -34,7 +39,7 @@ def halvings(image_shape: tuple[int, int, int]) -> int:
     Raises:
         UsageError: the image is too small, or its sides cannot be halved that often.
     """
-    check_image(image_shape)
+    _check_size(image_shape)
     height, width, _ = image_shape
     count = int(math.log2(min(height, width) / SMALLEST_SIDE))
     if height % 2**count or width % 2**count:

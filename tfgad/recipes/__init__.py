@@ -13,6 +13,7 @@ import keras
 
 from tfgad.errors import UsageError, nearest
 from tfgad.models.detector import CUES, DENSITY, Detector
+from tfgad.networks.convolutional import check_image
 from tfgad.recipes import anogan, cgan, gan, ganomaly, vae, wgan
 from tfgad.recipes.recipe import Recipe
 
@@ -37,7 +38,7 @@ METHODS = tuple(name for name in RECIPES if "/" not in name)
 LEAST = {"window": 0, "classes": 0}
 RATES = ("learning_rate", "search_rate")  # how their names end
 BELOW = {"dropout": 1, "smoothing": 1, "beta_1": 1, "beta_2": 1, "tolerance": 1}
-MOST = {"feature_weight": 1}
+MOST = {"feature_weight": 1, "own_share": 1}
 
 
 def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -53,10 +54,19 @@ def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, A
     """
     if method not in RECIPES:
         raise UsageError("method", method, "is not known", nearest(method, RECIPES))
-    settings = {**COMMON, **RECIPES[method].settings}
-    for name, value in (given or {}).items():
+    return changed({**COMMON, **RECIPES[method].settings}, given or {}, method)
+
+
+def changed(settings: dict[str, Any], given: dict[str, Any], of: str) -> dict[str, Any]:
+    """Returns settings with some of them given, each in the type it has; `of` is whose they are.
+
+    Raises:
+        UsageError: an unknown setting, or a value of another type or out of its range.
+    """
+    settings = dict(settings)
+    for name, value in given.items():
         if name not in settings:
-            raise UsageError("setting", name, f"is not one of {method}", nearest(name, settings))
+            raise UsageError("setting", name, f"is not one of {of}", nearest(name, settings))
         settings[name] = _typed(name, value, settings[name])
     return settings
 
@@ -111,6 +121,7 @@ def build(
         UsageError: unknown method or setting, or images that the networks do not take.
     """
     chosen = settings_of(method, settings)
+    check_image(image_shape)
     height, width, channels = image_shape
     side = chosen["window"] or max(height, width)
     window = (min(side, height), min(side, width), channels)

@@ -1,0 +1,83 @@
+"""The fusion: what it may change, its losses, and its steps."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfgad.multistage import fusion
+from tfgad.multistage.pasting import paste_examples
+from tfgad.networks.vgg import feature_extractor, grey_or_colour
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small fusion with its first weights."""
+    phi, _ = feature_extractor("block1_conv1", "random")
+    return fusion.build(1, grey_or_colour(phi, 1), width=4, rate=1e-3)
+
+
+def example(side=24):
+    y = np.random.default_rng(0).uniform(-1, 1, (64, 64, 1)).astype("float32")
+    patch = np.ones((side, side, 2), "float32")
+    return y[None], fusion.paste(y, patch, (20, 30), side)[None]
+
+
+def test_pasting_fills_the_window_and_nothing_else():
+    y, pasted = example()
+    window = pasted[0, ..., 1] > 0
+    assert window.sum() == 24 * 24
+    np.testing.assert_array_equal(pasted[0, ..., 0][window], 1.0)
+    np.testing.assert_array_equal(pasted[0, ..., 0][~window], y[0, ..., 0][~window])
+    np.testing.assert_array_equal(pasted[0, ..., 2], np.where(window, 1.0, -1.0))
+
+
+def test_the_rim_falls_from_the_window_to_nothing():
+    window = np.zeros((1, 40, 40, 1), "float32")
+    window[:, 15:25, 15:25] = 1.0
+    share = fusion.rim(tf.constant(window)).numpy()[0, ..., 0]
+    np.testing.assert_array_equal(share[15:25, 15:25], 1.0)
+    across = share[20, : 15 + 1]
+    assert (np.diff(across) >= 0).all()
+    np.testing.assert_array_equal(across[: 15 - fusion.RIM], 0.0)
+    assert 0 < across[15 - fusion.RIM // 2] < 1
+
+
+def test_fabric_outside_the_rim_is_untouched(model):
+    y, pasted = example()
+    fused = model.fused(tf.constant(y), tf.constant(pasted)).numpy()
+    grown = np.zeros((64, 64), bool)
+    grown[20 - fusion.RIM : 44 + fusion.RIM, 30 - fusion.RIM : 54 + fusion.RIM] = True
+    np.testing.assert_array_equal(fused[0, ..., 0][~grown], y[0, ..., 0][~grown])
+    assert not np.allclose(fused[0, ..., 0][grown], y[0, ..., 0][grown])
+
+
+def test_examples_give_a_share_of_defects_back(fabrics):
+    def generate(images, kinds):
+        return np.full((len(images), 64, 64, 2), 0.25, "float32")
+
+    own = paste_examples(fabrics, generate, 6, own_share=1.0)
+    other = paste_examples(fabrics, generate, 6, own_share=0.0)
+    assert own.images.shape == (6, 64, 64, 1)  # the tiles are smaller than a view
+    inside = other.pasted[..., 1] > 0
+    np.testing.assert_allclose(other.pasted[..., 0][inside], 0.25, atol=1e-5)
+    near = own.pasted[..., 0][own.pasted[..., 1] > 0] - own.images[..., 0][own.pasted[..., 1] > 0]
+    assert np.abs(near).mean() < 0.5  # like what was there, if out of place
+    assert (own.pasted[..., 2] > 0).any(axis=(1, 2)).sum() >= 5
+
+
+def test_a_step_moves_both_and_leaves_the_features(model, fabrics):
+    def generate(images, kinds):
+        return np.zeros((len(images), 64, 64, 2), "float32")
+
+    rows = vars(paste_examples(fabrics, generate, 4, own_share=0.5))
+    before = [w.numpy().copy() for w in model.phi.weights]
+    moved = {role: [w.numpy().copy() for w in model.weights_of(role)] for role in model.roles}
+    data = tf.data.Dataset.from_tensor_slices(rows).repeat().batch(4)
+    history = model.fit(data, steps_per_epoch=2, verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert set(history) == {"critic", "r1", "reconstruction", "feature", "adversarial"}
+    for role, old in moved.items():
+        new = model.weights_of(role)
+        assert any(not np.array_equal(a, b) for a, b in zip(old, new, strict=True)), role
+    for old, new in zip(before, model.phi.weights, strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -1,0 +1,124 @@
+"""The segmenter: its loss, its steps, its run, its adaptation, its export."""
+
+import numpy as np
+import pytest
+
+import tfgad
+from tfgad import evaluation, losses, metrics, runs, scoring
+from tfgad.errors import UsageError
+from tfgad.export import export_run
+from tfgad.multistage import segmenter_training
+from tfgad.multistage.batches import segmentation_batches
+from tfgad.multistage.painter import load_painter
+from tfgad.multistage.sources import read_source
+
+TINY = {"width": 4, "batch_size": 4, "steps": "2", "painted": 8, "adapt_steps": "2"}
+
+
+@pytest.fixture(scope="module")
+def run(fabrics, tmp_path_factory):
+    """A run of two steps."""
+    folder = tmp_path_factory.mktemp("segmenter") / "run"
+    return segmenter_training.train_segmenter(fabrics, folder, settings=TINY)
+
+
+def test_weighted_cross_entropy_by_hand():
+    """A sound pixel at odds of 1 costs log 2, a defective one nine times that."""
+    masks = np.array([0, 1]).reshape(1, 1, 2, 1)
+    loss = losses.weighted_cross_entropy(masks, np.zeros((1, 1, 2, 1)), 9.0)
+    assert float(loss) == pytest.approx((1 + 9) / 2 * np.log(2))
+
+
+def test_batches_are_half_good_and_masks_turn_with_images():
+    rng = np.random.default_rng(0)
+    masks = (rng.uniform(size=(6, 16, 16, 1)) > 0.9).astype(np.uint8)
+    defective = masks * np.float32(2) - 1  # the image shows its mask
+    good = np.zeros((4, 16, 16, 1), "float32")
+    stream = segmentation_batches(defective, masks, good, batch_size=4, seed=0)
+    for images, marked in stream.take(8).as_numpy_iterator():
+        assert images.shape == (4, 16, 16, 1)
+        assert marked.dtype == np.uint8
+        assert not marked[2:].any()
+        np.testing.assert_array_equal(images[:2] > 0, marked[:2] > 0)
+
+
+def test_batches_go_on_where_they_were():
+    arrays = np.random.default_rng(0).uniform(-1, 1, (2, 7, 8, 8, 1)).astype("float32")
+    masks = np.zeros((7, 8, 8, 1), np.uint8)
+
+    def batches(start):
+        given = {"batch_size": 4, "seed": 3, "start": start}
+        return list(segmentation_batches(arrays[0], masks, arrays[1], **given).take(6))
+
+    np.testing.assert_array_equal(batches(0)[4][0], batches(4)[0][0])
+
+
+def test_it_is_a_detector(run, fabrics, tmp_path):
+    images = fabrics[0].images[:4]
+    judged = run.model.anomaly(images)
+    assert judged["map"].shape == (4, 64, 64)
+    np.testing.assert_allclose(judged["score"], judged["map"].numpy().max(axis=(1, 2)), rtol=1e-6)
+    large = run.model.anomaly(np.tile(images[:1], (1, 2, 3, 1)))
+    assert large["map"].shape == (1, 128, 192)
+    loaded = runs.load_run(run.folder)
+    np.testing.assert_allclose(loaded.model.anomaly(images)["score"], judged["score"], rtol=1e-5)
+    folder = export_run(run, tmp_path / "exported")
+    served = scoring.load_judge(folder)(images[0])
+    np.testing.assert_allclose(served["score"], judged["score"][0], atol=0.02)
+
+
+def test_it_learns(fabrics, tmp_path):
+    settings = {**TINY, "width": 8, "steps": "60", "batch_size": 8}
+    longer = segmenter_training.train_segmenter(fabrics, tmp_path / "run", settings=settings)
+    maps = longer.model.anomaly(fabrics[0].images)["map"].numpy()
+    masks = fabrics[0].masks[..., 0] > 0
+    assert maps[masks].mean() > maps[~masks].mean() + 0.5
+
+
+def test_adapting_trains_a_copy_on_painted_defects(run, painter_folder, tmp_path):
+    painter = load_painter(painter_folder)
+    twill = tfgad.load("weave:twill?size=64&train=6&calibration=4&test=12")
+    before = [w.copy() for w in run.model.get_weights()]
+    adapted = segmenter_training.adapt_segmenter(run, painter, twill, tmp_path / "twill")
+    for old, now in zip(before, run.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, now)
+    assert adapted.config["data"] == twill.spec
+    assert adapted.config["painter"] == painter.config["data"]
+    figures = evaluation.evaluate(adapted, twill)
+    assert 0 <= figures["iou"] <= figures["f_measure"] <= 1
+    assert (tmp_path / "twill" / "report.html").is_file()
+
+
+def test_only_a_segmenter_of_the_same_images_is_adapted(run, painter_folder, build_small, tmp_path):
+    painter = load_painter(painter_folder)
+    colour = tfgad.load("weave:twill?size=64&channels=3&train=2&calibration=2&test=2")
+    with pytest.raises(UsageError, match="channels=1"):
+        segmenter_training.adapt_segmenter(run, painter, colour, tmp_path / "a")
+    other = runs.Run(tmp_path, {**run.config, "method": "ganomaly"}, build_small("ganomaly"))
+    with pytest.raises(UsageError, match="is a ganomaly"):
+        segmenter_training.adapt_segmenter(other, painter, colour, tmp_path / "a")
+
+
+def test_images_of_several_sizes_are_refused(fabrics, tmp_path):
+    few = tfgad.load("weave:plain?size=32&train=2&calibration=2&test=2")
+    with pytest.raises(UsageError, match="several sizes"):
+        segmenter_training.train_segmenter([*fabrics, read_source(few)], tmp_path / "a")
+
+
+def test_a_finished_run_is_not_replaced_unasked(run, fabrics):
+    with pytest.raises(UsageError, match="--overwrite"):
+        segmenter_training.train_segmenter(fabrics, run.folder, settings=TINY)
+    resumed = segmenter_training.train_segmenter(fabrics, run.folder, settings=TINY, resume=True)
+    for old, now in zip(run.model.get_weights(), resumed.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, now)
+
+
+def test_segmentation_figures_by_hand():
+    masks = np.array([[1, 1, 0, 0, 0, 0, 0, 0]])
+    marked = np.array([[1, 0, 1, 0, 0, 0, 0, 0]])
+    figures = metrics.segmentation(masks, marked)
+    assert figures["iou"] == pytest.approx(1 / 3)
+    assert figures["mean_iou"] == pytest.approx((1 / 3 + 5 / 7) / 2)
+    assert figures["precision"] == figures["recall"] == figures["f_measure"] == 0.5
+    assert metrics.segmentation(masks, 0 * masks)["precision"] is None
+    assert set(metrics.segmentation(0 * masks, marked).values()) == {None}

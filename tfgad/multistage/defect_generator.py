@@ -1,0 +1,87 @@
+"""Stage 1 of the Multistage GAN: patches of defects in the style of a given fabric."""
+
+import keras
+import tensorflow as tf
+
+from tfgad import losses
+from tfgad.models.trained import Trained
+from tfgad.networks import defects
+from tfgad.networks.layers import Adam
+
+GENERATOR_LATENT, CRITIC_LATENT = 0, 1  # uses of random numbers
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class DefectGenerator(Trained):
+    """A conditional GAN, G(z, s, k) against D(x, s, k) (Liu et al. 2020, stage 1).
+
+    s is the style of a fabric, a code of its Gram matrix (`style`), k the kind of defect, which the
+    paper leaves to z. x is a patch with a defect, and with the mask of it as a further channel: G
+    makes both at once, so that it is known where its defect is; and D judges both, so that the mask
+    fits. A real pair is a real defect with the style of its own fabric.
+
+    The paper does not say how it trains; here by the non-saturating loss with R1 (Mescheder et al.
+    2018), which holds with few images.
+
+    Args:
+        r1: λ of the penalty λ·E‖∇D(x)‖² on real patches.
+        **kwargs: `generator`, `critic` (`tfgad.networks.defects`), and what `Trained` takes.
+    """
+
+    roles = {"critic": ("critic",), "generator": ("generator",)}
+
+    def __init__(self, *, r1=0.1, **kwargs):
+        super().__init__(**kwargs)
+        self.r1 = r1
+        self.latent_dim = self.generator.inputs[0].shape[-1]
+        self.built = True
+
+    def train_step(self, batch):
+        """One update of D and one of G on `patches` `[B, h, w, C + 1]`, `style`, and `kind` `[B]`.
+
+        The same styles and kinds are asked of G.
+        """
+        x, s, k = batch["patches"], batch["style"], batch["kind"]
+        shape = [tf.shape(x)[0], self.latent_dim]
+
+        def logit(patches):
+            return self.critic([patches, s, k], training=True)
+
+        generated = self.generator([self.noise(shape, CRITIC_LATENT), s, k], training=True)
+        with tf.GradientTape() as tape:
+            critic_loss = losses.discriminator_loss(logit(x), logit(generated))
+            r1 = losses.r1_penalty(logit, x)
+            total = critic_loss + self.r1 * r1
+        self.minimise("critic", tape, total)
+
+        z = self.noise(shape, GENERATOR_LATENT)
+        with tf.GradientTape() as tape:
+            patches = self.generator([z, s, k], training=True)
+            generator_loss = losses.non_saturating_generator_loss(logit(patches))
+        self.minimise("generator", tape, generator_loss)
+        self.step.assign_add(1)
+        return {"critic": critic_loss, "r1": r1, "generator": generator_loss}
+
+    def generate(self, style, kind, seed: int = 0):
+        """Draws a patch for each style `[B, d]` and kind int32 `[B]`: `[B, h, w, C + 1]`."""
+        style, kind = tf.convert_to_tensor(style), tf.convert_to_tensor(kind)
+        z = tf.random.stateless_normal([tf.shape(style)[0], self.latent_dim], [seed, 0])
+        return self.generator([z, style, kind], training=False)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "r1": self.r1}
+
+
+def build(patch_shape, style_dim: int, kinds: int, *, latent_dim, width, r1, rate, seed=0):
+    """Makes a compiled `DefectGenerator`; the arguments are those of `tfgad.networks.defects`."""
+    keras.utils.set_random_seed(seed)
+    model = DefectGenerator(
+        generator=defects.generator(patch_shape, latent_dim, style_dim, kinds, width),
+        critic=defects.critic(patch_shape, style_dim, kinds, width),
+        r1=r1,
+        seed=seed,
+    )
+    # Betas as GANs with R1 have them (Mescheder et al. 2018 use 0 and 0.99).
+    model.compile(**{role: Adam(rate, beta_1=0.0, beta_2=0.99) for role in model.roles})
+    return model

@@ -1,0 +1,145 @@
+"""Stage 2 of the Multistage GAN: a patch with a defect becomes part of an image of fabric."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfgad import losses
+from tfgad.models.trained import Trained
+from tfgad.networks import defects
+from tfgad.networks.layers import Adam
+
+RIM = 6  # pixels around the window over which T's image gives way to the fabric: about a yarn
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class DefectFusion(Trained):
+    """The fusing network T and its critic D (Liu et al. 2020, stage 2).
+
+    x is an image whose window is blanked and filled with a patch, y the image that it was made of.
+    T(x) is laid over y inside the window, with a soft rim around it, so that the fabric outside
+    stays what it is. T minimises
+
+        λ_r max(0, |y - T(x)| - m) + λ_f |φ(T(x)) - φ(y)|² / |φ(y)|² - λ_a E[log D(T(x))]
+
+    with |y - T(x)| the mean over the image's pixels and channels: what a patch changes is not
+    charged up to the margin m, for it may hold another defect than y. φ are features of VGG19; the
+    paper divides by C·H·W where here it is by their own size, which suits whatever weights φ has.
+    D sees the image with the mask of the defect beside it, and judges each place: a defect must be
+    seen where the mask has one, and nowhere else.
+
+    Args:
+        margin: m, in the images' units; white and black differ by 2.
+        reconstruction: λ_r.
+        feature: λ_f.
+        adversarial: λ_a.
+        r1: λ of the penalty λ·E‖∇D‖² on real images.
+        **kwargs: `fuser`, `critic`, the fixed `phi`, and what `Trained` takes.
+    """
+
+    roles = {"critic": ("critic",), "fuser": ("fuser",)}
+    fixed = ("phi",)
+
+    def __init__(
+        self, *, margin=0.02, reconstruction=10.0, feature=1.0, adversarial=0.1, r1=0.1, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.margin, self.reconstruction, self.feature = margin, reconstruction, feature
+        self.adversarial, self.r1 = adversarial, r1
+        self.built = True
+
+    def train_step(self, batch):
+        """One update of D and one of T.
+
+        `images` are y `[B, H, W, C]`, `masks` those of their own defects, `[B, H, W, 1]` in
+        [-1, 1]; `pasted` are x with their windows and the masks of what was pasted,
+        `[B, H, W, C + 2]`.
+        """
+        y, pasted = batch["images"], batch["pasted"]
+        real = tf.concat([y, batch["masks"]], axis=-1)
+        fused = self.fused(y, pasted, training=True)
+        with tf.GradientTape() as tape:
+            logits = self._logits(real), self._logits(self._with_mask(fused, pasted))
+            critic_loss = losses.discriminator_loss(*logits)
+            r1 = losses.r1_penalty(lambda x: tf.reduce_mean(self._logits(x), axis=1), real)
+            total = critic_loss + self.r1 * r1
+        self.minimise("critic", tape, total)
+
+        of_y = self.phi(y, training=False)
+        with tf.GradientTape() as tape:
+            fused = self.fused(y, pasted, training=True)
+            distance = losses.mean_absolute(y, fused)
+            reconstruction = tf.reduce_mean(tf.maximum(distance - self.margin, 0.0))
+            feature = losses.mean_square(of_y, self.phi(fused, training=False))
+            feature = tf.reduce_mean(feature) / tf.reduce_mean(tf.square(of_y))
+            seen = self._logits(self._with_mask(fused, pasted))
+            adversarial = losses.non_saturating_generator_loss(seen)
+            total = self.reconstruction * reconstruction + self.feature * feature
+            total += self.adversarial * adversarial
+        self.minimise("fuser", tape, total)
+        self.step.assign_add(1)
+        return {
+            "critic": critic_loss,
+            "r1": r1,
+            "reconstruction": reconstruction,
+            "feature": feature,
+            "adversarial": adversarial,
+        }
+
+    def fused(self, y, pasted, training=False):
+        """T(x) in the window, y outside of it: `[B, H, W, C]` in [-1, 1]."""
+        share = rim(pasted[..., -2:-1])
+        return share * self.fuser(pasted, training=training) + (1.0 - share) * y
+
+    def _logits(self, images):
+        return self.critic(images, training=True)
+
+    def _with_mask(self, fused, pasted):
+        return tf.concat([fused, pasted[..., -1:]], axis=-1)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        names = ("margin", "reconstruction", "feature", "adversarial", "r1")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def rim(window):
+    """Windows `[B, H, W, 1]` of 0 and 1, falling to 0 over `RIM` pixels around them."""
+    side = 2 * RIM + 1
+    grown = tf.nn.max_pool2d(window, side, 1, "SAME")
+    padded = tf.pad(grown, [[0, 0], [RIM, RIM], [RIM, RIM], [0, 0]])  # a mean of fewer is another
+    share = tf.nn.avg_pool2d(padded, side, 1, "VALID")  # half at the border of what has grown
+    return tf.maximum(window, 2.0 * tf.maximum(share - 0.5, 0.0))
+
+
+def paste(y, patch, corner, side: int) -> np.ndarray:
+    """Fills a window of an image with a patch: x, window and mask, `[H, W, C + 2]`.
+
+    Args:
+        y: image `[H, W, C]`.
+        patch: `[side, side, C + 1]`, image and mask.
+        corner: `(row, column)` of the window's upper left corner.
+        side: of the window.
+    """
+    height, width, channels = y.shape
+    pasted = np.zeros((height, width, channels + 2), "float32")
+    pasted[..., :channels], pasted[..., -1] = y, -1.0
+    rows, columns = (slice(start, start + side) for start in corner)
+    pasted[rows, columns, :channels] = patch[..., :-1]
+    pasted[rows, columns, -2] = 1.0
+    pasted[rows, columns, -1] = patch[..., -1]
+    return pasted
+
+
+def build(channels: int, phi: keras.Model, *, width, rate, seed=0, **weights) -> DefectFusion:
+    """Makes a compiled `DefectFusion`; `weights` are those of its losses."""
+    keras.utils.set_random_seed(seed)
+    model = DefectFusion(
+        fuser=defects.fuser(channels, width),
+        critic=defects.patch_critic(channels, width),
+        phi=phi,
+        seed=seed,
+        **weights,
+    )
+    model.compile(**{role: Adam(rate, beta_1=0.0, beta_2=0.99) for role in model.roles})
+    return model

@@ -1,0 +1,210 @@
+"""A trained painter: it puts defects on images of good fabric, and says where they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfgad import files, runs
+from tfgad.errors import UsageError, nearest
+from tfgad.multistage.defect_generator import DefectGenerator
+from tfgad.multistage.fusion import DefectFusion, paste
+from tfgad.multistage.pasting import WINDOW
+from tfgad.multistage.patches import PATCH, crop, resized
+
+CONFIG = "painter.json"
+MODELS = STYLE, GENERATOR, FUSION = "style.keras", "generator.keras", "fusion.keras"
+BATCH = 16
+LEAST_MASK = 12  # pixels of a defect worth the name, as `tfgad.data.weave` has it
+TRIES = 8  # drawings of a defect until its mask is large enough
+FUSED, PASTED = "fused", "pasted"  # what becomes of a patch: stages 1 and 2, or stage 1 alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Painted:
+    """An image of good fabric with a painted defect.
+
+    Attributes:
+        image: float32 `[H, W, C]` in [-1, 1].
+        mask: uint8 `[H, W, 1]`, 1 on the defect.
+        kind: of the defect.
+        good: the image before.
+        patch: the generated defect, `[h, w, C + 1]`.
+        window: `(row, column, side)` of where it went.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    kind: str
+    good: np.ndarray
+    patch: np.ndarray
+    window: tuple[int, int, int]
+
+
+@dataclasses.dataclass(eq=False)
+class Painter:
+    """The fixed style network, the two trained models, and what is known of them.
+
+    Attributes:
+        style: images to `gram` and `code` (`tfgad.multistage.style`).
+        generator: stage 1.
+        fusion: stage 2.
+        config: kinds of defect, data sets, settings, weights of VGG19, seconds, versions.
+    """
+
+    style: keras.Model
+    generator: DefectGenerator
+    fusion: DefectFusion
+    config: dict[str, Any]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of the kinds of defect."""
+        return tuple(self.config["kinds"])
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.generator.generator.output_shape[-1] - 1
+
+    def codes(self, images: np.ndarray) -> np.ndarray:
+        """The styles `[N, d]` of images `[N, H, W, C]`, by the middle of each."""
+        height, width = images.shape[1:3]
+        side = min(PATCH, height, width)
+        corner = ((height - side) // 2, (width - side) // 2)
+        middles = np.stack([crop(image, corner, side) for image in images])
+        return np.concatenate(
+            [self._style(middles[i : i + BATCH]) for i in range(0, len(middles), BATCH)]
+        )
+
+    def patches(self, images: np.ndarray, kinds: Sequence[str], seed: int = 0) -> np.ndarray:
+        """Generates a defect of each kind, in the style of each image: `[N, h, w, C + 1]`."""
+        labels = np.array([self._label(kind) for kind in kinds], np.int32)
+        codes = self.codes(images)
+        return np.concatenate(
+            [
+                self._generate(codes[i : i + BATCH], labels[i : i + BATCH], seed + i)
+                for i in range(0, len(labels), BATCH)
+            ]
+        )
+
+    def paint(
+        self,
+        images: np.ndarray,
+        count: int,
+        *,
+        kinds: Sequence[str] | None = None,
+        seed: int = 0,
+        how: str = FUSED,
+    ) -> Iterator[Painted]:
+        """Paints defects, of all kinds in turn, each on one of the images drawn by chance.
+
+        Args:
+            images: of good fabric, `[N, H, W, C]` in [-1, 1].
+            count: how many to paint.
+            kinds: names of those wanted; all by default.
+            seed: the same gives the same.
+            how: `fused`, or `pasted` to leave the patch as stage 1 made it.
+
+        Raises:
+            UsageError: no images, images of other channels or too small, an unknown kind.
+        """
+        self._check(images)
+        kinds = tuple(kinds or self.kinds)
+        rng = np.random.default_rng(seed)
+        for start in range(0, count, BATCH):
+            names = [kinds[n % len(kinds)] for n in range(start, min(start + BATCH, count))]
+            good = images[rng.integers(len(images), size=len(names))]
+            yield from self._painted(good, names, rng, how)
+
+    def _painted(self, good, kinds, rng, how):
+        patches = self._with_defects(good, kinds, rng)
+        height, width = good.shape[1:3]
+        windows, pasted = [], []
+        for image, patch in zip(good, patches, strict=True):
+            side = min(int(rng.integers(WINDOW[0], WINDOW[1] + 1)), height, width)
+            corner = [int(rng.integers(length - side + 1)) for length in (height, width)]
+            windows.append((*corner, side))
+            pasted.append(paste(image, resized(patch, side), corner, side))
+        pasted = np.stack(pasted)
+        images = pasted[..., : self.channels]
+        if how == FUSED:
+            images = self.fusion.fused(tf.constant(good), tf.constant(pasted)).numpy()
+        masks = (pasted[..., -1:] > 0).astype(np.uint8)
+        for row in zip(images, masks, kinds, good, patches, windows, strict=True):
+            yield Painted(*row)
+
+    def _with_defects(self, good, kinds, rng):
+        """Generates patches whose masks are not empty; those that are, are drawn again."""
+        patches = self.patches(good, kinds, int(rng.integers(2**31)))
+        for _ in range(TRIES - 1):
+            empty = np.flatnonzero((patches[..., -1] > 0).sum(axis=(1, 2)) < LEAST_MASK)
+            if not len(empty):
+                break
+            again = self.patches(good[empty], [kinds[i] for i in empty], int(rng.integers(2**31)))
+            patches[empty] = again
+        return patches
+
+    def _label(self, kind: str) -> int:
+        if kind not in self.kinds:
+            raise UsageError("kind", kind, "is not known to the painter", nearest(kind, self.kinds))
+        return self.kinds.index(kind)
+
+    def _check(self, images):
+        if not len(images):
+            raise UsageError("data", "no images", "nothing to paint on", "give good images")
+        height, width, channels = images.shape[1:]
+        if channels != self.channels:
+            mend = f"load the data with channels={self.channels}"
+            raise UsageError("data", f"{channels} channels", f"not {self.channels}", mend)
+        if min(height, width) < PATCH or height % 4 or width % 4:
+            mend = f"give sides of at least {PATCH} that are multiples of 4"
+            raise UsageError("data", f"{height}x{width}", "is no size to paint on", mend)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _codes_of(self, images):
+        return self.style(images, training=False)["code"]
+
+    def _style(self, images):
+        return self._codes_of(tf.constant(images)).numpy()
+
+    def _generate(self, codes, labels, seed):
+        return self.generator.generate(codes, labels, seed).numpy()
+
+    def save(self, folder: Path) -> None:
+        """Writes the three models and, last, what is known of them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, model in zip(MODELS, (self.style, self.generator, self.fusion), strict=True):
+            runs.save_model(model, folder / name)
+        files.write_json(folder / CONFIG, self.config)
+
+
+def load_painter(folder: str | Path) -> Painter:
+    """Loads what `tfgad synthesize train` wrote.
+
+    Raises:
+        UsageError: the folder is not there, is none, or its training has not ended.
+    """
+    folder = Path(folder)
+    mend = "give a folder that `tfgad synthesize train` wrote"
+    if not folder.is_dir():
+        raise UsageError("painter", folder, "is not there", mend)
+    if not (folder / CONFIG).is_file():
+        raise UsageError("painter", folder, "is no trained painter", mend)
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        is_finished = "seconds" in config
+        models = [keras.saving.load_model(folder / name) for name in MODELS] if is_finished else []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError("painter", folder, "cannot be read", mend) from error
+    if not is_finished:
+        mend = "go on with `tfgad synthesize train ... --resume`"
+        raise UsageError("painter", folder, "has not been trained to the end", mend)
+    return Painter(*models, config)

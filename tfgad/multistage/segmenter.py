@@ -1,0 +1,86 @@
+"""Stage 3 of the Multistage GAN: a network that marks the pixels of defects."""
+
+import keras
+import tensorflow as tf
+
+from tfgad import losses
+from tfgad.models.cues import gaussian_blur
+from tfgad.models.detector import DEFECT, Detector
+from tfgad.networks import deeplab
+from tfgad.networks.layers import Adam
+
+DEFECT_WEIGHT = 9.0  # of a defective pixel, a sound one having 1 (Liu et al. 2020)
+SMOOTH_SIGMA = 1.0  # pixels, of the map: one pixel on its own is no defect
+STRIDE_SHARE = 2  # windows on larger images overlap by half
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class Segmenter(Detector):
+    """DeepLab V3 as a detector: it has been told what a defect is.
+
+    Its map is the log-odds that a pixel is defective, its score the largest of them. A pixel counts
+    as defective above 0, which is where the loss draws the line; whether an image is, the threshold
+    says, which is set from good images as that of every detector.
+
+    Args:
+        **kwargs: `network`, images `[B, h, w, C]` to logits `[B, h, w, 1]`
+            (`tfgad.networks.deeplab`), and what `Detector` takes.
+    """
+
+    roles = {"network": ("network",)}
+    sees = "network"
+    scores = {DEFECT: (DEFECT,)}
+    marks_above = 0.0
+
+    def __init__(self, *, score=DEFECT, **kwargs):
+        super().__init__(score=score, **kwargs)
+
+    def train_step(self, batch):
+        """One step on pairs of images `[B, h, w, C]` and masks uint8 `[B, h, w, 1]`."""
+        images, masks = batch
+        with tf.GradientTape() as tape:
+            logits = self.network(images, training=True)
+            loss = losses.weighted_cross_entropy(masks, logits, DEFECT_WEIGHT)
+        self.minimise("network", tape, loss)
+        self.step.assign_add(1)
+        return {"loss": loss, "iou": batch_iou(masks, logits)}
+
+    def errors(self, images):
+        """The log-odds of each pixel."""
+        return {DEFECT: self.network(images, training=False)[..., 0]}
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def conclude(self, images, errors, score: str):
+        """The log-odds, a little smoothed, and the largest of them."""
+        anomaly_map = gaussian_blur(errors, SMOOTH_SIGMA)[..., 0]
+        return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
+
+
+def batch_iou(masks, logits):
+    """What masks and marked pixels have in common, by what they are together: of a whole batch."""
+    true, marked = tf.cast(masks, tf.bool), logits > 0
+    common = tf.reduce_sum(tf.cast(true & marked, tf.float32))
+    either = tf.reduce_sum(tf.cast(true | marked, tf.float32))
+    return tf.math.divide_no_nan(common, either)
+
+
+def build(image_shape, *, backbone, width, rate, seed=0, weights=None) -> Segmenter:
+    """Makes a compiled `Segmenter`.
+
+    Args:
+        image_shape: `(H, W, C)` of the images to be judged, and of the windows on larger ones.
+        backbone: `small` or `resnet50`.
+        width: of the small one.
+        rate: of Adam.
+        seed: of weights and training.
+        weights: of ResNet-50; see `tfgad.networks.deeplab.resnet50`.
+    """
+    keras.utils.set_random_seed(seed)
+    if backbone == "small":
+        network = deeplab.small(image_shape, width=width)
+    else:
+        network = deeplab.resnet50(image_shape, weights=weights)
+    stride = image_shape[0] // STRIDE_SHARE
+    model = Segmenter(network=network, stride=stride, seed=seed)
+    model.compile(network=Adam(rate))
+    return model

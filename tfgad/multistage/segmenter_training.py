@@ -1,0 +1,185 @@
+"""Trains a segmenter on fabrics whose defects are known, and adapts it to a new one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfgad import files, recipes, runs
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.errors import UsageError
+from tfgad.multistage import segmenter
+from tfgad.multistage.batches import segmentation_batches
+from tfgad.multistage.painter import Painter
+from tfgad.multistage.sources import Source, good_images
+from tfgad.networks.layers import Adam
+
+SETTINGS = {
+    "backbone": "small", "width": 32, "learning_rate": 1e-3, "batch_size": 16, "steps": "1000",
+    "painted": 500, "adapt_rate": 3e-4, "adapt_steps": "300",
+}  # fmt: skip
+QUICK = {"width": 8, "steps": "60", "painted": 60, "adapt_steps": "30"}  # too short to be of use
+
+METHOD = "segmenter"
+
+
+def train_segmenter(
+    sources: Sequence[Source],
+    out: str | Path,
+    *,
+    settings: dict[str, Any] | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: runs.Callbacks = runs.no_callbacks,
+) -> runs.Run:
+    """Trains a segmenter on fabrics whose defects are known, and sets its threshold on good ones.
+
+    Args:
+        sources: the fabrics, their images of one size.
+        out: the run's folder.
+        settings: what differs from `SETTINGS`.
+        seed: of weights and training.
+        resume: go on with a run that was broken off; the arguments must be the same.
+        overwrite: put a new run in the place of an old one.
+        callbacks: stage name and its number of steps still to go -> Keras callbacks.
+
+    Raises:
+        UsageError: an unknown setting, images of several sizes, or a folder in the way.
+    """
+    shapes = {source.images.shape[1:] for source in sources}
+    if len(shapes) > 1:
+        given = " and ".join(str(shape) for shape in sorted(shapes))
+        raise UsageError("data", given, "are of several sizes", "give one size or tile to all")
+    chosen = recipes.changed(SETTINGS, settings or {}, "the segmenter")
+    specs = [source.spec for source in sources]
+    config = _config(specs[0], seed, chosen, *shapes) | {"sources": specs}
+    folder = Path(out)
+    if _begun(folder, config, resume, overwrite) == runs.FINISHED:
+        return runs.load_run(folder)
+    model = segmenter.build(
+        *shapes, backbone=chosen["backbone"], width=chosen["width"], rate=chosen["learning_rate"],
+        seed=seed,
+    )  # fmt: skip
+    rows = {
+        "defective": np.concatenate([source.images for source in sources]),
+        "masks": np.concatenate([source.masks for source in sources]),
+        "good": np.concatenate([source.good for source in sources]),
+    }
+    held_out = np.concatenate([source.held_out for source in sources])
+    return _trained(
+        model, rows, held_out, chosen["steps"], runs.Run(folder, config, model), callbacks
+    )
+
+
+def adapt_segmenter(
+    run: runs.Run,
+    painter: Painter,
+    images: AnomalyData,
+    out: str | Path,
+    *,
+    settings: dict[str, Any] | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: runs.Callbacks = runs.no_callbacks,
+) -> runs.Run:
+    """Trains a segmenter further on what a painter makes of a new fabric's good images.
+
+    Args:
+        run: of the segmenter; it stays as it is.
+        painter: trained on fabrics of the same channels.
+        images: the new fabric; its training and calibration images alone are used.
+        out: folder of the new run.
+        settings: what differs from the run's, such as `painted` and `adapt_steps`.
+        seed: of painting and training.
+        resume: go on with a run that was broken off; the arguments must be the same.
+        overwrite: put a new run in the place of an old one.
+        callbacks: stage name and its number of steps still to go -> Keras callbacks.
+
+    Raises:
+        UsageError: no segmenter, images of another size, an unknown setting, a folder in the way.
+    """
+    if not isinstance(run.model, segmenter.Segmenter):
+        mend = "give a run of `tfgad segment train`"
+        raise UsageError("run", run.folder, f"is a {run.config['method']}", mend)
+    runs.check_shape(run, images)
+    chosen = recipes.changed(run.config["settings"], settings or {}, "the segmenter")
+    config = _config(images.spec, seed, chosen, run.model.window)
+    config |= {"sources": run.config["sources"], "painter": painter.config["data"]}
+    folder = Path(out)
+    if _begun(folder, config, resume, overwrite) == runs.FINISHED:
+        return runs.load_run(folder)
+    good = good_images(images.train, images.train_size)
+    painted = list(painter.paint(good, chosen["painted"], seed=seed))
+    rows = {
+        "defective": np.stack([each.image for each in painted]),
+        "masks": np.stack([each.mask for each in painted]),
+        "good": good,
+    }
+    held_out = good_images(images.calibration, images.calibration_size)
+    model = renewed(run.model, chosen["adapt_rate"])
+    made = runs.Run(folder, config | {"vgg_weights": painter.config["vgg_weights"]}, model)
+    return _trained(model, rows, held_out, chosen["adapt_steps"], made, callbacks)
+
+
+def renewed(model: segmenter.Segmenter, rate: float) -> segmenter.Segmenter:
+    """Returns a copy that has not trained a step, to be trained at another rate."""
+    network = keras.models.clone_model(model.network)
+    network.set_weights(model.network.get_weights())
+    copy = segmenter.Segmenter(network=network, stride=model.stride, seed=model.seed)
+    copy.compile(network=Adam(rate))
+    return copy
+
+
+def _config(spec: str, seed: int, chosen: dict[str, Any], shape) -> dict[str, Any]:
+    return {
+        "method": METHOD,
+        "data": runs.from_anywhere(spec),
+        "seed": seed,
+        "settings": chosen,
+        "image_shape": list(shape),
+        "resized": False,
+    }
+
+
+def _begun(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
+    """Returns the state of the run's folder, once an old run there is removed."""
+    state = runs.state_of(folder, config, resume, overwrite)
+    if state == runs.NEW:
+        runs.remove(folder)
+    return state
+
+
+def _trained(model, rows, held_out, steps: str, run: runs.Run, callbacks) -> runs.Run:
+    """Trains a run's segmenter on arrays, sets its threshold on good images, and writes it."""
+    begun, config = time.monotonic(), run.config
+    config |= {"window": list(model.window), "score": model.score, "versions": runs.versions()}
+    config["images"] = {
+        "train": len(rows["good"]),
+        "defective": len(rows["defective"]),
+        "calibration": len(held_out),
+        "test": 0,
+        "skipped": 0,
+    }
+    files.write_json(run.folder / runs.CONFIG, config)
+
+    def batches(start):
+        size = config["settings"]["batch_size"]
+        return segmentation_batches(**rows, batch_size=size, seed=config["seed"], start=start)
+
+    checkpoint = run.folder / runs.CHECKPOINT
+    runs.fit_stages(model, runs.stage_steps(steps, model.stages), batches, checkpoint, callbacks)
+    rate, images = runs.FALSE_POSITIVE_RATE, tf.data.Dataset.from_tensor_slices(held_out)
+    threshold = model.calibrate(images, rate)
+    config["training_seconds"] = round(time.monotonic() - begun, 1)
+    config["calibration"] = runs.calibration_facts(threshold, rate, config["data"])
+    run.save()
+    checkpoint.unlink(missing_ok=True)
+    return run

@@ -1,0 +1,130 @@
+"""Fabrics whose defects are known: what the painter and the segmenter learn from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfgad import data
+from tfgad.data.aitex import fabrics
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.spec import Spec
+from tfgad.data.weave_cloth import FABRICS
+from tfgad.errors import UsageError, nearest
+from tfgad.models.detector import spread
+
+MOST_GOOD = 200  # images of a fabric: good cloth is soon known
+ALL = "*"  # the name that stands for every fabric of a kind of data set
+OWN_KIND = "defect"  # of an image that is not named by its kind, as those of AITEX are not
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A fabric: good images of it, and defective ones with masks.
+
+    Attributes:
+        spec: the data set's.
+        good: float32 `[N, H, W, C]` in [-1, 1], at most `MOST_GOOD`.
+        held_out: more of them, `[K, H, W, C]`, to set a threshold by.
+        images: the same of the defective ones, `[M, H, W, C]`.
+        masks: uint8 `[M, H, W, 1]`, 1 on the defect; none is empty.
+        kinds: the kind of each defect, M names.
+    """
+
+    spec: str
+    good: np.ndarray
+    held_out: np.ndarray
+    images: np.ndarray
+    masks: np.ndarray
+    kinds: tuple[str, ...]
+
+
+def expand(specs: Sequence[str], leave_out: Sequence[str] = ()) -> list[str]:
+    """Returns the specs, `weave:*` replaced by one for each weave, less those to leave out.
+
+    Args:
+        specs: of data sets. `*` is every weave or every AITEX fabric.
+        leave_out: names such as `twill`.
+
+    Raises:
+        UsageError: a name to leave out that is not among them, or nothing is left.
+    """
+    parsed = [each for spec in specs for each in _expanded(Spec.parse(spec))]
+    names = [each.name for each in parsed]
+    for name in leave_out:
+        if name not in names:
+            mend = nearest(name, names)
+            raise UsageError("--except", name, "is not one of the data sets", mend)
+    left = [str(each) for each in parsed if each.name not in leave_out]
+    if not left:
+        raise UsageError("--except", ", ".join(leave_out), "leaves nothing", "leave out fewer")
+    return left
+
+
+def _expanded(spec: Spec) -> list[Spec]:
+    if spec.name != ALL:
+        return [spec]
+    names = {"weave": lambda: tuple(FABRICS), "aitex": lambda: fabrics(spec.options.get("root"))}
+    if spec.kind not in names:
+        mend = "name each data set, or give weave:* or aitex:*"
+        raise UsageError("data set", spec, "cannot be listed", mend)
+    return [dataclasses.replace(spec, name=name) for name in names[spec.kind]()]
+
+
+def read_sources(specs: Sequence[str], **defaults: Any) -> list[Source]:
+    """Loads data sets by their specs; see `read_source`.
+
+    Raises:
+        UsageError: one of them is not fit, or they differ in channels.
+    """
+    sources = [read_source(data.load(spec, **defaults)) for spec in specs]
+    channels = {source.images.shape[-1]: source.spec for source in sources}
+    if len(channels) > 1:
+        given = " and ".join(channels.values())
+        raise UsageError("data", given, "differ in colour", "give channels=1 or channels=3 to all")
+    return sources
+
+
+def read_source(images: AnomalyData) -> Source:
+    """Reads a data set whose test images are known to be defective, and where.
+
+    They are its defective test images: what is learnt from here is never judged by.
+
+    Raises:
+        UsageError: it has no masks, or no defects.
+    """
+    if not images.has_masks:
+        mend = "give one whose folder has ground_truth/, or weave:NAME, or aitex:FF"
+        raise UsageError("data", images.spec, "has no masks of its defects", mend)
+    rows = [row for row in images.test.as_numpy_iterator() if row["mask"].any()]
+    if not rows:
+        mend = "add images of defects beside the good ones"
+        raise UsageError("data", images.spec, "has no defects to learn from", mend)
+    return Source(
+        spec=images.spec,
+        good=good_images(images.train, images.train_size),
+        held_out=good_images(images.calibration, images.calibration_size),
+        images=np.stack([row["image"] for row in rows]),
+        masks=np.stack([row["mask"] for row in rows]),
+        kinds=tuple(_kind(row["name"].decode(), images.kinds) for row in rows),
+    )
+
+
+def good_images(images: tf.data.Dataset, size: int) -> np.ndarray:
+    """Reads `MOST_GOOD` of `size` images at most, taken evenly: `[N, H, W, C]`."""
+    return np.stack(list(spread(images, size, MOST_GOOD).as_numpy_iterator()))
+
+
+def _kind(name: str, known: Sequence[str]) -> str:
+    """The folder of a test image's name, as in `slub/005`, if that is the name of a kind."""
+    folders = name.split("/")[:-1]
+    return folders[-1] if folders and folders[-1] in known else OWN_KIND
+
+
+def kinds_of(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Returns the names of all kinds of defect, sorted."""
+    return tuple(sorted({kind for source in sources for kind in source.kinds}))

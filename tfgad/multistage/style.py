@@ -1,0 +1,107 @@
+"""What a fabric looks like, as a few numbers: the Gram matrix of its features, and a code of it.
+
+Gatys et al. 2015 describe a texture by how the channels ψ of a convolutional network go together,
+wherever in the image they do; Liu et al. 2020 condition their defect generator on it:
+
+    Gram = ψψᵀ / (C·H·W)        ψ `[C, H·W]`, C channels
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from tfgad.errors import UsageError
+from tfgad.networks.vgg import feature_extractor, grey_or_colour
+
+# Any layer tells fabrics apart: of patches of 64x64 of a weave that the components have not seen,
+# 0.97 to 1.00 have their nearest neighbour among eight weaves in another tile of their own, for
+# codes of 8, 16 or 32 numbers and with random weights, from block1_conv1 to block4_conv1. This one
+# sees ten pixels, two yarns, and costs a third of block4_conv1.
+LAYER, CODE_DIM = "block2_conv1", 16
+FARTHEST = 3.0  # standard deviations: a new fabric may lie far out, where no generator has been
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class GramMatrix(layers.Layer):
+    """ψψᵀ / (C·H·W) of features `[B, H, W, C]` of any size: `[B, C, C]` (Liu et al. 2020)."""
+
+    def call(self, features):
+        """Returns the Gram matrices, symmetric, of the features' second moments."""
+        shape = ops.shape(features)
+        psi = ops.reshape(features, (-1, shape[1] * shape[2], shape[3]))
+        count = ops.cast(shape[1] * shape[2] * shape[3], psi.dtype)
+        return ops.matmul(ops.transpose(psi, (0, 2, 1)), psi) / count
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class GramCode(layers.Layer):
+    """Gram matrices `[B, C, C]` to codes `[B, d]`: their first principal components, whitened.
+
+    A Gram matrix of 128 channels has 8,256 different numbers, more than there are patches to learn
+    from. `adapt` fits the components; a code is clipped to three standard deviations.
+
+    Args:
+        size: d.
+    """
+
+    def __init__(self, size: int = CODE_DIM, name="gram_code", **kwargs):
+        super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
+        self.size = size
+
+    def build(self, shape):
+        """Makes the weights for matrices of a size."""
+        self.upper = np.ravel_multi_index(np.triu_indices(shape[-1]), shape[-2:])
+        count = len(self.upper)
+        self.mean = self.add_weight((count,), "zeros", name="mean")
+        self.components = self.add_weight((count, self.size), "zeros", name="components")
+
+    def call(self, grams):
+        """Returns the codes, in [-3, 3]."""
+        code = ops.matmul(self._vectors(grams) - self.mean, self.components)
+        return ops.clip(code, -FARTHEST, FARTHEST)
+
+    def _vectors(self, grams):
+        flat = ops.reshape(grams, (-1, grams.shape[-1] ** 2))
+        return ops.take(flat, self.upper, axis=1)
+
+    def adapt(self, grams: np.ndarray) -> None:
+        """Fits the components to Gram matrices `[N, C, C]`.
+
+        Raises:
+            UsageError: fewer matrices than components.
+        """
+        from sklearn.decomposition import PCA
+
+        if len(grams) <= self.size:
+            mend = f"give more than {self.size}"
+            raise UsageError("style patches", len(grams), "are too few for a code", mend)
+        if not self.built:
+            self.build(grams.shape)
+        pca = PCA(self.size, whiten=True, random_state=0)
+        pca.fit(np.asarray(self._vectors(ops.convert_to_tensor(grams))))
+        self.mean.assign(pca.mean_)
+        deviations = np.sqrt(np.maximum(pca.explained_variance_, np.finfo("float32").tiny))
+        self.components.assign((pca.components_ / deviations[:, None]).T)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "size": self.size}
+
+
+def style_network(channels: int, weights=None, layer: str = LAYER, size: int = CODE_DIM):
+    """Images `[B, H, W, channels]` in [-1, 1], of any size, to `gram` `[B, C, C]` and `code`.
+
+    Args:
+        channels: 1 or 3.
+        weights: of VGG19; see `tfgad.networks.vgg.feature_extractor`.
+        layer: of VGG19, whose features are compared.
+        size: of the code, which is all zeros until its layer `gram_code` has been adapted.
+
+    Returns:
+        The network, and the name of the weights it has.
+    """
+    features, source = feature_extractor(layer, weights)
+    images = keras.Input((None, None, channels), name="images")
+    gram = GramMatrix(dtype="float32", name="gram")(grey_or_colour(features, channels)(images))
+    code = GramCode(size)(gram)
+    return keras.Model(images, {"gram": gram, "code": code}, name="style"), source

@@ -1,0 +1,151 @@
+"""DeepLab V3 (Chen et al. 2017): a class for each pixel, from features that see far.
+
+The backbone's last strides are replaced by dilation, so that its features stay fine; atrous spatial
+pyramid pooling (ASPP) looks at them at several distances at once, and at the image as a whole.
+Their logits are enlarged to the image's size. There is no decoder and no CRF.
+"""
+
+import logging
+
+import keras
+from keras import layers
+
+from tfgad.errors import UsageError
+from tfgad.networks.layers import BatchNormalization
+from tfgad.networks.vgg import Preprocessing
+
+log = logging.getLogger(__name__)
+
+RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # of ASPP, by output stride (section 4.1 of the paper)
+ASPP_WIDTH = 256
+MOMENTUM = 0.9  # of the averages of batch normalisation: trainings here last hundreds of steps
+DROPOUT = 0.1  # after ASPP, as torchvision and keras-hub have it
+# The small backbone, made here for two CPU cores: channels of its blocks, and which of them halve.
+SMALL_RATES = (2, 4, 8)  # at a stride of 4 the last sees 8·4 = 32 pixels to each side
+RESNET_BLOCKS = {"conv4": 6, "conv5": 3}
+
+
+def resnet50(image_shape, *, output_stride: int = 8, weights=None) -> keras.Model:
+    """DeepLab V3 on ResNet-50: images `[B, H, W, C]` in [-1, 1] to logits `[B, H, W, 1]`.
+
+    Args:
+        image_shape: `(H, W, C)`; H and W may be None, C is 1 or 3.
+        output_stride: of the features, 8 or 16.
+        weights: of the backbone: `imagenet`, which Keras may have to download, the path of a file,
+            or None for random ones.
+
+    Raises:
+        UsageError: another output stride, or weights that cannot be had.
+    """
+    if output_stride not in RATES:
+        mend = "give 8 or 16"
+        raise UsageError("output stride", output_stride, "is not one of ResNet-50's", mend)
+    images = keras.Input(image_shape, name="images")
+    colour = images if image_shape[2] == 3 else layers.Concatenate()([images] * 3)
+    features = _dilated_resnet(output_stride, weights)(Preprocessing(dtype="float32")(colour))
+    return _with_head(images, features, ASPP_WIDTH, RATES[output_stride])
+
+
+def small(image_shape, *, width: int = 32) -> keras.Model:
+    """The same head on a small residual backbone of output stride 4, for training on a CPU.
+
+    Defects of single yarns are five pixels wide: a stride of 8 would leave less than one feature.
+    """
+    x = images = keras.Input(image_shape, name="images")
+    x = _convolution(x, width, stride=2)
+    x = _residual(x, 2 * width, stride=2)
+    for dilation in (1, 2, 4):
+        x = _residual(x, 2 * width, dilation=dilation)
+    return _with_head(images, x, 2 * width, SMALL_RATES)
+
+
+def _with_head(images, features, width: int, rates) -> keras.Model:
+    x = _aspp(features, width, rates)
+    x = layers.Dropout(DROPOUT)(_convolution(x, width))
+    logits = layers.Conv2D(1, 1, dtype="float32", name="logits")(x)
+    logits = ResizeLike(dtype="float32", name="enlarged")([logits, images])
+    return keras.Model(images, logits, name="deeplab")
+
+
+def _aspp(x, width: int, rates):
+    """Atrous spatial pyramid pooling with the image-level branch (section 3.3 of the paper)."""
+    branches = [_convolution(x, width, kernel=1)]
+    branches += [_convolution(x, width, dilation=rate) for rate in rates]
+    pooled = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    pooled = layers.ReLU()(layers.Conv2D(width, 1)(pooled))
+    branches.append(ResizeLike()([pooled, x]))
+    return _convolution(layers.Concatenate()(branches), width, kernel=1)
+
+
+def _convolution(x, filters: int, kernel: int = 3, stride: int = 1, dilation: int = 1):
+    x = layers.Conv2D(
+        filters, kernel, stride, "same", dilation_rate=dilation, use_bias=False
+    )(x)  # fmt: skip
+    return layers.ReLU()(BatchNormalization(momentum=MOMENTUM)(x))
+
+
+def _residual(x, filters: int, stride: int = 1, dilation: int = 1):
+    """Two convolutions beside a shortcut (He et al. 2016).
+
+    Where it halves, the shortcut averages (ResNet-D of He et al. 2019): that loses no pixels, and
+    the gradient of a 1x1 convolution with a stride destroys the heap in TensorFlow 2.21 on a CPU.
+    """
+    short = layers.AveragePooling2D(stride, padding="same")(x) if stride > 1 else x
+    if x.shape[-1] != filters:
+        short = BatchNormalization(momentum=MOMENTUM)(
+            layers.Conv2D(filters, 1, use_bias=False)(short)
+        )
+    y = _convolution(x, filters, stride=stride)
+    y = layers.Conv2D(filters, 3, padding="same", dilation_rate=dilation, use_bias=False)(y)
+    return layers.ReLU()(layers.Add()([BatchNormalization(momentum=MOMENTUM)(y), short]))
+
+
+def _dilated_resnet(output_stride: int, weights) -> keras.Model:
+    """`keras.applications`' ResNet-50 with dilation for its last strides; its weights still fit."""
+    network = _resnet(weights)
+    dilations = {"conv4": 1 if output_stride == 16 else 2, "conv5": 2 if output_stride == 16 else 4}
+    unstrided = ("conv5",) if output_stride == 16 else ("conv4", "conv5")
+
+    def rewritten(layer):
+        config = layer.get_config()
+        block, _, rest = layer.name.partition("_")
+        if isinstance(layer, layers.Conv2D) and block in unstrided:
+            config["strides"] = (1, 1)
+            if config["kernel_size"] == (3, 3):
+                # The first unit of a block still sees what the stride before it left.
+                first = rest.startswith("block1_")
+                dilation = dilations[block] // 2 if first else dilations[block]
+                config["dilation_rate"] = (max(dilation, 1),) * 2
+        return type(layer).from_config(config)
+
+    dilated = keras.models.clone_model(network, clone_function=rewritten)
+    dilated.set_weights(network.get_weights())
+    return dilated
+
+
+def _resnet(weights):
+    try:
+        return keras.applications.ResNet50(include_top=False, weights=weights)
+    except Exception as error:  # Keras raises no narrower one where a download fails
+        mend = "give a file of keras.applications' ResNet50 without its top, or none for random"
+        raise UsageError("backbone weights", weights, "cannot be had", mend) from error
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class ResizeLike(layers.Layer):
+    """Enlarges features `[B, h, w, c]` to the height and width of others, bilinearly.
+
+    Pixels are squares, not points on a grid: at the border their values go on, so that a defect at
+    the edge of an image is neither moved nor cut.
+    """
+
+    def call(self, inputs):
+        """Returns `[B, H, W, c]`."""
+        features, like = inputs
+        size = keras.ops.shape(like)[1:3]
+        return keras.ops.image.resize(features, size, interpolation="bilinear")
+
+    def compute_output_shape(self, shapes):
+        """Returns the shape of `call`'s."""
+        features, like = shapes
+        return (features[0], *like[1:3], features[3])

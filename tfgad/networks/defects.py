@@ -1,0 +1,105 @@
+"""The networks of the Multistage GAN: patches of defects from codes, and their fusion with fabric.
+
+Liu et al. 2020 do not publish theirs. A patch is an image and the mask of its defect as one more
+channel: `[B, h, w, C + 1]`, all in [-1, 1], the mask's -1 meaning sound and 1 defective.
+"""
+
+import keras
+from keras import layers
+
+from tfgad.networks import convolutional
+from tfgad.networks.convolutional import KERNEL, SLOPE
+from tfgad.networks.layers import BatchNormalization
+
+EMBEDDING = 16  # numbers that stand for a kind of defect, beside the style's and the code's
+MOMENTUM = 0.9  # of the averages of batch normalisation in T, which trains for hundreds of steps
+CONTEXT = (2, 4, 8)  # dilations at a quarter of the size: the last sees 128 pixels around
+
+
+def generator(patch_shape, latent_dim: int, style_dim: int, kinds: int, width: int) -> keras.Model:
+    """G: codes z `[B, latent_dim]`, style `[B, style_dim]` and kind int32 `[B]` to patches.
+
+    Args:
+        patch_shape: `(h, w, C + 1)`.
+        latent_dim: of z, standard normal.
+        style_dim: of the style code, whose numbers have a standard deviation of 1.
+        kinds: how many kinds of defect there are.
+        width: channels at half the patch's size, doubled with each halving.
+    """
+    latent = keras.Input((latent_dim,), name="latent")
+    style = keras.Input((style_dim,), name="style")
+    kind = keras.Input((), dtype="int32", name="kind")
+    standard_normal = keras.initializers.RandomNormal(stddev=1.0)
+    embedded = layers.Embedding(kinds, EMBEDDING, standard_normal, name="embedding")(kind)
+    code = layers.Concatenate()([latent, style, embedded])
+    inner = convolutional.generator(patch_shape, code.shape[-1], width)
+    return keras.Model([latent, style, kind], inner(code), name="generator")
+
+
+def critic(patch_shape, style_dim: int, kinds: int, width: int) -> keras.Model:
+    """D: patches, style and kind to logits `[B]`: ψ(φ(x)) + cᵀVφ(x), c the style and the kind.
+
+    A projection discriminator (Miyato and Koyama 2018, eq. 3), φ summed over the places of the
+    patch as theirs is: where in the patch a defect lies says nothing of its fabric.
+    """
+    trunk = convolutional.critic(patch_shape, width)
+    patches = keras.Input(patch_shape, name="patches")
+    style = keras.Input((style_dim,), name="style")
+    kind = keras.Input((), dtype="int32", name="kind")
+    seen = trunk(patches)
+    phi = layers.GlobalAveragePooling2D(dtype="float32")(seen["features"][-1])
+    of_style = layers.Dense(phi.shape[-1], use_bias=False, dtype="float32")(style)
+    of_kind = layers.Embedding(kinds, phi.shape[-1], dtype="float32")(kind)
+    projection = layers.Dot(1, dtype="float32")([phi, layers.Add()([of_style, of_kind])])
+    logit = layers.Add(dtype="float32")([seen["logit"], layers.Reshape(())(projection)])
+    return keras.Model([patches, style, kind], logit, name="critic")
+
+
+def fuser(channels: int, width: int) -> keras.Model:
+    """T: an image with a foreign patch in it to one whose patch belongs to it.
+
+    A U-Net of two halvings (Ronneberger et al. 2015), whose bottom sees far by dilation: to go on
+    with a weave it must know it from outside the window.
+
+    Args:
+        channels: C.
+        width: channels at full size.
+
+    Returns:
+        `[B, H, W, C + 2]` to images `[B, H, W, C]` in [-1, 1], H and W multiples of 4. The input is
+        the image, then the window, 1 inside and 0 outside, then the mask of the defect, as it is in
+        a patch inside the window and -1 outside.
+    """
+    x = inputs = keras.Input((None, None, channels + 2), name="pasted")
+    x = fine = _convolution(x, width)
+    x = middle = _convolution(x, 2 * width, stride=2)
+    x = _convolution(x, 4 * width, stride=2)
+    for dilation in CONTEXT:
+        x = layers.Add()([x, _convolution(x, 4 * width, dilation=dilation)])
+    for level, filters in ((middle, 2 * width), (fine, width)):
+        x = layers.Conv2DTranspose(filters, KERNEL, 2, "same", use_bias=False)(x)
+        x = layers.LeakyReLU(SLOPE)(BatchNormalization(momentum=MOMENTUM)(x))
+        x = _convolution(layers.Concatenate()([x, level]), filters)
+    x = layers.Conv2D(channels, 3, padding="same")(x)
+    images = layers.Activation("tanh", dtype="float32", name="images")(x)
+    return keras.Model(inputs, images, name="fuser")
+
+
+def patch_critic(channels: int, width: int) -> keras.Model:
+    """D of the fusion: `[B, H, W, C + 1]`, images and masks, to a logit a place `[B, h, w]`.
+
+    Each place judges 22x22 pixels (PatchGAN, Isola et al. 2017, section 3.2.2): whether they are
+    cloth, with a defect where the mask says so.
+    """
+    x = inputs = keras.Input((None, None, channels + 1), name="images_and_masks")
+    for level in range(3):
+        stride = 2 if level < 2 else 1
+        x = layers.Conv2D(width * 2**level, KERNEL, stride, "same")(x)
+        x = layers.LeakyReLU(SLOPE)(x)
+    logits = layers.Conv2D(1, 1, dtype="float32")(x)
+    return keras.Model(inputs, layers.Reshape((-1,))(logits), name="patch_critic")
+
+
+def _convolution(x, filters: int, stride: int = 1, dilation: int = 1):
+    x = layers.Conv2D(filters, 3, stride, "same", dilation_rate=dilation, use_bias=False)(x)
+    return layers.LeakyReLU(SLOPE)(BatchNormalization(momentum=MOMENTUM)(x))
