@@ -129,6 +129,22 @@ def adapt_segmenter(
     return _trained(model, rows, held_out, chosen["adapt_steps"], made, callbacks)
 
 
+def further(run: runs.Run, rows: dict[str, np.ndarray], seed: int = 0) -> segmenter.Segmenter:
+    """Trains a copy of a run's segmenter as `adapt_segmenter` does, on whatever images are given.
+
+    Args:
+        run: of the segmenter.
+        rows: `defective`, `masks` and `good`; see `segmentation_batches`.
+        seed: of the training.
+    """
+    chosen = run.config["settings"]
+    model = renewed(run.model, chosen["adapt_rate"])
+    steps = runs.stage_steps(chosen["adapt_steps"], model.stages)["train"]
+    batches = segmentation_batches(**rows, batch_size=chosen["batch_size"], seed=seed)
+    model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+    return model
+
+
 def renewed(model: segmenter.Segmenter, rate: float) -> segmenter.Segmenter:
     """Returns a copy that has not trained a step, to be trained at another rate."""
     network = keras.models.clone_model(model.network)

@@ -1,0 +1,152 @@
+"""The Multistage GAN on a fabric nobody has defects of: IoU and F-measure of what was learnt how.
+
+    python examples/benchmarks/multistage.py --out examples/benchmarks/results/multistage.json
+    python examples/benchmarks/multistage.py --quick --targets twill --seeds 1 --out /tmp/quick.json
+
+Each target weave in turn is left out; painter and segmenter learn from the seven others. Then the
+segmenter judges the target's test tiles, half of which are defective,
+
+- `source`: as it is;
+- `cut`: after further training on good tiles of the target, onto which defects of the other weaves
+  were pasted as they are, cut out along their masks;
+- `pasted`: with patches of stage 1 instead, generated in the target's style, pasted unfused;
+- `fused`: with stages 1 and 2, as `tfgad segment adapt` does;
+- `true`: with the target's own defects, other tiles than those of the test: the upper bound.
+
+The four trainings are of equal length from the same weights. Nothing is chosen on the test tiles.
+What the JSON holds already is not computed again.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import tfgad
+from tfgad import evaluation, files, metrics, runs
+from tfgad.multistage import painter_training, segmenter_training, sources
+from tfgad.multistage.painter import PASTED
+
+TARGETS = ("twill", "satin", "check")  # a diagonal, a smooth one, two colours
+WAYS = ("source", "cut", "pasted", "fused", "true")
+OTHER_BOLT = 1000  # added to the seed of the target's tiles whose defects are learnt from
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="JSON file; it is added to")
+    parser.add_argument("--targets", nargs="+", default=TARGETS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a trial: minutes, and no use")
+    parser.add_argument("--set-painter", nargs="*", default=[], help="settings, name=value")
+    arguments = parser.parse_args()
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    results["versions"] = runs.versions()
+    given = dict(setting.split("=", 1) for setting in arguments.set_painter)
+    for seed in range(arguments.seeds):
+        for target in arguments.targets:
+            of_target = results.setdefault(target, {})
+            if str(seed) not in of_target:
+                of_target[str(seed)] = judge(target, seed, arguments.quick, given)
+                files.write_json(arguments.out, results)
+                print(target, seed, of_target[str(seed)], flush=True)
+    print(table(results))
+
+
+def judge(target, seed, quick, given):
+    """Trains all that there is to train; returns the figures of each way, and seconds."""
+    fabrics = sources.read_sources(sources.expand(["weave:*"], [target]), seed=seed)
+    images = tfgad.load(f"weave:{target}", seed=seed)
+    of_painter = {**(painter_training.QUICK if quick else {}), **given}
+    of_segmenter = segmenter_training.QUICK if quick else {}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        painter = painter_training.train_painter(
+            fabrics, folder / "painter", settings=of_painter, seed=seed
+        )
+        run = segmenter_training.train_segmenter(
+            fabrics, folder / "segmenter", settings=of_segmenter, seed=seed
+        )
+        chosen, begun = run.config["settings"], time.monotonic()
+        rows = examples(fabrics, painter, images, target, seed, chosen["painted"])
+        seconds = {**painter.config["seconds"], "segmenter": run.config["training_seconds"]}
+        seconds["painting three ways"] = round(time.monotonic() - begun, 1)
+        figures = {"source": figures_of(run.model, images)}
+        for way, of_way in rows.items():
+            begun = time.monotonic()
+            adapted = segmenter_training.further(run, of_way, seed)
+            seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
+            figures[way] = figures_of(adapted, images)
+    return {"figures": figures, "seconds": seconds, "vgg_weights": painter.config["vgg_weights"]}
+
+
+def examples(fabrics, painter, images, target, seed, count):
+    """Returns for each way what the segmenter is trained on further."""
+    good = sources.good_images(images.train, images.train_size)
+    own = tfgad.load(f"weave:{target}?test={2 * count}", seed=seed + OTHER_BOLT)
+    true = sources.read_source(own)
+    painted = {
+        "pasted": list(painter.paint(good, count, seed=seed, how=PASTED)),
+        "fused": list(painter.paint(good, count, seed=seed)),
+    }
+    rows = {"cut": cut_and_paste(fabrics, good, count, seed)}
+    for way, of_way in painted.items():
+        rows[way] = [np.stack([getattr(p, name) for p in of_way]) for name in ("image", "mask")]
+    rows["true"] = [true.images, true.masks]
+    return {
+        way: {"defective": defective, "masks": masks, "good": good}
+        for way, (defective, masks) in rows.items()
+    }
+
+
+def cut_and_paste(fabrics, good, count, seed):
+    """Lays defects of other fabrics on good images, cut out along their masks, anywhere."""
+    rng = np.random.default_rng(seed)
+    made, masks = [], []
+    for _ in range(count):
+        fabric = fabrics[rng.integers(len(fabrics))]
+        i, turns = rng.integers(len(fabric.images)), rng.integers(4)
+        shift = rng.integers(-32, 33, size=2)
+        moved = [np.rot90(each[i], turns) for each in (fabric.images, fabric.masks)]
+        defect, mask = (np.roll(each, shift, axis=(0, 1)) for each in moved)
+        made.append(np.where(mask > 0, defect, good[rng.integers(len(good))]))
+        masks.append(mask)
+    return np.stack(made).astype("float32"), np.stack(masks)
+
+
+def figures_of(model, images):
+    """Judges the test tiles."""
+    judged = evaluation.judge_test_set(model, images)
+    figures = metrics.segmentation(judged.masks, judged.maps > model.marks_above)
+    return {**figures, "image_auroc": judged.image_auroc}
+
+
+def table(results):
+    """Returns the results as a Markdown table: IoU and F-measure, mean and deviation over seeds."""
+    targets = [target for target in results if target != "versions"]
+    lines = [
+        "| | " + " | ".join(f"{t}, IoU / F" for t in targets) + " |",
+        "|---" * (len(targets) + 1) + "|",
+    ]
+    for way in WAYS:
+        cells = []
+        for target in targets:
+            of_seeds = [each["figures"][way] for each in results[target].values()]
+            cells.append(" / ".join(cell(of_seeds, name) for name in ("iou", "f_measure")))
+        lines.append(f"| `{way}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def cell(of_seeds, name):
+    """Mean and standard deviation of one figure."""
+    values = [each[name] for each in of_seeds]
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread}"
+
+
+if __name__ == "__main__":
+    main()
