@@ -9,9 +9,8 @@ Last it prints the AUROC of 1 - D(x) over the 10,000 test images, 2 being the an
 `--smoothing 0.1` has D call real images 0.9 instead of 1, `--r1` punishes steep slopes of D, as the
 recipe does by default. Both keep D from being so sure that G learns nothing from it.
 
-Expect plain digits among the samples once 800 steps are done, a little more than the first epoch,
-with an AUROC of 0.76 at that point; the default is three epochs. A step takes 0.14 s of processor
-time.
+Expect plain digits to be half of the samples after the default of three epochs, and an AUROC of
+0.70; it takes 4.4 minutes of processor time.
 """
 
 import argparse

@@ -6,8 +6,8 @@ Trains the WGAN-GP, then the encoder by izi_f, and prints the AUROC of all four 
 test set of 10,000 images; writes samples and reconstructions. MNIST comes from `TFGAD_DATA_DIR`,
 from Keras's cache, or is downloaded.
 
-Expect an AUROC of 0.85 for digit 8 by the paper's score, `residual`, within 8 minutes of two CPU
-cores that also do other work.
+Expect an AUROC of 0.84 for digit 8 by the paper's score, `residual`, within 7 minutes of processor
+time.
 """
 
 import argparse

@@ -7,8 +7,7 @@ AUROC over the 10,000 test images of `latent`, the distance of the two codes, wh
 score, and of `residual`, that of the image from its reconstruction. Writes reconstructions; there
 is nothing to sample from, since codes come from images alone.
 
-Expect an AUROC of 0.89 by `latent`, within 4 minutes of two CPU cores that also do other work; PCA
-of patches reaches 0.85 (`examples/benchmarks/results/mnist_8.json`).
+Expect an AUROC of 0.90 by `latent`, X
 """
 
 import argparse

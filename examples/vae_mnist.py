@@ -6,7 +6,7 @@ Trains it (Kingma and Welling 2014), and prints the AUROC of its four scores on 
 of 10,000 images; writes samples and reconstructions. MNIST comes from `TFGAD_DATA_DIR`, from
 Keras's cache, or is downloaded.
 
-Expect an AUROC of 0.91 for digit 8 by `excess` and 0.68 by `elbo`, within 3 minutes of processor
+Expect an AUROC of 0.91 for digit 8 by `excess` and 0.68 by `elbo`, within 2 minutes of processor
 time.
 """
 

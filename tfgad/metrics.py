@@ -26,8 +26,8 @@ NAMES = {
 SEGMENTATION_NAMES = {
     "iou": "IoU",
     "mean_iou": "mean IoU",
-    "precision": "precision",
-    "recall": "recall",
+    "pixel_precision": "pixel precision",
+    "pixel_recall": "pixel recall",
     "f_measure": "F-measure",
 }
 
@@ -113,8 +113,8 @@ def segmentation(masks: np.ndarray, marked: np.ndarray) -> dict[str, float | Non
 
     Returns:
         `iou`, common over joint area of the defects; `mean_iou`, its mean with that of the
-        background; `precision`, `recall` and their harmonic mean `f_measure`. None where nothing is
-        defective or, for the precision, where nothing is marked.
+        background; `pixel_precision`, `pixel_recall` and their harmonic mean `f_measure`. None where
+        nothing is defective or, for the precision, where nothing is marked.
     """
     true, marked = np.asarray(masks, bool).ravel(), np.asarray(marked, bool).ravel()
     hits = int(np.count_nonzero(true & marked))
@@ -126,8 +126,8 @@ def segmentation(masks: np.ndarray, marked: np.ndarray) -> dict[str, float | Non
     return {
         "iou": iou,
         "mean_iou": (iou + none / max(none + false + missed, 1)) / 2,
-        "precision": hits / (hits + false) if hits + false else None,
-        "recall": hits / (hits + missed),
+        "pixel_precision": hits / (hits + false) if hits + false else None,
+        "pixel_recall": hits / (hits + missed),
         "f_measure": 2 * hits / (2 * hits + false + missed),
     }
 

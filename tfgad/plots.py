@@ -92,6 +92,31 @@ def reconstructions(images: np.ndarray, reconstructed: np.ndarray, residuals: np
 
 
 @matplotlib.rc_context(STYLE)
+def painted(good, patches, images, masks, names: Sequence[str]) -> Figure:
+    """Returns four rows: good fabric, the generated defect, the two fused, and the mask on it.
+
+    Args:
+        good: float `[N, H, W, C]` in [-1, 1].
+        patches: float `[N, h, w, C + 1]` in [-1, 1], the last channel the mask.
+        images: as `good`, with the defects.
+        masks: `[N, H, W, 1]`, non-zero on the defects.
+        names: the kind of each.
+    """
+    rows = ["good fabric", "generated", "fused", "mask"]
+    figure, cells = _grid(images, rows, "Painted defects", head=1)
+    for index, stack in enumerate(cells.T):
+        for axes, image in zip(
+            stack,
+            (good[index], patches[index][..., :-1], images[index], images[index]),
+            strict=True,
+        ):
+            _show(axes, image)
+        _outline(stack[3], masks[index])
+        _write_name(stack[0], names[index], line=0)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
 def heat_maps(
     images: np.ndarray,
     maps: np.ndarray,

@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 
 from tfgad import files, plots
 from tfgad.baselines import NAMES as BASELINES
-from tfgad.metrics import NAMES as METRICS
+from tfgad.metrics import NAMES, SEGMENTATION_NAMES
+
+METRICS = {**NAMES, **SEGMENTATION_NAMES}
 
 # Figure in the table -> what it means.
 MEANINGS = {
@@ -22,6 +24,12 @@ MEANINGS = {
     "image_f1_max": "best threshold, chosen on the test set: an upper bound",
     "pixel_auroc": "the same for pixels of the map",
     "pixel_aupro": "overlap averaged over regions, small as large",
+}
+SEGMENTATION_MEANINGS = {
+    "iou": "common over joint area of marked and defective pixels",
+    "pixel_precision": "share of the marked pixels that are defective",
+    "pixel_recall": "share of the defective pixels that are marked",
+    "f_measure": "harmonic mean of the two",
 }
 
 MISSING = '<span title="not defined on this test set">–</span>'
@@ -124,7 +132,8 @@ def _metrics_table(metrics: Mapping, baselines: Mapping[str, Mapping]) -> str:
     columns |= {_capital(BASELINES[name]): figures for name, figures in baselines.items()}
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     rows = []
-    for key, meaning in MEANINGS.items():
+    marks = metrics.get("iou") is not None
+    for key, meaning in {**MEANINGS, **(SEGMENTATION_MEANINGS if marks else {})}.items():
         name = _capital(METRICS[key])
         known = [figures[key] for figures in columns.values() if figures.get(key) is not None]
         cells = "".join(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfgad.errors import UsageError
-from tfgad.multistage import fusion
+from tfgad.multistage import fusion, sources
 from tfgad.multistage.painter import load_painter
 from tfgad.multistage.painter_training import train_painter
 
@@ -107,6 +107,12 @@ def test_a_broken_off_training_goes_on_to_the_same_painter(
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
     assert load_painter(folder).config["kinds"] == list(painter.kinds)
+
+
+def test_images_smaller_than_a_patch_are_refused(painter, tmp_path):
+    small = sources.read_sources(["weave:plain?size=48&train=2&calibration=2&test=2"])
+    with pytest.raises(UsageError, match="at least 64"):
+        again(painter, small, tmp_path / "painter")
 
 
 def test_a_folder_that_is_no_painter_is_left_alone(painter, fabrics, tmp_path):

@@ -105,6 +105,14 @@ def test_images_of_several_sizes_are_refused(fabrics, tmp_path):
         segmenter_training.train_segmenter([*fabrics, read_source(few)], tmp_path / "a")
 
 
+def test_an_unknown_backbone_is_refused(fabrics, tmp_path):
+    with pytest.raises(UsageError, match="resnet50"):
+        segmenter_training.train_segmenter(
+            fabrics, tmp_path / "run", settings={**TINY, "backbone": "resnet"}
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_run_is_not_replaced_unasked(run, fabrics):
     with pytest.raises(UsageError, match="--overwrite"):
         segmenter_training.train_segmenter(fabrics, run.folder, settings=TINY)
@@ -119,6 +127,6 @@ def test_segmentation_figures_by_hand():
     figures = metrics.segmentation(masks, marked)
     assert figures["iou"] == pytest.approx(1 / 3)
     assert figures["mean_iou"] == pytest.approx((1 / 3 + 5 / 7) / 2)
-    assert figures["precision"] == figures["recall"] == figures["f_measure"] == 0.5
-    assert metrics.segmentation(masks, 0 * masks)["precision"] is None
+    assert figures["pixel_precision"] == figures["pixel_recall"] == figures["f_measure"] == 0.5
+    assert metrics.segmentation(masks, 0 * masks)["pixel_precision"] is None
     assert set(metrics.segmentation(0 * masks, marked).values()) == {None}

@@ -6,6 +6,7 @@ import pytest
 
 from tfgad.errors import UsageError
 from tfgad.multistage.style import GramCode, GramMatrix, style_network
+from tfgad.networks.vgg import feature_extractor
 
 
 def test_gram_matrix_by_hand():
@@ -41,8 +42,8 @@ def test_too_few_matrices_are_refused():
 
 
 def test_style_network_is_saved_whole(tmp_path):
-    network, source = style_network(1, "random", size=2)
-    assert source == "random"
+    features, _ = feature_extractor("block2_conv1", "random")
+    network = style_network(features, 1, size=2)
     images = np.random.default_rng(0).uniform(-1, 1, (6, 32, 32, 1)).astype("float32")
     network.get_layer("gram_code").adapt(network(images)["gram"].numpy())
     network.save(tmp_path / "style.keras")

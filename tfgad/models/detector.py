@@ -124,8 +124,11 @@ class Detector(Trained):
             `score` float32 `[B]` and `map` float32 `[B, H, W]`, unbounded.
 
         Raises:
-            UsageError: images of another form, or that are not finite.
+            UsageError: images of another form, or that are not finite; a score that the method does
+                not have, or that is relative to normal images `adapt` has not seen.
         """
+        if score is not None:
+            self._refuse_unadapted(score)
         return self.judge(self._checked_images(images), self._known_score(score or self.score))
 
     def reconstruct(self, images) -> tf.Tensor:
@@ -240,13 +243,16 @@ class Detector(Trained):
     def adapt(self, normals: tf.data.Dataset, size: int) -> None:
         """Learns the statistics of normal images that scores are relative to.
 
+        Those of `density` it learns if that is the model's score, or the images are windows.
+
         Args:
             normals: images float32 `[H, W, C]`, one at a time; the training images will do.
             size: how many they are.
         """
         if not self.reconstructs:
             return
-        self._adapt_density(normals, size)
+        if self.score == DENSITY or normals.element_spec.shape[:2] == self.window[:2]:
+            self._adapt_density(normals, size)  # else 8 s of 400 tiles, for nothing
         images = np.stack(list(spread(normals, size, ADAPT_IMAGES).as_numpy_iterator()))
         batch = batch_size(images.shape[1:])
         batches = [images[i : i + batch] for i in range(0, len(images), batch)]
@@ -270,11 +276,14 @@ class Detector(Trained):
         Raises:
             UsageError: the score is relative to normal images, and `adapt` has seen none.
         """
-        if self.score == DENSITY and not self.density.is_adapted:
-            mend = "call `adapt` with the training images first"
-            raise UsageError("model", "not adapted", "knows no normal images", mend)
+        self._refuse_unadapted(self.score)
         scores = [self.judge(batch, self.score)["score"].numpy() for batch in batched(normals)]
         return self.calibration.fit(np.concatenate(scores), false_positive_rate)
+
+    def _refuse_unadapted(self, score: str) -> None:
+        if score == DENSITY and self.density is not None and not self.density.is_adapted:
+            mend = "call `adapt` with the training images first, built with score=density"
+            raise UsageError("model", "not adapted", "knows no normal images", mend)
 
 
 def spread(images: tf.data.Dataset, size: int, count: int) -> tf.data.Dataset:

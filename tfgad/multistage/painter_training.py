@@ -65,9 +65,14 @@ def train_painter(
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
     Raises:
-        UsageError: an unknown setting, weights that are not VGG19's, or a folder in the way.
+        UsageError: an unknown setting, images that are too small, weights that are not VGG19's, or
+            a folder in the way.
     """
     folder, seconds = Path(out), _Seconds()
+    for source in sources:
+        if min(source.images.shape[1:3]) < PATCH:
+            mend = f"give a size or tile of at least {PATCH}"
+            raise UsageError("data", source.spec, "is too small to cut patches from", mend)
     of_all = recipes.changed(SETTINGS, settings or {}, "the painter")
     steps = runs.stage_steps(of_all["steps"], STAGES)
     config = {
@@ -83,7 +88,8 @@ def train_painter(
         _remove(folder)
     keras.utils.set_random_seed(seed)
     channels = sources[0].images.shape[-1]
-    style, vgg_source = style_network(channels, vgg_weights)
+    features, vgg_source = feature_extractor(LAYER, vgg_weights)
+    style = style_network(features, channels)
     files.write_json(folder / CONFIG, config)
 
     def trained(model, stage, rows, batch_size):
@@ -107,10 +113,9 @@ def train_painter(
     rows = {"patches": patches.defects, "style": codes, "kind": patches.kinds}
     trained(generator, "generator", rows, of_all["batch_size"])
 
-    phi, _ = feature_extractor(LAYER, vgg_weights)
     weights = chosen(of_all, "margin", "reconstruction", "feature", "adversarial", "r1")
     fuser = fusion.build(
-        channels, grey_or_colour(phi, channels), seed=seed, rate=of_all["fusion_rate"],
+        channels, grey_or_colour(features, channels), seed=seed, rate=of_all["fusion_rate"],
         width=of_all["fusion_width"], **weights,
     )  # fmt: skip
     painter = Painter(style, generator, fuser, config)

@@ -4,12 +4,14 @@ import keras
 import tensorflow as tf
 
 from tfgad import losses
+from tfgad.errors import UsageError, nearest
 from tfgad.models.cues import gaussian_blur
 from tfgad.models.detector import DEFECT, Detector
 from tfgad.networks import deeplab
 from tfgad.networks.layers import Adam
 
 DEFECT_WEIGHT = 9.0  # of a defective pixel, a sound one having 1 (Liu et al. 2020)
+BACKBONES = ("small", "resnet50")
 SMOOTH_SIGMA = 1.0  # pixels, of the map: one pixel on its own is no defect
 STRIDE_SHARE = 2  # windows on larger images overlap by half
 
@@ -74,7 +76,12 @@ def build(image_shape, *, backbone, width, rate, seed=0, weights=None) -> Segmen
         rate: of Adam.
         seed: of weights and training.
         weights: of ResNet-50; see `tfgad.networks.deeplab.resnet50`.
+
+    Raises:
+        UsageError: no such backbone, or weights that cannot be had.
     """
+    if backbone not in BACKBONES:
+        raise UsageError("backbone", backbone, "is not known", nearest(backbone, BACKBONES))
     keras.utils.set_random_seed(seed)
     if backbone == "small":
         network = deeplab.small(image_shape, width=width)

@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers, ops
 
 from tfgad.errors import UsageError
-from tfgad.networks.vgg import feature_extractor, grey_or_colour
+from tfgad.networks.vgg import grey_or_colour
 
 # Any layer tells fabrics apart: of patches of 64x64 of a weave that the components have not seen,
 # 0.97 to 1.00 have their nearest neighbour among eight weaves in another tile of their own, for
@@ -88,20 +88,14 @@ class GramCode(layers.Layer):
         return {**super().get_config(), "size": self.size}
 
 
-def style_network(channels: int, weights=None, layer: str = LAYER, size: int = CODE_DIM):
+def style_network(features: keras.Model, channels: int, size: int = CODE_DIM) -> keras.Model:
     """Images `[B, H, W, channels]` in [-1, 1], of any size, to `gram` `[B, C, C]` and `code`.
 
     Args:
+        features: φ up to a layer; see `tfgad.networks.vgg.feature_extractor`.
         channels: 1 or 3.
-        weights: of VGG19; see `tfgad.networks.vgg.feature_extractor`.
-        layer: of VGG19, whose features are compared.
         size: of the code, which is all zeros until its layer `gram_code` has been adapted.
-
-    Returns:
-        The network, and the name of the weights it has.
     """
-    features, source = feature_extractor(layer, weights)
     images = keras.Input((None, None, channels), name="images")
     gram = GramMatrix(dtype="float32", name="gram")(grey_or_colour(features, channels)(images))
-    code = GramCode(size)(gram)
-    return keras.Model(images, {"gram": gram, "code": code}, name="style"), source
+    return keras.Model(images, {"gram": gram, "code": GramCode(size)(gram)}, name="style")
