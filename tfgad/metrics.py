@@ -113,8 +113,8 @@ def segmentation(masks: np.ndarray, marked: np.ndarray) -> dict[str, float | Non
 
     Returns:
         `iou`, common over joint area of the defects; `mean_iou`, its mean with that of the
-        background; `pixel_precision`, `pixel_recall` and their harmonic mean `f_measure`. None where
-        nothing is defective or, for the precision, where nothing is marked.
+        background; `pixel_precision`, `pixel_recall` and their harmonic mean `f_measure`. None
+        where nothing is defective or, for the precision, where nothing is marked.
     """
     true, marked = np.asarray(masks, bool).ravel(), np.asarray(marked, bool).ravel()
     hits = int(np.count_nonzero(true & marked))
