@@ -8,8 +8,8 @@ discriminator and generator in a step: if D's loss falls towards 0 it has won, a
 more; if it stays at log 2 = 0.693, G has.
 
 Expect samples of which two in three are plain digits, if speckled, and an AUROC of 0.7 to 0.8 (two
-runs: 0.82, 0.71), after 70 s of processor time. It is no anomaly detector: a D that G fools on normal
-images has no need to know others. `ganomaly_mnist.py` shows one.
+runs: 0.82, 0.71), after 70 s of processor time. It is no anomaly detector: a D that G fools on
+normal images has no need to know others. `ganomaly_mnist.py` shows one.
 """
 
 import argparse
