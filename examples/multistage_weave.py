@@ -17,20 +17,25 @@ import numpy as np
 
 import tfgad
 from tfgad import evaluation, metrics, plots
+from tfgad.data.weave_cloth import FABRICS
 from tfgad.multistage import painter_training, segmenter_training, sources
+
+QUICK = "?train=40&calibration=20&test=48"  # fewer tiles of each fabric
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", default="twill", help="the weave without known defects")
+    parser.add_argument("--weaves", nargs="+", help="those with known defects; all others")
     parser.add_argument("--quick", action="store_true", help="minutes, and too short to be of use")
     parser.add_argument("--out", type=Path, default="multistage_weave", help="folder to write to")
     arguments = parser.parse_args()
-    few = "?train=40&calibration=20&test=48" if arguments.quick else ""
+    few = QUICK if arguments.quick else ""
     of_painter = painter_training.QUICK if arguments.quick else None
     of_segmenter = segmenter_training.QUICK if arguments.quick else None
 
-    fabrics = sources.read_sources(sources.expand([f"weave:*{few}"], [arguments.target]))
+    weaves = arguments.weaves or [weave for weave in FABRICS if weave != arguments.target]
+    fabrics = sources.read_sources([f"weave:{weave}{few}" for weave in weaves])
     images = tfgad.load(f"weave:{arguments.target}{few}")
     painter = painter_training.train_painter(
         fabrics, arguments.out / "painter", settings=of_painter, resume=True

@@ -11,6 +11,7 @@ import pytest
 
 import tfgad
 from tfgad.errors import UsageError
+from tfgad.multistage import painter_training, segmenter_training
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FEW_TILES = "weave:twill?size=64&train=16&calibration=8&test=8"
@@ -143,7 +144,7 @@ def test_anogan_mnist(tmp_path, start, steps):
     assert [line.split(":")[0] for line in lines if line.startswith("digit")] == [
         "digit 2", "digit 7", "digit 8",
     ]  # fmt: skip
-    assert out.count("AUROC") == 2
+    assert out.count("AUROC") == 3
     assert "threshold" in out
     assert tfgad.load_model(tmp_path / "model.keras").stages[0] == "gan"
     for name in ("samples", "reconstructions", "losses"):
@@ -178,6 +179,22 @@ def test_anogan_mnist_takes_the_first_images_of_each_part(tmp_path):
     np.testing.assert_array_equal(held_out[0], walk["enlarged"](rows[601:602])[0])
     with pytest.raises(UsageError, match="too few"):
         walk["walk_through"]([paths[1], paths[1]])
+
+
+@pytest.mark.slow
+def test_multistage_weave(tmp_path, monkeypatch, capsys):
+    small = {"width": 4, "batch_size": 4}
+    of_painter = {"patches": 40, "fusions": 8, "fusion_batch_size": 4, "steps": "2+2"}
+    monkeypatch.setattr(painter_training, "QUICK", {**small, **of_painter})
+    of_segmenter = {"painted": 8, "steps": "2", "adapt_steps": "2"}
+    monkeypatch.setattr(segmenter_training, "QUICK", {**small, **of_segmenter})
+    example = runpy.run_path(str(EXAMPLES / "multistage_weave.py"))
+    few = ["--quick", "--weaves", "plain", "satin", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["multistage_weave.py", *few])
+    example["main"]()
+    assert capsys.readouterr().out.count("IoU") == 2
+    for name in ("kinds", "codes"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
 def test_latent_search_benchmark_compares_the_same_networks():

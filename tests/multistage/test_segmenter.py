@@ -82,11 +82,21 @@ def test_adapting_trains_a_copy_on_painted_defects(run, painter_folder, tmp_path
     adapted = segmenter_training.adapt_segmenter(run, painter, twill, tmp_path / "twill")
     for old, now in zip(before, run.model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, now)
+    assert statistics_of(run.model)
+    for old, now in zip(statistics_of(run.model), statistics_of(adapted.model), strict=True):
+        np.testing.assert_array_equal(old, now)
+    learnt = zip(run.model.get_weights(), adapted.model.get_weights(), strict=True)
+    assert any((old != now).any() for old, now in learnt)
     assert adapted.config["data"] == twill.spec
     assert adapted.config["painter"] == painter.config["data"]
     figures = evaluation.evaluate(adapted, twill)
     assert 0 <= figures["iou"] <= figures["f_measure"] <= 1
     assert (tmp_path / "twill" / "report.html").is_file()
+
+
+def statistics_of(model):
+    """The averages of batch normalisation."""
+    return [w.numpy() for w in model.network.weights if w.name.startswith("moving_")]
 
 
 def test_only_a_segmenter_of_the_same_images_is_adapted(run, painter_folder, build_small, tmp_path):
