@@ -22,10 +22,10 @@ STRIDE_SHARE = 2  # windows on larger images overlap by half
 class Segmenter(Detector):
     """DeepLab V3 as a detector: it has been told what a defect is.
 
-    Its map is the log-odds that a pixel is defective, its score the largest of them. The loss, which
-    counts a defective pixel nine times, raises the network's logits by log 9; the map is without
-    that. A pixel counts as defective above 0, where either is as likely; whether an image is, the
-    threshold says, which is set from good images as that of every detector.
+    Its map is the log-odds that a pixel is defective, its score the largest of them. The loss,
+    which counts a defective pixel nine times, raises the network's logits by log 9; the map is
+    without that. A pixel counts as defective above 0, where either is as likely; whether an image
+    is, the threshold says, which is set from good images as that of every detector.
 
     Args:
         **kwargs: `network`, images `[B, h, w, C]` to logits `[B, h, w, 1]`
