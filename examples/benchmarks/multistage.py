@@ -93,7 +93,7 @@ def examples(fabrics, painter, images, target, seed, count):
         "pasted": list(painter.paint(good, count, seed=seed, how=PASTED)),
         "fused": list(painter.paint(good, count, seed=seed)),
     }
-    rows = {"cut": cut_and_paste(fabrics, good, count, seed)}
+    rows = {"cut": cut_and_paste(fabrics, good, count, seed)[:2]}
     for way, of_way in painted.items():
         rows[way] = [np.stack([getattr(p, name) for p in of_way]) for name in ("image", "mask")]
     rows["true"] = [true.images, true.masks]
@@ -104,9 +104,12 @@ def examples(fabrics, painter, images, target, seed, count):
 
 
 def cut_and_paste(fabrics, good, count, seed):
-    """Lays defects of other fabrics on good images, cut out along their masks, anywhere."""
+    """Lays defects of other fabrics on good images, cut out along their masks, anywhere.
+
+    Returns the images, their masks, and the kinds of defect.
+    """
     rng = np.random.default_rng(seed)
-    made, masks = [], []
+    made, masks, kinds = [], [], []
     for _ in range(count):
         fabric = fabrics[rng.integers(len(fabrics))]
         i, turns = rng.integers(len(fabric.images)), rng.integers(4)
@@ -115,7 +118,8 @@ def cut_and_paste(fabrics, good, count, seed):
         defect, mask = (np.roll(each, shift, axis=(0, 1)) for each in moved)
         made.append(np.where(mask > 0, defect, good[rng.integers(len(good))]))
         masks.append(mask)
-    return np.stack(made).astype("float32"), np.stack(masks)
+        kinds.append(fabric.kinds[i])
+    return np.stack(made).astype("float32"), np.stack(masks), kinds
 
 
 def figures_of(model, images):

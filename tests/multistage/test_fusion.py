@@ -31,10 +31,10 @@ def test_pasting_fills_the_window_and_nothing_else():
     np.testing.assert_array_equal(pasted[0, ..., 2], np.where(window, 1.0, -1.0))
 
 
-def test_the_rim_falls_from_the_window_to_nothing():
-    window = np.zeros((1, 40, 40, 1), "float32")
-    window[:, 15:25, 15:25] = 1.0
-    share = fusion.rim(tf.constant(window)).numpy()[0, ..., 0]
+def test_the_rim_falls_from_the_defect_to_nothing():
+    mask = np.zeros((1, 40, 40, 1), "float32")
+    mask[:, 15:25, 15:25] = 1.0
+    share = fusion.rim(tf.constant(mask)).numpy()[0, ..., 0]
     np.testing.assert_array_equal(share[15:25, 15:25], 1.0)
     across = share[20, : 15 + 1]
     assert (np.diff(across) >= 0).all()
@@ -44,9 +44,11 @@ def test_the_rim_falls_from_the_window_to_nothing():
 
 def test_fabric_outside_the_rim_is_untouched(model):
     y, pasted = example()
+    pasted[..., 2] = -1.0
+    pasted[:, 28:36, 40:50, 2] = 1.0  # a defect in the middle of the window
     fused = model.fused(tf.constant(y), tf.constant(pasted)).numpy()
     grown = np.zeros((64, 64), bool)
-    grown[20 - fusion.RIM : 44 + fusion.RIM, 30 - fusion.RIM : 54 + fusion.RIM] = True
+    grown[28 - fusion.RIM : 36 + fusion.RIM, 40 - fusion.RIM : 50 + fusion.RIM] = True
     np.testing.assert_array_equal(fused[0, ..., 0][~grown], y[0, ..., 0][~grown])
     assert not np.allclose(fused[0, ..., 0][grown], y[0, ..., 0][grown])
 
@@ -59,10 +61,13 @@ def test_examples_give_a_share_of_defects_back(fabrics):
     other = paste_examples(fabrics, generate, 6, own_share=0.0)
     assert own.images.shape == (6, 64, 64, 1)  # the tiles are smaller than a view
     inside = other.pasted[..., 1] > 0
+    assert (inside.sum(axis=(1, 2)) > 0).all()
     np.testing.assert_allclose(other.pasted[..., 0][inside], 0.25, atol=1e-5)
     near = own.pasted[..., 0][own.pasted[..., 1] > 0] - own.images[..., 0][own.pasted[..., 1] > 0]
     assert np.abs(near).mean() < 0.5  # like what was there, if out of place
     assert (own.pasted[..., 2] > 0).any(axis=(1, 2)).sum() >= 5
+    np.testing.assert_array_equal(own.real[..., :1], own.images)
+    assert (other.real[..., 1] > 0).any(axis=(1, 2)).all()
 
 
 def test_a_step_moves_both_and_leaves_the_features(model, fabrics):

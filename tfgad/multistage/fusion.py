@@ -9,7 +9,7 @@ from tfgad.models.trained import Trained
 from tfgad.networks import defects
 from tfgad.networks.layers import Adam
 
-RIM = 6  # pixels around the window over which T's image gives way to the fabric: about a yarn
+RIM = 6  # pixels around the defect over which T's image gives way to the fabric: about a yarn
 
 
 @keras.saving.register_keras_serializable("tfgad")
@@ -17,8 +17,8 @@ class DefectFusion(Trained):
     """The fusing network T and its critic D (Liu et al. 2020, stage 2).
 
     x is an image whose window is blanked and filled with a patch, y the image that it was made of.
-    T(x) is laid over y inside the window, with a soft rim around it, so that the fabric outside
-    stays what it is. T minimises
+    T(x) is laid over y where the patch's mask has its defect, with a soft rim around it: whatever
+    the patch's fabric looks like, that around the defect stays what it is. T minimises
 
         λ_r max(0, |y - T(x)| - m) + λ_f |φ(T(x)) - φ(y)|² / |φ(y)|² - λ_a E[log D(T(x))]
 
@@ -51,12 +51,11 @@ class DefectFusion(Trained):
     def train_step(self, batch):
         """One update of D and one of T.
 
-        `images` are y `[B, H, W, C]`, `masks` those of their own defects, `[B, H, W, 1]` in
-        [-1, 1]; `pasted` are x with their windows and the masks of what was pasted,
-        `[B, H, W, C + 2]`.
+        `images` are y `[B, H, W, C]`; `pasted` are x with their windows and the masks of what was
+        pasted, `[B, H, W, C + 2]`; `real` are images and masks of defects as they are,
+        `[B, H, W, C + 1]`.
         """
-        y, pasted = batch["images"], batch["pasted"]
-        real = tf.concat([y, batch["masks"]], axis=-1)
+        y, pasted, real = batch["images"], batch["pasted"], batch["real"]
         fused = self.fused(y, pasted, training=True)
         with tf.GradientTape() as tape:
             logits = self._logits(real), self._logits(self._with_mask(fused, pasted))
@@ -87,8 +86,8 @@ class DefectFusion(Trained):
         }
 
     def fused(self, y, pasted, training=False):
-        """T(x) in the window, y outside of it: `[B, H, W, C]` in [-1, 1]."""
-        share = rim(pasted[..., -2:-1])
+        """T(x) on the defect and around it, y elsewhere: `[B, H, W, C]` in [-1, 1]."""
+        share = rim(tf.cast(pasted[..., -1:] > 0, y.dtype))
         return share * self.fuser(pasted, training=training) + (1.0 - share) * y
 
     def _logits(self, images):
@@ -103,13 +102,13 @@ class DefectFusion(Trained):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def rim(window):
-    """Windows `[B, H, W, 1]` of 0 and 1, falling to 0 over `RIM` pixels around them."""
+def rim(mask):
+    """Masks `[B, H, W, 1]` of 0 and 1, falling to 0 over `RIM` pixels around them."""
     side = 2 * RIM + 1
-    grown = tf.nn.max_pool2d(window, side, 1, "SAME")
+    grown = tf.nn.max_pool2d(mask, side, 1, "SAME")
     padded = tf.pad(grown, [[0, 0], [RIM, RIM], [RIM, RIM], [0, 0]])  # a mean of fewer is another
     share = tf.nn.avg_pool2d(padded, side, 1, "VALID")  # half at the border of what has grown
-    return tf.maximum(window, 2.0 * tf.maximum(share - 0.5, 0.0))
+    return tf.maximum(mask, 2.0 * tf.maximum(share - 0.5, 0.0))
 
 
 def paste(y, patch, corner, side: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from tfgad import files, runs
 from tfgad.errors import UsageError, nearest
 from tfgad.multistage.defect_generator import DefectGenerator
 from tfgad.multistage.fusion import DefectFusion, paste
-from tfgad.multistage.pasting import WINDOW
+from tfgad.multistage.pasting import draw_window
 from tfgad.multistage.patches import PATCH, crop, resized
 
 CONFIG = "painter.json"
@@ -74,23 +74,28 @@ class Painter:
         """1 for grey, 3 for colour."""
         return self.generator.generator.output_shape[-1] - 1
 
-    def codes(self, images: np.ndarray) -> np.ndarray:
-        """The styles `[N, d]` of images `[N, H, W, C]`, by the middle of each."""
-        height, width = images.shape[1:3]
-        side = min(PATCH, height, width)
-        corner = ((height - side) // 2, (width - side) // 2)
-        middles = np.stack([crop(image, corner, side) for image in images])
+    def codes(self, fabrics: np.ndarray) -> np.ndarray:
+        """The styles `[N, d]` of patches of good fabric `[N, h, w, C]`."""
         return np.concatenate(
-            [self._style(middles[i : i + BATCH]) for i in range(0, len(middles), BATCH)]
+            [self._style(fabrics[i : i + BATCH]) for i in range(0, len(fabrics), BATCH)]
         )
 
-    def patches(self, images: np.ndarray, kinds: Sequence[str], seed: int = 0) -> np.ndarray:
-        """Generates a defect of each kind, in the style of each image: `[N, h, w, C + 1]`."""
+    def patches(self, fabrics: np.ndarray, kinds: Sequence[str], seed: int = 0) -> np.ndarray:
+        """Generates a defect of each kind, in the style of each patch of good fabric.
+
+        Args:
+            fabrics: `[N, h, w, C]`; defects are drawn on them, if the generator draws on fabric.
+            kinds: N names.
+            seed: the same gives the same.
+
+        Returns:
+            `[N, h, w, C + 1]`, images and masks in [-1, 1].
+        """
         labels = np.array([self._label(kind) for kind in kinds], np.int32)
-        codes = self.codes(images)
+        asked = self.codes(fabrics), labels, fabrics
         return np.concatenate(
             [
-                self._generate(codes[i : i + BATCH], labels[i : i + BATCH], seed + i)
+                self.generator.generate(*(each[i : i + BATCH] for each in asked), seed + i).numpy()
                 for i in range(0, len(labels), BATCH)
             ]
         )
@@ -125,15 +130,18 @@ class Painter:
             yield from self._painted(good, names, rng, how)
 
     def _painted(self, good, kinds, rng, how):
-        patches = self._with_defects(good, kinds, rng)
-        height, width = good.shape[1:3]
-        windows, pasted = [], []
-        for image, patch in zip(good, patches, strict=True):
-            side = min(int(rng.integers(WINDOW[0], WINDOW[1] + 1)), height, width)
-            corner = [int(rng.integers(length - side + 1)) for length in (height, width)]
-            windows.append((*corner, side))
-            pasted.append(paste(image, resized(patch, side), corner, side))
-        pasted = np.stack(pasted)
+        windows = [draw_window(image.shape, rng) for image in good]
+        fabrics = [
+            resized(crop(image, corner, side), PATCH)
+            for image, (*corner, side) in zip(good, windows, strict=True)
+        ]
+        patches = self._with_defects(np.stack(fabrics), kinds, rng)
+        pasted = np.stack(
+            [
+                paste(image, resized(patch, side), corner, side)
+                for image, patch, (*corner, side) in zip(good, patches, windows, strict=True)
+            ]
+        )
         images = pasted[..., : self.channels]
         if how == FUSED:
             images = self.fusion.fused(tf.constant(good), tf.constant(pasted)).numpy()
@@ -141,15 +149,15 @@ class Painter:
         for row in zip(images, masks, kinds, good, patches, windows, strict=True):
             yield Painted(*row)
 
-    def _with_defects(self, good, kinds, rng):
+    def _with_defects(self, fabrics, kinds, rng):
         """Generates patches whose masks are not empty; those that are, are drawn again."""
-        patches = self.patches(good, kinds, int(rng.integers(2**31)))
+        patches = self.patches(fabrics, kinds, int(rng.integers(2**31)))
         for _ in range(TRIES - 1):
             empty = np.flatnonzero((patches[..., -1] > 0).sum(axis=(1, 2)) < LEAST_MASK)
             if not len(empty):
                 break
-            again = self.patches(good[empty], [kinds[i] for i in empty], int(rng.integers(2**31)))
-            patches[empty] = again
+            seed = int(rng.integers(2**31))
+            patches[empty] = self.patches(fabrics[empty], [kinds[i] for i in empty], seed)
         return patches
 
     def _label(self, kind: str) -> int:
@@ -174,9 +182,6 @@ class Painter:
 
     def _style(self, images):
         return self._codes_of(tf.constant(images)).numpy()
-
-    def _generate(self, codes, labels, seed):
-        return self.generator.generate(codes, labels, seed).numpy()
 
     def save(self, folder: Path) -> None:
         """Writes the three models and, last, what is known of them."""

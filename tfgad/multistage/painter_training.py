@@ -26,8 +26,8 @@ from tfgad.recipes.recipe import chosen
 
 # `r1` is of both stages. `own_share` and what follows are of the fusion; see `DefectFusion`.
 SETTINGS = {
-    "patches": 6000, "latent_dim": 64, "width": 32, "learning_rate": 2e-4, "batch_size": 32,
-    "r1": 0.1,
+    "patches": 6000, "ground": "fabric", "latent_dim": 64, "width": 32,
+    "learning_rate": 2e-4, "batch_size": 32, "r1": 0.1,
     "fusions": 2000, "fusion_width": 24, "fusion_rate": 2e-4, "fusion_batch_size": 16,
     "own_share": 0.5, "margin": 0.02, "reconstruction": 10.0, "feature": 1.0, "adversarial": 0.1,
     "steps": "2000+800",
@@ -108,9 +108,14 @@ def train_painter(
     seconds.lap("patches and styles")
     generator = defect_generator.build(
         (PATCH, PATCH, channels + 1), CODE_DIM, len(config["kinds"]), seed=seed,
-        rate=of_all["learning_rate"], **chosen(of_all, "latent_dim", "width", "r1"),
+        rate=of_all["learning_rate"], **chosen(of_all, "ground", "latent_dim", "width", "r1"),
     )  # fmt: skip
-    rows = {"patches": patches.defects, "style": codes, "kind": patches.kinds}
+    rows = {
+        "patches": patches.defects,
+        "fabric": patches.fabrics,
+        "style": codes,
+        "kind": patches.kinds,
+    }
     trained(generator, "generator", rows, of_all["batch_size"])
 
     weights = chosen(of_all, "margin", "reconstruction", "feature", "adversarial", "r1")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfgad.multistage.fusion import paste
-from tfgad.multistage.patches import GAIN, SHADE, around, crop, resized
+from tfgad.multistage.patches import GAIN, PATCH, SHADE, around, crop, resized
 from tfgad.multistage.sources import Source
 
 VIEW = 96  # side of the images: a window and what lies around it
-WINDOW = (36, 68)  # sides of windows, in pixels; patches are 64
+WINDOW = (52, 80)  # sides of windows, in pixels: a patch of 64 by `tfgad.multistage.patches.ZOOM`
 SHIFT = 6  # pixels that a defect is out of place, about a yarn
 OWN_ZOOM = (0.9, 1.1)
 
@@ -23,28 +23,28 @@ class Pasted:
 
     Attributes:
         images: y, float32 `[N, H, W, C]` in [-1, 1], before anything was pasted.
-        masks: of the defect in y, float32 `[N, H, W, 1]`, -1 or 1.
         pasted: x, its window and the pasted mask, `[N, H, W, C + 2]`; see `fusion.paste`.
+        real: images with a defect as they are, and its mask, `[N, H, W, C + 1]`.
     """
 
     images: np.ndarray
-    masks: np.ndarray
     pasted: np.ndarray
+    real: np.ndarray
 
 
 def paste_examples(
     sources: Sequence[Source], generate, count: int, own_share: float, seed: int = 0
 ) -> Pasted:
-    """Makes examples for the fusion from images with a defect, the window lying about it.
+    """Makes examples for the fusion: views of fabric, and a patch in a window of each.
 
-    In most the window is filled with a generated defect of the same kind and style, as the paper
-    has it; y shows another defect then, and tells T no more than what the fabric looks like. In a
-    share of them it is filled with the very defect of y, moved, enlarged and toned a little: there
+    In some the view is of good fabric, and the patch a generated defect in its style, as it will be
+    in use: y tells T no more than what the fabric looks like. In the others the view has a defect,
+    and gets that very defect back, out of place, of another size and tone, with its own mask: there
     y also tells what T should make of it.
 
     Args:
         sources: fabrics with known defects.
-        generate: images `[B, H, W, C]` and kinds, B names, to patches `[B, h, w, C + 1]`.
+        generate: good patches `[B, h, w, C]` and kinds, B names, to patches `[B, h, w, C + 1]`.
         count: N.
         own_share: of the examples that get their own defect back, in [0, 1].
         seed: of all that is left to chance.
@@ -52,37 +52,57 @@ def paste_examples(
     rng = np.random.default_rng(seed)
     drawn = [sources[rng.integers(len(sources))] for _ in range(count)]
     of_defects = [int(rng.integers(len(source.kinds))) for source in drawn]
-    goods = [source.good[rng.integers(len(source.good))] for source in drawn]
+    real = [_view(source, i, rng) for source, i in zip(drawn, of_defects, strict=True)]
+    goods = [_good_view(source, rng) for source in drawn]
+    windows = [draw_window(good.shape, rng) for good in goods]
+    fabrics = [
+        resized(crop(good, corner, side), PATCH)
+        for good, (*corner, side) in zip(goods, windows, strict=True)
+    ]
     kinds = [source.kinds[i] for source, i in zip(drawn, of_defects, strict=True)]
-    made = generate(np.stack(goods), kinds)
-    images, masks, pasted = [], [], []
-    for patch, source, i in zip(made, drawn, of_defects, strict=True):
-        image, mask = _view(source, i, rng)
-        side = min(int(rng.integers(WINDOW[0], WINDOW[1] + 1)), *image.shape[:2])
-        corner = around(mask, side, rng)
-        signed = mask * 2.0 - 1.0
+    images, pasted = [], []
+    made = generate(np.stack(fabrics), kinds)
+    for view, good, patch, (*corner, side) in zip(real, goods, made, windows, strict=True):
         if rng.uniform() < own_share:
-            patch = _disturbed(np.concatenate([image, signed], axis=-1), corner, side, rng)
-        images.append(image)
-        masks.append(signed.astype("float32"))
-        pasted.append(paste(image, resized(patch, side), corner, side))
-    return Pasted(np.stack(images), np.stack(masks), np.stack(pasted))
+            good, corner = view[..., :-1], around(view[..., -1:] > 0, side, rng)
+            patch = _given_back(view, corner, side, rng)
+        images.append(good)
+        pasted.append(paste(good, resized(patch, side), corner, side))
+    return Pasted(np.stack(images), np.stack(pasted), np.stack(real))
 
 
-def _view(source, i: int, rng):
-    """Cuts a view with a defect in it, or with part of it: image and mask."""
+def draw_window(image_shape, rng) -> tuple[int, int, int]:
+    """Draws `(row, column, side)` of a window inside an image `(H, W, C)`."""
+    side = min(int(rng.integers(WINDOW[0], WINDOW[1] + 1)), *image_shape[:2])
+    return (*_corner(image_shape, side, rng), side)
+
+
+def _corner(image_shape, side: int, rng) -> tuple[int, int]:
+    return tuple(int(rng.integers(length - side + 1)) for length in image_shape[:2])
+
+
+def _good_view(source, rng) -> np.ndarray:
+    """Cuts a view of good fabric, as large as `_view`'s: `[H, W, C]`."""
+    good = source.good[rng.integers(len(source.good))]
+    side = min(VIEW, *good.shape[:2])
+    return crop(good, _corner(good.shape, side, rng), side)
+
+
+def _view(source, i: int, rng) -> np.ndarray:
+    """Cuts a view with a defect in it, or with part of it: image and mask, `[H, W, C + 1]`."""
     side = min(VIEW, *source.masks.shape[1:3])
     corner = around(source.masks[i], side, rng)
-    return crop(source.images[i], corner, side), crop(source.masks[i], corner, side)
+    mask = crop(source.masks[i], corner, side) * 2.0 - 1.0
+    return np.concatenate([crop(source.images[i], corner, side), mask], axis=-1).astype("float32")
 
 
-def _disturbed(masked, corner, side: int, rng):
-    """Returns what an image shows in a window, out of place, of another size and tone."""
-    cut = min(round(side / rng.uniform(*OWN_ZOOM)), *masked.shape[:2])
+def _given_back(view, corner, side: int, rng) -> np.ndarray:
+    """Returns what a view shows in a window, out of place, of another size and tone; its mask."""
+    cut = min(round(side / rng.uniform(*OWN_ZOOM)), *view.shape[:2])
     shifted = [
         int(np.clip(start + (side - cut) // 2 + rng.integers(-SHIFT, SHIFT + 1), 0, length - cut))
-        for start, length in zip(corner, masked.shape[:2], strict=True)
+        for start, length in zip(corner, view.shape[:2], strict=True)
     ]
-    patch = resized(crop(masked, shifted, cut), side)
-    toned = patch[..., :-1] * rng.uniform(*GAIN) + rng.uniform(-SHADE, SHADE)
-    return np.concatenate([np.clip(toned, -1.0, 1.0), patch[..., -1:]], axis=-1)
+    patch = resized(crop(view[..., :-1], shifted, cut), side)
+    toned = np.clip(patch * rng.uniform(*GAIN) + rng.uniform(-SHADE, SHADE), -1.0, 1.0)
+    return np.concatenate([toned, crop(view[..., -1:], corner, side)], axis=-1)

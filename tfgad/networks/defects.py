@@ -4,6 +4,8 @@ Liu et al. 2020 do not publish theirs. A patch is an image and the mask of its d
 channel: `[B, h, w, C + 1]`, all in [-1, 1], the mask's -1 meaning sound and 1 defective.
 """
 
+import math
+
 import keras
 from keras import layers
 
@@ -12,12 +14,14 @@ from tfgad.networks.convolutional import KERNEL, SLOPE
 from tfgad.networks.layers import BatchNormalization
 
 EMBEDDING = 16  # numbers that stand for a kind of defect, beside the style's and the code's
-MOMENTUM = 0.9  # of the averages of batch normalisation in T, which trains for hundreds of steps
+MOMENTUM = 0.9  # of the averages of batch normalisation: trainings last hundreds of steps
 CONTEXT = (2, 4, 8)  # dilations at a quarter of the size: the last sees 128 pixels around
 
 
 def generator(patch_shape, latent_dim: int, style_dim: int, kinds: int, width: int) -> keras.Model:
     """G: codes z `[B, latent_dim]`, style `[B, style_dim]` and kind int32 `[B]` to patches.
+
+    It draws the fabric along with the defect.
 
     Args:
         patch_shape: `(h, w, C + 1)`.
@@ -26,14 +30,67 @@ def generator(patch_shape, latent_dim: int, style_dim: int, kinds: int, width: i
         kinds: how many kinds of defect there are.
         width: channels at half the patch's size, doubled with each halving.
     """
+    inputs, code = _asked_for(latent_dim, style_dim, kinds)
+    inner = convolutional.generator(patch_shape, code.shape[-1], width)
+    return keras.Model(inputs, inner(code), name="generator")
+
+
+def generator_on_fabric(
+    patch_shape, latent_dim: int, style_dim: int, kinds: int, width: int
+) -> keras.Model:
+    """G with a good patch of the fabric `[B, h, w, C]` as its fourth input, to draw a defect on.
+
+    An encoder and a decoder with skip connections. The code joins where the patch is smallest, and
+    what the decoder draws is laid over the fabric as `OnFabric` does. The arguments are those of
+    `generator`.
+    """
+    inputs, code = _asked_for(latent_dim, style_dim, kinds)
+    *size, masked = patch_shape
+    x = fabric = keras.Input((*size, masked - 1), name="fabric")
+    levels = []
+    for level in range(convolutional.halvings(patch_shape) - 1):
+        x = _strided(x, width * 2**level)
+        levels.append(x)
+    small = levels[-1].shape[1:]
+    asked = layers.Reshape(small)(layers.Dense(math.prod(small), use_bias=False)(code))
+    x = layers.Concatenate()([x, layers.ReLU()(BatchNormalization(momentum=MOMENTUM)(asked))])
+    for level in reversed(levels[:-1]):
+        x = layers.Conv2DTranspose(level.shape[-1], KERNEL, 2, "same", use_bias=False)(x)
+        x = layers.ReLU()(BatchNormalization(momentum=MOMENTUM)(x))
+        x = layers.Concatenate()([x, level])
+    x = layers.Conv2DTranspose(masked, KERNEL, 2, "same")(x)
+    drawn = layers.Activation("tanh", dtype="float32", name="drawn")(x)
+    patches = OnFabric(dtype="float32", name="patches")([drawn, fabric])
+    return keras.Model([*inputs, fabric], patches, name="generator")
+
+
+def _asked_for(latent_dim: int, style_dim: int, kinds: int):
+    """Returns the inputs z, style and kind, and all three as one vector."""
     latent = keras.Input((latent_dim,), name="latent")
     style = keras.Input((style_dim,), name="style")
     kind = keras.Input((), dtype="int32", name="kind")
     standard_normal = keras.initializers.RandomNormal(stddev=1.0)
     embedded = layers.Embedding(kinds, EMBEDDING, standard_normal, name="embedding")(kind)
-    code = layers.Concatenate()([latent, style, embedded])
-    inner = convolutional.generator(patch_shape, code.shape[-1], width)
-    return keras.Model([latent, style, kind], inner(code), name="generator")
+    return [latent, style, kind], layers.Concatenate()([latent, style, embedded])
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class OnFabric(layers.Layer):
+    """Lays what was drawn over a fabric where its own mask is: (1 - a) fabric + a drawn, and mask.
+
+    a is the mask, brought from [-1, 1] to [0, 1].
+    """
+
+    def call(self, inputs):
+        """Returns patches `[B, h, w, C + 1]` of what was drawn, the same, and fabric."""
+        drawn, fabric = inputs
+        image, mask = drawn[..., :-1], drawn[..., -1:]
+        share = (mask + 1.0) / 2.0
+        return keras.ops.concatenate([fabric + share * (image - fabric), mask], axis=-1)
+
+    def compute_output_shape(self, shapes):
+        """Returns the shape of `call`'s."""
+        return shapes[0]
 
 
 def critic(patch_shape, style_dim: int, kinds: int, width: int) -> keras.Model:
@@ -98,6 +155,11 @@ def patch_critic(channels: int, width: int) -> keras.Model:
         x = layers.LeakyReLU(SLOPE)(x)
     logits = layers.Conv2D(1, 1, dtype="float32")(x)
     return keras.Model(inputs, layers.Reshape((-1,))(logits), name="patch_critic")
+
+
+def _strided(x, filters: int):
+    x = layers.Conv2D(filters, KERNEL, 2, "same", use_bias=False)(x)
+    return layers.LeakyReLU(SLOPE)(BatchNormalization(momentum=MOMENTUM)(x))
 
 
 def _convolution(x, filters: int, stride: int = 1, dilation: int = 1):
