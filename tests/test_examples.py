@@ -197,6 +197,20 @@ def test_multistage_weave(tmp_path, monkeypatch, capsys):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
+def test_painted_defects_benchmark_by_hand(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    benchmark = runpy.run_path(str(EXAMPLES / "benchmarks" / "painted_defects.py"))
+    images = np.stack([np.full((4, 4, 1), grey) for grey in (0.0, 1.0, 5.0)])
+    masks = np.zeros((3, 4, 4, 1), np.uint8)
+    masks[0, :2] = 1  # half of the pixels
+    kinds = np.array(["hole", "hole", "slub"])
+    assert benchmark["diversity"](images, masks, kinds, seed=0) == (1.0, 0.5)
+    rng = np.random.default_rng(0)
+    real, same, other = (rng.standard_normal((80, 6)) + mean for mean in (0, 0, 3))
+    assert benchmark["two_sample"](real, other) > 0.95
+    assert benchmark["two_sample"](real, same) < 0.65
+
+
 def test_latent_search_benchmark_compares_the_same_networks():
     pytest.importorskip("torch")
     benchmark = runpy.run_path(str(EXAMPLES / "benchmarks" / "latent_search.py"))
