@@ -58,7 +58,10 @@ def generator_on_fabric(
         x = layers.Conv2DTranspose(level.shape[-1], KERNEL, 2, "same", use_bias=False)(x)
         x = layers.ReLU()(BatchNormalization(momentum=MOMENTUM)(x))
         x = layers.Concatenate()([x, level])
-    x = layers.Conv2DTranspose(masked, KERNEL, 2, "same")(x)
+    # At full size by interpolation: transposed convolutions leave a chequered defect on fine yarns.
+    x = layers.Concatenate()([layers.UpSampling2D(interpolation="bilinear")(x), fabric])
+    x = _convolution(x, width)
+    x = layers.Conv2D(masked, 3, padding="same")(x)
     drawn = layers.Activation("tanh", dtype="float32", name="drawn")(x)
     patches = OnFabric(dtype="float32", name="patches")([drawn, fabric])
     return keras.Model([*inputs, fabric], patches, name="generator")
