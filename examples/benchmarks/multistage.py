@@ -1,17 +1,20 @@
 """The Multistage GAN on a fabric nobody has defects of: IoU and F-measure of what was learnt how.
 
     python examples/benchmarks/multistage.py --out examples/benchmarks/results/multistage.json
-    python examples/benchmarks/multistage.py --quick --targets twill --seeds 1 --out /tmp/quick.json
+    python examples/benchmarks/multistage.py --targets aitex:03 --seeds 1 \
+        --out examples/benchmarks/results/multistage_aitex.json
+    python examples/benchmarks/multistage.py --quick --targets weave:twill --seeds 1 --out q.json
 
-Each target weave in turn is left out; painter and segmenter learn from the seven others. Then the
-segmenter judges the target's test tiles, half of which are defective,
+Painter and segmenter learn from other fabrics: for a weave from the seven others, for AITEX fabric
+03 from 00 and 01. Then the segmenter judges the target's test tiles,
 
 - `source`: as it is;
-- `cut`: after further training on good tiles of the target, onto which defects of the other weaves
+- `cut`: after further training on good tiles of the target, onto which defects of the other fabrics
   were pasted as they are, cut out along their masks;
-- `pasted`: with patches of stage 1 instead, generated in the target's style, pasted unfused;
+- `pasted`: with patches of stage 1 instead, pasted unfused;
 - `fused`: with stages 1 and 2, as `tfgad segment adapt` does;
-- `true`: with the target's own defects, other tiles than those of the test: the upper bound.
+- `true`: with the target's own defects: the upper bound. Of a weave they are from other tiles; of
+  AITEX from every second defective strip, so there all five are judged by the other strips.
 
 The four trainings are of equal length from the same weights. Nothing is chosen on the test tiles.
 What the JSON holds already is not computed again.
@@ -29,10 +32,12 @@ import numpy as np
 import tfgad
 from tfgad import evaluation, files, metrics, runs
 from tfgad.multistage import painter_training, segmenter_training, sources
-from tfgad.multistage.painter import PASTED
+from tfgad.multistage.painter import FUSED, PASTED
 
-TARGETS = ("twill", "satin", "check")  # a diagonal, a smooth one, two colours
+TARGETS = ("weave:twill", "weave:satin", "weave:check")  # a diagonal, a smooth one, two colours
+OF_AITEX = ("aitex:00", "aitex:01")  # what is learnt from for another of its fabrics
 WAYS = ("source", "cut", "pasted", "fused", "true")
+OWN_TILES = 1000  # half of them defective: as many as are painted
 OTHER_BOLT = 1000  # added to the seed of the target's tiles whose defects are learnt from
 
 
@@ -59,8 +64,13 @@ def main():
 
 def judge(target, seed, quick, given):
     """Trains all that there is to train; returns the figures of each way, and seconds."""
-    fabrics = sources.read_sources(sources.expand(["weave:*"], [target]), seed=seed)
-    images = tfgad.load(f"weave:{target}", seed=seed)
+    begun = time.monotonic()
+    kind, name = target.split(":")
+    specs = sources.expand(["weave:*"], [name]) if kind == "weave" else OF_AITEX
+    fabrics = sources.read_sources(specs, seed=seed)
+    images = tfgad.load(target, seed=seed)
+    true, left_out = own_defects(images, target, seed)
+    seconds = {"reading": round(time.monotonic() - begun, 1)}
     of_painter = {**(painter_training.QUICK if quick else {}), **given}
     of_segmenter = segmenter_training.QUICK if quick else {}
     with tempfile.TemporaryDirectory() as folder:
@@ -72,35 +82,45 @@ def judge(target, seed, quick, given):
             fabrics, folder / "segmenter", settings=of_segmenter, seed=seed
         )
         chosen, begun = run.config["settings"], time.monotonic()
-        rows = examples(fabrics, painter, images, target, seed, chosen["painted"])
-        seconds = {**painter.config["seconds"], "segmenter": run.config["training_seconds"]}
+        rows = examples(fabrics, painter, images, seed, chosen["painted"]) | {"true": true}
+        seconds |= {**painter.config["seconds"], "segmenter": run.config["training_seconds"]}
         seconds["painting three ways"] = round(time.monotonic() - begun, 1)
-        figures = {"source": figures_of(run.model, images)}
-        for way, of_way in rows.items():
+        figures = {"source": figures_of(run.model, images, left_out)}
+        good = sources.good_images(images.train, images.train_size)
+        for way, (defective, masks) in rows.items():
             begun = time.monotonic()
+            of_way = {"defective": defective, "masks": masks, "good": good}
             adapted = segmenter_training.further(run, of_way, seed)
             seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
-            figures[way] = figures_of(adapted, images)
+            figures[way] = figures_of(adapted, images, left_out)
     return {"figures": figures, "seconds": seconds, "vgg_weights": painter.config["vgg_weights"]}
 
 
-def examples(fabrics, painter, images, target, seed, count):
-    """Returns for each way what the segmenter is trained on further."""
+def own_defects(images, target, seed):
+    """Returns images and masks of the target's own defects, and the test pictures they are from."""
+    if target.startswith("weave:"):
+        own = tfgad.load(f"{target}?test={OWN_TILES}", seed=seed + OTHER_BOLT)
+        true = sources.read_source(own)
+        return (true.images, true.masks), set()
+    rows = [row for row in images.test.as_numpy_iterator() if row["mask"].any()]
+    left_out = set(sorted({picture(row["name"].decode()) for row in rows})[::2])
+    rows = [row for row in rows if picture(row["name"].decode()) in left_out]
+    return tuple(np.stack([row[name] for row in rows]) for name in ("image", "mask")), left_out
+
+
+def picture(name):
+    """The strip that a tile is from."""
+    return name.rsplit("/", 1)[0]
+
+
+def examples(fabrics, painter, images, seed, count):
+    """Returns defective images and masks of each way that needs none of the target's defects."""
     good = sources.good_images(images.train, images.train_size)
-    own = tfgad.load(f"weave:{target}?test={2 * count}", seed=seed + OTHER_BOLT)
-    true = sources.read_source(own)
-    painted = {
-        "pasted": list(painter.paint(good, count, seed=seed, how=PASTED)),
-        "fused": list(painter.paint(good, count, seed=seed)),
-    }
     rows = {"cut": cut_and_paste(fabrics, good, count, seed)[:2]}
-    for way, of_way in painted.items():
+    for way, how in (("pasted", PASTED), ("fused", FUSED)):
+        of_way = list(painter.paint(good, count, seed=seed, how=how))
         rows[way] = [np.stack([getattr(p, name) for p in of_way]) for name in ("image", "mask")]
-    rows["true"] = [true.images, true.masks]
-    return {
-        way: {"defective": defective, "masks": masks, "good": good}
-        for way, (defective, masks) in rows.items()
-    }
+    return rows
 
 
 def cut_and_paste(fabrics, good, count, seed):
@@ -122,11 +142,13 @@ def cut_and_paste(fabrics, good, count, seed):
     return np.stack(made).astype("float32"), np.stack(masks), kinds
 
 
-def figures_of(model, images):
-    """Judges the test tiles."""
+def figures_of(model, images, left_out=()):
+    """Judges the test tiles, but for those of some pictures."""
     judged = evaluation.judge_test_set(model, images)
-    figures = metrics.segmentation(judged.masks, judged.maps > model.marks_above)
-    return {**figures, "image_auroc": judged.image_auroc}
+    kept = np.array([picture(name) not in left_out for name in judged.names])
+    marked = judged.maps[kept] > model.marks_above
+    auroc = metrics.image_metrics(judged.labels[kept], judged.scores[kept])["image_auroc"]
+    return {**metrics.segmentation(judged.masks[kept], marked), "image_auroc": auroc}
 
 
 def table(results):
