@@ -42,6 +42,13 @@ def test_the_rim_falls_from_the_defect_to_nothing():
     assert 0 < across[15 - fusion.RIM // 2] < 1
 
 
+def test_it_begins_by_changing_nothing():
+    phi, _ = feature_extractor("block1_conv1", "random")
+    fresh = fusion.build(1, grey_or_colour(phi, 1), width=4, rate=1e-3)
+    _, pasted = example()
+    np.testing.assert_array_equal(fresh.fuser(pasted), pasted[..., :1])
+
+
 def test_fabric_outside_the_rim_is_untouched(model):
     y, pasted = example()
     pasted[..., 2] = -1.0
@@ -67,6 +74,9 @@ def test_examples_give_a_share_of_defects_back(fabrics):
     assert np.abs(near).mean() < 0.5  # like what was there, if out of place
     assert (own.pasted[..., 2] > 0).any(axis=(1, 2)).sum() >= 5
     np.testing.assert_array_equal(own.real[..., :1], own.images)
+    np.testing.assert_array_equal(own.aims, own.images)
+    kept = np.where(inside[..., None], 0.25, other.images)  # a generated defect is to be kept
+    np.testing.assert_allclose(other.aims, kept, atol=1e-5)
     assert (other.real[..., 1] > 0).any(axis=(1, 2)).all()
 
 

@@ -9,6 +9,7 @@ from tfgad.models.trained import Trained
 from tfgad.networks import defects
 from tfgad.networks.layers import Adam
 
+TINY = 1e-3  # of an image: a defect of nine pixels
 RIM = 6  # pixels around the defect over which T's image gives way to the fabric: about a yarn
 
 
@@ -16,17 +17,20 @@ RIM = 6  # pixels around the defect over which T's image gives way to the fabric
 class DefectFusion(Trained):
     """The fusing network T and its critic D (Liu et al. 2020, stage 2).
 
-    x is an image whose window is blanked and filled with a patch, y the image that it was made of.
-    T(x) is laid over y where the patch's mask has its defect, with a soft rim around it: whatever
-    the patch's fabric looks like, that around the defect stays what it is. T minimises
+    x is an image y whose window is blanked and filled with a patch. T(x) is laid over y where the
+    patch's mask has its defect, with a soft rim around it: whatever the patch's fabric looks like,
+    that around the defect stays what it is. T minimises
 
-        λ_r max(0, |y - T(x)| - m) + λ_f |φ(T(x)) - φ(y)|² / |φ(y)|² - λ_a E[log D(T(x))]
+        λ_r max(0, |a - T(x)| - m) + λ_f |φ(T(x)) - φ(a)|² / |φ(a)|² - λ_a E[log D(T(x))]
 
-    with |y - T(x)| the mean over the image's pixels and channels: what a patch changes is not
-    charged up to the margin m, for it may hold another defect than y. φ are features of VGG19; the
-    paper divides by C·H·W where here it is by their own size, which suits whatever weights φ has.
-    D sees the image with the mask of the defect beside it, and judges each place: a defect must be
-    seen where the mask has one, and nowhere else.
+    with |a - T(x)| the mean over the pixels that T may change, so that up to m a change costs
+    nothing. a is what T aims at. In the paper it is always y, a real image with a defect, whatever
+    was pasted; but a generated defect is another one than y's, and a T that is paid for making y of
+    it learns to paint over it. So a is y where the patch is y's own defect, disturbed; and where it
+    is a generated one on good fabric, a is x within the mask. φ are features of VGG19; the paper
+    divides by C·H·W where here it is by their own size, which suits whatever weights φ has. D sees
+    the image with the mask of the defect beside it, and judges each place: a defect must be seen
+    where the mask has one, and nowhere else.
 
     Args:
         margin: m, in the images' units; white and black differ by 2.
@@ -41,7 +45,7 @@ class DefectFusion(Trained):
     fixed = ("phi",)
 
     def __init__(
-        self, *, margin=0.02, reconstruction=10.0, feature=1.0, adversarial=0.1, r1=0.1, **kwargs
+        self, *, margin=0.1, reconstruction=10.0, feature=1.0, adversarial=0.1, r1=0.1, **kwargs
     ):
         super().__init__(**kwargs)
         self.margin, self.reconstruction, self.feature = margin, reconstruction, feature
@@ -51,11 +55,11 @@ class DefectFusion(Trained):
     def train_step(self, batch):
         """One update of D and one of T.
 
-        `images` are y `[B, H, W, C]`; `pasted` are x with their windows and the masks of what was
-        pasted, `[B, H, W, C + 2]`; `real` are images and masks of defects as they are,
+        `images` are y and `aims` a, `[B, H, W, C]`; `pasted` are x with their windows and the masks
+        of what was pasted, `[B, H, W, C + 2]`; `real` are images and masks of defects as they are,
         `[B, H, W, C + 1]`.
         """
-        y, pasted, real = batch["images"], batch["pasted"], batch["real"]
+        y, a, pasted, real = (batch[name] for name in ("images", "aims", "pasted", "real"))
         fused = self.fused(y, pasted, training=True)
         with tf.GradientTape() as tape:
             logits = self._logits(real), self._logits(self._with_mask(fused, pasted))
@@ -64,13 +68,13 @@ class DefectFusion(Trained):
             total = critic_loss + self.r1 * r1
         self.minimise("critic", tape, total)
 
-        of_y = self.phi(y, training=False)
+        of_a = self.phi(a, training=False)
         with tf.GradientTape() as tape:
             fused = self.fused(y, pasted, training=True)
-            distance = losses.mean_absolute(y, fused)
+            distance = losses.mean_absolute(a, fused) / tf.maximum(self._changeable(pasted), TINY)
             reconstruction = tf.reduce_mean(tf.maximum(distance - self.margin, 0.0))
-            feature = losses.mean_square(of_y, self.phi(fused, training=False))
-            feature = tf.reduce_mean(feature) / tf.reduce_mean(tf.square(of_y))
+            feature = losses.mean_square(of_a, self.phi(fused, training=False))
+            feature = tf.reduce_mean(feature) / tf.reduce_mean(tf.square(of_a))
             seen = self._logits(self._with_mask(fused, pasted))
             adversarial = losses.non_saturating_generator_loss(seen)
             total = self.reconstruction * reconstruction + self.feature * feature
@@ -89,6 +93,10 @@ class DefectFusion(Trained):
         """T(x) on the defect and around it, y elsewhere: `[B, H, W, C]` in [-1, 1]."""
         share = rim(tf.cast(pasted[..., -1:] > 0, y.dtype))
         return share * self.fuser(pasted, training=training) + (1.0 - share) * y
+
+    def _changeable(self, pasted):
+        """The share of an image's pixels that T may change, `[B]`."""
+        return tf.reduce_mean(rim(tf.cast(pasted[..., -1:] > 0, tf.float32)), axis=[1, 2, 3])
 
     def _logits(self, images):
         return self.critic(images, training=True)

@@ -23,11 +23,13 @@ class Pasted:
 
     Attributes:
         images: y, float32 `[N, H, W, C]` in [-1, 1], before anything was pasted.
+        aims: a, what the fusion should make of them, the same form.
         pasted: x, its window and the pasted mask, `[N, H, W, C + 2]`; see `fusion.paste`.
         real: images with a defect as they are, and its mask, `[N, H, W, C + 1]`.
     """
 
     images: np.ndarray
+    aims: np.ndarray
     pasted: np.ndarray
     real: np.ndarray
 
@@ -38,9 +40,8 @@ def paste_examples(
     """Makes examples for the fusion: views of fabric, and a patch in a window of each.
 
     In some the view is of good fabric, and the patch a generated defect in its style, as it will be
-    in use: y tells T no more than what the fabric looks like. In the others the view has a defect,
-    and gets that very defect back, out of place, of another size and tone, with its own mask: there
-    y also tells what T should make of it.
+    in use; it is to be kept. In the others the view has a defect, and gets that very defect back,
+    out of place, of another size and tone, with its own mask; it is to be made what it was.
 
     Args:
         sources: fabrics with known defects.
@@ -60,15 +61,19 @@ def paste_examples(
         for good, (*corner, side) in zip(goods, windows, strict=True)
     ]
     kinds = [source.kinds[i] for source, i in zip(drawn, of_defects, strict=True)]
-    images, pasted = [], []
+    images, aims, pasted = [], [], []
     made = generate(np.stack(fabrics), kinds)
     for view, good, patch, (*corner, side) in zip(real, goods, made, windows, strict=True):
         if rng.uniform() < own_share:
-            good, corner = view[..., :-1], around(view[..., -1:] > 0, side, rng)
-            patch = _given_back(view, corner, side, rng)
-        images.append(good)
-        pasted.append(paste(good, resized(patch, side), corner, side))
-    return Pasted(np.stack(images), np.stack(pasted), np.stack(real))
+            y, corner = view[..., :-1], around(view[..., -1:] > 0, side, rng)
+            x = paste(y, _given_back(view, corner, side, rng), corner, side)
+            aims.append(y)
+        else:
+            y, x = good, paste(good, resized(patch, side), corner, side)
+            aims.append(np.where(x[..., -1:] > 0, x[..., :-2], y))
+        images.append(y)
+        pasted.append(x)
+    return Pasted(*(np.stack(each) for each in (images, aims, pasted, real)))
 
 
 def draw_window(image_shape, rng) -> tuple[int, int, int]:

@@ -119,7 +119,8 @@ def fuser(channels: int, width: int) -> keras.Model:
     """T: an image with a foreign patch in it to one whose patch belongs to it.
 
     A U-Net of two halvings (Ronneberger et al. 2015), whose bottom sees far by dilation: to go on
-    with a weave it must know it from outside the window.
+    with a weave it must know it from outside the window. It begins as the identity, and learns what
+    to change.
 
     Args:
         channels: C.
@@ -140,9 +141,23 @@ def fuser(channels: int, width: int) -> keras.Model:
         x = layers.Conv2DTranspose(filters, KERNEL, 2, "same", use_bias=False)(x)
         x = layers.LeakyReLU(SLOPE)(BatchNormalization(momentum=MOMENTUM)(x))
         x = _convolution(layers.Concatenate()([x, level]), filters)
-    x = layers.Conv2D(channels, 3, padding="same")(x)
-    images = layers.Activation("tanh", dtype="float32", name="images")(x)
+    change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros")(x)
+    images = Retouch(dtype="float32", name="images")([inputs, change])
     return keras.Model(inputs, images, name="fuser")
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class Retouch(layers.Layer):
+    """Adds a change to an image, the first channels of what comes with it, and clips to [-1, 1]."""
+
+    def call(self, inputs):
+        """Returns images `[B, H, W, C]` of an image with more channels and a change `[.., C]`."""
+        image, change = inputs
+        return keras.ops.clip(image[..., : change.shape[-1]] + change, -1.0, 1.0)
+
+    def compute_output_shape(self, shapes):
+        """Returns the shape of the change."""
+        return shapes[1]
 
 
 def patch_critic(channels: int, width: int) -> keras.Model:
