@@ -53,7 +53,7 @@ def main():
     run = segmenter_training.train_segmenter(fabrics, folder, settings=of_segmenter, resume=True)
     report("trained on other weaves", run.model, images)
     folder = arguments.out / f"segmenter_{arguments.target}"
-    run = segmenter_training.adapt_segmenter(run, painter, images, folder, resume=True)
+    run = segmenter_training.adapt_segmenter(run, painter, images, fabrics, folder, resume=True)
     report("and on painted defects", run.model, images)
     print(f"wrote {arguments.out}")
 

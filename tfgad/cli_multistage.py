@@ -173,19 +173,21 @@ def adapt(
     given = settings_given(settings or [], None)
     import_tensorflow()
     import tfgad
-    from tfgad import runs
     from tfgad.cli import data_defaults
-    from tfgad.multistage import segmenter_training
+    from tfgad.multistage import segmenter_training, sources
     from tfgad.multistage.painter import load_painter
 
     with Progress() as progress:
-        progress.phase("painting")
-        loaded = runs.load_run(run)
+        progress.phase("reading the data")
+        loaded, of_painter = segmenter_training.load_segmenter(run), load_painter(painter)
         images = tfgad.load(data, **data_defaults(loaded.config, data))
+        known = sources.read_sources(loaded.config["sources"])
+        progress.phase("painting")
         adapted = segmenter_training.adapt_segmenter(
             loaded,
-            load_painter(painter),
+            of_painter,
             images,
+            known,
             out,
             settings=given,
             seed=seed,

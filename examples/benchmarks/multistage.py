@@ -16,8 +16,9 @@ Painter and segmenter learn from other fabrics: for a weave from the seven other
 - `true`: with the target's own defects: the upper bound. Of a weave they are from other tiles; of
   AITEX from every second defective strip, so there all five are judged by the other strips.
 
-The four trainings are of equal length from the same weights. Nothing is chosen on the test tiles.
-What the JSON holds already is not computed again.
+The four trainings are of equal length from the same weights, and half of their defects are those
+of the other fabrics, as in `tfgad segment adapt`. Nothing is chosen on the test tiles. What the
+JSON holds already is not computed again.
 """
 
 import argparse
@@ -90,7 +91,7 @@ def judge(target, seed, quick, given):
         for way, (defective, masks) in rows.items():
             begun = time.monotonic()
             of_way = {"defective": defective, "masks": masks, "good": good}
-            adapted = segmenter_training.further(run, of_way, seed)
+            adapted = segmenter_training.further(run, of_way, fabrics, seed)
             seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
             figures[way] = figures_of(adapted, images, left_out)
     return {"figures": figures, "seconds": seconds, "vgg_weights": painter.config["vgg_weights"]}

@@ -12,7 +12,8 @@ from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import load_painter
 from tfgad.multistage.sources import read_source
 
-TINY = {"width": 4, "batch_size": 4, "steps": "2", "painted": 8, "adapt_steps": "2"}
+TINY = {"width": 4, "batch_size": 4, "steps": "2", "painted": 8, "rehearsed": 8}
+TINY |= {"adapt_steps": "2"}
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +76,11 @@ def test_it_learns(fabrics, tmp_path):
     assert maps[masks].mean() > maps[~masks].mean() + 0.5
 
 
-def test_adapting_trains_a_copy_on_painted_defects(run, painter_folder, tmp_path):
+def test_adapting_trains_a_copy_on_painted_defects(run, fabrics, painter_folder, tmp_path):
     painter = load_painter(painter_folder)
     twill = tfgad.load("weave:twill?size=64&train=6&calibration=4&test=12")
     before = [w.copy() for w in run.model.get_weights()]
-    adapted = segmenter_training.adapt_segmenter(run, painter, twill, tmp_path / "twill")
+    adapted = segmenter_training.adapt_segmenter(run, painter, twill, fabrics, tmp_path / "twill")
     for old, now in zip(before, run.model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, now)
     assert statistics_of(run.model)
@@ -89,6 +90,7 @@ def test_adapting_trains_a_copy_on_painted_defects(run, painter_folder, tmp_path
     assert any((old != now).any() for old, now in learnt)
     assert adapted.config["data"] == twill.spec
     assert adapted.config["painter"] == painter.config["data"]
+    assert adapted.config["images"]["defective"] == TINY["painted"] + TINY["rehearsed"]
     figures = evaluation.evaluate(adapted, twill)
     assert 0 <= figures["iou"] <= figures["f_measure"] <= 1
     assert (tmp_path / "twill" / "report.html").is_file()
@@ -99,14 +101,35 @@ def statistics_of(model):
     return [w.numpy() for w in model.network.weights if w.name.startswith("moving_")]
 
 
-def test_only_a_segmenter_of_the_same_images_is_adapted(run, painter_folder, build_small, tmp_path):
+@pytest.mark.parametrize("count", [0, 5, 40])
+def test_known_defects_are_rehearsed_beside_painted_ones(fabrics, count):
+    """Each is one of the known with its own mask; none twice while there are enough."""
+    painted = {"defective": np.full((3, 64, 64, 1), 2.0), "masks": np.ones((3, 64, 64, 1))}
+    both = segmenter_training.rehearsing(painted, fabrics, count, seed=1)
+    np.testing.assert_array_equal(both["defective"][:3], painted["defective"])
+    assert len(both["defective"]) == len(both["masks"]) == 3 + count
+    known = {
+        (image.tobytes(), mask.tobytes())
+        for fabric in fabrics
+        for image, mask in zip(fabric.images, fabric.masks, strict=True)
+    }
+    rehearsed = zip(both["defective"][3:].astype("float32"), both["masks"][3:], strict=True)
+    found = {(image.tobytes(), mask.astype("uint8").tobytes()) for image, mask in rehearsed}
+    assert found <= known
+    assert len(found) == count or count > len(known)
+
+
+def test_only_a_segmenter_of_the_same_images_is_adapted(
+    run, fabrics, painter_folder, build_small, tmp_path
+):
     painter = load_painter(painter_folder)
     colour = tfgad.load("weave:twill?size=64&channels=3&train=2&calibration=2&test=2")
     with pytest.raises(UsageError, match="channels=1"):
-        segmenter_training.adapt_segmenter(run, painter, colour, tmp_path / "a")
+        segmenter_training.adapt_segmenter(run, painter, colour, fabrics, tmp_path / "a")
     other = runs.Run(tmp_path, {**run.config, "method": "ganomaly"}, build_small("ganomaly"))
+    other.save()
     with pytest.raises(UsageError, match="is a ganomaly"):
-        segmenter_training.adapt_segmenter(other, painter, colour, tmp_path / "a")
+        segmenter_training.load_segmenter(tmp_path)
 
 
 def test_images_of_several_sizes_are_refused(fabrics, tmp_path):

@@ -22,9 +22,10 @@ from tfgad.networks.layers import Adam
 
 SETTINGS = {
     "backbone": "small", "width": 32, "learning_rate": 1e-3, "batch_size": 16, "steps": "1000",
-    "painted": 500, "adapt_rate": 3e-4, "adapt_steps": "300",
+    "painted": 500, "rehearsed": 500, "adapt_rate": 3e-4, "adapt_steps": "300",
 }  # fmt: skip
-QUICK = {"width": 8, "steps": "60", "painted": 60, "adapt_steps": "30"}  # too short to be of use
+# To see it all at work: too short to be of use.
+QUICK = {"width": 8, "steps": "60", "painted": 60, "rehearsed": 60, "adapt_steps": "30"}
 
 METHOD = "segmenter"
 
@@ -58,7 +59,7 @@ def train_segmenter(
         given = " and ".join(str(shape) for shape in sorted(shapes))
         raise UsageError("data", given, "are of several sizes", "give one size or tile to all")
     chosen = recipes.changed(SETTINGS, settings or {}, "the segmenter")
-    specs = [source.spec for source in sources]
+    specs = [runs.from_anywhere(source.spec) for source in sources]
     config = _config(specs[0], seed, chosen, *shapes) | {"sources": specs}
     folder = Path(out)
     if _begun(folder, config, resume, overwrite) == runs.FINISHED:
@@ -78,10 +79,24 @@ def train_segmenter(
     )
 
 
+def load_segmenter(folder: str | Path) -> runs.Run:
+    """Loads a run of `train_segmenter` or `adapt_segmenter`.
+
+    Raises:
+        UsageError: it is of something else, or cannot be read.
+    """
+    run = runs.load_run(folder)
+    if not isinstance(run.model, segmenter.Segmenter):
+        mend = "give a run of `tfgad segment train`"
+        raise UsageError("run", folder, f"is a {run.config['method']}", mend)
+    return run
+
+
 def adapt_segmenter(
     run: runs.Run,
     painter: Painter,
     images: AnomalyData,
+    known: Sequence[Source],
     out: str | Path,
     *,
     settings: dict[str, Any] | None = None,
@@ -92,10 +107,14 @@ def adapt_segmenter(
 ) -> runs.Run:
     """Trains a segmenter further on what a painter makes of a new fabric's good images.
 
+    And on some of the defects it knows already, as many as the setting `rehearsed` says: without
+    them it learns what painted defects look like and forgets what real ones do (Robins 1995).
+
     Args:
         run: of the segmenter; it stays as it is.
         painter: trained on fabrics of the same channels.
         images: the new fabric; its training and calibration images alone are used.
+        known: the fabrics that the run was trained on.
         out: folder of the new run.
         settings: what differs from the run's, such as `painted` and `adapt_steps`.
         seed: of painting and training.
@@ -104,11 +123,8 @@ def adapt_segmenter(
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
     Raises:
-        UsageError: no segmenter, images of another size, an unknown setting, a folder in the way.
+        UsageError: images of another size, an unknown setting, a folder in the way.
     """
-    if not isinstance(run.model, segmenter.Segmenter):
-        mend = "give a run of `tfgad segment train`"
-        raise UsageError("run", run.folder, f"is a {run.config['method']}", mend)
     runs.check_shape(run, images)
     chosen = recipes.changed(run.config["settings"], settings or {}, "the segmenter")
     config = _config(images.spec, seed, chosen, run.model.window)
@@ -123,26 +139,48 @@ def adapt_segmenter(
         "masks": np.stack([each.mask for each in painted]),
         "good": good,
     }
+    rows = rehearsing(rows, known, chosen["rehearsed"], seed)
     held_out = good_images(images.calibration, images.calibration_size)
     model = renewed(run.model, chosen["adapt_rate"])
     made = runs.Run(folder, config | {"vgg_weights": painter.config["vgg_weights"]}, model)
     return _trained(model, rows, held_out, chosen["adapt_steps"], made, callbacks)
 
 
-def further(run: runs.Run, rows: dict[str, np.ndarray], seed: int = 0) -> segmenter.Segmenter:
+def further(
+    run: runs.Run, rows: dict[str, np.ndarray], known: Sequence[Source], seed: int = 0
+) -> segmenter.Segmenter:
     """Trains a copy of a run's segmenter as `adapt_segmenter` does, on whatever images are given.
 
     Args:
         run: of the segmenter.
         rows: `defective`, `masks` and `good`; see `segmentation_batches`.
+        known: the fabrics that the run was trained on.
         seed: of the training.
     """
     chosen = run.config["settings"]
+    rows = rehearsing(rows, known, chosen["rehearsed"], seed)
     model = renewed(run.model, chosen["adapt_rate"])
     steps = runs.stage_steps(chosen["adapt_steps"], model.stages)["train"]
     batches = segmentation_batches(**rows, batch_size=chosen["batch_size"], seed=seed)
     model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
     return model
+
+
+def rehearsing(
+    rows: dict[str, np.ndarray], known: Sequence[Source], count: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Returns the rows, and `count` known defects drawn by chance beside the defective ones."""
+    places = [(source, i) for source in known for i in range(len(source.kinds))]
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(len(places), count, replace=count > len(places))
+    rehearsed = [
+        (source.images[i], source.masks[i]) for source, i in map(places.__getitem__, drawn)
+    ]
+    images, masks = zip(*rehearsed, strict=True) if rehearsed else ((), ())
+    return rows | {
+        "defective": np.stack([*rows["defective"], *images]),
+        "masks": np.stack([*rows["masks"], *masks]),
+    }
 
 
 def renewed(model: segmenter.Segmenter, rate: float) -> segmenter.Segmenter:
