@@ -120,6 +120,7 @@ class Calibration(keras.layers.Layer):
         self.scale = self._add("scale", "ones")
         self.false_positive_rate = self._add("false_positive_rate", "zeros")
         self.calibrated = self._add("calibrated", "zeros")  # 0 or 1
+        self.built = True  # or Keras would build the model it belongs to, by calling it
 
     def _add(self, name: str, initializer: str) -> keras.Variable:
         return self.add_weight(name=name, initializer=initializer, trainable=False, dtype="float32")

@@ -27,7 +27,7 @@ class StopIfDiverged(keras.callbacks.Callback):
         """Raises UsageError if a loss is NaN or infinite."""
         for name, value in (logs or {}).items():
             if not math.isfinite(value):
-                problem = f"became {value} at step {int(self.model.step)}"
+                problem = f"became {value} at step {self.model.steps_done}"
                 raise UsageError("loss", name, problem, "lower learning_rate (--set)")
 
 
@@ -45,7 +45,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Saves now and then."""
-        if int(self.model.step) % CHECKPOINT_STEPS == 0:
+        if self.model.steps_done % CHECKPOINT_STEPS == 0:
             self._save()
 
     def on_train_end(self, logs=None):
@@ -73,7 +73,7 @@ class Log(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Writes the losses every 20 steps and pictures every 500."""
-        step = int(self.model.step)
+        step = self.model.steps_done
         if step % SCALAR_STEPS == 0:
             with self.writer.as_default(step):
                 for name, value in logs.items():
@@ -83,7 +83,7 @@ class Log(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Draws what the stage ended with."""
-        self._draw(int(self.model.step))
+        self._draw(self.model.steps_done)
         self.writer.flush()
 
     def _draw(self, step: int):

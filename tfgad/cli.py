@@ -71,6 +71,14 @@ class ExportFormat(str, enum.Enum):
     SAVED_MODEL = "savedmodel"
 
 
+class Distribute(str, enum.Enum):
+    """How `train` shares the work; see `tfgad.scale.distribution`."""
+
+    ALONE = "alone"
+    MIRRORED = "mirrored"
+    MULTIWORKER = "multiworker"
+
+
 def main() -> None:
     """Runs the command; the entry point of the package."""
     console.show_log()
@@ -125,6 +133,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of weights, training and data split.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     overwrite: Overwrite = False,
+    distribute: Annotated[
+        Distribute, typer.Option(help="Over all GPUs, or the workers that TF_CONFIG names.")
+    ] = Distribute.ALONE,
 ) -> None:
     """Train a method on good images, and set its threshold on others held out of them."""
     chosen = settings_given(settings or [], steps)
@@ -142,7 +153,11 @@ def train(
             resume=resume,
             overwrite=overwrite,
             callbacks=training_callbacks(progress),
+            distribute=distribute.value,
         )
+    if run is None:
+        console.say(f"{out}: done; the chief writes it")
+        return
     console.say(f"{out}: trained in {run.config['training_seconds']:.0f} s")
     _show_threshold(run)
     next_command = "evaluate" if run.config["images"]["test"] else "score"

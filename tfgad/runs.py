@@ -36,12 +36,14 @@ from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
 from tfgad.models.trained import Trained
+from tfgad.scale import distribution
+from tfgad.scale.distribution import Team
 from tfgad.version import __version__
 
 logger = logging.getLogger(__name__)
 
 CONFIG, CHECKPOINT, MODEL = "config.json", "checkpoint.weights.h5", "model.keras"
-NEW, BEGUN, FINISHED = "new", "begun", "finished"
+NEW, BEGUN, FINISHED = STATES = "new", "begun", "finished"
 KEYS = {"method", "data", "seed", "settings", "image_shape", "resized"}  # of every configuration
 FILES = {CONFIG, CHECKPOINT, MODEL, "metrics.json", "report.html"}
 FOLDERS = {"logs", "previews"}
@@ -150,7 +152,8 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     callbacks: Callbacks = no_callbacks,
-) -> Run:
+    distribute: str = distribution.ALONE,
+) -> Run | None:
     """Trains a method on the normal images of a data set, and calibrates it on held-out ones.
 
     Args:
@@ -162,12 +165,19 @@ def train(
         resume: go on with a run that was broken off; the arguments must be the same.
         overwrite: put a new run in the place of an old one.
         callbacks: stage name and its number of steps still to go -> further Keras callbacks.
+        distribute: see `tfgad.scale.distribution.join`. `batch_size` is that of all together.
+
+    Returns:
+        The run; None to a worker that is not the chief, which writes nothing.
 
     Raises:
         UsageError: a wrong argument, or a folder that is in the way. Nothing is written then.
+            Or another worker is lost; then the run can be resumed.
     """
     folder = Path(out)
     chosen = recipes.settings_of(method, settings)
+    team = distribution.join(distribute)
+    team.check_batch(chosen["batch_size"])
     images = data.load(spec, seed=seed)
     for purpose, size in (
         ("to train on", images.train_size),
@@ -186,19 +196,46 @@ def train(
         "image_shape": list(images.image_shape),
         "resized": images.resized,
     }
-    state = state_of(folder, config, resume, overwrite)
-    if state == FINISHED:
-        return load_run(folder)
-    model = recipes.build(method, images.image_shape, seed, **chosen)
+    with distribution.told_of_a_loss():
+        state = _agreed_state(team, folder, config, resume, overwrite)
+        if state == FINISHED:
+            run = load_run(folder) if team.is_chief else None
+        else:
+            run = _trained(team, state, folder, config, images, callbacks)
+        team.wait()
+    return run
+
+
+def _agreed_state(team: Team, folder: Path, config: dict[str, Any], resume, overwrite) -> str:
+    """Returns what the chief found at the run's place, to all workers; see `state_of`."""
+    state = state_of(folder, config, resume, overwrite) if team.is_chief else NEW
+    return STATES[team.agreed(STATES.index(state))]
+
+
+def _trained(team: Team, state: str, folder: Path, config, images, callbacks) -> Run | None:
+    """Trains what is still to be trained of a run; the chief calibrates and writes it, alone."""
+
+    def built():
+        return recipes.build(config["method"], images.image_shape, config["seed"], **chosen)
+
+    chosen = config["settings"]
+    with team.strategy.scope():
+        model = built()
     steps = stage_steps(chosen["steps"], model.stages)
-    if state == NEW:
-        remove(folder)
     config |= {"window": list(model.window), "score": model.score}
     config |= {"versions": versions(), "images": _sizes(images)}
-    files.write_json(folder / CONFIG, config)
+    if team.is_chief:
+        if state == NEW:
+            remove(folder)
+        files.write_json(folder / CONFIG, config)
 
     begun = time.monotonic()
-    _fit(model, images, steps, chosen, folder, callbacks)
+    _fit(model, images, steps, chosen, folder, callbacks, team)
+    if not team.is_chief:
+        return None
+    if team.replicas > 1:  # from here on each weight is one variable, not one a replica
+        model = built()
+        model.load_weights(folder / CHECKPOINT)
     model.adapt(images.train, images.train_size)
     threshold = model.calibrate(images.calibration, FALSE_POSITIVE_RATE)
     config["training_seconds"] = round(time.monotonic() - begun, 1)
@@ -349,7 +386,7 @@ def _sizes(images: AnomalyData) -> dict[str, int]:
     }
 
 
-def _fit(model, images: AnomalyData, steps: dict[str, int], settings, folder, callbacks) -> None:
+def _fit(model, images: AnomalyData, steps, settings, folder, callbacks, team: Team) -> None:
     """Trains what is still to be trained of a method, on normal images."""
 
     def batches(start):
@@ -364,9 +401,10 @@ def _fit(model, images: AnomalyData, steps: dict[str, int], settings, folder, ca
         )
 
     def with_log(stage, togo):
-        return [Log(folder, images), *callbacks(stage, togo)]
+        logs = [Log(folder, images)] if team.is_chief else []
+        return [*logs, *callbacks(stage, togo)]
 
-    fit_stages(model, steps, batches, folder / CHECKPOINT, with_log)
+    fit_stages(model, steps, batches, folder / CHECKPOINT, with_log, team)
 
 
 def fit_stages(
@@ -375,6 +413,7 @@ def fit_stages(
     batches: Callable[[int], tf.data.Dataset],
     checkpoint: Path,
     callbacks: Callbacks,
+    team: Team | None = None,
 ) -> None:
     """Trains what is still to be trained, from the checkpoint if there is one.
 
@@ -384,17 +423,21 @@ def fit_stages(
         batches: number of the first batch -> endless batches, the same whenever they are made.
         checkpoint: where weights, optimizers and step are kept meanwhile.
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
+        team: those who train the model, which was made in their scope; by default nobody else.
     """
+    team = team or Team()
     if checkpoint.is_file():
         model.load_weights(checkpoint)
-        logger.info("going on at step %d", int(model.step))
-    begin = 0
+        logger.info("going on at step %d", model.steps_done)
+    team.check_together(model.steps_done)
+    model, begin = team.sharing(model), 0
     for stage, count in steps.items():
-        done = max(int(model.step) - begin, 0)
+        done = max(model.steps_done - begin, 0)
         begin += count
         if done >= count:
             continue
         model.begin(stage)
         togo = count - done
-        further = [StopIfDiverged(), Checkpoint(checkpoint), *callbacks(stage, togo)]
+        saving = [Checkpoint(checkpoint)] if team.is_chief else []
+        further = [StopIfDiverged(), *saving, *callbacks(stage, togo)]
         model.fit(batches(done), steps_per_epoch=togo, callbacks=further, shuffle=False, verbose=0)

@@ -65,7 +65,7 @@ def main():
 
 def judge(target, seed, quick, given):
     """Trains all that there is to train; returns the figures of each way, and seconds."""
-    begun = time.monotonic()
+    begun, processor = time.monotonic(), time.process_time()
     kind, name = target.split(":")
     specs = sources.expand(["weave:*"], [name]) if kind == "weave" else OF_AITEX
     fabrics = sources.read_sources(specs, seed=seed)
@@ -94,6 +94,7 @@ def judge(target, seed, quick, given):
             adapted = segmenter_training.further(run, of_way, fabrics, seed)
             seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
             figures[way] = figures_of(adapted, images, left_out)
+    seconds["processor time, all of it"] = round(time.process_time() - processor, 1)
     return {"figures": figures, "seconds": seconds, "vgg_weights": painter.config["vgg_weights"]}
 
 

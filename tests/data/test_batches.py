@@ -21,6 +21,14 @@ def batches(data, window, count, **options):
 
 
 @pytest.mark.parametrize("window", [WHOLE, CROPPED])
+def test_whoever_looks_first_changes_nothing(data, window):
+    """A distributed `fit` draws a batch to look at it, then begins anew with another iterator."""
+    stream = tfgad.training_batches(data, window, batch_size=16, seed=1).take(30)  # two epochs
+    for first, again in zip(*(stream.as_numpy_iterator() for _ in range(2)), strict=True):
+        np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("window", [WHOLE, CROPPED])
 def test_labelled_batches_hold_the_same_images(data, window):
     plain = batches(data, window, 3)
     for (images, labels), same in zip(batches(data, window, 3, labelled=True), plain, strict=True):

@@ -55,8 +55,13 @@ def training_batches(
     if labelled:
         count_classes(data)
         stream = tf.data.Dataset.zip(stream, tf.data.Dataset.from_tensor_slices(data.train_labels))
-    stream = stream.shuffle(data.train_size, seed=seed).repeat().enumerate()
-    stream = stream.skip(start * batch_size)
+    # The shuffled order is made anew for each iterator: a distributed `fit` draws a batch from one
+    # to look at it, and trains by another, which must not find the order moved on.
+    rows = stream
+    stream = tf.data.Dataset.from_tensors(0).flat_map(
+        lambda _: rows.shuffle(data.train_size, seed=seed).repeat()
+    )
+    stream = stream.enumerate().skip(start * batch_size)
     form = cropped_with_label if labelled else cropped
     stream = stream.map(form, num_parallel_calls=None if is_whole else tf.data.AUTOTUNE)
     stream = stream.batch(batch_size, drop_remainder=True)

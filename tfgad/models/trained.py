@@ -71,25 +71,44 @@ class Trained(keras.Model):
         """Compiles with the optimizers that `get_compile_config` returned."""
         self.compile(**keras.saving.deserialize_keras_object(config))
 
+    @property
+    def steps_done(self) -> int:
+        """The step, as a number: `int(step)` fails where the variable has a copy a replica."""
+        return int(self.step.numpy())
+
     def weights_of(self, role: str) -> list[keras.Variable]:
         """Returns the trainable weights that the optimizer of a role moves."""
         networks = [getattr(self, network) for network in self.roles[role]]
         return [weight for network in networks for weight in network.trainable_weights]
 
     def minimise(self, role: str, tape: tf.GradientTape, loss) -> None:
-        """Moves the weights of a role down the gradient of a loss that the tape has seen."""
+        """Moves the weights of a role down the gradient of a loss that the tape has seen.
+
+        The loss is a mean over this replica's part of the batch. `apply` sums over replicas.
+        """
         weights = self.weights_of(role)
-        self.optimizers[role].apply(tape.gradient(loss, weights), weights)
+        gradients = tape.gradient(loss, weights)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:
+            gradients = [tf.math.scalar_mul(1 / replicas, gradient) for gradient in gradients]
+        self.optimizers[role].apply(gradients, weights)
 
     def noise(self, shape, use: int, uniform: bool = False):
         """Random numbers that depend on the seed, the step and the use alone.
 
-        So a resumed run draws what an uninterrupted one would have drawn. Standard normal, or
-        uniform in [0, 1).
+        So a resumed run draws what an uninterrupted one would have drawn, and replicas draw for
+        the whole batch and take their part. Standard normal, or uniform in [0, 1).
         """
         draw = tf.random.stateless_uniform if uniform else tf.random.stateless_normal
         own = tf.constant(self.seed * 1000 + use, tf.int64)
-        return draw(shape, seed=tf.stack([own, tf.cast(self.step, tf.int64)]))
+        seed = tf.stack([own, tf.cast(self.step, tf.int64)])
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync == 1:
+            return draw(shape, seed=seed)
+        size = shape[0]
+        whole = tf.concat([[replica.num_replicas_in_sync * size], shape[1:]], axis=0)
+        begin = replica.replica_id_in_sync_group * size
+        return draw(whole, seed=seed)[begin : begin + size]
 
     def begin(self, stage: str) -> None:
         """Turns to one of `stages`: the next `fit` trains what belongs to it."""

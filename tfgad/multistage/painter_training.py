@@ -30,7 +30,7 @@ SETTINGS = {
     "learning_rate": 2e-4, "batch_size": 32, "r1": 0.1,
     "fusions": 2000, "fusion_width": 24, "fusion_rate": 2e-4, "fusion_batch_size": 16,
     "own_share": 0.5, "margin": 0.1, "reconstruction": 10.0, "feature": 1.0, "adversarial": 0.1,
-    "steps": "2000+800",
+    "steps": "1500+400",
 }  # fmt: skip
 # To see it all at work: too short to be of use.
 QUICK = {"patches": 600, "width": 8, "fusions": 160, "fusion_width": 8, "steps": "60+30"}

@@ -22,7 +22,7 @@ from tfgad.networks.layers import Adam
 
 SETTINGS = {
     "backbone": "small", "width": 32, "learning_rate": 1e-3, "batch_size": 16, "steps": "1000",
-    "painted": 500, "rehearsed": 500, "adapt_rate": 3e-4, "adapt_steps": "300",
+    "painted": 500, "rehearsed": 500, "adapt_rate": 3e-4, "adapt_steps": "200",
 }  # fmt: skip
 # To see it all at work: too short to be of use.
 QUICK = {"width": 8, "steps": "60", "painted": 60, "rehearsed": 60, "adapt_steps": "30"}

@@ -10,15 +10,18 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("tfgad")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's layer over the last axis of `[B, H, W, C]`, in one fused operation while training.
+    """Keras's layer over the last axis of `[B, H, W, C]` or `[B, C]`, fused while training.
 
     Inference is left to Keras: there the statistics are constants and the layer is an affine map.
+    Replicas normalise by their own part of the batch; the averages are of all parts.
     """
 
     def call(self, inputs, training=None, mask=None):
         """Normalises `[B, H, W, C]` to the same shape; `training=True` also moves the averages."""
-        if not (training and self.trainable and len(inputs.shape) == 4 and mask is None):
+        if not (training and self.trainable and mask is None):
             return super().call(inputs, training=training, mask=mask)
+        if len(inputs.shape) == 2:
+            return self.call(inputs[:, None, None], training=True)[:, 0, 0]
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
             tf.cast(self.gamma, tf.float32),
@@ -28,8 +31,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         # The operation returns the unbiased variance, Keras averages the biased one.
         count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
-        self.moving_mean.assign(self._moved(self.moving_mean, mean))
         biased = variance * (count - 1.0) / count
+        replica = tf.distribute.get_replica_context()
+        if replica and replica.num_replicas_in_sync > 1:
+            mean, biased = replica.all_reduce("mean", [mean, biased])
+        self.moving_mean.assign(self._moved(self.moving_mean, mean))
         self.moving_variance.assign(self._moved(self.moving_variance, biased))
         return outputs
 
