@@ -1,0 +1,124 @@
+"""Makes `saved_models/`: trains, judges and exports small models, and writes a card for each.
+
+    python examples/make_saved_models.py saved_models --runs runs
+    python examples/make_saved_models.py saved_models --runs runs --only weave_twill_ganomaly
+
+On two CPU cores each takes a few minutes. The models of digits need MNIST (TFGAD_DATA_DIR, or a
+network). What stands in a card is read from the run's own files; the training is the one that
+`tfgad train` does, by the line in the card. A run that is there already is not trained again.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import tfgad
+from tfgad import baselines, evaluation, metrics, runs
+from tfgad.export import export_run
+from tfgad.files import write_text
+
+ZOO = {
+    "weave_twill_ganomaly": ("ganomaly", "weave:twill", {}),
+    "weave_satin_fanogan": ("fanogan", "weave:satin", {}),
+    "mnist_5_fanogan": ("fanogan", "mnist:5", {}),
+    "mnist_5_anogan": ("anogan", "mnist:5", {}),
+}
+LIMITS = {
+    "weave": "It finds defects in grey images of this one weave, as tfgad makes it, and in nothing "
+    "else: a real fabric, another weave or another scale wants its own training.",
+    "mnist": "It tells grey digits, white on black and centred as MNIST has them, that are no 5 "
+    "from those that are; of other images its scores mean nothing.",
+}
+CARD = """# {name}
+
+{method} on `{data}`, for TensorFlow Serving. {limits}
+
+    {command}
+    tfgad evaluate {run}
+    tfgad export {run} saved_models/{name}
+
+- Images: uint8, {size}; preprocessing and threshold are inside.
+- Trained on {train:,} good images. Threshold {threshold:.4g} on the score `{score}`, from
+  {calibration:,} other good images, for a false-positive rate of {rate:g}.
+- Signatures: {signatures}; see `../README.md`.
+- Made with {versions}.
+
+| on {test:,} unseen images | {names} |
+|---|{rules}
+{rows}
+
+Intervals are 95 % bootstrap intervals over the test images, of this one model. The other rows are
+trivial detectors on the same images.
+"""
+MODEL = """  config {{
+    name: "{name}"
+    base_path: "/models/{name}"
+    model_platform: "tensorflow"
+  }}
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="folder of the models")
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--only", nargs="+", default=list(ZOO), choices=ZOO, metavar="NAME")
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        make(name, *ZOO[name], arguments.runs / name, arguments.out / name)
+        print(f"wrote {arguments.out / name}", flush=True)
+    models = "".join(MODEL.format(name=name) for name in ZOO)
+    write_text(arguments.out / "models.config", f"model_config_list {{\n{models}}}\n")
+
+
+def make(name, method, spec, settings, folder, out):
+    """Trains a model, judges it, exports it in the place of an old one, and writes its card."""
+    run = runs.train(method, spec, folder, settings=settings, resume=True)
+    figures = evaluation.evaluate(run, tfgad.load(spec, seed=run.config["seed"]))
+    shutil.rmtree(out, ignore_errors=True)
+    version = export_run(run, out)
+    facts = json.loads((version / "assets.extra" / "tfgad.json").read_text())
+    height, width, _ = facts["image_shape"]
+    as_they_are = f"{height}x{width} or larger, judged by overlapping tiles"
+    resized = f"of any size, resized to {height}x{width}"
+    given = "".join(f" --set {key}={value}" for key, value in settings.items())
+    signatures = ["serving_default", "score_bytes", *["reconstruct"] * run.model.reconstructs]
+    card = CARD.format(
+        name=name,
+        method=method,
+        data=spec,
+        limits=LIMITS[spec.split(":")[0]],
+        command=f"tfgad train {method} --data {spec} --out runs/{name}{given}",
+        run=f"runs/{name}",
+        size=resized if facts["resized"] else as_they_are,
+        score=facts["score"],
+        threshold=facts["threshold"],
+        rate=facts["false_positive_rate"],
+        signatures=", ".join(f"`{each}`" for each in signatures),
+        versions=", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
+        names=" | ".join(metrics.NAMES.values()),
+        rules="---|" * len(metrics.NAMES),
+        rows="\n".join(rows(method, figures)),
+        **{part: facts["images"][part] for part in ("train", "calibration", "test")},
+    )
+    write_text(out / "README.md", card)
+
+
+def rows(method, figures):
+    """Yields a row for the method and one for each trivial detector."""
+    trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
+    for name, each in {f"**{method}**": figures, **trivial}.items():
+        cells = [cell(each.get(key), each.get(f"{key}_ci")) for key in metrics.NAMES]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def cell(value, interval):
+    """Returns a figure with its interval, or a dash where it is not defined."""
+    if value is None:
+        return "–"
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})" if interval else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()
