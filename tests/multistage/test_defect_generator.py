@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfgad.errors import UsageError
 from tfgad.multistage import defect_generator
-from tfgad.networks.defects import OnFabric
+from tfgad.networks.defects import FAINT, REACH, OnFabric
 
 SMALL = {"latent_dim": 5, "width": 4, "r1": 0.1, "rate": 1e-3}
 STYLE_DIM, KINDS = 3, 2
@@ -30,11 +30,31 @@ def rows():
     }
 
 
-def test_what_is_drawn_covers_fabric_as_far_as_the_mask_says():
-    drawn = np.array([[[[0.5, 1.0], [0.5, 0.0], [0.5, -1.0]]]], "float32")
-    fabric = np.full((1, 1, 3, 1), -0.5, "float32")
-    expected = [[[[0.5, 1.0], [0.0, 0.0], [-0.5, -1.0]]]]
-    np.testing.assert_allclose(OnFabric()([drawn, fabric]), expected)
+def changed(fabric, image=0.0, opacity=-1e3, mask=1e3, flow=(0.0, 0.0)):
+    """What `OnFabric` makes of a fabric `[h, w]`, all else being the same everywhere."""
+    drawn = np.broadcast_to(np.float32([image, opacity, mask]), (1, *fabric.shape, 3))
+    flow = np.broadcast_to(np.float32(flow), (1, *fabric.shape, 2))
+    patch = OnFabric()([drawn, flow, fabric[None, ..., None]]).numpy()[0]
+    return patch[..., 0], patch[..., 1]
+
+
+def test_what_is_drawn_covers_fabric_as_far_as_opacity_and_mask_say():
+    fabric = np.full((2, 2), -0.5, "float32")
+    image = np.arctanh(0.5)
+    np.testing.assert_allclose(changed(fabric, image), [fabric, np.ones((2, 2))])
+    np.testing.assert_allclose(changed(fabric, image, opacity=1e3)[0], 0.5)
+    np.testing.assert_allclose(changed(fabric, image, opacity=-FAINT)[0], 0.0, atol=1e-7)
+    np.testing.assert_allclose(changed(fabric, image, opacity=1e3, mask=0.0)[0], 0.0, atol=1e-7)
+    np.testing.assert_allclose(changed(fabric, image, 1e3, mask=-1e3), [fabric, -np.ones((2, 2))])
+
+
+def test_yarns_are_moved_by_pixels():
+    fabric = np.random.default_rng(0).uniform(-1, 1, (16, 16)).astype("float32")
+    moved, _ = changed(fabric, flow=(2 / REACH, 0))
+    np.testing.assert_allclose(moved[:-2], fabric[2:], atol=1e-6)
+    np.testing.assert_allclose(moved[-2:], np.stack([fabric[-1]] * 2), atol=1e-6)
+    between, _ = changed(fabric, flow=(0, -0.5 / REACH))
+    np.testing.assert_allclose(between[:, 1:], (fabric[:, 1:] + fabric[:, :-1]) / 2, atol=1e-6)
 
 
 def test_a_step_moves_both(model, rows):

@@ -7,7 +7,8 @@ channel: `[B, h, w, C + 1]`, all in [-1, 1], the mask's -1 meaning sound and 1 d
 import math
 
 import keras
-from keras import layers
+import tensorflow as tf
+from keras import layers, ops
 
 from tfgad.networks import convolutional
 from tfgad.networks.convolutional import KERNEL, SLOPE
@@ -15,6 +16,8 @@ from tfgad.networks.layers import BatchNormalization
 
 EMBEDDING = 16  # numbers that stand for a kind of defect, beside the style's and the code's
 MOMENTUM = 0.9  # of the averages of batch normalisation: trainings last hundreds of steps
+REACH = 6.0  # pixels by which yarns are moved at most, about one yarn
+FAINT = -2.0  # added to the logit of opacity: what is laid over the yarns begins as a shade
 CONTEXT = (2, 4, 8)  # dilations at a quarter of the size: the last sees 128 pixels around
 
 
@@ -41,7 +44,7 @@ def generator_on_fabric(
     """G with a good patch of the fabric `[B, h, w, C]` as its fourth input, to draw a defect on.
 
     An encoder and a decoder with skip connections. The code joins where the patch is smallest, and
-    what the decoder draws is laid over the fabric as `OnFabric` does. The arguments are those of
+    what the decoder draws changes the fabric as `OnFabric` does. The arguments are those of
     `generator`.
     """
     inputs, code = _asked_for(latent_dim, style_dim, kinds)
@@ -59,11 +62,12 @@ def generator_on_fabric(
         x = layers.ReLU()(BatchNormalization(momentum=MOMENTUM)(x))
         x = layers.Concatenate()([x, level])
     # At full size by interpolation: transposed convolutions leave a chequered defect on fine yarns.
-    x = layers.Concatenate()([layers.UpSampling2D(interpolation="bilinear")(x), fabric])
-    x = _convolution(x, width)
-    x = layers.Conv2D(masked, 3, padding="same")(x)
-    drawn = layers.Activation("tanh", dtype="float32", name="drawn")(x)
-    patches = OnFabric(dtype="float32", name="patches")([drawn, fabric])
+    enlarged = layers.UpSampling2D(interpolation="bilinear")
+    flow = layers.Conv2D(2, 3, padding="same", kernel_initializer="zeros", name="flow")(x)
+    flow = layers.Activation("tanh", dtype="float32")(enlarged(flow))
+    x = _convolution(layers.Concatenate()([enlarged(x), fabric]), width)
+    x = layers.Conv2D(masked + 1, 3, padding="same", name="drawn")(x)
+    patches = OnFabric(dtype="float32", name="patches")([x, flow, fabric])
     return keras.Model([*inputs, fabric], patches, name="generator")
 
 
@@ -79,21 +83,50 @@ def _asked_for(latent_dim: int, style_dim: int, kinds: int):
 
 @keras.saving.register_keras_serializable("tfgad")
 class OnFabric(layers.Layer):
-    """Lays what was drawn over a fabric where its own mask is: (1 - a) fabric + a drawn, and mask.
+    """Makes a defect of a fabric y: its yarns moved, and something foreign laid over them.
 
-    a is the mask, brought from [-1, 1] to [0, 1].
+    y̅ = y(p + v(p)) is the fabric with its pixels p moved by v, at most `REACH`. Over it lies an
+    image d of opacity o, and all that where the mask m says: y + m (y̅ + o (d - y̅) - y). A broken
+    or a crowded yarn is a v, a stain a d through which the weave shows, a hole a d of opacity 1.
     """
 
     def call(self, inputs):
-        """Returns patches `[B, h, w, C + 1]` of what was drawn, the same, and fabric."""
-        drawn, fabric = inputs
-        image, mask = drawn[..., :-1], drawn[..., -1:]
+        """Returns patches `[B, h, w, C + 1]`.
+
+        Of what was drawn, `[B, h, w, C + 2]`, which is d, o and m before their non-linearities; of
+        v / `REACH`, `[B, h, w, 2]`; and of y, `[B, h, w, C]`.
+        """
+        drawn, flow, fabric = inputs
+        drawn = ops.cast(drawn, "float32")
+        image, mask = ops.tanh(drawn[..., :-2]), ops.tanh(drawn[..., -1:])
+        opacity = ops.sigmoid(drawn[..., -2:-1] + FAINT)
+        moved = displaced(fabric, REACH * flow)
+        changed = moved + opacity * (image - moved)
         share = (mask + 1.0) / 2.0
-        return keras.ops.concatenate([fabric + share * (image - fabric), mask], axis=-1)
+        return ops.concatenate([fabric + share * (changed - fabric), mask], axis=-1)
 
     def compute_output_shape(self, shapes):
-        """Returns the shape of `call`'s."""
-        return shapes[0]
+        """Returns the shape of patches."""
+        *places, channels = shapes[2]
+        return (*places, channels + 1)
+
+
+def displaced(images, by):
+    """Reads images `[B, h, w, C]` at places moved by `[B, h, w, 2]` pixels, bilinearly."""
+    height, width, channels = images.shape[1:]
+    row = tf.clip_by_value(tf.range(height, dtype="float32")[:, None] + by[..., 0], 0, height - 1)
+    column = tf.clip_by_value(tf.range(width, dtype="float32") + by[..., 1], 0, width - 1)
+    top, left = tf.floor(row), tf.floor(column)
+    down, right = (row - top)[..., None], (column - left)[..., None]
+    pixels = tf.reshape(images, (-1, height * width, channels))
+
+    def read(r, c):
+        place = tf.minimum(r, height - 1) * width + tf.minimum(c, width - 1)
+        return tf.gather(pixels, tf.cast(place, tf.int32), batch_dims=1)
+
+    upper = (1 - right) * read(top, left) + right * read(top, left + 1)
+    lower = (1 - right) * read(top + 1, left) + right * read(top + 1, left + 1)
+    return (1 - down) * upper + down * lower
 
 
 def critic(patch_shape, style_dim: int, kinds: int, width: int) -> keras.Model:
@@ -153,7 +186,7 @@ class Retouch(layers.Layer):
     def call(self, inputs):
         """Returns images `[B, H, W, C]` of an image with more channels and a change `[.., C]`."""
         image, change = inputs
-        return keras.ops.clip(image[..., : change.shape[-1]] + change, -1.0, 1.0)
+        return ops.clip(image[..., : change.shape[-1]] + change, -1.0, 1.0)
 
     def compute_output_shape(self, shapes):
         """Returns the shape of the change."""
