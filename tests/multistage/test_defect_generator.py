@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfgad.errors import UsageError
 from tfgad.multistage import defect_generator
-from tfgad.networks.defects import FAINT, REACH, OnFabric
+from tfgad.networks.defects import REACH, OnFabric
 
 SMALL = {"latent_dim": 5, "width": 4, "r1": 0.1, "rate": 1e-3}
 STYLE_DIM, KINDS = 3, 2
@@ -43,7 +43,7 @@ def test_what_is_drawn_covers_fabric_as_far_as_opacity_and_mask_say():
     image = np.arctanh(0.5)
     np.testing.assert_allclose(changed(fabric, image), [fabric, np.ones((2, 2))])
     np.testing.assert_allclose(changed(fabric, image, opacity=1e3)[0], 0.5)
-    np.testing.assert_allclose(changed(fabric, image, opacity=-FAINT)[0], 0.0, atol=1e-7)
+    np.testing.assert_allclose(changed(fabric, image, opacity=0.0)[0], 0.0, atol=1e-7)
     np.testing.assert_allclose(changed(fabric, image, opacity=1e3, mask=0.0)[0], 0.0, atol=1e-7)
     np.testing.assert_allclose(changed(fabric, image, 1e3, mask=-1e3), [fabric, -np.ones((2, 2))])
 

@@ -17,7 +17,6 @@ from tfgad.networks.layers import BatchNormalization
 EMBEDDING = 16  # numbers that stand for a kind of defect, beside the style's and the code's
 MOMENTUM = 0.9  # of the averages of batch normalisation: trainings last hundreds of steps
 REACH = 6.0  # pixels by which yarns are moved at most, about one yarn
-FAINT = -2.0  # added to the logit of opacity: what is laid over the yarns begins as a shade
 CONTEXT = (2, 4, 8)  # dilations at a quarter of the size: the last sees 128 pixels around
 
 
@@ -99,7 +98,7 @@ class OnFabric(layers.Layer):
         drawn, flow, fabric = inputs
         drawn = ops.cast(drawn, "float32")
         image, mask = ops.tanh(drawn[..., :-2]), ops.tanh(drawn[..., -1:])
-        opacity = ops.sigmoid(drawn[..., -2:-1] + FAINT)
+        opacity = ops.sigmoid(drawn[..., -2:-1])
         moved = displaced(fabric, REACH * flow)
         changed = moved + opacity * (image - moved)
         share = (mask + 1.0) / 2.0
