@@ -1,0 +1,371 @@
+"""The inspection page: drop images, see verdicts, heat maps and reconstructions, in a browser.
+
+Gradio's components in one page that needs nothing from the network: no fonts, no scripts, no
+telemetry. `build` makes the page, `mount` puts it into a web application.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tfgad.errors import UsageError
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+try:
+    import gradio
+except ImportError as error:
+    problem = f"is not installed ({error})"
+    raise UsageError("page", "gradio", problem, "run: pip install 'tfgad[serve]'") from error
+
+from tfgad.data.images import ImageError
+from tfgad.results import NOT_JUDGED
+from tfgad.serving import viewer
+from tfgad.serving.inspection import MOST_BYTES, Batch, Models, rows, thresholds_of
+from tfgad.serving.page_examples import Examples, examples_for
+from tfgad.serving.page_style import CSS
+
+TITLE = "tfgad inspection"
+HEADERS = ["No.", "Image", "Verdict", "Score", "Probability", "Remark"]
+TYPES = ["number", "str", "html", "number", "number", "str"]
+WIDTHS = ["60px", "34%", "120px", "100px", "110px", "30%"]
+# Seconds: how often uploads are looked through, and how old those are that go.
+CACHE_SWEEP, CACHE_AGE = 3600, 24 * 3600
+JUDGING_AT_ONCE = 2  # visitors whose files are judged at the same time; others wait in line
+REFUSED_BYTES = 4 * MOST_BYTES  # a file larger than this is not even taken in
+
+# The opacity is a variable of the style sheet, so that the browser alone changes it.
+SET_OPACITY = "(v) => { document.documentElement.style.setProperty('--tfgad-heat', v / 100) }"
+
+
+def mount(app, models: Models, path: str = "/inspect"):
+    """Puts the page into a web application, in the page's own theme.
+
+    Args:
+        app: a FastAPI application.
+        models: the models in service.
+        path: where the page is to be.
+
+    Returns:
+        The application.
+    """
+    return gradio.mount_gradio_app(
+        app,
+        build(models),
+        path,
+        theme=theme(),
+        footer_links=[],
+        run_history=False,
+        max_file_size=REFUSED_BYTES,
+        ssr_mode=False,
+    )
+
+
+def theme() -> gradio.themes.Base:
+    """Returns gradio's plain theme in the fonts that are there, in the house's blue."""
+    sans = [gradio.themes.Font(name) for name in ("system-ui", "sans-serif")]
+    mono = [gradio.themes.Font(name) for name in ("ui-monospace", "monospace")]
+    return gradio.themes.Default(
+        primary_hue="sky", neutral_hue="slate", radius_size="md", font=sans, font_mono=mono
+    )
+
+
+def build(models: Models) -> gradio.Blocks:
+    """Returns the page for the models in service, which may change while it is open."""
+    page = _Page(models)
+    with gradio.Blocks(
+        title=TITLE,
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(CACHE_SWEEP, CACHE_AGE),
+    ) as blocks:
+        page.lay_out()
+        page.connect(blocks)
+    return blocks.queue(default_concurrency_limit=JUDGING_AT_ONCE)
+
+
+class _Page:
+    """The components of the page, and what happens between them.
+
+    What a handler returns is a dict of the components that it changes.
+    """
+
+    def __init__(self, models: Models):
+        self.models = models
+        self._folder = tempfile.TemporaryDirectory(prefix="tfgad-examples-")
+        self._examples = functools.cache(self._draw_examples)
+
+    # Layout
+
+    def lay_out(self) -> None:
+        """Lays the components out: what is given on the left, what is found on the right."""
+        self.batch = gradio.State(None)
+        self.shown = gradio.State(0)
+        gradio.HTML(f"<style>{CSS}</style>", elem_id="tfgad-style")
+        gradio.HTML(
+            "<h1>Inspection</h1><p>Finds what does not belong, and shows where.</p>",
+            elem_id="tfgad-title",
+            elem_classes="tfgad",
+        )
+        with gradio.Row():
+            with gradio.Column(scale=2, min_width=320):
+                self._lay_out_input()
+            with gradio.Column(scale=5, min_width=320):
+                self._lay_out_result()
+
+    def _lay_out_input(self) -> None:
+        self.model = gradio.Dropdown([], label="Model", elem_id="tfgad-model")
+        self.facts = gradio.HTML()
+        self.files = gradio.File(
+            file_count="multiple", label="Images", height=170, elem_id="tfgad-files"
+        )
+        self.stop = gradio.Button("Stop", size="sm", variant="stop", visible=False)
+        self.examples_note = gradio.HTML()
+        self.gallery = gradio.Gallery(
+            label="Examples",
+            columns=4,
+            height="auto",
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            object_fit="contain",
+            elem_id="tfgad-examples",
+        )
+        self.all_examples = gradio.Button("Judge all examples", size="sm")
+        self.rate_line = gradio.HTML()
+        self.rate = gradio.Slider(
+            0, 1, step=1, label="False-positive rate", elem_id="tfgad-rate", interactive=False
+        )
+
+    def _lay_out_result(self) -> None:
+        self.headline = gradio.HTML(viewer.nothing_yet(True), elem_id="tfgad-headline")
+        with gradio.Row(equal_height=False):
+            self.pictures = gradio.HTML(elem_id="tfgad-pictures", min_width=300)
+            self.rebuilt = gradio.HTML(elem_id="tfgad-rebuilt", min_width=300)
+        self.opacity = gradio.Slider(
+            0,
+            100,
+            100,
+            step=1,
+            label="Opacity of the heat map, %",
+            visible=False,
+            elem_id="tfgad-opacity",
+        )
+        with gradio.Column(visible=False) as self.table_part:
+            with gradio.Row(equal_height=True):
+                self.summary = gradio.HTML(elem_id="tfgad-summary", scale=4)
+                self.csv = gradio.DownloadButton(
+                    "Download CSV", size="sm", scale=1, min_width=140, elem_id="tfgad-csv"
+                )
+            self.table = gradio.Dataframe(
+                headers=HEADERS,
+                datatype=TYPES,
+                column_widths=WIDTHS,
+                interactive=False,
+                show_label=False,
+                max_height=360,
+                buttons=[],
+                wrap=True,
+                elem_id="tfgad-table",
+            )
+
+    # What happens
+
+    def connect(self, blocks: gradio.Blocks) -> None:
+        """Says which component's event calls which handler."""
+        asked = [self.batch, self.shown, self.rate]
+        verdict = [self.headline, self.pictures, self.opacity]
+        table = [self.summary, self.table, self.csv, self.table_part]
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        last = {**quiet, "trigger_mode": "always_last"}
+
+        of_model = [self.facts, self.rate, self.rate_line, self.examples_note, self.gallery]
+        blocks.load(self.list_models, self.model, [self.model, self.headline], **quiet).then(
+            self.show_model, self.model, of_model, **quiet
+        )
+        changed = self.model.input(self.show_model, self.model, of_model, **quiet)
+        work = [self.batch, self.shown, self.rebuilt, self.stop, *verdict, *table]
+        judgings = [
+            event(self.judge, [self.files, self.model, self.rate], work, **last)
+            for event in (self.files.change, changed.then)
+        ]
+        for judging in judgings:
+            settled = judging.then(
+                self.change_rate, [*asked, self.model], [self.rate_line, *verdict, *table], **quiet
+            )
+            settled.then(self.reconstruct, asked[:2], self.rebuilt, **quiet)
+        stopped = self.stop.click(
+            self.say_stopped, asked, [self.stop, *table], cancels=judgings, **quiet
+        )
+        stopped.then(self.reconstruct, asked[:2], self.rebuilt, **quiet)
+        self.table.select(self.choose, asked, [self.shown, self.rebuilt, *verdict], **quiet).then(
+            self.reconstruct, asked[:2], self.rebuilt, **quiet
+        )
+        self.rate.input(
+            self.change_rate, [*asked, self.model], [self.rate_line, *verdict, *table], **last
+        )
+        self.opacity.input(None, self.opacity, js=SET_OPACITY, **quiet)
+        self.gallery.select(self.take_example, self.model, [self.files, self.gallery], **quiet)
+        self.all_examples.click(self.take_examples, self.model, self.files, **quiet)
+
+    def list_models(self, chosen: str | None) -> dict:
+        """Offers the models that are in service as the page is opened."""
+        names = self.models.names()
+        value = chosen if chosen in names else next(iter(names), None)
+        return {
+            self.model: gradio.update(choices=names, value=value),
+            self.headline: viewer.nothing_yet(bool(names)),
+        }
+
+    def show_model(self, model: str | None) -> dict:
+        """Says what a model is, and offers its false-positive rates and its examples."""
+        if model is None:
+            return {self.facts: ""}
+        facts = self.models.judge(model).facts
+        rates = list(thresholds_of(facts))
+        own = rates.index(facts["false_positive_rate"]) if rates else 0
+        slider = {"maximum": max(len(rates) - 1, 1), "value": own, "interactive": bool(rates)}
+        examples = self._examples(model, _kind(facts))
+        return {
+            self.facts: viewer.model_facts(facts),
+            self.rate: gradio.update(**slider),
+            self.rate_line: _rate_line(facts, own, model),
+            self.examples_note: viewer.note(examples.note),
+            self.gallery: gradio.update(
+                value=[(str(path), label) for path, label in examples.files], selected_index=None
+            ),
+        }
+
+    def judge(self, files: list[str] | None, model: str | None, rate: int) -> Iterator[dict]:
+        """Judges the files one after another, and shows each as soon as it is judged."""
+        if not files or model is None:
+            yield self._nothing()
+            return
+        batch = Batch(model, self.models.judge(model))
+        threshold = _threshold(batch.facts, rate)
+        head = {self.rebuilt: "", self.shown: 0, self.stop: gradio.update(visible=len(files) > 1)}
+        for path in files:
+            batch.add(Path(path))
+            if len(batch) == 1:
+                head |= self._verdict(batch, 0, threshold)
+            yield {self.batch: batch, **head, **self._table(batch, threshold, len(files))}
+            head = {}
+        yield {self.stop: gradio.update(visible=False)}
+
+    def say_stopped(self, batch: Batch | None, shown: int, rate: int) -> dict:
+        """Settles the table of a batch that was broken off."""
+        table = self._table(batch, _threshold(batch.facts, rate)) if batch else {}
+        return {self.stop: gradio.update(visible=False), **table}
+
+    def change_rate(self, batch: Batch | None, shown: int, rate: int, model: str | None) -> dict:
+        """Shows the verdicts at another false-positive rate."""
+        if batch is None:
+            facts = self.models.judge(model).facts if model else None
+            return {self.rate_line: _rate_line(facts, rate, model)} if facts else {}
+        threshold = _threshold(batch.facts, rate)
+        return {
+            self.rate_line: _rate_line(batch.facts, rate, batch.model),
+            **self._verdict(batch, shown, threshold),
+            **self._table(batch, threshold),
+        }
+
+    def choose(self, batch: Batch | None, shown: int, rate: int, event: gradio.SelectData) -> dict:
+        """Shows the image of the row that was clicked."""
+        if batch is None:
+            return {self.shown: shown}
+        chosen = int(event.row_value[0]) - 1  # not the row's place: the table can be sorted
+        threshold = _threshold(batch.facts, rate)
+        return {self.shown: chosen, self.rebuilt: "", **self._verdict(batch, chosen, threshold)}
+
+    def reconstruct(self, batch: Batch | None, shown: int) -> str:
+        """Shows what the model makes of the image, which takes as long as judging it."""
+        if batch is None or isinstance(batch.results[shown], ImageError):
+            return ""
+        if not batch.reconstructs:
+            method = batch.facts.get("method", "This method")
+            return viewer.note(f"{method} reconstructs nothing.")
+        return viewer.reconstruction(batch.reconstruction(shown))
+
+    def take_example(self, model: str, event: gradio.SelectData) -> dict:
+        """Takes the example that was clicked for the images to judge."""
+        files = self._files_of_examples(model)
+        return {
+            self.files: [files[event.index]],
+            self.gallery: gradio.update(selected_index=None),
+        }
+
+    def take_examples(self, model: str | None) -> list[str]:
+        """Takes all examples."""
+        return self._files_of_examples(model) if model else []
+
+    # Parts
+
+    def _draw_examples(self, model: str, kind: tuple) -> Examples:
+        folder = tempfile.mkdtemp(dir=self._folder.name)
+        return examples_for(dict(kind), Path(folder))
+
+    def _files_of_examples(self, model: str) -> list[str]:
+        examples = self._examples(model, _kind(self.models.judge(model).facts))
+        return [str(path) for path, _ in examples.files]
+
+    def _nothing(self) -> dict:
+        return {
+            self.batch: None,
+            self.headline: viewer.nothing_yet(True),
+            self.pictures: "",
+            self.rebuilt: "",
+            self.opacity: gradio.update(visible=False),
+            self.stop: gradio.update(visible=False),
+            self.table_part: gradio.update(visible=False),
+        }
+
+    def _verdict(self, batch: Batch, index: int, threshold: float) -> dict:
+        result = batch.at(threshold)[index]
+        broken = isinstance(result, ImageError)
+        return {
+            self.headline: viewer.headline(result, threshold, batch.facts["scale"]),
+            self.pictures: "" if broken else viewer.pictures(result),
+            self.opacity: gradio.update(visible=not broken),
+        }
+
+    def _table(self, batch: Batch, threshold: float, expected: int = 0) -> dict:
+        judged = rows(batch.at(threshold))
+        return {
+            self.summary: viewer.summary(judged, max(expected, len(judged))),
+            self.table: [_cells(number, row) for number, row in enumerate(judged, start=1)],
+            self.csv: str(batch.write_csv(threshold)),
+            self.table_part: gradio.update(visible=True),
+        }
+
+
+def _cells(number: int, row: dict[str, str]) -> list[Any]:
+    """Returns a row as the page's table shows it."""
+    if row["verdict"] == NOT_JUDGED:
+        numbers = [None, None]
+    else:
+        numbers = [float(f"{float(row['score']):.4g}"), round(float(row["probability"]), 3)]
+    return [number, row["image"], viewer.mark(row["verdict"]), *numbers, row["reason"]]
+
+
+def _kind(facts: dict[str, Any]) -> tuple:
+    """Returns what the examples depend on, in a form to remember them by."""
+    return (("data", facts.get("data")), ("image_shape", tuple(facts["image_shape"])))
+
+
+def _threshold(facts: dict[str, Any], rate: int) -> float:
+    """Returns the threshold at the slider's place, or the model's own if it has no other."""
+    thresholds = list(thresholds_of(facts).values()) or [facts["threshold"]]
+    return thresholds[min(int(rate), len(thresholds) - 1)]
+
+
+def _rate_line(facts: dict[str, Any], rate: int, model: str) -> str:
+    rates = list(thresholds_of(facts))
+    if not rates:
+        return viewer.no_rates(model)
+    chosen = rates[min(int(rate), len(rates) - 1)]
+    is_own = chosen == facts["false_positive_rate"]
+    return viewer.rate_line(chosen, _threshold(facts, rate), is_own)
