@@ -71,18 +71,37 @@ CSS = Template("""
 .dark .tfgad .summary b.bad, .dark .tfgad-mark.bad { color: $bad_dark; }
 .tfgad-mark.none, .tfgad .summary b.none { color: var(--body-text-color-subdued); }
 dialog.tfgad-full {
-  max-width: 98vw; max-height: 98vh; padding: 0; border: 0; overflow: auto; cursor: zoom-out;
-  background: var(--body-background-fill);
+  position: fixed; inset: 0; margin: auto; max-width: 98vw; max-height: 98vh; padding: 0;
+  border: 0; overflow: auto; cursor: zoom-out; background: var(--body-background-fill);
 }
 dialog.tfgad-full::backdrop { background: rgb(0 0 0 / 75%); }
 dialog.tfgad-full .stack {
   width: max(calc(var(--w) * 1px), min(90vw, calc(90vh * var(--w) / var(--h)))); cursor: zoom-out;
 }
-#tfgad-rate input[type=number], #tfgad-rate .min_value, #tfgad-rate .max_value,
-#tfgad-rate .reset-button { display: none; }
-#tfgad-title h1 { margin: 0; font-size: 24px; }
-#tfgad-title p { margin: 0; color: var(--body-text-color-subdued); }
-#tfgad-examples .caption-label { font-size: 12px; }
+main.fillable { padding-top: 14px !important; }
+#tfgad-style { display: none; }
+.gradio-container .html-container { padding: 2px 0; }
+#tfgad-title { padding: 0; }
+#tfgad-title h1 { display: inline; margin: 0 .5em 0 0; font-size: 22px; font-weight: 650; }
+#tfgad-title p { display: inline; color: var(--body-text-color-subdued); }
+#tfgad-shown { flex-wrap: wrap; gap: 14px; }
+#tfgad-shown > * { flex: 1 1 260px; min-width: 0 !important; }
+#tfgad-shown:has(.strip) > * { flex-basis: 100%; }
+#tfgad-rate .tab-like-container, #tfgad-rate .min_value, #tfgad-rate .max_value { display: none; }
+#tfgad-files { min-height: 120px; }
+#tfgad-csv { flex: 0 0 auto; margin-left: auto; }
+#tfgad-examples .grid-wrap { height: auto; max-height: none; min-height: 0; padding: 8px; }
+#tfgad-examples .grid-container {
+  grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px; padding: 0;
+}
+#tfgad-examples .caption-label {
+  right: 0; bottom: 0; max-width: 100%; padding: 0 5px; font-size: 11px; border: 0;
+}
+#tfgad-examples .thumbnail-item { aspect-ratio: 1; }
+#tfgad-table * { font-family: var(--font); }
+#tfgad-table { overflow-x: auto !important; }
+#tfgad-table .table-container { min-width: 680px; }
+#tfgad-table .selection-button { display: none; }
 """).substitute(
     good=NORMAL,
     bad=ANOMALOUS,

@@ -100,10 +100,10 @@ def note(text: str) -> str:
 
 def rate_line(rate: float, threshold: float, is_own: bool) -> str:
     """Returns what the slider of the false-positive rate stands at."""
-    own = " · as exported" if is_own else ""
+    own = " (as exported)" if is_own else ""
     return _panel(
-        f'<p class="rate"><b>{100 * rate:.3g} %</b> of good images may be called defective'
-        f"<br><span>threshold {threshold:.4g}{own}</span></p>"
+        f'<p class="rate"><b>{100 * rate:.3g} %</b> of good images may be called defective: '
+        f"threshold {threshold:.4g}{own}</p>"
     )
 
 
@@ -137,7 +137,7 @@ def _panel(content: str, shape: tuple[int, ...] = ()) -> str:
 def _bar(verdict: Verdict, threshold: float, scale: float) -> str:
     """Returns the score on a line with the threshold in its middle."""
     away = (verdict.score - threshold) / (2 * BAR_SCALES * scale)
-    place = 100 * float(np.clip(0.5 + away, 0, 1))
+    place = float(np.clip(50 + 100 * away, 1, 99))  # the mark stays within the line
     kind = "bad" if verdict.is_anomalous else "good"
     beyond = " beyond" if abs(away) > 0.5 else ""
     label = f"score {verdict.score:.4g}, threshold {threshold:.4g}"
@@ -162,14 +162,13 @@ def _figure(title: str, content: str, shape: tuple[int, ...], caption: str) -> s
 
 
 def _legend(verdict: Verdict) -> str:
+    if not verdict.is_anomalous:
+        return "<p>Nothing to mark: the score is not above the threshold.</p>"
     _, middle, upper = results.heat_scale(verdict)
     colours = ",".join(to_hex(HEAT(x)[:3]) for x in np.linspace(0.5, 1, 8))
-    if verdict.map_threshold is not None:
-        what = "Coloured where the map exceeds the threshold."
-    elif verdict.is_anomalous:
+    what = "Coloured where the map exceeds the threshold."
+    if verdict.map_threshold is None:
         what = "Coloured in the upper half of the map's range: this score has no scale of pixels."
-    else:
-        return "<p>Nothing to mark: the image is good.</p>"
     return (
         f'<div class="legend"><span>{middle:.3g}</span>'
         f'<i style="background:linear-gradient(to right,{colours})"></i>'
