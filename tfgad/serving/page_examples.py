@@ -11,13 +11,14 @@ import numpy as np
 from PIL import Image
 
 from tfgad.data.digits import DIGITS, embedded, normal_classes
+from tfgad.data.images import resize
 from tfgad.data.spec import Spec
 from tfgad.data.weave import SMALLEST_SIZE, WEAVES, render
 from tfgad.errors import UsageError
 
 # Two good tiles, and defects from the plain to the faint.
 WEAVE_DEFECTS = (None, None, "hole", "slub", "oil_stain", "mispick", "broken_end", "colour_fly")
-LARGEST_TILE = 512  # pixels a side: drawn in a tenth of a second a tile
+LARGEST_TILE = 256  # pixels a side: all are drawn in about a second
 NORMAL_DIGITS, OTHER_DIGITS = 3, 5
 
 
@@ -46,7 +47,7 @@ def examples_for(facts: dict[str, Any], folder: Path) -> Examples:
     kind, name, seed = _trained_on(facts)
     if kind in ("digits", "mnist"):
         note = f"Digits the model has not seen; {name} is good."
-        pictures = _digits(name)
+        pictures = _digits(name, facts["image_shape"][0])
     else:
         strange = kind != "weave" or name not in WEAVES
         weave = "twill" if strange else name
@@ -90,8 +91,8 @@ def _weave(weave: str, seed: int, size: int, channels: int) -> Iterator[tuple[st
         yield (defect or "good").replace("_", " "), tile
 
 
-def _digits(name: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields digits uint8 `[8, 8]` of the test part: of the normal classes, then of others."""
+def _digits(name: str, side: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields digits of the test part, enlarged to the side: of normal classes, then of others."""
     images = embedded()
     normal = normal_classes(name)
     others = [int(each) for each in DIGITS if int(each) not in normal]
@@ -99,4 +100,5 @@ def _digits(name: str) -> Iterator[tuple[str, np.ndarray]]:
     bad = [int(np.argmax(images.test_labels == digit)) for digit in others[:OTHER_DIGITS]]
     for index in (*good, *bad):
         label = int(images.test_labels[index])
-        yield f"{label}, {'good' if label in normal else 'another'}", images.test[index]
+        enlarged = resize(images.test[index][:, :, None].astype(np.float32), side)
+        yield f"{label} {'good' if label in normal else 'other'}", np.rint(enlarged).astype("u1")

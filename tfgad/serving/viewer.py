@@ -23,11 +23,14 @@ SMALL = 256
 STRIP = 2.5
 CLASSES = {results.GOOD: "good", results.DEFECTIVE: "bad", results.NOT_JUDGED: "none"}
 
-# A picture at full size in a dialog, until it is clicked or Escape is pressed.
+# A picture at full size in a dialog, until it is clicked or Escape is pressed; what was clicked is
+# in the middle.
 ENLARGE = (
-    "const d=document.createElement('dialog');d.className='tfgad-full';"
-    "const p=this.cloneNode(true);p.removeAttribute('onclick');d.append(p);"
-    "d.onclick=d.onclose=()=>d.remove();this.closest('.tfgad').append(d);d.showModal()"
+    "const r=this.getBoundingClientRect(),d=document.createElement('dialog'),"
+    "p=this.cloneNode(true);d.className='tfgad-full';p.removeAttribute('onclick');d.append(p);"
+    "d.onclick=d.onclose=()=>d.remove();this.closest('.tfgad').append(d);d.showModal();"
+    "d.scrollLeft=(event.clientX-r.left)/r.width*d.scrollWidth-d.clientWidth/2;"
+    "d.scrollTop=(event.clientY-r.top)/r.height*d.scrollHeight-d.clientHeight/2"
 )
 
 
