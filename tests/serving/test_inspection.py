@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +40,25 @@ def test_sixteen_bits_and_colour_are_judged_as_eight_and_grey_are(judge, paths):
     assert colour.score == good.score
 
 
-def test_images_and_maps_lie_in_a_folder_that_goes_with_the_batch(judge, paths):
-    batch = judged(judge, [paths["noise.png"]])
-    folder = Path(batch._folder.name)
-    (verdict,) = batch.results
-    assert isinstance(verdict.map, np.memmap)
-    assert isinstance(verdict.image, np.memmap)
-    assert (verdict.image.shape, verdict.map.shape) == ((60, 70, 1), (60, 70))
-    assert len(list(folder.iterdir())) == 2
-    del batch, verdict
+def test_images_and_maps_lie_on_the_disk(judge, paths):
+    (verdict,) = judged(judge, [paths["noise.png"]]).results
+    (whole,) = scoring.score_files(judge, [paths["noise.png"]])
+    for name in ("image", "map"):
+        kept = getattr(verdict, name)
+        assert isinstance(kept, np.memmap)
+        np.testing.assert_array_equal(kept, getattr(whole, name))
+
+
+def test_a_batch_leaves_no_file(judge, paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    batch = judged(judge, [paths["good.png"]])
+    batch.reconstruction(0)
+    assert [path.name for path in (tmp_path / "temporary").glob("*/*")] == []
+    assert batch.write_csv().is_file()
+    del batch
     gc.collect()
-    assert not folder.exists()
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_the_table_is_that_of_the_command(judge, paths):
@@ -63,14 +72,16 @@ def test_the_table_is_that_of_the_command(judge, paths):
 def test_another_threshold_gives_other_verdicts(judge, paths):
     batch = judged(judge, [paths["good.png"], paths["broken.png"], paths["noise.png"]])
     good, broken, noise = batch.results
-    between = (good.score + noise.score) / 2
-    below, none, above = batch.at(between)
+    assert batch.verdicts == batch.results
+    batch.threshold = (good.score + noise.score) / 2
+    below, none, above = batch.verdicts
     assert (below.is_anomalous, above.is_anomalous) == (False, True)
     assert none is broken
     assert [each.score for each in (below, above)] == [good.score, noise.score]
-    all_good = batch.at(noise.score)  # a score at the threshold is good
-    assert not any(each.is_anomalous for each in all_good if isinstance(each, Verdict))
-    assert batch.at(judge.threshold) == batch.at(None) == batch.results
+    batch.threshold = noise.score  # a score at the threshold is good
+    assert not any(each.is_anomalous for each in batch.verdicts if isinstance(each, Verdict))
+    with batch.write_csv().open(newline="") as file:
+        assert [row["verdict"] for row in csv.DictReader(file)] == ["good", "not judged", "good"]
 
 
 def test_probability_and_map_follow_the_threshold():

@@ -27,33 +27,43 @@ def page(models):
     return page
 
 
+NAMES = ("good.png", "broken.png", "noise.png")
+
+
 @pytest.fixture
-def batch(page, paths):
-    """A judged batch: good, broken and noise."""
-    files = [str(paths[name]) for name in ("good.png", "broken.png", "noise.png")]
-    *_, last, _ = page.judge(files, "fabric", OWN)
-    return last[page.batch]
+def files(paths):
+    return [str(paths[name]) for name in NAMES]
+
+
+@pytest.fixture
+def batch(page, files):
+    """The files, judged."""
+    first, *_ = list(page.judge(files, "fabric", OWN))
+    return first[page.batch]
 
 
 def verdicts(shown, page):
-    return [[row[1], row[2].split(">")[1].split("<")[0]] for row in shown[page.table]]
+    return [row[2].split(">")[1].split("<")[0] for row in shown[page.table]]
 
 
-def test_files_are_shown_one_after_another(page, paths):
-    files = [str(paths[name]) for name in ("good.png", "broken.png", "noise.png")]
-    first, second, third, last = page.judge(files, "fabric", OWN)
+def names(shown, page):
+    return [row[1] for row in shown[page.table]]
+
+
+def test_files_are_shown_one_after_another(page, files):
+    begun, first, rebuilt, second, third, last = page.judge(files, "fabric", OWN)
+    assert "Judging 1 of 3" in begun[page.headline]
+    assert begun[page.table_part] == gradio.update(visible=False)
+    assert begun[page.stop] == gradio.update(visible=True)
     assert "good.png" in first[page.headline]
-    assert first[page.shown] == 0
     assert "judging 2 of 3" in first[page.summary]
+    assert "data:image/png" in rebuilt[page.rebuilt]
     assert page.headline not in second  # what was chosen meanwhile stays
-    assert verdicts(third, page) == [
-        ["good.png", "good"],
-        ["broken.png", "not judged"],
-        ["noise.png", "defective"],
-    ]
+    assert names(third, page) == list(NAMES)
+    assert verdicts(third, page) == ["good", "not judged", "defective"]
     assert third[page.table][1][3:] == [None, "", "is not a PNG, JPEG, BMP or TIFF"]
     assert "judging" not in third[page.summary]
-    assert last == {page.stop: gradio.update(visible=False)}
+    assert last[page.stop] == gradio.update(visible=False)
 
 
 def test_no_files_empty_the_page(page):
@@ -62,51 +72,81 @@ def test_no_files_empty_the_page(page):
     assert "Drop images" in shown[page.headline]
 
 
+def test_judging_can_be_stopped(page, files):
+    judging = page.judge(files, "fabric", OWN)
+    batch = next(judging)[page.batch]
+    next(judging)
+    assert page.stop_judging(batch) == gradio.update(visible=False)
+    last = list(judging)[-1]
+    assert names(last, page) == ["good.png"]
+    assert "judging" not in last[page.summary]
+
+
+def test_a_batch_that_is_replaced_ends_unseen(page, files):
+    judging = page.judge(files, "fabric", OWN)
+    batch = next(judging)[page.batch]
+    page.replace(batch)
+    assert list(judging) == []
+    assert len(batch) == 1
+    page.replace(None)
+
+
+def test_the_rate_can_be_changed_while_judging(page, files):
+    judging = page.judge(files, "fabric", OWN)
+    batch = next(judging)[page.batch]
+    (line,) = page.change_rate(batch, 0, "fabric").values()  # nothing is judged yet
+    assert "<b>0.01 %</b>" in line
+    list(judging)
+    assert batch.threshold == thresholds_of(batch.facts)[0.0001]
+
+
 def test_the_rate_changes_verdicts_and_table(page, batch):
     thresholds = list(thresholds_of(batch.facts).values())
-    last = len(RATES) - 1
-    strict = page.change_rate(batch, 0, last, "fabric")
-    assert "<b>20 %</b>" in strict[page.rate_line]
-    assert f"threshold {thresholds[last]:.4g}" in strict[page.rate_line]
-    own = page.change_rate(batch, 0, OWN, "fabric")
-    assert "as exported" in own[page.rate_line]
-    lax = page.change_rate(batch, 2, 0, "fabric")
-    for shown, rate in ((strict, last), (own, OWN), (lax, 0)):
+    for rate, words in (
+        (len(RATES) - 1, "<b>20 %</b>"),
+        (OWN, "as exported"),
+        (0, "<b>0.01 %</b>"),
+    ):
+        shown = page.change_rate(batch, rate, "fabric")
+        assert words in shown[page.rate_line]
+        assert f"threshold {thresholds[rate]:.4g}" in shown[page.rate_line]
         expected = [
-            "defective" if batch.results[index].score > thresholds[rate] else "good"
-            for index in (0, 2)
+            "not judged"
+            if index == 1
+            else "defective"
+            if batch.results[index].score > thresholds[rate]
+            else "good"
+            for index in range(3)
         ]
-        assert [verdict for _, verdict in verdicts(shown, page)[::2]] == expected
+        assert verdicts(shown, page) == expected
+        assert f">{expected[0]}<" in shown[page.headline]
         with open(shown[page.csv], newline="") as file:
             table = list(csv.DictReader(file))
-        # The file is the last one's: it is written anew each time.
-        assert [row["image"] for row in table] == ["good.png", "broken.png", "noise.png"]
-    assert "noise.png" in lax[page.headline]
+        assert [row["verdict"] for row in table] == expected
 
 
 def test_the_rate_can_be_moved_before_anything_is_judged(page):
-    (shown,) = page.change_rate(None, 0, 0, "fabric").values()
+    (shown,) = page.change_rate(None, 0, "fabric").values()
     assert "<b>0.01 %</b>" in shown
-    assert page.change_rate(None, 0, 0, None) == {}
+    assert page.change_rate(None, 0, None) == {}
 
 
 def test_a_row_chooses_the_image_by_its_number(page, batch):
     """Sorting the table moves the rows, and leaves the numbers."""
     row = {"index": [0, 1], "value": "noise.png", "row_value": [3, "noise.png"]}
-    shown = page.choose(batch, 0, OWN, gradio.SelectData(None, row))
-    assert shown[page.shown] == 2
+    shown = page.choose(batch, gradio.SelectData(None, row))
+    assert batch.shown == 2
     assert "noise.png" in shown[page.headline]
     broken = {**row, "row_value": ["2", "broken.png"]}
-    shown = page.choose(batch, 0, OWN, gradio.SelectData(None, broken))
+    shown = page.choose(batch, gradio.SelectData(None, broken))
     assert shown[page.pictures] == ""
-    assert shown[page.opacity] == gradio.update(visible=False)
+    assert page.reconstruct(batch) == ""
 
 
-def test_reconstructions(page, batch, monkeypatch):
-    assert "data:image/png" in page.reconstruct(batch, 0)
-    assert page.reconstruct(batch, 1) == page.reconstruct(None, 0) == ""
+def test_a_method_without_reconstruction_says_so(page, batch, monkeypatch):
     monkeypatch.setattr(type(batch), "reconstructs", False)
-    assert "ganomaly reconstructs nothing" in page.reconstruct(batch, 0)
+    assert "ganomaly reconstructs nothing" in page.reconstruct(batch)
+    assert page.reconstruct(None) == ""
 
 
 def test_a_model_brings_its_rates_and_examples(page):

@@ -100,6 +100,7 @@ def cell(tab, row, column):
 
 
 def test_from_upload_to_table(tab, paths, judge):
+    expect(tab.locator("#tfgad-opacity")).to_be_hidden()
     upload(tab, *(paths[name] for name in ("noise.png", "good.png", "broken.png")))
     expect(badge(tab)).to_have_text("defective", timeout=PATIENCE)
     expect(tab.locator("#tfgad-headline .name")).to_have_text("noise.png")

@@ -36,18 +36,24 @@ class Models(Protocol):
 class Batch:
     """The files that a visitor has had judged by one model.
 
-    Images and maps lie in a folder of its own, which goes when the batch does: they are mapped
-    into memory, so that they take none.
+    Images and maps lie on the disk and are mapped into memory, so that they take none. Their files
+    have no name: they go with the batch, and with the process however it ends.
 
     Attributes:
         model: the model's name.
-        facts: what `tfgad.export` says of the version that judged.
+        facts: what `tfgad.export` says of the version that judges.
         results: a verdict at the model's own threshold of each file, or why there is none.
+        threshold: that the visitor wants verdicts at.
+        shown: the number, from 0, of the result that the visitor looks at.
+        stopped: whether the visitor wants no more files judged.
+        replaced: whether the visitor wants others instead, so that nothing of these is shown.
     """
 
     def __init__(self, model: str, judge: SavedModelJudge):
         self.model, self.facts = model, judge.facts
         self.results: list[Verdict | ImageError] = []
+        self.threshold, self.shown = judge.threshold, 0
+        self.stopped = self.replaced = False
         self._judge = judge
         self._folder = tempfile.TemporaryDirectory(prefix="tfgad-page-")
         self._pixels = 0
@@ -68,19 +74,20 @@ class Batch:
         # The folder of an upload says nothing to the visitor.
         name = Path(path.name)
         if isinstance(result, Verdict):
-            image, anomaly_map = self._on_disk(result.image), self._on_disk(result.map)
+            image, anomaly_map = _on_disk(result.image), _on_disk(result.map)
             result = dataclasses.replace(result, path=name, image=image, map=anomaly_map)
         else:
             result = ImageError(name, result.reason)
         self.results.append(result)
 
-    def at(self, threshold: float | None = None) -> list[Verdict | ImageError]:
-        """Returns what there is to say of each file at a threshold; None is the model's own."""
-        if threshold in (None, self.facts["threshold"]):
+    @property
+    def verdicts(self) -> list[Verdict | ImageError]:
+        """What there is to say of each file at `threshold`."""
+        if self.threshold == self.facts["threshold"]:
             return self.results
         scale = self.facts["scale"]
         return [
-            at_threshold(result, threshold, scale) if isinstance(result, Verdict) else result
+            at_threshold(result, self.threshold, scale) if isinstance(result, Verdict) else result
             for result in self.results
         ]
 
@@ -93,21 +100,14 @@ class Batch:
         """Returns what the model makes of an image that it has judged; float32 `[H, W, C]`."""
         if index not in self._rebuilt:
             rebuilt = self._judge.reconstruct(np.asarray(self.results[index].image))
-            self._rebuilt[index] = self._on_disk(rebuilt)
+            self._rebuilt[index] = _on_disk(rebuilt)
         return self._rebuilt[index]
 
-    def write_csv(self, threshold: float | None = None) -> Path:
+    def write_csv(self) -> Path:
         """Writes the table that `tfgad score --csv` writes, and returns its path."""
         path = Path(self._folder.name) / "verdicts.csv"
-        results.write_csv(path, rows(self.at(threshold)))
+        results.write_csv(path, rows(self.verdicts))
         return path
-
-    def _on_disk(self, array: np.ndarray) -> np.ndarray:
-        with tempfile.NamedTemporaryFile(
-            dir=self._folder.name, suffix=".npy", delete=False
-        ) as file:
-            np.save(file, array)
-        return np.load(file.name, mmap_mode="r")
 
 
 def rows(judged: Iterable[Verdict | ImageError]) -> list[dict[str, str]]:
@@ -172,3 +172,11 @@ def check_limits(path: Path, pixels_left: int = MOST_PIXELS_TOGETHER) -> int:
         limit = f"{MOST_PIXELS_TOGETHER / 1e6:.0f} megapixels"
         raise ImageError(path, f"is left out: all images together may have {limit}")
     return pixels
+
+
+def _on_disk(array: np.ndarray) -> np.ndarray:
+    """Returns an array as one that is mapped from a file without a name."""
+    with tempfile.TemporaryFile() as file:
+        array.tofile(file)
+        file.flush()
+        return np.memmap(file, array.dtype, "r", shape=array.shape)

@@ -74,9 +74,9 @@ def mount(app, models: Models, path: str = "/inspect"):
 
 
 def theme() -> gradio.themes.Base:
-    """Returns gradio's plain theme in the fonts that are there, in the house's blue."""
-    sans = [gradio.themes.Font(name) for name in ("system-ui", "sans-serif")]
-    mono = [gradio.themes.Font(name) for name in ("ui-monospace", "monospace")]
+    """Returns gradio's plain theme, in fonts that are installed where the page is read."""
+    names = ("Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "sans-serif")
+    sans, mono = [gradio.themes.Font(name) for name in names], gradio.themes.Font("monospace")
     return gradio.themes.Default(
         primary_hue="sky", neutral_hue="slate", radius_size="md", font=sans, font_mono=mono
     ).set(
@@ -115,7 +115,6 @@ class _Page:
     def lay_out(self) -> None:
         """Lays the components out: what is given on the left, what is found on the right."""
         self.batch = gradio.State(None)
-        self.shown = gradio.State(0)
         gradio.HTML(f"<style>{CSS}</style>", elem_id="tfgad-style")
         gradio.HTML(
             "<h1>Inspection</h1><p>Finds what does not belong, and shows where.</p>",
@@ -163,8 +162,7 @@ class _Page:
             100,
             step=1,
             label="Opacity of the heat map, %",
-            visible=False,
-            elem_id="tfgad-opacity",
+            elem_id="tfgad-opacity",  # the style sheet shows it where there is a picture
         )
         with gradio.Column(visible=False) as self.table_part:
             with gradio.Row():
@@ -188,36 +186,35 @@ class _Page:
 
     def connect(self, blocks: gradio.Blocks) -> None:
         """Says which component's event calls which handler."""
-        asked = [self.batch, self.shown, self.rate]
-        verdict = [self.headline, self.pictures, self.opacity]
+        verdict = [self.headline, self.pictures]
         table = [self.summary, self.table, self.csv, self.table_part]
-        quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        last = {**quiet, "trigger_mode": "always_last"}
-
         of_model = [self.facts, self.rate, self.rate_line, self.examples_note, self.gallery]
-        blocks.load(self.list_models, self.model, [self.model, self.headline], **quiet).then(
-            self.show_model, self.model, of_model, **quiet
-        )
-        changed = self.model.input(self.show_model, self.model, of_model, **quiet)
-        work = [self.batch, self.shown, self.rebuilt, self.stop, *verdict, *table]
-        judgings = [
-            event(self.judge, [self.files, self.model, self.rate], work, **last)
-            for event in (self.files.change, changed.then)
-        ]
-        for judging in judgings:
-            settled = judging.then(
-                self.change_rate, [*asked, self.model], [self.rate_line, *verdict, *table], **quiet
+        rebuilt = {"fn": self.reconstruct, "inputs": self.batch, "outputs": self.rebuilt}
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+
+        opened = blocks.load(self.list_models, self.model, [self.model, self.headline], **quiet)
+        chosen = self.model.input(self.replace, self.batch, None, **quiet)
+        opened.then(self.show_model, self.model, of_model, **quiet)
+        changed = chosen.then(self.show_model, self.model, of_model, **quiet)
+        dropped = self.files.change(self.replace, self.batch, None, **quiet)
+        for trigger in (changed, dropped):
+            trigger.then(
+                self.judge,
+                [self.files, self.model, self.rate],
+                [self.batch, self.rebuilt, self.stop, *verdict, *table],
+                trigger_mode="multiple",  # the one before ends by itself: it was replaced
+                **quiet,
             )
-            settled.then(self.reconstruct, asked[:2], self.rebuilt, **quiet)
-        stopped = self.stop.click(
-            self.say_stopped, asked, [self.stop, *table], cancels=judgings, **quiet
-        )
-        stopped.then(self.reconstruct, asked[:2], self.rebuilt, **quiet)
-        self.table.select(self.choose, asked, [self.shown, self.rebuilt, *verdict], **quiet).then(
-            self.reconstruct, asked[:2], self.rebuilt, **quiet
+        self.stop.click(self.stop_judging, self.batch, self.stop, **quiet)
+        self.table.select(self.choose, self.batch, [self.rebuilt, *verdict], **quiet).then(
+            **rebuilt, **quiet
         )
         self.rate.input(
-            self.change_rate, [*asked, self.model], [self.rate_line, *verdict, *table], **last
+            self.change_rate,
+            [self.batch, self.rate, self.model],
+            [self.rate_line, *verdict, *table],
+            trigger_mode="always_last",
+            **quiet,
         )
         self.opacity.input(None, self.opacity, js=SET_OPACITY, **quiet)
         self.gallery.select(self.take_example, self.model, [self.files, self.gallery], **quiet)
@@ -252,54 +249,66 @@ class _Page:
         }
 
     def judge(self, files: list[str] | None, model: str | None, rate: int) -> Iterator[dict]:
-        """Judges the files one after another, and shows each as soon as it is judged."""
+        """Judges the files one after another, and shows the first as soon as it is judged."""
         if not files or model is None:
             yield self._nothing()
             return
         batch = Batch(model, self.models.judge(model))
-        threshold = _threshold(batch.facts, rate)
-        head = {self.rebuilt: "", self.shown: 0, self.stop: gradio.update(visible=len(files) > 1)}
+        batch.threshold = _threshold(batch.facts, rate)
+        yield {
+            **self._nothing(),
+            self.batch: batch,
+            self.headline: viewer.waiting(len(files)),
+            self.stop: gradio.update(visible=len(files) > 1),
+        }
         for path in files:
             batch.add(Path(path))
+            if batch.replaced:
+                return
             if len(batch) == 1:
-                head |= self._verdict(batch, 0, threshold)
-            yield {self.batch: batch, **head, **self._table(batch, threshold, len(files))}
-            head = {}
-        yield {self.stop: gradio.update(visible=False)}
+                yield {**self._verdict(batch), **self._table(batch, len(files))}
+                yield {self.rebuilt: self.reconstruct(batch)}
+            else:
+                yield self._table(batch, len(files))
+            if batch.stopped:
+                break
+        yield {self.stop: gradio.update(visible=False), **self._table(batch)}
 
-    def say_stopped(self, batch: Batch | None, shown: int, rate: int) -> dict:
-        """Settles the table of a batch that was broken off."""
-        table = self._table(batch, _threshold(batch.facts, rate)) if batch else {}
-        return {self.stop: gradio.update(visible=False), **table}
+    def replace(self, batch: Batch | None) -> None:
+        """Lets a batch that is still being judged end unseen, since other images are given."""
+        if batch is not None:
+            batch.replaced = True
 
-    def change_rate(self, batch: Batch | None, shown: int, rate: int, model: str | None) -> dict:
+    def stop_judging(self, batch: Batch | None) -> dict:
+        """Lets a batch end with the image that is being judged."""
+        if batch is not None:
+            batch.stopped = True
+        return gradio.update(visible=False)
+
+    def change_rate(self, batch: Batch | None, rate: int, model: str | None) -> dict:
         """Shows the verdicts at another false-positive rate."""
         if batch is None:
             facts = self.models.judge(model).facts if model else None
             return {self.rate_line: _rate_line(facts, rate, model)} if facts else {}
-        threshold = _threshold(batch.facts, rate)
-        return {
-            self.rate_line: _rate_line(batch.facts, rate, batch.model),
-            **self._verdict(batch, shown, threshold),
-            **self._table(batch, threshold),
-        }
+        batch.threshold = _threshold(batch.facts, rate)
+        line = {self.rate_line: _rate_line(batch.facts, rate, batch.model)}
+        return {**line, **self._verdict(batch), **self._table(batch)} if len(batch) else line
 
-    def choose(self, batch: Batch | None, shown: int, rate: int, event: gradio.SelectData) -> dict:
+    def choose(self, batch: Batch | None, event: gradio.SelectData) -> dict:
         """Shows the image of the row that was clicked."""
         if batch is None:
-            return {self.shown: shown}
-        chosen = int(event.row_value[0]) - 1  # not the row's place: the table can be sorted
-        threshold = _threshold(batch.facts, rate)
-        return {self.shown: chosen, self.rebuilt: "", **self._verdict(batch, chosen, threshold)}
+            return {self.rebuilt: ""}
+        batch.shown = int(event.row_value[0]) - 1  # not its place: the table can be sorted
+        return {self.rebuilt: "", **self._verdict(batch)}
 
-    def reconstruct(self, batch: Batch | None, shown: int) -> str:
+    def reconstruct(self, batch: Batch | None) -> str:
         """Shows what the model makes of the image, which takes as long as judging it."""
-        if batch is None or isinstance(batch.results[shown], ImageError):
+        if batch is None or isinstance(batch.results[batch.shown], ImageError):
             return ""
         if not batch.reconstructs:
             method = batch.facts.get("method", "This method")
             return viewer.note(f"{method} reconstructs nothing.")
-        return viewer.reconstruction(batch.reconstruction(shown))
+        return viewer.reconstruction(batch.reconstruction(batch.shown))
 
     def take_example(self, model: str, event: gradio.SelectData) -> dict:
         """Takes the example that was clicked for the images to judge."""
@@ -329,26 +338,23 @@ class _Page:
             self.headline: viewer.nothing_yet(True),
             self.pictures: "",
             self.rebuilt: "",
-            self.opacity: gradio.update(visible=False),
             self.stop: gradio.update(visible=False),
             self.table_part: gradio.update(visible=False),
         }
 
-    def _verdict(self, batch: Batch, index: int, threshold: float) -> dict:
-        result = batch.at(threshold)[index]
-        broken = isinstance(result, ImageError)
+    def _verdict(self, batch: Batch) -> dict:
+        result = batch.verdicts[batch.shown]
         return {
-            self.headline: viewer.headline(result, threshold, batch.facts["scale"]),
-            self.pictures: "" if broken else viewer.pictures(result),
-            self.opacity: gradio.update(visible=not broken),
+            self.headline: viewer.headline(result, batch.threshold, batch.facts["scale"]),
+            self.pictures: "" if isinstance(result, ImageError) else viewer.pictures(result),
         }
 
-    def _table(self, batch: Batch, threshold: float, expected: int = 0) -> dict:
-        judged = rows(batch.at(threshold))
+    def _table(self, batch: Batch, expected: int = 0) -> dict:
+        judged = rows(batch.verdicts)
         return {
             self.summary: viewer.summary(judged, max(expected, len(judged))),
             self.table: [_cells(number, row) for number, row in enumerate(judged, start=1)],
-            self.csv: str(batch.write_csv(threshold)),
+            self.csv: str(batch.write_csv()),
             self.table_part: gradio.update(visible=True),
         }
 

@@ -44,6 +44,11 @@ def nothing_yet(models: bool) -> str:
     return f'<div class="tfgad"><p class="empty">{words}</p></div>'
 
 
+def waiting(files: int) -> str:
+    """Returns what stands there until the first file is judged."""
+    return f'<div class="tfgad"><p class="empty">Judging 1 of {files} …</p></div>'
+
+
 def headline(result: Verdict | ImageError, threshold: float, scale: float) -> str:
     """Returns the verdict on one file: badge, numbers, and the score against the threshold."""
     row = results.row(result)
