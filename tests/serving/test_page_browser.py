@@ -100,13 +100,16 @@ def cell(tab, row, column):
 
 
 def test_from_upload_to_table(tab, paths, judge):
-    expect(tab.locator("#tfgad-opacity")).to_be_hidden()
+    for each in ("#tfgad-opacity", "#tfgad-batch", "#tfgad-stop"):  # there is no use for them yet
+        expect(tab.locator(each)).to_be_hidden()
     upload(tab, *(paths[name] for name in ("noise.png", "good.png", "broken.png")))
     expect(badge(tab)).to_have_text("defective", timeout=PATIENCE)
     expect(tab.locator("#tfgad-headline .name")).to_have_text("noise.png")
     expect(tab.locator("#tfgad-summary")).to_have_text(
         "1 good · 1 defective · 1 not judged", timeout=PATIENCE
     )
+
+    expect(tab.locator("#tfgad-stop")).to_be_hidden()
 
     # The map lies on the image, at its size, and something in it is coloured.
     heat = tab.locator("#tfgad-pictures img.heat")

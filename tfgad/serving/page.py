@@ -102,7 +102,8 @@ def build(models: Models) -> gradio.Blocks:
 class _Page:
     """The components of the page, and what happens between them.
 
-    What a handler returns is a dict of the components that it changes.
+    What a handler returns is a dict of the components that it changes. The style sheet hides what
+    there is no use for yet: opacity, stop and table.
     """
 
     def __init__(self, models: Models):
@@ -133,7 +134,7 @@ class _Page:
         self.files = gradio.File(
             file_count="multiple", label="Images", height=170, elem_id="tfgad-files"
         )
-        self.stop = gradio.Button("Stop", size="sm", variant="stop", visible=False)
+        self.stop = gradio.Button("Stop", size="sm", variant="stop", elem_id="tfgad-stop")
         self.rate = gradio.Slider(
             0, 1, step=1, label="False-positive rate", elem_id="tfgad-rate", interactive=False
         )
@@ -162,9 +163,9 @@ class _Page:
             100,
             step=1,
             label="Opacity of the heat map, %",
-            elem_id="tfgad-opacity",  # the style sheet shows it where there is a picture
+            elem_id="tfgad-opacity",
         )
-        with gradio.Column(visible=False) as self.table_part:
+        with gradio.Column(elem_id="tfgad-batch"):
             with gradio.Row():
                 self.summary = gradio.HTML(elem_id="tfgad-summary", min_width=200)
                 self.csv = gradio.DownloadButton(
@@ -187,7 +188,7 @@ class _Page:
     def connect(self, blocks: gradio.Blocks) -> None:
         """Says which component's event calls which handler."""
         verdict = [self.headline, self.pictures]
-        table = [self.summary, self.table, self.csv, self.table_part]
+        table = [self.summary, self.table, self.csv]
         of_model = [self.facts, self.rate, self.rate_line, self.examples_note, self.gallery]
         rebuilt = {"fn": self.reconstruct, "inputs": self.batch, "outputs": self.rebuilt}
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
@@ -201,11 +202,11 @@ class _Page:
             trigger.then(
                 self.judge,
                 [self.files, self.model, self.rate],
-                [self.batch, self.rebuilt, self.stop, *verdict, *table],
+                [self.batch, self.rebuilt, *verdict, *table],
                 trigger_mode="multiple",  # the one before ends by itself: it was replaced
                 **quiet,
             )
-        self.stop.click(self.stop_judging, self.batch, self.stop, **quiet)
+        self.stop.click(self.stop_judging, self.batch, None, **quiet)
         self.table.select(self.choose, self.batch, [self.rebuilt, *verdict], **quiet).then(
             **rebuilt, **quiet
         )
@@ -259,7 +260,6 @@ class _Page:
             **self._nothing(),
             self.batch: batch,
             self.headline: viewer.waiting(len(files)),
-            self.stop: gradio.update(visible=len(files) > 1),
         }
         for path in files:
             batch.add(Path(path))
@@ -272,18 +272,17 @@ class _Page:
                 yield self._table(batch, len(files))
             if batch.stopped:
                 break
-        yield {self.stop: gradio.update(visible=False), **self._table(batch)}
+        yield self._table(batch)
 
     def replace(self, batch: Batch | None) -> None:
         """Lets a batch that is still being judged end unseen, since other images are given."""
         if batch is not None:
             batch.replaced = True
 
-    def stop_judging(self, batch: Batch | None) -> dict:
+    def stop_judging(self, batch: Batch | None) -> None:
         """Lets a batch end with the image that is being judged."""
         if batch is not None:
             batch.stopped = True
-        return gradio.update(visible=False)
 
     def change_rate(self, batch: Batch | None, rate: int, model: str | None) -> dict:
         """Shows the verdicts at another false-positive rate."""
@@ -338,8 +337,7 @@ class _Page:
             self.headline: viewer.nothing_yet(True),
             self.pictures: "",
             self.rebuilt: "",
-            self.stop: gradio.update(visible=False),
-            self.table_part: gradio.update(visible=False),
+            self.summary: "",
         }
 
     def _verdict(self, batch: Batch) -> dict:
@@ -355,7 +353,6 @@ class _Page:
             self.summary: viewer.summary(judged, max(expected, len(judged))),
             self.table: [_cells(number, row) for number, row in enumerate(judged, start=1)],
             self.csv: str(batch.write_csv()),
-            self.table_part: gradio.update(visible=True),
         }
 
 

@@ -88,7 +88,9 @@ main.fillable { padding-top: 14px !important; }
 #tfgad-shown > * { flex: 1 1 260px; min-width: 0 !important; }
 #tfgad-shown:has(.strip) > * { flex-basis: 100%; }
 #tfgad-rate .tab-like-container, #tfgad-rate .min_value, #tfgad-rate .max_value { display: none; }
-.gradio-container:not(:has(#tfgad-pictures .stack)) #tfgad-opacity { display: none; }
+.gradio-container:not(:has(#tfgad-pictures .stack)) #tfgad-opacity,
+.gradio-container:not(:has(.tfgad .judging)) #tfgad-stop,
+.gradio-container:not(:has(#tfgad-summary .summary)) #tfgad-batch { display: none; }
 #tfgad-files { min-height: 120px; }
 #tfgad-csv { flex: 0 0 auto; margin-left: auto; }
 #tfgad-examples .grid-wrap { height: auto; max-height: none; min-height: 0; padding: 8px; }

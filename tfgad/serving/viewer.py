@@ -46,7 +46,7 @@ def nothing_yet(models: bool) -> str:
 
 def waiting(files: int) -> str:
     """Returns what stands there until the first file is judged."""
-    return f'<div class="tfgad"><p class="empty">Judging 1 of {files} …</p></div>'
+    return f'<div class="tfgad"><p class="empty judging">Judging 1 of {files} …</p></div>'
 
 
 def headline(result: Verdict | ImageError, threshold: float, scale: float) -> str:
@@ -128,7 +128,7 @@ def summary(rows: list[dict[str, str]], expected: int) -> str:
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in CLASSES}
     words = [f'<b class="{CLASSES[v]}">{n}</b> {v}' for v, n in counts.items() if n]
     if expected > len(rows):
-        words.append(f"judging {len(rows) + 1} of {expected} …")
+        words.append(f'<span class="judging">judging {len(rows) + 1} of {expected} …</span>')
     return _panel(f'<p class="summary" role="status">{" · ".join(words)}</p>')
 
 
