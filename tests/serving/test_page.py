@@ -182,7 +182,7 @@ def test_the_models_are_those_in_service_as_the_page_is_opened(page, models, jud
 def test_the_page_asks_nothing_of_the_network(models):
     blocks = module.build(models)
     assert not blocks.analytics_enabled
-    looks = module.theme()._get_theme_css() + CSS + module.ICON
+    looks = module.theme()._get_theme_css() + CSS
     assert set(re.findall(r"url\(.?(\w+)", looks)) <= {"data"}
     assert "@import" not in looks
     assert set(re.findall(r"https?://[\w.]+", looks)) == {"http://www.w3.org"}  # SVG's name

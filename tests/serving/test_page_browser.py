@@ -128,6 +128,8 @@ def test_from_upload_to_table(tab, paths, judge):
     # At full size and back.
     image.click(force=True)  # the heat is over it
     expect(tab.locator("dialog.tfgad-full img")).to_have_count(2)
+    box = tab.locator("dialog.tfgad-full").bounding_box()
+    assert box["y"] + box["height"] / 2 == pytest.approx(400, abs=2)  # in the middle of the window
     tab.keyboard.press("Escape")
     expect(tab.locator("dialog.tfgad-full")).to_have_count(0)
 

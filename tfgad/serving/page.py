@@ -38,13 +38,6 @@ CACHE_SWEEP, CACHE_AGE = 3600, 24 * 3600
 JUDGING_AT_ONCE = 2  # visitors whose files are judged at the same time; others wait in line
 REFUSED_BYTES = 4 * MOST_BYTES  # a file larger than this is not even taken in
 
-# A disc with a spot on it; a browser that is told of none asks the server for one.
-ICON = (
-    '<link rel="icon" href="data:image/svg+xml,<svg xmlns=\'http://www.w3.org/2000/svg\' '
-    "viewBox='0 0 16 16'><circle cx='8' cy='8' r='8' fill='%230072B2'/>"
-    "<circle cx='10.5' cy='6' r='2.5' fill='%23FFD54F'/></svg>\">"
-)
-
 # The opacity is a variable of the style sheet, so that the browser alone changes it.
 SET_OPACITY = "(v) => { document.documentElement.style.setProperty('--tfgad-heat', v / 100) }"
 
@@ -67,7 +60,6 @@ def mount(app, models: Models, path: str = "/inspect"):
         theme=theme(),
         footer_links=[],
         run_history=False,
-        head=ICON,
         max_file_size=REFUSED_BYTES,
         ssr_mode=False,
     )

@@ -71,7 +71,7 @@ CSS = Template("""
 .dark .tfgad .summary b.bad, .dark .tfgad-mark.bad { color: $bad_dark; }
 .tfgad-mark.none, .tfgad .summary b.none { color: var(--body-text-color-subdued); }
 dialog.tfgad-full {
-  position: fixed; inset: 0; margin: auto !important; max-width: 98vw; max-height: 98vh; padding: 0;
+  position: fixed; inset: 0; margin: auto; max-width: 98vw; max-height: 98vh; padding: 0;
   border: 0; overflow: auto; cursor: zoom-out; background: var(--body-background-fill);
 }
 dialog.tfgad-full::backdrop { background: rgb(0 0 0 / 75%); }

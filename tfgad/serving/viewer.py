@@ -26,9 +26,10 @@ CLASSES = {results.GOOD: "good", results.DEFECTIVE: "bad", results.NOT_JUDGED: "
 # A picture at full size in a dialog, until it is clicked or Escape is pressed; what was clicked is
 # in the middle.
 ENLARGE = (
-    "const r=this.getBoundingClientRect(),d=document.createElement('dialog'),"
-    "p=this.cloneNode(true);d.className='tfgad-full';p.removeAttribute('onclick');d.append(p);"
-    "d.onclick=d.onclose=()=>d.remove();this.closest('.tfgad').append(d);d.showModal();"
+    "const r=this.getBoundingClientRect(),p=this.cloneNode(true),"
+    "d=document.createElement('dialog');d.className='tfgad tfgad-full';"
+    "p.removeAttribute('onclick');d.append(p);d.onclick=d.onclose=()=>d.remove();"
+    "this.closest('.gradio-container').append(d);d.showModal();"
     "d.scrollLeft=(event.clientX-r.left)/r.width*d.scrollWidth-d.clientWidth/2;"
     "d.scrollTop=(event.clientY-r.top)/r.height*d.scrollHeight-d.clientHeight/2"
 )
