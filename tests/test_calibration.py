@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from tfgad import calibration
+from tfgad.calibration import RATES
 from tfgad.errors import UsageError
 
 DISTRIBUTIONS = {
@@ -55,6 +56,27 @@ def test_tail_says_so(caplog):
     assert threshold.method == "generalised Pareto tail"
     assert threshold.value > 49
     assert "50 normal scores are too few for a false-positive rate of 0.01 (99" in caplog.text
+
+
+@pytest.mark.parametrize("n", [20, 150, 20_000])
+def test_thresholds_at_all_rates_are_those_of_each(n):
+    scores = np.random.default_rng(0).gumbel(size=n)
+    one_by_one = [calibration.threshold_from_normals(scores, rate).value for rate in RATES]
+    assert calibration.thresholds_from_normals(scores).tolist() == one_by_one
+
+
+def test_thresholds_at_all_rates_say_nothing(caplog):
+    with caplog.at_level(logging.WARNING, "tfgad"):
+        calibration.thresholds_from_normals(np.arange(50.0))
+    assert not caplog.text
+
+
+def test_rates_go_from_1_in_10000_to_1_in_5_by_about_a_quarter():
+    assert (RATES[0], RATES[-1]) == (0.0001, 0.2)
+    assert {0.001, 0.01, 0.02, 0.05, 0.1} <= set(RATES)
+    steps = np.divide(RATES[1:], RATES[:-1])
+    assert steps.min() > 1.23
+    assert steps.max() < 1.29
 
 
 def test_tail_follows_the_unit_of_the_scores():
@@ -132,6 +154,40 @@ def test_calibration_is_saved_with_the_model(tmp_path):
     scores = np.array([0.0, 94.0, 95.0, 200.0], np.float32)
     for key, values in model.predict(scores, verbose=0).items():
         np.testing.assert_array_equal(values, loaded.predict(scores, verbose=0)[key])
+
+
+def saved_layer(path):
+    inputs = keras.Input((), dtype="float32")
+    model = keras.Model(inputs, calibration.Calibration()(inputs))
+    model.layers[-1].fit(np.arange(100.0), 0.05)
+    model.save(path)
+
+
+def test_layer_keeps_what_another_rate_would_give(tmp_path):
+    saved_layer(tmp_path / "model.keras")
+    kept = keras.saving.load_model(tmp_path / "model.keras").layers[-1].known_thresholds
+    assert tuple(kept) == RATES
+    assert [kept[rate] for rate in (0.01, 0.05, 0.2)] == [99.0, 95.0, 80.0]  # ranks 100, 96, 81
+    for rate, threshold in kept.items():
+        again = calibration.Calibration()
+        again.fit(np.arange(100.0), rate)
+        assert float(again.threshold) == threshold
+
+
+def test_a_model_saved_without_other_thresholds_still_loads(tmp_path, monkeypatch):
+    def of_the_first_four(layer, store):
+        for index, weight in enumerate(layer.weights[:4]):
+            store[str(index)] = weight
+
+    with monkeypatch.context() as then:
+        then.setattr(calibration.Calibration, "save_own_variables", of_the_first_four)
+        saved_layer(tmp_path / "model.keras")
+    layer = keras.saving.load_model(tmp_path / "model.keras").layers[-1]
+    assert layer.is_calibrated
+    assert float(layer.threshold) == 95.0
+    assert layer.known_thresholds == {}
+    layer.fit(np.arange(100.0), 0.05)
+    assert layer.known_thresholds[0.05] == 95.0
 
 
 def test_layer_stays_float32_in_mixed_precision():

@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfgad.calibration import Calibration
 from tfgad.data.images import read_image, resize
 from tfgad.errors import UsageError
-from tfgad.export import FACTS, export
+from tfgad.export import FACTS, export, facts_of_model
 
 # Run by a Python that finds neither tfgad nor, being isolated, PYTHONPATH and its own folder:
 # calls signatures on inputs from one file, and writes what they answer into another.
@@ -207,6 +208,9 @@ def test_an_image_smaller_than_the_window_is_an_error_to_the_caller(signatures, 
 
 def test_facts_lie_beside_the_model(model, as_is):
     facts = json.loads((as_is / FACTS).read_text())
+    thresholds = {rate: threshold for rate, threshold in facts.pop("thresholds")}
+    assert thresholds == model.calibration.known_thresholds
+    assert thresholds[0.1] == float(model.calibration.threshold)
     assert facts == {
         "method": "ganomaly",
         "image_shape": [48, 48, 1],
@@ -219,6 +223,11 @@ def test_facts_lie_beside_the_model(model, as_is):
         "false_positive_rate": 0.1,
         "scale": float(model.calibration.scale),
     }
+
+
+def test_thresholds_that_a_model_does_not_know_are_left_out(model, monkeypatch):
+    monkeypatch.setattr(Calibration, "known_thresholds", {})
+    assert "thresholds" not in facts_of_model(model, (48, 48, 1), resized=False)
 
 
 def test_a_method_without_reconstruction_has_no_such_signature(fitted, tmp_path):

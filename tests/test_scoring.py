@@ -75,6 +75,29 @@ def test_a_saved_model_judges_a_large_image_block_by_block(fitted, tmp_path, mon
     assert bool(cut["is_anomalous"]) == bool(whole["is_anomalous"])
 
 
+def test_a_saved_model_reconstructs_as_the_model_does(fitted, tmp_path, monkeypatch):
+    model = fitted("ganomaly")
+    form = {"image_shape": (48, 48, 1), "resized": False, "facts": {}}
+    judge = scoring.SavedModelJudge(export(model, tmp_path, **form))
+    pixels = np.random.default_rng(0).normal(128, 40, (40, 300, 1)).clip(0, 255).astype("uint8")
+    image = pixels.astype("float32") / 127.5 - 1
+    whole = judge.reconstruct(image)
+    assert whole.shape == image.shape
+    np.testing.assert_allclose(whole, model.reconstruct(image[None])[0], atol=1 / 255 + 1e-5)
+    monkeypatch.setattr(scoring, "SAVED_MODEL_PIXELS", 40 * 200)
+    assert len(list(judge._blocks(pixels.shape, axis=1))) == 3
+    cut = judge.reconstruct(image)
+    assert np.abs(cut - whole).max() < 1.01 / 127.5  # a grey level, where a half is rounded
+
+
+def test_a_saved_model_that_reconstructs_nothing_says_so(fitted, tmp_path):
+    form = {"image_shape": (48, 48, 1), "resized": False, "facts": {"method": "wgan_gp"}}
+    judge = scoring.SavedModelJudge(export(fitted("wgan_gp"), tmp_path, **form))
+    assert not judge.reconstructs
+    with pytest.raises(UsageError, match="'wgan_gp': reconstructs nothing"):
+        judge.reconstruct(np.zeros((48, 48, 1), "float32"))
+
+
 class Half:
     """A judge of images resized to 32x32 whose map is 1 on the left half of each image."""
 

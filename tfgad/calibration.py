@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -23,6 +24,15 @@ TAIL_SHARE, TAIL_LEAST = 0.1, 20
 # samples of 98 to 900 normal, Gumbel, log-normal, chi-squared and Student (4) scores the mean
 # false-positive rate comes to 0.3 to 1.8 of the target so; with shapes down to -0.5, to 1.2 to 2.4.
 TAIL_SHAPES = (0.0, 0.5)
+
+# The false-positive rates that a model knows its threshold for, whichever it was calibrated at:
+# from 0.0001 to 0.2 in steps of about a quarter, which are the preferred numbers R10 of ISO 3.
+RATES = tuple(
+    float(f"{step}e{decade}")
+    for decade in (-4, -3, -2, -1)
+    for step in (1, 1.25, 1.6, 2, 2.5, 3.15, 4, 5, 6.3, 8)
+    if (decade, step) <= (-1, 2)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +67,7 @@ def threshold_from_normals(scores: np.ndarray, false_positive_rate: float) -> Th
         UsageError: a rate outside (0, 1), fewer than two scores, or scores that are not finite.
     """
     scores = _checked(scores, false_positive_rate)
-    n = scores.size
-    # Of n + 1 exchangeable scores, so many may lie above. 1e-9: 100 * 0.07 is not quite 7.
-    above = math.floor((n + 1) * false_positive_rate + 1e-9)
+    n, above = scores.size, _how_many_above(scores, false_positive_rate)
     if above >= 1:
         return Threshold(float(scores[n - above]), "empirical quantile", n)
     logger.warning(
@@ -69,7 +77,32 @@ def threshold_from_normals(scores: np.ndarray, false_positive_rate: float) -> Th
         false_positive_rate,
         math.ceil(1 / false_positive_rate - 1e-9) - 1,
     )
-    return Threshold(_tail_quantile(scores, false_positive_rate), "generalised Pareto tail", n)
+    return Threshold(_tail(scores)(false_positive_rate), "generalised Pareto tail", n)
+
+
+def thresholds_from_normals(scores: np.ndarray, rates: Sequence[float] = RATES) -> np.ndarray:
+    """Returns the `value` of `threshold_from_normals` for each rate, without its warnings.
+
+    Args:
+        scores: float `[n]`, of normal images that the detector was not trained on.
+        rates: each in (0, 1).
+
+    Returns:
+        float64 `[len(rates)]`.
+
+    Raises:
+        UsageError: what `threshold_from_normals` refuses.
+    """
+    for rate in rates:
+        checked = _checked(scores, rate)
+    above = [_how_many_above(checked, rate) for rate in rates]
+    tail = None if all(above) else _tail(checked)  # fitted once, and only if one rate asks for it
+    return np.array(
+        [
+            checked[checked.size - count] if count else tail(rate)
+            for rate, count in zip(rates, above, strict=True)
+        ]
+    )
 
 
 def logistic_scale(scores: np.ndarray) -> float:
@@ -112,6 +145,9 @@ class Calibration(keras.layers.Layer):
     Scores `[B]` go in; out come `probability` float32 `[B]` and `is_anomalous` bool `[B]`. The
     weights are float32 whatever the precision of the model. Until `fit` sets them the outputs mean
     nothing: whoever exports or judges calls `require_calibrated` first.
+
+    What the threshold would be at each of `RATES` is kept beside it, for whoever asks what another
+    false-positive rate would change.
     """
 
     def __init__(self, **kwargs):
@@ -120,10 +156,24 @@ class Calibration(keras.layers.Layer):
         self.scale = self._add("scale", "ones")
         self.false_positive_rate = self._add("false_positive_rate", "zeros")
         self.calibrated = self._add("calibrated", "zeros")  # 0 or 1
+        # The last, for `load_own_variables`.
+        unknown = keras.initializers.Constant(math.nan)
+        self.thresholds = self._add("thresholds", unknown, shape=(len(RATES),))
         self.built = True  # or Keras would build the model it belongs to, by calling it
 
-    def _add(self, name: str, initializer: str) -> keras.Variable:
-        return self.add_weight(name=name, initializer=initializer, trainable=False, dtype="float32")
+    def _add(self, name: str, initializer, shape: tuple[int, ...] = ()) -> keras.Variable:
+        return self.add_weight(
+            shape, name=name, initializer=initializer, trainable=False, dtype="float32"
+        )
+
+    def load_own_variables(self, store) -> None:
+        """Loads the weights; of a model saved before it kept `thresholds` they stay unknown."""
+        earlier = self.weights[:-1]
+        if len(store.keys()) != len(earlier):
+            super().load_own_variables(store)
+            return
+        for index, weight in enumerate(earlier):
+            weight.assign(store[str(index)])
 
     def fit(self, scores: np.ndarray, false_positive_rate: float) -> Threshold:
         """Sets the weights from normal scores; see `threshold_from_normals`."""
@@ -132,7 +182,16 @@ class Calibration(keras.layers.Layer):
         self.scale.assign(logistic_scale(scores))
         self.false_positive_rate.assign(false_positive_rate)
         self.calibrated.assign(1.0)
+        self.thresholds.assign(thresholds_from_normals(scores))
         return threshold
+
+    @property
+    def known_thresholds(self) -> dict[float, float]:
+        """The threshold at each of `RATES`; empty for a model saved before it kept them."""
+        values = ops.convert_to_numpy(self.thresholds)
+        if not np.isfinite(values).all():
+            return {}
+        return dict(zip(RATES, map(float, values), strict=True))
 
     @property
     def is_calibrated(self) -> bool:
@@ -175,8 +234,13 @@ def _checked(scores: np.ndarray, false_positive_rate: float) -> np.ndarray:
     return scores
 
 
-def _tail_quantile(scores: np.ndarray, false_positive_rate: float) -> float:
-    """Returns the score that the rate exceeds, beyond the largest of the sorted scores.
+def _how_many_above(scores: np.ndarray, false_positive_rate: float) -> int:
+    """Returns how many of n + 1 exchangeable scores may lie above the threshold."""
+    return math.floor((scores.size + 1) * false_positive_rate + 1e-9)  # 100 * 0.07 is not quite 7
+
+
+def _tail(scores: np.ndarray) -> Callable[[float], float]:
+    """Returns false-positive rate -> score, beyond the largest of the sorted scores.
 
     The order statistic below the tail of m scores is exceeded with probability (m + 1) / (n + 1).
     """
@@ -186,10 +250,14 @@ def _tail_quantile(scores: np.ndarray, false_positive_rate: float) -> float:
     excesses = scores[n - m :] - start
     unit = excesses.mean()  # the optimiser starts near 1, whatever the scores' unit
     if unit == 0:
-        return float(start)
+        return lambda rate: float(start)
     shape, scale = _fit_tail(excesses / unit)
-    further = false_positive_rate * (n + 1) / (m + 1)
-    return float(start + unit * stats.genpareto.isf(further, shape, scale=scale))
+
+    def exceeded(rate: float) -> float:
+        further = rate * (n + 1) / (m + 1)
+        return float(start + unit * stats.genpareto.isf(further, shape, scale=scale))
+
+    return exceeded
 
 
 def _fit_tail(excesses: np.ndarray) -> tuple[float, float]:

@@ -94,6 +94,7 @@ def export_run(run: Run, directory: str | os.PathLike) -> Path:
 
 def facts_of_model(model: Detector, image_shape: Sequence[int], resized: bool) -> dict[str, Any]:
     """Returns what whoever judges by a calibrated model needs to know of it; see `export`."""
+    thresholds = [list(pair) for pair in model.calibration.known_thresholds.items()]
     return {
         "image_shape": list(image_shape),
         "resized": resized,
@@ -103,6 +104,8 @@ def facts_of_model(model: Detector, image_shape: Sequence[int], resized: bool) -
         "score": model.score,
         **calibration_numbers(model),
         "scale": float(model.calibration.scale),
+        # At other false-positive rates: pairs of rate and threshold, where they are known.
+        **({"thresholds": thresholds} if thresholds else {}),
     }
 
 

@@ -107,26 +107,45 @@ def write_map(path: Path, verdict: Verdict) -> None:
 
 
 def overlay(verdict: Verdict) -> np.ndarray:
-    """Returns the image with the report's colours on what is above the threshold.
+    """Returns the image with `heat` over it: uint8 `[H, W, 3]`."""
+    import numpy as np
 
-    The scale is the report's, the map's median at its lower end and the threshold in its middle. A
-    score that is no maximum of the map has its own scale; the upper half of the map's range is
-    then shown, and of a defective image only.
+    cloth = np.broadcast_to((verdict.image + 1) / 2, (*verdict.map.shape, 3))
+    colours = heat(verdict)
+    alpha = colours[..., 3:]
+    return np.rint(255 * (cloth * (1 - alpha) + colours[..., :3] * alpha)).astype(np.uint8)
+
+
+def heat(verdict: Verdict) -> np.ndarray:
+    """Returns the report's colours on what is above the threshold, and nothing on the rest.
 
     Returns:
-        uint8 `[H, W, 3]`.
+        red, green, blue and opacity, float `[H, W, 4]` in [0, 1].
     """
     import numpy as np
 
     from tfgad.plots import HEAT
 
-    cloth = np.broadcast_to((verdict.image + 1) / 2, (*verdict.map.shape, 3))
-    median, middle, shown = np.median(verdict.map), verdict.map_threshold, True
+    lowest, middle, _ = heat_scale(verdict)
+    colours = HEAT(np.clip((verdict.map - lowest) / (2 * max(middle - lowest, 1e-12)), 0, 1))
+    shown = verdict.map_threshold is not None or verdict.is_anomalous
+    colours[..., 3] *= (verdict.map > middle) * shown
+    return colours
+
+
+def heat_scale(verdict: Verdict) -> tuple[float, float, float]:
+    """Returns the values of the map at the lower end, the middle and the upper end of the colours.
+
+    The scale is the report's, the map's median at its lower end and the threshold in its middle. A
+    score that is no maximum of the map has its own scale; the upper half of the map's range is
+    then shown, and of a defective image only.
+    """
+    import numpy as np
+
+    median, middle = float(np.median(verdict.map)), verdict.map_threshold
     if middle is None:
-        middle, shown = (median + verdict.map.max()) / 2, verdict.is_anomalous
-    colours = HEAT(np.clip((verdict.map - median) / (2 * max(middle - median, 1e-12)), 0, 1))
-    alpha = (colours[..., 3] * (verdict.map > middle) * shown)[..., None]
-    return np.rint(255 * (cloth * (1 - alpha) + colours[..., :3] * alpha)).astype(np.uint8)
+        middle = (median + float(verdict.map.max())) / 2
+    return median, middle, 2 * middle - median
 
 
 def check_writable(argument: str, path: Path, *, folder: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,10 +105,13 @@ class SavedModelJudge:
     tiles are larger than 256 pixels. They begin on the grid of its windows and tiles, and overlap
     by all that a pixel of the map depends on; of each block's map the middle is kept. So map and
     score are those of the image in one piece.
+
+    Attributes:
+        facts: what `tfgad.export` says of the model.
     """
 
     def __init__(self, folder: Path):
-        self._facts = facts = saved_model_facts(folder)
+        self.facts = facts = saved_model_facts(folder)
         self.image_shape, self.resized = tuple(facts["image_shape"]), facts["resized"]
         self.window, self.score = tuple(facts["window"]), facts["score"]
         self.threshold = facts["threshold"]
@@ -117,40 +120,78 @@ class SavedModelJudge:
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Judges one image; see `Judge`. It sees 8 bits of each pixel."""
-        pixels = np.rint((image + 1) * 127.5).astype(np.uint8)
-        if self.resized or pixels.shape[0] * pixels.shape[1] <= SAVED_MODEL_PIXELS:
+        pixels = _to_uint8(image)
+        if self._fits(pixels):
             return self._judged(pixels)
-        anomaly_map = self._map_by_block(pixels)
+        anomaly_map = np.empty(pixels.shape[:2], np.float32)
+        self._by_block(pixels, lambda block: self._judged(block)["map"], anomaly_map)
         score = anomaly_map.max()  # as the model scores whatever is larger than its window
         return {
             "score": score,
-            "probability": probability(score, self.threshold, self._facts["scale"]),
+            "probability": probability(score, self.threshold, self.facts["scale"]),
             "is_anomalous": score > self.threshold,
             "map": anomaly_map,
         }
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the model can say what it makes of an image."""
+        return "reconstruct" in self._model.signatures
+
+    def reconstruct(self, image: np.ndarray) -> np.ndarray:
+        """Returns what the model makes of an image, in blocks as it is judged.
+
+        Args:
+            image: float32 `[H, W, C]` in [-1, 1], of a size that it judges.
+
+        Returns:
+            float32 `[H, W, C]` in [-1, 1], in steps of 8 bits.
+
+        Raises:
+            UsageError: the method reconstructs nothing.
+        """
+        if not self.reconstructs:
+            mend = "use a method that does, such as ganomaly"
+            raise UsageError("model", self.facts.get("method"), "reconstructs nothing", mend)
+        pixels = _to_uint8(image)
+        if self._fits(pixels):
+            rebuilt = self._rebuilt(pixels)
+        else:
+            rebuilt = np.empty_like(pixels)
+            self._by_block(pixels, self._rebuilt, rebuilt)
+        return rebuilt.astype(np.float32) / 127.5 - 1
 
     def _judged(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         judged = self._serve(images=tf.constant(pixels[None]))
         return {key: value[0].numpy() for key, value in judged.items()}
 
-    def _map_by_block(self, pixels: np.ndarray) -> np.ndarray:
-        """Returns the map `[H, W]` of uint8 `[H, W, C]`."""
-        anomaly_map = np.empty(pixels.shape[:2], np.float32)
+    def _rebuilt(self, pixels: np.ndarray) -> np.ndarray:
+        answer = self._model.signatures["reconstruct"](images=tf.constant(pixels[None]))
+        return answer["reconstruction"][0].numpy()
+
+    def _fits(self, pixels: np.ndarray) -> bool:
+        """Returns whether an image is sent in one piece."""
+        return self.resized or pixels.shape[0] * pixels.shape[1] <= SAVED_MODEL_PIXELS
+
+    def _by_block(self, pixels: np.ndarray, judge: Callable, result: np.ndarray) -> None:
+        """Fills `[H, W, ...]` with what `judge` says of blocks of uint8 `[H, W, C]`."""
         for rows, rim_rows in self._blocks(pixels.shape, axis=0):
             for columns, rim_columns in self._blocks(pixels.shape, axis=1):
-                judged = self._judged(pixels[rim_rows, rim_columns])["map"]
                 inside = _within(rows, rim_rows), _within(columns, rim_columns)
-                anomaly_map[rows, columns] = judged[inside]
-        return anomaly_map
+                result[rows, columns] = judge(pixels[rim_rows, rim_columns])[inside]
 
     def _blocks(self, shape: tuple[int, ...], axis: int) -> Iterator[tuple[slice, slice]]:
         """Yields along one axis what is kept of each block, and the block."""
         # A pixel of the map depends on the tiles that hold it, whose pixels depend on the windows
         # that hold them; or on the windows in reach of the blur.
-        reach = max(self._facts["tile"][axis], BLUR_RADIUS) + self.window[axis]
-        grid = math.lcm(self._facts["stride"], math.gcd(*self._facts["tile"]))
+        reach = max(self.facts["tile"][axis], BLUR_RADIUS) + self.window[axis]
+        grid = math.lcm(self.facts["stride"], math.gcd(*self.facts["tile"]))
         wanted = math.isqrt(SAVED_MODEL_PIXELS) - 2 * reach
         return _overlapping(shape[axis], grid * max(1, wanted // grid), reach)
+
+
+def _to_uint8(image: np.ndarray) -> np.ndarray:
+    return np.rint((image + 1) * 127.5).astype(np.uint8)
 
 
 def load_judge(path: Path) -> Judge:

@@ -84,7 +84,8 @@ def normal_classes(name: str, kind: str = "mnist") -> set[int]:
     return normal
 
 
-def _embedded() -> Images:
+def embedded() -> Images:
+    """Returns the digits that come with scikit-learn, the last part of each class for testing."""
     import sklearn.datasets
 
     digits = sklearn.datasets.load_digits()
@@ -110,7 +111,7 @@ def _one_class(
     normal = normal_classes(name, kind)
     if size < 1:
         raise UsageError("size", size, "is no side of an image", "give at least 1")
-    images = _embedded() if kind == "digits" else read_published(kind)
+    images = embedded() if kind == "digits" else read_published(kind)
 
     import tensorflow as tf
 

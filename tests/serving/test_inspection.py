@@ -1,0 +1,160 @@
+"""Batches of files, and their verdicts at any threshold."""
+
+import csv
+import gc
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tfgad import results, runs, scoring
+from tfgad.data.images import ImageError
+from tfgad.scoring import Verdict
+from tfgad.serving import inspection
+from tfgad.serving.inspection import Batch, at_threshold, check_limits, rows, thresholds_of
+
+
+def judged(judge, paths):
+    batch = Batch("fabric", judge)
+    for path in paths:
+        batch.add(path)
+    return batch
+
+
+def test_a_batch_says_what_the_command_says(judge, paths):
+    batch = judged(judge, paths.values())
+    command = [results.row(each) for each in scoring.score_files(judge, paths.values())]
+    expected = [{**row, "image": Path(row["image"]).name} for row in command]
+    assert rows(batch.results) == expected
+    assert [row["verdict"] == results.NOT_JUDGED for row in expected] == [False] * 4 + [True] * 2
+    assert expected[4]["reason"] == "is smaller than 32x32 pixels"
+
+
+def test_sixteen_bits_and_colour_are_judged_as_eight_and_grey_are(judge, paths):
+    batch = judged(judge, [paths["good.png"], paths["deep.png"], paths["colour.png"]])
+    good, deep, colour = batch.results
+    assert deep.score == good.score
+    assert colour.score == good.score
+
+
+def test_images_and_maps_lie_on_the_disk(judge, paths):
+    (verdict,) = judged(judge, [paths["noise.png"]]).results
+    (whole,) = scoring.score_files(judge, [paths["noise.png"]])
+    for name in ("image", "map"):
+        kept = getattr(verdict, name)
+        assert isinstance(kept, np.memmap)
+        np.testing.assert_array_equal(kept, getattr(whole, name))
+
+
+def test_a_batch_leaves_no_file(judge, paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    batch = judged(judge, [paths["good.png"]])
+    batch.reconstruction(0)
+    assert [path.name for path in (tmp_path / "temporary").glob("*/*")] == []
+    assert batch.write_csv().is_file()
+    del batch
+    gc.collect()
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_the_table_is_that_of_the_command(judge, paths):
+    batch = judged(judge, [paths["good.png"], paths["broken.png"]])
+    with batch.write_csv().open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert table == rows(batch.results)
+    assert tuple(table[0]) == results.COLUMNS
+
+
+def test_another_threshold_gives_other_verdicts(judge, paths):
+    batch = judged(judge, [paths["good.png"], paths["broken.png"], paths["noise.png"]])
+    good, broken, noise = batch.results
+    assert batch.verdicts == batch.results
+    batch.threshold = (good.score + noise.score) / 2
+    below, none, above = batch.verdicts
+    assert (below.is_anomalous, above.is_anomalous) == (False, True)
+    assert none is broken
+    assert [each.score for each in (below, above)] == [good.score, noise.score]
+    batch.threshold = noise.score  # a score at the threshold is good
+    assert not any(each.is_anomalous for each in batch.verdicts if isinstance(each, Verdict))
+    with batch.write_csv().open(newline="") as file:
+        assert [row["verdict"] for row in csv.DictReader(file)] == ["good", "not judged", "good"]
+
+
+def test_probability_and_map_follow_the_threshold():
+    image = np.zeros((2, 2, 1), "float32")
+    forms = {"image": image, "map": image[..., 0], "path": Path("a.png")}
+    numbers = {"score": 3.0, "probability": 0.1, "is_anomalous": False}
+    verdict = at_threshold(Verdict(**forms, **numbers, map_threshold=9.0), threshold=2.0, scale=0.5)
+    assert verdict.probability == pytest.approx(1 / (1 + np.exp(-2)))
+    assert verdict.is_anomalous
+    assert verdict.map_threshold == 2.0
+    own_scale = at_threshold(Verdict(**forms, **numbers, map_threshold=None), 2.0, 0.5)
+    assert own_scale.map_threshold is None
+
+
+@pytest.mark.parametrize("rate", [0.0001, 0.0125, 0.1, 0.2])
+def test_a_threshold_is_what_calibrating_at_its_rate_would_give(
+    fitted, images, judge, tmp_path, rate
+):
+    fitted("ganomaly").save(tmp_path / "model.keras")
+    model = runs.load_model(tmp_path / "model.keras")
+    model.calibrate(tf.data.Dataset.from_tensor_slices(images), rate)
+    assert thresholds_of(judge.facts)[rate] == float(model.calibration.threshold)
+
+
+def test_the_own_rate_is_among_the_others_in_order():
+    facts = {"false_positive_rate": 0.03, "threshold": 2.5}
+    known = {**facts, "thresholds": [[0.01, 3.0], [0.2, 1.0]]}
+    assert list(thresholds_of(known).items()) == [(0.01, 3.0), (0.03, 2.5), (0.2, 1.0)]
+
+
+def test_an_older_model_knows_no_other_thresholds():
+    assert thresholds_of({"false_positive_rate": 0.03, "threshold": 2.5}) == {}
+
+
+def test_a_reconstruction_is_made_once(judge, paths, monkeypatch):
+    batch = judged(judge, [paths["broken.png"], paths["good.png"]])
+    expected = judge.reconstruct(np.asarray(batch.results[1].image))
+    calls = []
+    monkeypatch.setattr(judge, "reconstruct", lambda image: calls.append(image) or expected)
+    for _ in range(2):
+        np.testing.assert_array_equal(batch.reconstruction(1), expected)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        ("MOST_BYTES", 200, "is larger than 0 MB"),
+        ("MOST_PIXELS", 2000, "has more than 0.0 megapixels"),
+        ("MOST_FILES", 0, "is more than 0 files at once"),
+    ],
+)
+def test_what_is_too_large_is_a_row_that_says_so(judge, paths, monkeypatch, limit, value, reason):
+    monkeypatch.setattr(inspection, limit, value)
+    (result,) = judged(judge, [paths["noise.png"]]).results
+    assert isinstance(result, ImageError)
+    assert result.reason == reason
+
+
+def test_images_beyond_the_limit_for_all_are_left_out(judge, paths, monkeypatch):
+    monkeypatch.setattr(inspection, "MOST_PIXELS_TOGETHER", 48 * 48 + 60 * 70 - 1)
+    good, noise, deep = judged(
+        judge, [paths["good.png"], paths["noise.png"], paths["deep.png"]]
+    ).results
+    assert "all images together" in noise.reason
+    assert isinstance(good, Verdict)
+    assert isinstance(deep, Verdict)  # which still fits
+
+
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    Image.new("1", (6000, 6000)).save(tmp_path / "huge.png")
+    with pytest.raises(ImageError, match=r"has more than 33\.6 megapixels"):
+        check_limits(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's own limit against bombs
+    with pytest.raises(ImageError, match="megapixels"):
+        check_limits(tmp_path / "huge.png")

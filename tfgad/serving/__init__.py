@@ -1,0 +1,1 @@
+"""A server of exported models on one machine, and its inspection page."""

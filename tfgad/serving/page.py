@@ -1,0 +1,377 @@
+"""The inspection page: drop images, see verdicts, heat maps and reconstructions, in a browser.
+
+Gradio's components in one page that needs nothing from the network: no fonts, no scripts, no
+telemetry. `build` makes the page, `mount` puts it into a web application.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tfgad.errors import UsageError
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+try:
+    import gradio
+except ImportError as error:
+    problem = f"is not installed ({error})"
+    raise UsageError("page", "gradio", problem, "run: pip install 'tfgad[serve]'") from error
+
+from tfgad.data.images import ImageError
+from tfgad.results import NOT_JUDGED
+from tfgad.serving import viewer
+from tfgad.serving.inspection import MOST_BYTES, Batch, Models, rows, thresholds_of
+from tfgad.serving.page_examples import Examples, examples_for
+from tfgad.serving.page_style import CSS
+
+TITLE = "tfgad inspection"
+HEADERS = ["No.", "Image", "Verdict", "Score", "Probability", "Remark"]
+TYPES = ["number", "str", "html", "number", "str", "str"]
+WIDTHS = ["7%", "30%", "15%", "12%", "13%", "23%"]
+# Seconds: how often uploads are looked through, and how old those are that go.
+CACHE_SWEEP, CACHE_AGE = 3600, 24 * 3600
+JUDGING_AT_ONCE = 2  # visitors whose files are judged at the same time; others wait in line
+REFUSED_BYTES = 4 * MOST_BYTES  # a file larger than this is not even taken in
+
+# The opacity is a variable of the style sheet, so that the browser alone changes it.
+SET_OPACITY = "(v) => { document.documentElement.style.setProperty('--tfgad-heat', v / 100) }"
+
+
+def mount(app, models: Models, path: str = "/inspect"):
+    """Puts the page into a web application, in the page's own theme.
+
+    Args:
+        app: a FastAPI application.
+        models: the models in service.
+        path: where the page is to be.
+
+    Returns:
+        The application.
+    """
+    return gradio.mount_gradio_app(
+        app,
+        build(models),
+        path,
+        theme=theme(),
+        footer_links=[],
+        run_history=False,
+        max_file_size=REFUSED_BYTES,
+        ssr_mode=False,
+    )
+
+
+def theme() -> gradio.themes.Base:
+    """Returns gradio's plain theme, in fonts that are installed where the page is read."""
+    names = ("Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "sans-serif")
+    sans, mono = [gradio.themes.Font(name) for name in names], gradio.themes.Font("monospace")
+    return gradio.themes.Default(
+        primary_hue="sky", neutral_hue="slate", radius_size="md", font=sans, font_mono=mono
+    ).set(
+        layout_gap="10px",
+        body_text_color_subdued="*neutral_500",  # 4.8 to 1 on white; gradio's own has 2.6
+    )
+
+
+def build(models: Models) -> gradio.Blocks:
+    """Returns the page for the models in service, which may change while it is open."""
+    page = _Page(models)
+    with gradio.Blocks(
+        title=TITLE,
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(CACHE_SWEEP, CACHE_AGE),
+    ) as blocks:
+        page.lay_out()
+        page.connect(blocks)
+    return blocks.queue(default_concurrency_limit=JUDGING_AT_ONCE)
+
+
+class _Page:
+    """The components of the page, and what happens between them.
+
+    What a handler returns is a dict of the components that it changes. The style sheet hides what
+    there is no use for yet: opacity, stop and table.
+    """
+
+    def __init__(self, models: Models):
+        self.models = models
+        self._folder = tempfile.TemporaryDirectory(prefix="tfgad-examples-")
+        self._examples = functools.cache(self._draw_examples)
+
+    # Layout
+
+    def lay_out(self) -> None:
+        """Lays the components out: what is given on the left, what is found on the right."""
+        self.batch = gradio.State(None)
+        gradio.HTML(f"<style>{CSS}</style>", elem_id="tfgad-style")
+        gradio.HTML(
+            "<h1>Inspection</h1><p>Finds what does not belong, and shows where.</p>",
+            elem_id="tfgad-title",
+            elem_classes="tfgad",
+        )
+        with gradio.Row():
+            with gradio.Column(scale=2, min_width=320):
+                self._lay_out_input()
+            with gradio.Column(scale=5, min_width=320):
+                self._lay_out_result()
+
+    def _lay_out_input(self) -> None:
+        self.model = gradio.Dropdown([], label="Model", elem_id="tfgad-model")
+        self.facts = gradio.HTML()
+        self.files = gradio.File(
+            file_count="multiple", label="Images", height=170, elem_id="tfgad-files"
+        )
+        self.stop = gradio.Button("Stop", size="sm", variant="stop", elem_id="tfgad-stop")
+        self.rate = gradio.Slider(
+            0, 1, step=1, label="False-positive rate", elem_id="tfgad-rate", interactive=False
+        )
+        self.rate_line = gradio.HTML(elem_id="tfgad-rate-line")
+        self.examples_note = gradio.HTML()
+        self.gallery = gradio.Gallery(
+            show_label=False,
+            columns=4,
+            height="auto",
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            object_fit="contain",
+            elem_id="tfgad-examples",
+        )
+        self.all_examples = gradio.Button("Judge all examples", size="sm")
+
+    def _lay_out_result(self) -> None:
+        self.headline = gradio.HTML(viewer.nothing_yet(True), elem_id="tfgad-headline")
+        with gradio.Row(equal_height=False, elem_id="tfgad-shown"):
+            self.pictures = gradio.HTML(elem_id="tfgad-pictures", min_width=300)
+            self.rebuilt = gradio.HTML(elem_id="tfgad-rebuilt", min_width=300)
+        self.opacity = gradio.Slider(
+            0,
+            100,
+            100,
+            step=1,
+            label="Opacity of the heat map, %",
+            elem_id="tfgad-opacity",
+        )
+        with gradio.Column(elem_id="tfgad-batch"):
+            with gradio.Row():
+                self.summary = gradio.HTML(elem_id="tfgad-summary", min_width=200)
+                self.csv = gradio.DownloadButton(
+                    "Download CSV", size="sm", min_width=150, elem_id="tfgad-csv"
+                )
+            self.table = gradio.Dataframe(
+                headers=HEADERS,
+                datatype=TYPES,
+                column_widths=WIDTHS,
+                interactive=False,
+                show_label=False,
+                max_height=360,
+                buttons=[],
+                wrap=True,
+                elem_id="tfgad-table",
+            )
+
+    # What happens
+
+    def connect(self, blocks: gradio.Blocks) -> None:
+        """Says which component's event calls which handler."""
+        verdict = [self.headline, self.pictures]
+        table = [self.summary, self.table, self.csv]
+        of_model = [self.facts, self.rate, self.rate_line, self.examples_note, self.gallery]
+        rebuilt = {"fn": self.reconstruct, "inputs": self.batch, "outputs": self.rebuilt}
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+
+        opened = blocks.load(self.list_models, self.model, [self.model, self.headline], **quiet)
+        chosen = self.model.input(self.replace, self.batch, None, **quiet)
+        opened.then(self.show_model, self.model, of_model, **quiet)
+        changed = chosen.then(self.show_model, self.model, of_model, **quiet)
+        dropped = self.files.change(self.replace, self.batch, None, **quiet)
+        for trigger in (changed, dropped):
+            trigger.then(
+                self.judge,
+                [self.files, self.model, self.rate],
+                [self.batch, self.rebuilt, *verdict, *table],
+                trigger_mode="multiple",  # the one before ends by itself: it was replaced
+                **quiet,
+            )
+        self.stop.click(self.stop_judging, self.batch, None, **quiet)
+        self.table.select(self.choose, self.batch, [self.rebuilt, *verdict], **quiet).then(
+            **rebuilt, **quiet
+        )
+        self.rate.input(
+            self.change_rate,
+            [self.batch, self.rate, self.model],
+            [self.rate_line, *verdict, *table],
+            trigger_mode="always_last",
+            **quiet,
+        )
+        self.opacity.input(None, self.opacity, js=SET_OPACITY, **quiet)
+        self.gallery.select(self.take_example, self.model, [self.files, self.gallery], **quiet)
+        self.all_examples.click(self.take_examples, self.model, self.files, **quiet)
+
+    def list_models(self, chosen: str | None) -> dict:
+        """Offers the models that are in service as the page is opened."""
+        names = self.models.names()
+        value = chosen if chosen in names else next(iter(names), None)
+        return {
+            self.model: gradio.update(choices=names, value=value),
+            self.headline: viewer.nothing_yet(bool(names)),
+        }
+
+    def show_model(self, model: str | None) -> dict:
+        """Says what a model is, and offers its false-positive rates and its examples."""
+        if model is None:
+            return {self.facts: ""}
+        facts = self.models.judge(model).facts
+        rates = list(thresholds_of(facts))
+        own = rates.index(facts["false_positive_rate"]) if rates else 0
+        slider = {"maximum": max(len(rates) - 1, 1), "value": own, "interactive": bool(rates)}
+        examples = self._examples(model, _kind(facts))
+        return {
+            self.facts: viewer.model_facts(facts),
+            self.rate: gradio.update(**slider),
+            self.rate_line: _rate_line(facts, own, model),
+            self.examples_note: viewer.note(examples.note),
+            self.gallery: gradio.update(
+                value=[(str(path), label) for path, label in examples.files], selected_index=None
+            ),
+        }
+
+    def judge(self, files: list[str] | None, model: str | None, rate: int) -> Iterator[dict]:
+        """Judges the files one after another, and shows the first as soon as it is judged."""
+        if not files or model is None:
+            yield self._nothing()
+            return
+        batch = Batch(model, self.models.judge(model))
+        batch.threshold = _threshold(batch.facts, rate)
+        yield {
+            **self._nothing(),
+            self.batch: batch,
+            self.headline: viewer.waiting(len(files)),
+        }
+        for path in files:
+            batch.add(Path(path))
+            if batch.replaced:
+                return
+            if len(batch) == 1:
+                yield {**self._verdict(batch), **self._table(batch, len(files))}
+                yield {self.rebuilt: self.reconstruct(batch)}
+            else:
+                yield self._table(batch, len(files))
+            if batch.stopped:
+                break
+        yield self._table(batch)
+
+    def replace(self, batch: Batch | None) -> None:
+        """Lets a batch that is still being judged end unseen, since other images are given."""
+        if batch is not None:
+            batch.replaced = True
+
+    def stop_judging(self, batch: Batch | None) -> None:
+        """Lets a batch end with the image that is being judged."""
+        if batch is not None:
+            batch.stopped = True
+
+    def change_rate(self, batch: Batch | None, rate: int, model: str | None) -> dict:
+        """Shows the verdicts at another false-positive rate."""
+        if batch is None:
+            facts = self.models.judge(model).facts if model else None
+            return {self.rate_line: _rate_line(facts, rate, model)} if facts else {}
+        batch.threshold = _threshold(batch.facts, rate)
+        line = {self.rate_line: _rate_line(batch.facts, rate, batch.model)}
+        return {**line, **self._verdict(batch), **self._table(batch)} if len(batch) else line
+
+    def choose(self, batch: Batch | None, event: gradio.SelectData) -> dict:
+        """Shows the image of the row that was clicked."""
+        if batch is None:
+            return {self.rebuilt: ""}
+        batch.shown = int(event.row_value[0]) - 1  # not its place: the table can be sorted
+        return {self.rebuilt: "", **self._verdict(batch)}
+
+    def reconstruct(self, batch: Batch | None) -> str:
+        """Shows what the model makes of the image, which takes as long as judging it."""
+        if batch is None or isinstance(batch.results[batch.shown], ImageError):
+            return ""
+        if not batch.reconstructs:
+            method = batch.facts.get("method", "This method")
+            return viewer.note(f"{method} reconstructs nothing.")
+        return viewer.reconstruction(batch.reconstruction(batch.shown))
+
+    def take_example(self, model: str, event: gradio.SelectData) -> dict:
+        """Takes the example that was clicked for the images to judge."""
+        files = self._files_of_examples(model)
+        return {
+            self.files: [files[event.index]],
+            self.gallery: gradio.update(selected_index=None),
+        }
+
+    def take_examples(self, model: str | None) -> list[str]:
+        """Takes all examples."""
+        return self._files_of_examples(model) if model else []
+
+    # Parts
+
+    def _draw_examples(self, model: str, kind: tuple) -> Examples:
+        folder = tempfile.mkdtemp(dir=self._folder.name)
+        return examples_for(dict(kind), Path(folder))
+
+    def _files_of_examples(self, model: str) -> list[str]:
+        examples = self._examples(model, _kind(self.models.judge(model).facts))
+        return [str(path) for path, _ in examples.files]
+
+    def _nothing(self) -> dict:
+        return {
+            self.batch: None,
+            self.headline: viewer.nothing_yet(True),
+            self.pictures: "",
+            self.rebuilt: "",
+            self.summary: "",
+        }
+
+    def _verdict(self, batch: Batch) -> dict:
+        result = batch.verdicts[batch.shown]
+        return {
+            self.headline: viewer.headline(result, batch.threshold, batch.facts["scale"]),
+            self.pictures: "" if isinstance(result, ImageError) else viewer.pictures(result),
+        }
+
+    def _table(self, batch: Batch, expected: int = 0) -> dict:
+        judged = rows(batch.verdicts)
+        return {
+            self.summary: viewer.summary(judged, max(expected, len(judged))),
+            self.table: [_cells(number, row) for number, row in enumerate(judged, start=1)],
+            self.csv: str(batch.write_csv()),
+        }
+
+
+def _cells(number: int, row: dict[str, str]) -> list[Any]:
+    """Returns a row as the page's table shows it."""
+    if row["verdict"] == NOT_JUDGED:
+        numbers = [None, ""]
+    else:
+        numbers = [float(f"{float(row['score']):.4g}"), f"{float(row['probability']):.3f}"]
+    return [number, row["image"], viewer.mark(row["verdict"]), *numbers, row["reason"]]
+
+
+def _kind(facts: dict[str, Any]) -> tuple:
+    """Returns what the examples depend on, in a form to remember them by."""
+    return (("data", facts.get("data")), ("image_shape", tuple(facts["image_shape"])))
+
+
+def _threshold(facts: dict[str, Any], rate: int) -> float:
+    """Returns the threshold at the slider's place, or the model's own if it has no other."""
+    thresholds = list(thresholds_of(facts).values()) or [facts["threshold"]]
+    return thresholds[min(int(rate), len(thresholds) - 1)]
+
+
+def _rate_line(facts: dict[str, Any], rate: int, model: str) -> str:
+    rates = list(thresholds_of(facts))
+    if not rates:
+        return viewer.no_rates(model)
+    chosen = rates[min(int(rate), len(rates) - 1)]
+    is_own = chosen == facts["false_positive_rate"]
+    return viewer.rate_line(chosen, _threshold(facts, rate), is_own)
