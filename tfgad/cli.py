@@ -69,6 +69,7 @@ class ExportFormat(str, enum.Enum):
     """What `export` can write."""
 
     SAVED_MODEL = "savedmodel"
+    LITERT = "litert"
 
 
 def main() -> None:
@@ -220,10 +221,26 @@ def score(
 @app.command()
 def export(
     run: RunFolder,
-    directory: Annotated[Path, typer.Argument(help="Folder of the model's versions.")],
-    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = ExportFormat.SAVED_MODEL,
+    directory: Annotated[
+        Path, typer.Argument(help="Folder of the model's versions; for litert, of its files.")
+    ],
+    format: Annotated[
+        ExportFormat,
+        typer.Option(help="TensorFlow Serving's format, or LiteRT's for phones and small boards."),
+    ] = ExportFormat.SAVED_MODEL,
+    data: Annotated[
+        str | None,
+        typer.Option(help="For litert: images to compare scores on, if not those of the run."),
+    ] = None,
 ) -> None:
-    """Write a run's model for TensorFlow Serving, preprocessing and threshold inside."""
+    """Write a run's model for other programs, preprocessing and threshold inside.
+
+    As litert it takes images of the run's size alone. The files are written only if their scores
+    are those of the run's model; an 8-bit variant lies beside, with what it loses.
+    """
+    if format is ExportFormat.LITERT:
+        _export_litert(run, directory, data)
+        return
     import_tensorflow()
     from tfgad import runs
     from tfgad.export import export_run
@@ -232,6 +249,23 @@ def export(
         progress.phase("exporting")
         written = export_run(runs.load_run(run), directory)
     console.say(str(written))
+
+
+def _export_litert(run: Path, directory: Path, spec: str | None) -> None:
+    loaded, images = _load(run, spec)
+    from tfgad import litert
+
+    with Progress() as progress:
+        progress.phase("converting, and comparing scores")
+        variants = litert.export_litert(loaded, images, directory)
+    for each in variants:
+        line = (
+            f"{directory / each.name}: {each.size / 1e6:.2f} MB, {each.milliseconds:.1f} ms an "
+            f"image, scores differ by {each.largest_difference:.2g} at most"
+        )
+        if each.image_auroc is not None:
+            line += f", image AUROC {each.image_auroc:.3f} (loss {each.auroc_loss:.4f})"
+        console.say(line)
 
 
 @app.command()
