@@ -72,6 +72,18 @@ class ExportFormat(str, enum.Enum):
     LITERT = "litert"
 
 
+class Runner(str, enum.Enum):
+    """What `score` can hand its images to."""
+
+    DIRECT = "DirectRunner"
+    FLINK = "FlinkRunner"
+    SPARK = "SparkRunner"
+    DATAFLOW = "DataflowRunner"
+
+
+WARNED = 20  # files of a large batch that are named one by one; the dead letters name them all
+
+
 def main() -> None:
     """Runs the command; the entry point of the package."""
     console.show_log()
@@ -186,14 +198,49 @@ def evaluate(
 
 @app.command()
 def score(
-    model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Files or folders.")],
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Table to write.")] = None,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Folder of a run or of an exported model.")
+    ],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Files or folders; with --runner patterns, too."),
+    ],
+    csv: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Table to write; with --runner .csv or .parquet."),
+    ] = None,
     maps: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for a heat map of each image.")
+        str | None, typer.Option(metavar="DIR", help="Folder for a heat map of each image.")
+    ] = None,
+    runner: Annotated[
+        Runner | None,
+        typer.Option(help="Score with Apache Beam; MODEL is an exported one then."),
+    ] = None,
+    runner_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runner-option",
+            metavar="NAME=VALUE",
+            help="An option of Beam's, such as direct_num_workers=4.",
+        ),
     ] = None,
 ) -> None:
-    """Judge images of any size; those that cannot be read are named and left out."""
+    """Judge images of any size; those that cannot be read are named and left out.
+
+    With --runner Apache Beam judges as many as there are, here or on a cluster. Models, images,
+    table and maps may then be remote (gs://...), and the files that cannot be judged are listed in
+    NAME.dead_letters.csv beside the table.
+    """
+    if runner:
+        _score_with_beam(model, images, csv, maps, runner, runner_options or [])
+    elif runner_options:
+        raise UsageError("--runner-option", runner_options[0], "needs a runner", "add --runner")
+    else:
+        paths = csv and Path(csv), maps and Path(maps)
+        _score(Path(model), [Path(image) for image in images], *paths)
+
+
+def _score(model: Path, images: list[Path], csv: Path | None, maps: Path | None) -> None:
     paths = results.find_images(images)
     if csv:
         results.check_writable("csv", csv)
@@ -216,6 +263,33 @@ def score(
                 results.write_map(places[result.path], result)
             progress.advance()
     _report_scores(rows, broken, csv)
+
+
+def _score_with_beam(
+    model: str,
+    images: list[str],
+    csv: str | None,
+    maps: str | None,
+    runner: Runner,
+    options: list[str],
+) -> None:
+    if csv is None:
+        mend = "add --csv FILE, a .csv or .parquet file"
+        raise UsageError("--runner", runner.value, "needs a table to write", mend)
+    import_tensorflow()
+    from tfgad.scale import beam
+
+    with Progress() as progress:
+        progress.phase(f"judging with {runner.value}")
+        scored = beam.score(model, images, csv, maps=maps, runner=runner.value, options=options)
+    _say_counts(csv, scored.counts)
+    for name, reason in scored.broken[:WARNED]:
+        console.warn(f"not judged: {name}: {reason}")
+    if len(scored.broken) > WARNED:
+        console.warn(f"not judged: {len(scored.broken) - WARNED} others")
+    if scored.broken:
+        console.warn(f"all that were not judged: {scored.dead_letters}")
+        raise typer.Exit(console.BROKEN_IMAGES)
 
 
 @app.command()
@@ -359,13 +433,16 @@ def _report_scores(rows: list[dict[str, str]], broken: list[ImageError], csv: Pa
         if not csv and row["score"]:
             numbers = f"probability {float(row['probability']):.3f}  score {row['score']:<8}"
             console.say(f"{row['verdict']:<9}  {numbers}  {row['image']}")
-    counts = collections.Counter(row["verdict"] for row in rows)
-    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    console.say(f"{csv}: {summary}" if csv else summary)
+    _say_counts(csv, collections.Counter(row["verdict"] for row in rows))
     for error in broken:
         console.warn(f"not judged: {error}")
     if broken:
         raise typer.Exit(console.BROKEN_IMAGES)
+
+
+def _say_counts(csv: Path | str | None, counts: dict[str, int]) -> None:
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    console.say(f"{csv}: {summary}" if csv else summary)
 
 
 def _facts(model: Path) -> Iterator[tuple[str, str]]:

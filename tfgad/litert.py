@@ -163,7 +163,7 @@ def _from_saved_model(model: Detector, folder: str, optimizations: list) -> byte
         if not missing:
             raise
         problem = f"needs operations that LiteRT has not ({', '.join(missing)})"
-        mend = "export it as a SavedModel, or train another method in float32"
+        mend = "export it as a SavedModel: LiteRT takes float32, and no search for codes"
         raise UsageError("method", type(model).__name__, problem, mend) from error
 
 

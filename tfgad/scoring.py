@@ -117,7 +117,10 @@ class SavedModelJudge:
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Judges one image; see `Judge`. It sees 8 bits of each pixel."""
-        pixels = np.rint((image + 1) * 127.5).astype(np.uint8)
+        return self.judge_pixels(np.rint((image + 1) * 127.5).astype(np.uint8))
+
+    def judge_pixels(self, pixels: np.ndarray) -> dict[str, Any]:
+        """Judges one image uint8 `[H, W, C]`; see `Judge`."""
         if self.resized or pixels.shape[0] * pixels.shape[1] <= SAVED_MODEL_PIXELS:
             return self._judged(pixels)
         anomaly_map = self._map_by_block(pixels)
@@ -129,9 +132,14 @@ class SavedModelJudge:
             "map": anomaly_map,
         }
 
+    def judge_batch(self, pixels: np.ndarray) -> list[dict[str, Any]]:
+        """Judges images of one size, uint8 `[B, H, W, C]`, in one piece."""
+        judged = self._serve(images=tf.constant(pixels))
+        arrays = {key: value.numpy() for key, value in judged.items()}
+        return [{key: array[i] for key, array in arrays.items()} for i in range(len(pixels))]
+
     def _judged(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        judged = self._serve(images=tf.constant(pixels[None]))
-        return {key: value[0].numpy() for key, value in judged.items()}
+        return self.judge_batch(pixels[None])[0]
 
     def _map_by_block(self, pixels: np.ndarray) -> np.ndarray:
         """Returns the map `[H, W]` of uint8 `[H, W, C]`."""
@@ -232,20 +240,24 @@ def score_files(judge: Judge, paths: Iterable[Path]) -> Iterator[Verdict | Image
     for path in paths:
         try:
             image = read_image(path, judge.image_shape[2])
-            _check_size(judge, path, image.shape)
+            check_size(judge, path, image.shape)
         except ImageError as error:
             yield error
             continue
-        judged = judge(image)
-        yield Verdict(
-            path=path,
-            image=image,
-            score=float(judged["score"]),
-            probability=float(judged["probability"]),
-            is_anomalous=bool(judged["is_anomalous"]),
-            map=judged["map"],
-            map_threshold=judge.threshold if _is_peak(judge, image.shape) else None,
-        )
+        yield verdict_of(judge, path, image, judge(image))
+
+
+def verdict_of(judge: Judge, path: Path, image: np.ndarray, judged: dict[str, Any]) -> Verdict:
+    """Returns as a `Verdict` what a judge has said of an image."""
+    return Verdict(
+        path=path,
+        image=image,
+        score=float(judged["score"]),
+        probability=float(judged["probability"]),
+        is_anomalous=bool(judged["is_anomalous"]),
+        map=judged["map"],
+        map_threshold=judge.threshold if _is_peak(judge, image.shape) else None,
+    )
 
 
 def judge_any_size(model: Detector, image: np.ndarray) -> dict[str, tf.Tensor]:
@@ -308,7 +320,7 @@ def _is_peak(judge: Judge, shape: tuple[int, ...]) -> bool:
     return judge.score in PEAKS or tuple(judged_at[:2]) != judge.window[:2]
 
 
-def _check_size(judge: Judge, path: Path, shape: tuple[int, ...]) -> None:
+def check_size(judge: Judge, path: Path, shape: tuple[int, ...]) -> None:
     """Raises ImageError for an image that the judge cannot take."""
     if judge.resized:
         return

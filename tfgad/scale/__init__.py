@@ -1,0 +1,1 @@
+"""Scoring on more than one machine."""
