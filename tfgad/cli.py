@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -277,6 +278,8 @@ def _score_with_beam(
         mend = "add --csv FILE, a .csv or .parquet file"
         raise UsageError("--runner", runner.value, "needs a table to write", mend)
     import_tensorflow()
+    # Else Beam's first warning opens the terminal to all that libraries log.
+    logging.getLogger().addHandler(logging.NullHandler())
     from tfgad.scale import beam
 
     with Progress() as progress:

@@ -22,6 +22,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import textwrap
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ LOCAL = {"DirectRunner": "FnApiRunner"}
 NAMESPACE = "tfgad"  # of the counters
 DEAD_LETTERS = ("image", "reason")
 WILDCARDS = "*?["
+SHOWN = 300  # characters of what a runner says when it fails: its lists of mistakes are long
 # Of the rows of the table that Parquet holds: numbers are numbers there, in all their digits.
 PARQUET_COLUMNS = ("image", "score", "probability", "verdict")
 
@@ -206,11 +208,19 @@ class SavedModelHandler(ModelHandler[Pixels, PredictionResult, Any]):
 
         self._folder, self._budget = folder, BATCH_PIXELS
         self._least = form.image_shape[0] * form.image_shape[1] if form.resized else 0
-        # Batches are counted in pixels. Their least is their most, so that Beam does not try out
-        # which size is quickest: the memory they take is what limits them.
-        super().__init__(
-            min_batch_size=BATCH_PIXELS, max_batch_size=BATCH_PIXELS, element_size_fn=self.weight
-        )
+        super().__init__()
+
+    def batch_elements_kwargs(self):
+        """Counts batches in pixels.
+
+        Their least is their most, so that Beam does not try out which size is quickest: the memory
+        that they take is what limits them.
+        """
+        return {
+            "min_batch_size": self._budget,
+            "max_batch_size": self._budget,
+            "element_size_fn": self.weight,
+        }
 
     def weight(self, image: Pixels) -> int:
         """What an image counts of a batch: a large one is a batch by itself, and never more."""
@@ -502,7 +512,9 @@ def _finished(result, partial: dict[str, str], table: str, dead_letters: str) ->
         UsageError: no image could be judged, or the files are not where this machine looks.
     """
     found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
-    counts = {each.key.metric.name: each.result for each in found if each.result}
+    counted = {each.key.metric.name: each.result for each in found}
+    verdicts = (results.GOOD, results.DEFECTIVE, results.NOT_JUDGED)
+    counts = {verdict: counted[verdict] for verdict in verdicts if counted.get(verdict)}
     if not all(map(FileSystems.exists, partial.values())):
         mend = "name a place that the workers and this machine can reach"
         raise UsageError("csv", table, "is not where the workers wrote it", mend)
@@ -538,7 +550,7 @@ def _failures(runner: str):
     except Exception as error:
         if runner in LOCAL and not isinstance(error, OSError):
             raise
-        problem = f"failed ({_first_line(error)})"
+        problem = f"failed ({textwrap.shorten(str(error) or type(error).__name__, SHOWN)})"
         mend = "install what the runner needs, and check its options"
         raise UsageError("--runner", runner, problem, mend) from error
     except SystemExit as error:  # Beam's way to refuse an option
