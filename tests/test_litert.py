@@ -1,16 +1,21 @@
 """Models as LiteRT: the plain runtime gives the scores of Python, or nothing is written."""
 
+import functools
 import json
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from typer.testing import CliRunner
 
-from tfgad import litert, metrics
+from tfgad import cli, litert, metrics
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
 from tfgad.multistage import segmenter
 from tfgad.runs import Run
+
+pytest.importorskip("ai_edge_litert", reason="needs tfgad[litert]")
 
 METHODS = ("ganomaly", "fanogan", "vae", "gan", "dcgan", "cgan", "wgan", "wgan_gp")
 
@@ -142,10 +147,14 @@ def test_what_is_there_is_not_replaced(fitted, exported, images):
         litert.export_litert(run_of(fitted("wgan_gp", 32), folder), data, folder)
 
 
-def fake_convert(fitted, method="wgan_gp"):
-    """Converts another model than the one it is asked to."""
-    content = litert.convert(fitted(method, 32), (32, 32, 1))
-    return lambda *_: content
+def fake_convert(fitted):
+    """Converts one model whatever it is asked to, and that once for all tests."""
+    return lambda *_: converted_once(fitted)
+
+
+@functools.cache
+def converted_once(fitted):
+    return litert.convert(fitted("wgan_gp", 32), (32, 32, 1))
 
 
 def test_other_scores_than_the_models_are_an_error_and_nothing_is_left(
@@ -170,11 +179,38 @@ def test_held_out_normal_images_do_where_there_is_no_test_set(
     assert json.loads((tmp_path / "lite/tfgad.json").read_text())["compared_images"] == 16
 
 
-def test_a_search_for_codes_has_gradients_that_litert_has_not(fitted, images, tmp_path):
+def test_a_search_for_codes_has_gradients_that_litert_has_not(build_small):
     with pytest.raises(UsageError, match=r"AnoGAN.*needs operations.*LeakyReluGrad"):
-        litert.export_litert(
-            run_of(fitted("anogan", 32), tmp_path), data_of(images[:, :32, :32]), tmp_path / "lite"
-        )
+        litert.convert(build_small("anogan", side=32), (32, 32, 1))
+
+
+def test_the_command_says_size_time_and_loss(fitted, images, tmp_path, monkeypatch):
+    run, data = run_of(fitted("wgan_gp", 32), tmp_path), data_of(images[:, :32, :32], anomalies=5)
+    monkeypatch.setattr(litert, "convert", fake_convert(fitted))
+    monkeypatch.setattr(cli, "_load", lambda *_: (run, data))
+    given = ["export", "run", str(tmp_path / "lite"), "--format", "litert"]
+    result = CliRunner().invoke(cli.app, given)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2
+    facts = json.loads((tmp_path / "lite/tfgad.json").read_text())
+    for line, each in zip(lines, facts["variants"], strict=True):
+        assert line.startswith(f"{tmp_path / 'lite' / each['name']}: ")
+        assert f"{each['milliseconds']:.1f} ms an image" in line
+        assert f"differ by {each['largest_difference']:.2g} at most" in line
+        auroc, loss = each["image_auroc"], each["auroc_loss"]
+        assert line.endswith(f"image AUROC {auroc:.3f} (loss {loss:.4f})")
+
+
+def test_a_damaged_disc_leaves_nothing(fitted, images, tmp_path, monkeypatch):
+    def full(path, *_):
+        raise UsageError("output", path, "cannot be written (no space left)", "make some")
+
+    monkeypatch.setattr(litert, "convert", fake_convert(fitted))
+    monkeypatch.setattr(litert.files, "write_json", full)
+    data = data_of(images[:, :32, :32])
+    with pytest.raises(UsageError, match="no space left"):
+        litert.export_litert(run_of(fitted("wgan_gp", 32), tmp_path), data, tmp_path / "lite")
     assert not list(tmp_path.iterdir())
 
 
@@ -184,6 +220,6 @@ def test_images_of_another_size_are_refused(fitted, images, tmp_path):
 
 
 def test_a_missing_runtime_names_the_extra(fitted, images, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ai_edge_litert.interpreter", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(UsageError, match=r"pip install 'tfgad\[litert\]'"):
         litert.export_litert(run_of(fitted("wgan_gp", 32), tmp_path), data_of(images), tmp_path)

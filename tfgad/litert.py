@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -143,13 +142,14 @@ def convert(
         judged = model.conclude(images, errors, model.score)
         return {**judged, **model.calibration(judged["score"])}
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
     form = tf.TensorSpec([1, *image_shape], tf.uint8, name="images")
-    archive.add_endpoint("serving_default", score, [form])
-    # Straight from the function the converter leaves the weights out, as variables without values.
+    # Not the model itself, with every graph that it holds: the weights are all that is needed.
+    module = tf.Module()
+    module.weights = [weight.value for weight in model.variables]
+    module.score = tf.function(score, [form], autograph=False)
+    # By way of a SavedModel: straight from the function the converter leaves out the weights.
     with tempfile.TemporaryDirectory() as folder, standard_error_withheld():
-        archive.write_out(folder, verbose=False)
+        tf.saved_model.save(module, folder, {"serving_default": module.score})
         return {name: _from_saved_model(model, folder, VARIANTS[name]) for name in names}
 
 
