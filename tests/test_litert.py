@@ -1,6 +1,5 @@
 """Models as LiteRT: the plain runtime gives the scores of Python, or nothing is written."""
 
-import functools
 import json
 import sys
 
@@ -147,20 +146,21 @@ def test_what_is_there_is_not_replaced(fitted, exported, images):
         litert.export_litert(run_of(fitted("wgan_gp", 32), folder), data, folder)
 
 
-def fake_convert(fitted):
-    """Converts one model whatever it is asked to, and that once for all tests."""
-    return lambda *_: converted_once(fitted)
-
-
-@functools.cache
-def converted_once(fitted):
+@pytest.fixture(scope="module")
+def content(fitted):
+    """What one small model is converted to."""
     return litert.convert(fitted("wgan_gp", 32), (32, 32, 1))
 
 
+@pytest.fixture
+def converted(content, monkeypatch):
+    """Makes the conversion of every model return that one."""
+    monkeypatch.setattr(litert, "convert", lambda *_: content)
+
+
 def test_other_scores_than_the_models_are_an_error_and_nothing_is_left(
-    fitted, images, tmp_path, monkeypatch
+    fitted, images, tmp_path, converted
 ):
-    monkeypatch.setattr(litert, "convert", fake_convert(fitted))
     with pytest.raises(UsageError, match="its scores as LiteRT differ by up to"):
         litert.export_litert(
             run_of(fitted("gan", 32), tmp_path), data_of(images[:, :32, :32]), tmp_path / "lite"
@@ -168,10 +168,7 @@ def test_other_scores_than_the_models_are_an_error_and_nothing_is_left(
     assert not list(tmp_path.iterdir())
 
 
-def test_held_out_normal_images_do_where_there_is_no_test_set(
-    fitted, images, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(litert, "convert", fake_convert(fitted))
+def test_held_out_normal_images_do_where_there_is_no_test_set(fitted, images, tmp_path, converted):
     variants = litert.export_litert(
         run_of(fitted("wgan_gp", 32), tmp_path), data_of(images[:, :32, :32]), tmp_path / "lite"
     )
@@ -184,9 +181,8 @@ def test_a_search_for_codes_has_gradients_that_litert_has_not(build_small):
         litert.convert(build_small("anogan", side=32), (32, 32, 1))
 
 
-def test_the_command_says_size_time_and_loss(fitted, images, tmp_path, monkeypatch):
+def test_the_command_says_size_time_and_loss(fitted, images, tmp_path, monkeypatch, converted):
     run, data = run_of(fitted("wgan_gp", 32), tmp_path), data_of(images[:, :32, :32], anomalies=5)
-    monkeypatch.setattr(litert, "convert", fake_convert(fitted))
     monkeypatch.setattr(cli, "_load", lambda *_: (run, data))
     given = ["export", "run", str(tmp_path / "lite"), "--format", "litert"]
     result = CliRunner().invoke(cli.app, given)
@@ -202,11 +198,10 @@ def test_the_command_says_size_time_and_loss(fitted, images, tmp_path, monkeypat
         assert line.endswith(f"image AUROC {auroc:.3f} (loss {loss:.4f})")
 
 
-def test_a_damaged_disc_leaves_nothing(fitted, images, tmp_path, monkeypatch):
+def test_a_full_disc_leaves_nothing(fitted, images, tmp_path, monkeypatch, converted):
     def full(path, *_):
         raise UsageError("output", path, "cannot be written (no space left)", "make some")
 
-    monkeypatch.setattr(litert, "convert", fake_convert(fitted))
     monkeypatch.setattr(litert.files, "write_json", full)
     data = data_of(images[:, :32, :32])
     with pytest.raises(UsageError, match="no space left"):
