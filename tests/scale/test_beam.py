@@ -1,6 +1,7 @@
 """Scoring with Beam's local runner: the verdicts of `tfgad score`, whole files or none."""
 
 import csv
+import pathlib
 import shutil
 
 import numpy as np
@@ -14,6 +15,9 @@ from tfgad.errors import UsageError
 from tfgad.export import export
 
 pytest.importorskip("apache_beam", reason="needs tfgad[scale]")
+from apache_beam.io.filesystem import FileMetadata, FileSystem
+from apache_beam.io.localfilesystem import LocalFileSystem
+
 from tfgad.scale import beam
 
 
@@ -53,7 +57,7 @@ def read_csv(path):
 
 def plain(model, paths):
     """What `tfgad score` says of files: rows by path."""
-    judge = scoring.load_judge(scoring.Path(model))
+    judge = scoring.load_judge(pathlib.Path(model))
     return {str(each.path): each for each in scoring.score_files(judge, paths)}
 
 
@@ -215,6 +219,72 @@ def test_without_a_table_beam_has_nothing_to_write(model, tiles):
     result = tfgad("score", model, tiles, "--runner", "DirectRunner")
     assert result.exit_code == 2
     assert "add --csv FILE" in result.stderr
+
+
+class Far(LocalFileSystem):
+    """A remote file system: `far://x` is the file x of the folder `root`, whoever asks."""
+
+    root = None
+
+    @classmethod
+    def scheme(cls):
+        return "far"
+
+    def near(self, path):
+        assert path.startswith("far://"), path
+        return str(self.root / path.removeprefix("far://"))
+
+    def _list(self, dir_or_prefix):
+        for path in self.root.rglob("*"):
+            name = f"far://{path.relative_to(self.root)}"
+            if path.is_file() and name.startswith(dir_or_prefix):
+                yield FileMetadata(name, path.stat().st_size)
+
+    def match(self, patterns, limits=None):
+        return FileSystem.match(self, patterns, limits)
+
+    def has_dirs(self):
+        return False
+
+    def create(self, path, *args, **kwargs):
+        return super().create(self.near(path), *args, **kwargs)
+
+    def open(self, path, *args, **kwargs):
+        return super().open(self.near(path), *args, **kwargs)
+
+    def rename(self, sources, destinations):
+        super().rename(list(map(self.near, sources)), list(map(self.near, destinations)))
+
+    def exists(self, path):
+        return super().exists(self.near(path))
+
+    def delete(self, paths):
+        super().delete(list(map(self.near, paths)))
+
+
+def test_model_images_and_all_that_is_written_may_be_remote(model, tiles, tmp_path, monkeypatch):
+    monkeypatch.setattr(Far, "root", tmp_path)
+    shutil.copytree(model, tmp_path / "models")
+    scored = beam.score(
+        "far://models", ["far://tiles/*/*.png"], "far://out/t.csv", maps="far://out/maps"
+    )
+    expected = plain(model, results.find_images([tiles]))
+    rows = read_csv(tmp_path / "out/t.csv")
+    near = [{**row, "image": str(tmp_path / row["image"].removeprefix("far://"))} for row in rows]
+    assert_rows_are_those_of(near, expected)
+    assert [name for name, _ in scored.broken] == [
+        "far://tiles/a/empty.png",
+        "far://tiles/a/small.png",
+        "far://tiles/b/text.png",
+    ]
+    maps = (tmp_path / "out/maps").rglob("*.png")
+    named = {str(path.relative_to(tmp_path / "out/maps")) for path in maps}
+    assert named == {f"{row['image'].removeprefix('far://tiles/')}.png" for row in rows}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "maps",
+        "t.csv",
+        "t.dead_letters.csv",
+    }
 
 
 @pytest.mark.slow
