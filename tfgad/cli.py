@@ -228,9 +228,9 @@ def score(
 ) -> None:
     """Judge images of any size; those that cannot be read are named and left out.
 
-    With --runner Apache Beam judges as many as there are, here or on a cluster. Models, images,
-    table and maps may then be remote (gs://...), and the files that cannot be judged are listed in
-    NAME.dead_letters.csv beside the table.
+    With --runner Apache Beam judges them, here or on a cluster. Model, images, table and maps may
+    then be remote. Files that cannot be judged are listed in NAME.dead_letters.csv beside the
+    table.
     """
     if runner:
         _score_with_beam(model, images, csv, maps, runner, runner_options or [])
@@ -312,8 +312,8 @@ def export(
 ) -> None:
     """Write a run's model for other programs, preprocessing and threshold inside.
 
-    As litert it takes images of the run's size alone. The files are written only if their scores
-    are those of the run's model; an 8-bit variant lies beside, with what it loses.
+    As litert it takes images of the run's size alone, and is written only if it gives the scores
+    of the run's model. A variant with weights of 8 bits lies beside; what it loses is printed.
     """
     if format is ExportFormat.LITERT:
         _export_litert(run, directory, data)

@@ -1,1 +1,1 @@
-"""Scoring on more than one machine."""
+"""Scoring on more than one machine, with what the extra `scale` brings."""
