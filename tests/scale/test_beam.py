@@ -224,8 +224,7 @@ def test_without_a_table_beam_has_nothing_to_write(model, tiles):
 def test_a_model_of_resized_images_takes_any_size(fitted, tiles, tmp_path):
     form = {"image_shape": (48, 48, 1), "resized": True, "facts": {}}
     model = str(export(fitted("ganomaly"), tmp_path / "resizing", **form))
-    threads = ["direct_num_workers=2", "direct_running_mode=multi_threading"]
-    scored = beam.score(model, [str(tiles / "a")], str(tmp_path / "t.csv"), options=threads)
+    scored = beam.score(model, [str(tiles / "a")], str(tmp_path / "t.csv"))
     assert scored.broken == [(str(tiles / "a/empty.png"), "is empty")]  # and not the small one
     expected = plain(model, results.find_images([tiles / "a"]))
     assert_rows_are_those_of(read_csv(tmp_path / "t.csv"), expected)
