@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,6 +70,19 @@ class ExportFormat(str, enum.Enum):
     """What `export` can write."""
 
     SAVED_MODEL = "savedmodel"
+    LITERT = "litert"
+
+
+class Runner(str, enum.Enum):
+    """What `score` can hand its images to."""
+
+    DIRECT = "DirectRunner"
+    FLINK = "FlinkRunner"
+    SPARK = "SparkRunner"
+    DATAFLOW = "DataflowRunner"
+
+
+WARNED = 20  # files of a large batch that are named one by one; the dead letters name them all
 
 
 class Distribute(str, enum.Enum):
@@ -200,14 +214,49 @@ def evaluate(
 
 @app.command()
 def score(
-    model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Files or folders.")],
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Table to write.")] = None,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Folder of a run or of an exported model.")
+    ],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Files or folders; with --runner patterns, too."),
+    ],
+    csv: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Table to write; with --runner .csv or .parquet."),
+    ] = None,
     maps: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for a heat map of each image.")
+        str | None, typer.Option(metavar="DIR", help="Folder for a heat map of each image.")
+    ] = None,
+    runner: Annotated[
+        Runner | None,
+        typer.Option(help="Score with Apache Beam; MODEL is an exported one then."),
+    ] = None,
+    runner_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runner-option",
+            metavar="NAME=VALUE",
+            help="An option of Beam's, such as direct_num_workers=4.",
+        ),
     ] = None,
 ) -> None:
-    """Judge images of any size; those that cannot be read are named and left out."""
+    """Judge images of any size; those that cannot be read are named and left out.
+
+    With --runner Apache Beam judges them, here or on a cluster. Model, images, table and maps may
+    then be remote. Files that cannot be judged are listed in NAME.dead_letters.csv beside the
+    table.
+    """
+    if runner:
+        _score_with_beam(model, images, csv, maps, runner, runner_options or [])
+    elif runner_options:
+        raise UsageError("--runner-option", runner_options[0], "needs a runner", "add --runner")
+    else:
+        paths = csv and Path(csv), maps and Path(maps)
+        _score(Path(model), [Path(image) for image in images], *paths)
+
+
+def _score(model: Path, images: list[Path], csv: Path | None, maps: Path | None) -> None:
     paths = results.find_images(images)
     if csv:
         results.check_writable("csv", csv)
@@ -232,13 +281,58 @@ def score(
     _report_scores(rows, broken, csv)
 
 
+def _score_with_beam(
+    model: str,
+    images: list[str],
+    csv: str | None,
+    maps: str | None,
+    runner: Runner,
+    options: list[str],
+) -> None:
+    if csv is None:
+        mend = "add --csv FILE, a .csv or .parquet file"
+        raise UsageError("--runner", runner.value, "needs a table to write", mend)
+    import_tensorflow()
+    # Else Beam's first warning opens the terminal to all that libraries log.
+    logging.getLogger().addHandler(logging.NullHandler())
+    from tfgad.scale import beam
+
+    with Progress() as progress:
+        progress.phase(f"judging with {runner.value}")
+        scored = beam.score(model, images, csv, maps=maps, runner=runner.value, options=options)
+    _say_counts(csv, scored.counts)
+    for name, reason in scored.broken[:WARNED]:
+        console.warn(f"not judged: {name}: {reason}")
+    if len(scored.broken) > WARNED:
+        console.warn(f"not judged: {len(scored.broken) - WARNED} others")
+    if scored.broken:
+        console.warn(f"all that were not judged: {scored.dead_letters}")
+        raise typer.Exit(console.BROKEN_IMAGES)
+
+
 @app.command()
 def export(
     run: RunFolder,
-    directory: Annotated[Path, typer.Argument(help="Folder of the model's versions.")],
-    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = ExportFormat.SAVED_MODEL,
+    directory: Annotated[
+        Path, typer.Argument(help="Folder of the model's versions; for litert, of its files.")
+    ],
+    format: Annotated[
+        ExportFormat,
+        typer.Option(help="TensorFlow Serving's format, or LiteRT's for phones and small boards."),
+    ] = ExportFormat.SAVED_MODEL,
+    data: Annotated[
+        str | None,
+        typer.Option(help="For litert: images to compare scores on, if not those of the run."),
+    ] = None,
 ) -> None:
-    """Write a run's model for TensorFlow Serving, preprocessing and threshold inside."""
+    """Write a run's model for other programs, preprocessing and threshold inside.
+
+    As litert it takes images of the run's size alone, and is written only if it gives the scores
+    of the run's model. A variant with weights of 8 bits lies beside; what it loses is printed.
+    """
+    if format is ExportFormat.LITERT:
+        _export_litert(run, directory, data)
+        return
     import_tensorflow()
     from tfgad import runs
     from tfgad.export import export_run
@@ -247,6 +341,23 @@ def export(
         progress.phase("exporting")
         written = export_run(runs.load_run(run), directory)
     console.say(str(written))
+
+
+def _export_litert(run: Path, directory: Path, spec: str | None) -> None:
+    loaded, images = _load(run, spec)
+    from tfgad import litert
+
+    with Progress() as progress:
+        progress.phase("converting, and comparing scores")
+        variants = litert.export_litert(loaded, images, directory)
+    for each in variants:
+        line = (
+            f"{directory / each.name}: {each.size / 1e6:.2f} MB, {each.milliseconds:.1f} ms an "
+            f"image, scores differ by {each.largest_difference:.2g} at most"
+        )
+        if each.image_auroc is not None:
+            line += f", image AUROC {each.image_auroc:.3f} (loss {each.auroc_loss:.4f})"
+        console.say(line)
 
 
 @app.command()
@@ -340,13 +451,16 @@ def _report_scores(rows: list[dict[str, str]], broken: list[ImageError], csv: Pa
         if not csv and row["score"]:
             numbers = f"probability {float(row['probability']):.3f}  score {row['score']:<8}"
             console.say(f"{row['verdict']:<9}  {numbers}  {row['image']}")
-    counts = collections.Counter(row["verdict"] for row in rows)
-    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    console.say(f"{csv}: {summary}" if csv else summary)
+    _say_counts(csv, collections.Counter(row["verdict"] for row in rows))
     for error in broken:
         console.warn(f"not judged: {error}")
     if broken:
         raise typer.Exit(console.BROKEN_IMAGES)
+
+
+def _say_counts(csv: Path | str | None, counts: dict[str, int]) -> None:
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    console.say(f"{csv}: {summary}" if csv else summary)
 
 
 def _facts(model: Path) -> Iterator[tuple[str, str]]:

@@ -88,8 +88,18 @@ def export_run(run: Run, directory: str | os.PathLike) -> Path:
         directory,
         image_shape=tuple(run.config["image_shape"]),
         resized=run.config["resized"],
-        facts={key: run.config[key] for key in ("method", "data", "images", "versions")},
+        facts=_described(run),
     )
+
+
+def facts_of_run(run: Run) -> dict[str, Any]:
+    """Returns what there is to say of a run's model beside its file; see `FACTS`."""
+    shape, resized = run.config["image_shape"], run.config["resized"]
+    return {**_described(run), **facts_of_model(run.model, shape, resized)}
+
+
+def _described(run: Run) -> dict[str, Any]:
+    return {key: run.config[key] for key in ("method", "data", "images", "versions")}
 
 
 def facts_of_model(model: Detector, image_shape: Sequence[int], resized: bool) -> dict[str, Any]:

@@ -26,6 +26,16 @@ def import_tensorflow() -> None:
 
 
 @contextlib.contextmanager
+def standard_error_withheld():
+    """Keeps what compiled libraries say on standard error from the terminal.
+
+    For calls that raise what goes wrong in them.
+    """
+    with tempfile.TemporaryFile() as said, _standard_error_to(said):
+        yield
+
+
+@contextlib.contextmanager
 def _standard_error_to(file):
     sys.stderr.flush()
     kept = os.dup(2)

@@ -54,9 +54,14 @@ def row(result: Verdict | ImageError) -> dict[str, str]:
     if isinstance(result, ImageError):
         values = (str(result.path), "", "", NOT_JUDGED, result.reason)
     else:
-        verdict = DEFECTIVE if result.is_anomalous else GOOD
-        values = (str(result.path), f"{result.score:.6g}", f"{result.probability:.6g}", verdict, "")
+        numbers = f"{result.score:.6g}", f"{result.probability:.6g}"
+        values = (str(result.path), *numbers, verdict_name(result.is_anomalous), "")
     return dict(zip(COLUMNS, values, strict=True))
+
+
+def verdict_name(is_anomalous: bool) -> str:
+    """Returns what the table calls it."""
+    return DEFECTIVE if is_anomalous else GOOD
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, str]]) -> None:
@@ -65,11 +70,16 @@ def write_csv(path: Path, rows: Iterable[dict[str, str]]) -> None:
     Raises:
         UsageError: the path cannot be written.
     """
+    files.write_text(path, csv_text(rows, COLUMNS))
+
+
+def csv_text(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> str:
+    """Returns rows under a line of their columns' names."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
+    writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
-    files.write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def map_paths(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
@@ -99,11 +109,16 @@ def write_map(path: Path, verdict: Verdict) -> None:
     Raises:
         UsageError: the path cannot be written.
     """
+    files.write_bytes(path, map_png(verdict))
+
+
+def map_png(verdict: Verdict) -> bytes:
+    """Returns an image with its heat map over it, as a PNG file of the image's size."""
     from PIL import Image
 
     content = io.BytesIO()
     Image.fromarray(overlay(verdict)).save(content, "PNG")
-    files.write_bytes(path, content.getvalue())
+    return content.getvalue()
 
 
 def overlay(verdict: Verdict) -> np.ndarray:

@@ -120,7 +120,10 @@ class SavedModelJudge:
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Judges one image; see `Judge`. It sees 8 bits of each pixel."""
-        pixels = _to_uint8(image)
+        return self.judge_pixels(_to_uint8(image))
+
+    def judge_pixels(self, pixels: np.ndarray) -> dict[str, Any]:
+        """Judges one image uint8 `[H, W, C]`; see `Judge`."""
         if self._fits(pixels):
             return self._judged(pixels)
         anomaly_map = np.empty(pixels.shape[:2], np.float32)
@@ -161,9 +164,14 @@ class SavedModelJudge:
             self._by_block(pixels, self._rebuilt, rebuilt)
         return rebuilt.astype(np.float32) / 127.5 - 1
 
+    def judge_batch(self, pixels: np.ndarray) -> list[dict[str, Any]]:
+        """Judges images of one size, uint8 `[B, H, W, C]`, in one piece."""
+        judged = self._serve(images=tf.constant(pixels))
+        arrays = {key: value.numpy() for key, value in judged.items()}
+        return [{key: array[i] for key, array in arrays.items()} for i in range(len(pixels))]
+
     def _judged(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        judged = self._serve(images=tf.constant(pixels[None]))
-        return {key: value[0].numpy() for key, value in judged.items()}
+        return self.judge_batch(pixels[None])[0]
 
     def _rebuilt(self, pixels: np.ndarray) -> np.ndarray:
         answer = self._model.signatures["reconstruct"](images=tf.constant(pixels[None]))
@@ -273,20 +281,24 @@ def score_files(judge: Judge, paths: Iterable[Path]) -> Iterator[Verdict | Image
     for path in paths:
         try:
             image = read_image(path, judge.image_shape[2])
-            _check_size(judge, path, image.shape)
+            check_size(judge, path, image.shape)
         except ImageError as error:
             yield error
             continue
-        judged = judge(image)
-        yield Verdict(
-            path=path,
-            image=image,
-            score=float(judged["score"]),
-            probability=float(judged["probability"]),
-            is_anomalous=bool(judged["is_anomalous"]),
-            map=judged["map"],
-            map_threshold=judge.threshold if _is_peak(judge, image.shape) else None,
-        )
+        yield verdict_of(judge, path, image, judge(image))
+
+
+def verdict_of(judge: Judge, path: Path, image: np.ndarray, judged: dict[str, Any]) -> Verdict:
+    """Returns as a `Verdict` what a judge has said of an image."""
+    return Verdict(
+        path=path,
+        image=image,
+        score=float(judged["score"]),
+        probability=float(judged["probability"]),
+        is_anomalous=bool(judged["is_anomalous"]),
+        map=judged["map"],
+        map_threshold=judge.threshold if _is_peak(judge, image.shape) else None,
+    )
 
 
 def judge_any_size(model: Detector, image: np.ndarray) -> dict[str, tf.Tensor]:
@@ -349,7 +361,7 @@ def _is_peak(judge: Judge, shape: tuple[int, ...]) -> bool:
     return judge.score in PEAKS or tuple(judged_at[:2]) != judge.window[:2]
 
 
-def _check_size(judge: Judge, path: Path, shape: tuple[int, ...]) -> None:
+def check_size(judge: Judge, path: Path, shape: tuple[int, ...]) -> None:
     """Raises ImageError for an image that the judge cannot take."""
     if judge.resized:
         return

@@ -50,13 +50,17 @@ def cut(images, window: tuple[int, int], stride: int | tuple[int, int]):
     `stride` is that of rows and columns alike, or of each. What does not fill a window at the lower
     and right edge is left out.
     """
-    down, across = stride if isinstance(stride, tuple) else (stride, stride)
+    strides = stride if isinstance(stride, tuple) else (stride, stride)
+    for axis in (1, 2):  # gathered, for LiteRT has no operation that extracts patches
+        starts = tf.range(0, tf.shape(images)[axis] - window[axis - 1] + 1, strides[axis - 1])
+        places = starts[:, None] + tf.range(window[axis - 1])
+        images = tf.gather(images, tf.reshape(places, [-1]), axis=axis)
     height, width = window
+    batch, rows, columns = (tf.shape(images)[axis] // (1, *window)[axis] for axis in range(3))
     channels = images.shape[-1]
-    sizes, strides = [1, height, width, 1], [1, down, across, 1]
-    patches = tf.image.extract_patches(images, sizes, strides, [1, 1, 1, 1], "VALID")
-    grid = tf.shape(patches)
-    return tf.reshape(patches, [grid[0], grid[1], grid[2], height, width, channels])
+    pieces = tf.reshape(images, [batch * rows, height, columns, width, channels])
+    pieces = tf.transpose(pieces, [0, 2, 1, 3, 4])  # LiteRT transposes no more than six axes
+    return tf.reshape(pieces, [batch, rows, columns, height, width, channels])
 
 
 def blend(windows, stride: int):
@@ -76,11 +80,14 @@ def _overlap_add(windows, stride: int):
     batch, rows, columns = (tf.shape(windows)[axis] for axis in range(3))
     height, width, depth = windows.shape[3:]
     down, across = height // stride, width // stride
-    blocks = tf.reshape(windows, [batch, rows, columns, down, stride, across, stride, depth])
+    # Five axes at most: LiteRT slices no more.
+    windows = tf.reshape(windows, [batch * rows, columns, height, width, depth])
     total = 0.0
     for i in range(down):
         for j in range(across):
-            plane = tf.transpose(blocks[:, :, :, i, :, j], [0, 1, 3, 2, 4, 5])
+            top, left = i * stride, j * stride
+            block = windows[:, :, top : top + stride, left : left + stride]
+            plane = tf.transpose(block, [0, 2, 1, 3, 4])
             plane = tf.reshape(plane, [batch, rows * stride, columns * stride, depth])
             below, right = (down - 1 - i) * stride, (across - 1 - j) * stride
             total += tf.pad(plane, [[0, 0], [i * stride, below], [j * stride, right], [0, 0]])

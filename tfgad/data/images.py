@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 
@@ -26,17 +27,23 @@ class ImageError(ValueError):
         super().__init__(f"{path}: {reason}")
 
 
-def open_image(path: str | os.PathLike) -> Image.Image:
+def open_image(path: str | os.PathLike, content: bytes | None = None) -> Image.Image:
     """Decodes a file wholly and turns it upright by its EXIF orientation.
+
+    Args:
+        path: the file.
+        content: what it holds, where that has been read already.
 
     Raises:
         ImageError: the file is missing, empty, truncated or not an image.
     """
     path = pathlib.Path(path)
     try:
-        if path.stat().st_size == 0:
+        size = path.stat().st_size if content is None else len(content)
+        if size == 0:
             raise ImageError(path, "is empty")
-        with Image.open(path, formats=FORMATS) as image:
+        file = path if content is None else io.BytesIO(content)
+        with Image.open(file, formats=FORMATS) as image:
             image.load()
             return ImageOps.exif_transpose(image)
     except ImageError:
@@ -48,7 +55,9 @@ def open_image(path: str | os.PathLike) -> Image.Image:
         raise ImageError(path, f"cannot be read ({reason.splitlines()[0]})") from error
 
 
-def read_image(path: str | os.PathLike, channels: int | None = None) -> np.ndarray:
+def read_image(
+    path: str | os.PathLike, channels: int | None = None, content: bytes | None = None
+) -> np.ndarray:
     """Reads an image file.
 
     Black becomes -1 and white 1 at either depth. An alpha channel is dropped, as TensorFlow's own
@@ -58,6 +67,7 @@ def read_image(path: str | os.PathLike, channels: int | None = None) -> np.ndarr
     Args:
         path: the file.
         channels: 1 for grey, 3 for colour, None for what the file holds.
+        content: what the file holds, where that has been read already.
 
     Returns:
         float32 `[H, W, channels]` in [-1, 1].
@@ -65,7 +75,7 @@ def read_image(path: str | os.PathLike, channels: int | None = None) -> np.ndarr
     Raises:
         ImageError: the file cannot be decoded, or holds values that are no grey levels.
     """
-    image = open_image(path)
+    image = open_image(path, content)
     channels = channels or (1 if is_grey(image) else 3)
     if image.mode == "F" or image.mode.startswith("I"):
         pixels = _deep_grey(image, path)

@@ -1,0 +1,257 @@
+"""A run's model for phones and small boards: LiteRT, formerly TensorFlow Lite.
+
+    DIRECTORY/
+      model.tflite                  float32
+      model_dynamic_range.tflite    weights of 8 bits; a quarter of the size, another AUROC
+      tfgad.json                    what the model is, and what was measured of both files
+
+One signature, with LiteRT's own operations alone, so that the plain runtime runs it:
+
+    serving_default   images uint8 [1, H, W, C] -> score, probability float32 [1], is_anomalous
+                      bool [1], map float32 [1, H, W]
+
+H, W, C are what the run was trained to judge: the runtime plans its memory for one size. Whoever
+calls resizes other images, or cuts them into tiles. Each file is run on images that training has
+not seen before anything is written, and its scores are compared with the model's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfgad import files, metrics
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.errors import UsageError
+from tfgad.export import facts_of_run
+from tfgad.models.detector import Detector, batched, spread
+from tfgad.quiet import standard_error_withheld
+from tfgad.runs import Run
+
+FLOAT, DYNAMIC_RANGE = "model.tflite", "model_dynamic_range.tflite"
+VARIANTS = {FLOAT: [], DYNAMIC_RANGE: [tf.lite.Optimize.DEFAULT]}  # the converter's optimizations
+FACTS = "tfgad.json"
+# Of the scale of the calibration, which moves no probability by more than 0.0025. LiteRT sums in
+# another order; the small models of the tests come to 0.0004 at most.
+TOLERANCE = 0.01
+# Images to compare scores on where there is no test set, whose images all count.
+COMPARED = 64
+MISSING_OPERATION = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One file, and what was measured of it.
+
+    Attributes:
+        name: of the file.
+        size: in bytes.
+        largest_difference: between its scores and the model's own.
+        milliseconds: an image, the median, with `threads` of this machine.
+        image_auroc: of the test set; None without labelled test images of both kinds.
+        auroc_loss: by how much that is below the model's own.
+    """
+
+    name: str
+    size: int
+    largest_difference: float
+    milliseconds: float
+    image_auroc: float | None
+    auroc_loss: float | None
+
+
+def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -> list[Variant]:
+    """Writes a run's model as LiteRT, whole or not at all.
+
+    Args:
+        run: calibrated; its networks compute in float32.
+        images: the run's data set. Its test images are judged, or if there are none some of those
+            that are held out for calibration.
+        directory: where to; none of the three files may be there yet.
+
+    Returns:
+        The float and the dynamic-range variant.
+
+    Raises:
+        UsageError: the method needs an operation that LiteRT has not, the scores of the float
+            variant are not the model's, or the directory cannot be written. Nothing is left then.
+    """
+    directory, image_shape = Path(directory), tuple(run.config["image_shape"])
+    _runtime()
+    _refuse_to_replace(directory)
+    run.model.calibration.require_calibrated()
+    if images.image_shape != image_shape:
+        mend = "give a data set of that size"
+        raise UsageError("data", images.image_shape, f"but the run has {image_shape}", mend)
+    converted = convert(run.model, image_shape)
+    pixels, labels = _held_out(images)
+    own = _own_scores(run.model, pixels)
+    own_auroc = metrics.image_metrics(labels, own)["image_auroc"]
+    variants = [
+        _measured(name, content, pixels, own, labels, own_auroc)
+        for name, content in converted.items()
+    ]
+    tolerance = TOLERANCE * float(run.model.calibration.scale)
+    worst = variants[0].largest_difference
+    if not worst <= tolerance:
+        problem = f"its scores as LiteRT differ by up to {worst:.2g}, more than {tolerance:.2g}"
+        raise UsageError("run", run.folder, problem, "export it as a SavedModel")
+    facts = {
+        **facts_of_run(run),
+        "signature": "serving_default",
+        "compared_images": len(pixels),
+        "tolerance": tolerance,
+        "threads": _threads(),
+        "image_auroc": own_auroc,
+        "variants": [dataclasses.asdict(each) for each in variants],
+    }
+    _write(directory, converted, facts)
+    return variants
+
+
+def convert(
+    model: Detector, image_shape: tuple[int, int, int], names: Sequence[str] = tuple(VARIANTS)
+) -> dict[str, bytes]:
+    """Converts a calibrated model for images of one size.
+
+    Args:
+        model: the model.
+        image_shape: `(height, width, channels)`.
+        names: which of `VARIANTS` to make.
+
+    Returns:
+        The content of each of the files.
+
+    Raises:
+        UsageError: the model needs an operation that LiteRT has not.
+    """
+
+    def score(images):
+        # Not `judge`, which hides the size of the images: here the size is to be known.
+        images = tf.cast(images, tf.float32) / 127.5 - 1
+        errors = model.error_maps(images, model.errors_of(model.score))
+        judged = model.conclude(images, errors, model.score)
+        return {**judged, **model.calibration(judged["score"])}
+
+    form = tf.TensorSpec([1, *image_shape], tf.uint8, name="images")
+    # Not the model itself, with every graph that it holds: the weights are all that is needed.
+    module = tf.Module()
+    module.weights = [weight.value for weight in model.variables]
+    module.score = tf.function(score, [form], autograph=False)
+    # By way of a SavedModel: straight from the function the converter leaves out the weights.
+    with tempfile.TemporaryDirectory() as folder, standard_error_withheld():
+        tf.saved_model.save(module, folder, {"serving_default": module.score})
+        return {name: _from_saved_model(model, folder, VARIANTS[name]) for name in names}
+
+
+def _from_saved_model(model: Detector, folder: str, optimizations: list) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, ["serving_default"])
+    converter.optimizations = optimizations
+    try:
+        return converter.convert()
+    except Exception as error:  # the converter's own class is not public
+        missing = sorted(set(MISSING_OPERATION.findall(str(error))))
+        if not missing:
+            raise
+        problem = f"needs operations that LiteRT has not ({', '.join(missing)})"
+        mend = "export it as a SavedModel: LiteRT takes float32, and no search for codes"
+        raise UsageError("method", type(model).__name__, problem, mend) from error
+
+
+def scores_of(content: bytes, pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Judges images uint8 `[N, H, W, C]` by a converted model, one after another.
+
+    Returns:
+        Scores float32 `[N]`, and the median of the milliseconds an image took.
+    """
+    with standard_error_withheld():  # where the runtime says what it runs on
+        interpreter = _runtime()(model_content=content, num_threads=_threads())
+        judge = interpreter.get_signature_runner("serving_default")
+        judge(images=pixels[:1])  # the first call prepares the weights
+    scores, seconds = np.empty(len(pixels), np.float32), np.empty(len(pixels))
+    for i, image in enumerate(pixels):
+        begun = time.perf_counter()
+        scores[i] = judge(images=image[None])["score"][0]
+        seconds[i] = time.perf_counter() - begun
+    return scores, 1000 * float(np.median(seconds))
+
+
+def _runtime():
+    """Returns the class of LiteRT's interpreter; that of TensorFlow itself is on its way out.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        mend = "pip install 'tfgad[litert]'"
+        raise UsageError("--format", "litert", "needs LiteRT's runtime", mend) from error
+    return Interpreter
+
+
+def _threads() -> int:
+    return os.cpu_count() or 1
+
+
+def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray]:
+    """Returns uint8 `[N, H, W, C]` that were not trained on, and labels int32 `[N]`."""
+    if images.test_size:
+        rows = list(images.test.as_numpy_iterator())
+        pictures, labels = [row["image"] for row in rows], [row["label"] for row in rows]
+    else:
+        some = spread(images.calibration, images.calibration_size, COMPARED)
+        pictures = list(some.as_numpy_iterator())
+        labels = [0] * len(pictures)
+    pixels = [np.rint((picture + 1) * 127.5).astype(np.uint8) for picture in pictures]
+    return np.stack(pixels), np.array(labels, np.int32)
+
+
+def _own_scores(model: Detector, pixels: np.ndarray) -> np.ndarray:
+    batches = batched(tf.data.Dataset.from_tensor_slices(pixels))
+    judged = [model.judge(tf.cast(x, tf.float32) / 127.5 - 1, model.score) for x in batches]
+    return np.concatenate([each["score"].numpy() for each in judged])
+
+
+def _measured(name: str, content: bytes, pixels, own, labels, own_auroc) -> Variant:
+    scores, milliseconds = scores_of(content, pixels)
+    auroc = metrics.image_metrics(labels, scores)["image_auroc"]
+    return Variant(
+        name=name,
+        size=len(content),
+        largest_difference=float(np.abs(scores - own).max()),
+        milliseconds=milliseconds,
+        image_auroc=auroc,
+        auroc_loss=None if auroc is None else own_auroc - auroc,
+    )
+
+
+def _refuse_to_replace(directory: Path) -> None:
+    for name in (FLOAT, DYNAMIC_RANGE, FACTS):
+        if (directory / name).exists():
+            mend = "name another folder, or remove it"
+            raise UsageError("directory", directory, f"holds a {name} already", mend)
+
+
+def _write(directory: Path, converted: dict[str, bytes], facts: dict[str, Any]) -> None:
+    """Writes the three files, or none of them."""
+    made = not directory.exists()
+    try:
+        for name, content in converted.items():
+            files.write_bytes(directory / name, content)
+        files.write_json(directory / FACTS, facts)
+    except UsageError:
+        for name in converted:
+            (directory / name).unlink(missing_ok=True)
+        if made and directory.is_dir():
+            directory.rmdir()
+        raise
