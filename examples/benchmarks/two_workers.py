@@ -31,15 +31,19 @@ class Watch(keras.callbacks.Callback):
     """Takes the time of each step, and the weights before and after."""
 
     def on_train_begin(self, logs=None):
+        """Notes the weights."""
         self.before, self.times = self._weights(), []
 
     def on_train_batch_begin(self, batch, logs=None):
+        """Notes the time."""
         self.begun = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
+        """Notes how long the step took."""
         self.times.append(time.monotonic() - self.begun)
 
     def on_train_end(self, logs=None):
+        """Notes the weights again."""
         self.after = self._weights()
 
     def _weights(self):
