@@ -18,10 +18,10 @@ class Limits:
 
     Attributes:
         max_body: bytes of a REST body, and of a gRPC message that comes in.
-        max_pixels: of one image. The memory of a graph grows with the image: 2.5 GB for 4 million
-            pixels through the `ganomaly` of `saved_models/`.
+        max_pixels: of one image. The memory of a graph grows with the image: the `ganomaly` of
+            `saved_models/` took 0.75 GB for a megapixel, 1.4 GB for two.
         max_images: how many images of `max_pixels` one request may amount to. A PNG of one colour
-            takes a thousandth of its pixels, so that the body's size alone is no bound.
+            has a thousandth of the bytes of its pixels, so that the body's size is no bound.
         max_concurrency: requests in progress, REST and gRPC together.
         request_timeout: from the whole request to its answer; TF Serving's is 30.
         body_timeout: for a body to arrive.
