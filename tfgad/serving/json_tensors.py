@@ -266,7 +266,7 @@ def _writable(name: str, array: np.ndarray) -> Any:
         return np.vectorize(write, otypes=[object])(array).tolist()
     if array.dtype.kind not in "fiub" or array.dtype.itemsize == 2:  # bfloat16 and float16
         array = array.astype(np.float32) if array.dtype.kind in "fV" else array
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array) if array.ndim else array[()]
 
 
 def _as_base64(value: bytes) -> dict[str, str]:
