@@ -19,6 +19,9 @@ from tfgad import cli
 from .conftest import PATIENCE, ServerProcess, encoded, export_small
 
 
+IN_PROGRESS = "tfgad_serving_requests_in_progress "
+
+
 def tfgad(*arguments):
     """Runs the command in this process; returns exit code, standard output and error."""
     return CliRunner().invoke(cli.app, [str(each) for each in arguments])
@@ -148,7 +151,7 @@ def ask_all(url, images):
 
 def in_progress(server):
     page = requests.get(f"{server.url}/monitoring/prometheus/metrics").text
-    line = next(each for each in page.splitlines() if "requests_in_progress " in each)
+    line = next(each for each in page.splitlines() if each.startswith(IN_PROGRESS))
     return float(line.split()[1])
 
 
