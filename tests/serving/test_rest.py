@@ -173,6 +173,17 @@ WRONG = {
     "signature's type": (b'{"signature_name": 7, "inputs": 1}', 400, "must be a string value"),
     "nested deeply": (b'{"instances": ' + b"[" * 10**5, 400, "JSON Parse error"),
     "nested deeply, NaN": (b'{"instances": [NaN,' + b"[" * 10**5, 400, "JSON Parse error"),
+    "nested, but closed": (
+        b'{"instances": ' + b"[" * 900 + b"]" * 900 + b"}",
+        400,
+        "nested deeper than 32",
+    ),
+    "deep objects": (
+        b'{"inputs": ' + b'{"a":' * 900 + b"1" + b"}" * 901,
+        400,
+        "Missing named input",
+    ),
+    "deep values": (b'{"inputs": [' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"]}", 400, "not of"),
     "smaller than a window": (
         str({"instances": np.zeros((1, 8, 48, 1), int).tolist()}).replace("'", '"').encode(),
         400,
@@ -281,10 +292,8 @@ def test_large_images_together_are_refused(server):
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "in chunks"])
 def test_a_body_of_50_megabytes_is_refused_without_being_held(server, announced):
     before = server.memory()
-    megabyte = bytes(2**20)
-    body = itertools.repeat(megabyte, 50)
-    headers = {"Content-Length": str(50 * 2**20)} if announced else {}
-    answer = predict(server, {"data": body}, headers=headers)
+    body = bytes(50 * 2**20) if announced else itertools.repeat(bytes(2**20), 50)
+    answer = predict(server, {"data": body})
     refused(answer, 413, f"larger than {MAX_BODY} bytes")
     assert answer.headers["connection"] == "close"
     assert answer.elapsed.total_seconds() < 10

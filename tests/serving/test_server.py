@@ -18,7 +18,6 @@ from tfgad import cli
 
 from .conftest import PATIENCE, ServerProcess, encoded, export_small
 
-
 IN_PROGRESS = "tfgad_serving_requests_in_progress "
 
 
@@ -245,6 +244,22 @@ def test_too_many_at_once_are_told_to_come_again(impatient, pictures):
         assert "2 requests are in progress" in answer.json()["error"]
     until(lambda: impatient._service._admission.in_progress == 0)  # both hung up
     score_of(ask(impatient.url, pictures[0]))
+
+
+def test_bodies_that_are_too_much_together_are_refused():
+    from tfgad.serving.errors import ServingError
+    from tfgad.serving.limits import Memory
+
+    memory = Memory(10)
+    with memory.held() as hold:
+        hold(6)
+        with memory.held() as hold_more:
+            hold_more(4)
+            with pytest.raises(ServingError, match="hold 10 bytes"):
+                hold(1)
+        hold(4)
+    with memory.held() as hold:
+        hold(10)
 
 
 def test_who_waits_too_long_is_told(impatient, pictures, monkeypatch):

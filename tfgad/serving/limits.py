@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tfgad.serving.errors import ServingError
 
@@ -23,6 +23,7 @@ class Limits:
         max_images: how many images of `max_pixels` one request may amount to. A PNG of one colour
             has a thousandth of the bytes of its pixels, so that the body's size is no bound.
         max_concurrency: requests in progress, REST and gRPC together.
+        max_bodies: bytes of all REST bodies in progress.
         request_timeout: from the whole request to its answer; TF Serving's is 30.
         body_timeout: for a body to arrive.
         header_timeout: for a request's head to arrive.
@@ -33,6 +34,7 @@ class Limits:
     max_pixels: int = 4 * MEBI
     max_images: int = 4
     max_concurrency: int = 256
+    max_bodies: int = 512 * MEBI
     request_timeout: float = 60.0
     body_timeout: float = 30.0
     header_timeout: float = 10.0
@@ -68,3 +70,33 @@ class Admission:
         finally:
             with self._lock:
                 self._free += 1
+
+
+class Memory:
+    """Counts the bytes that requests in progress hold, and refuses what is too much."""
+
+    def __init__(self, most: int):
+        self._most, self._held, self._lock = most, 0, threading.Lock()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """Yields a function that is told of each further byte; all are let go at the end.
+
+        It raises a ServingError, UNAVAILABLE, if there would be too many.
+        """
+        own = 0
+
+        def hold(size: int) -> None:
+            nonlocal own
+            with self._lock:
+                if self._held + size > self._most:
+                    problem = f"the bodies in progress hold {self._most} bytes, which is the limit"
+                    raise ServingError("UNAVAILABLE", problem)
+                self._held += size
+                own += size
+
+        try:
+            yield hold
+        finally:
+            with self._lock:
+                self._held -= own

@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 from google.protobuf.json_format import MessageToDict
@@ -25,10 +26,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from tfgad.serving import json_tensors, messages, metrics
 from tfgad.serving.errors import ServingError, invalid
+from tfgad.serving.limits import MEBI, Memory
 from tfgad.serving.service import Call, Service, too_late
 
 # Those of TF Serving's model_servers/http_rest_api_util.cc.
@@ -39,6 +41,7 @@ SPEC = (
 PREDICTION = re.compile(SPEC + r":(?P<method>(?i:classify|regress|predict))", re.ASCII)
 STATUS = re.compile(SPEC + r"(?P<metadata>(?i:/metadata))?", re.ASCII)
 JSON = "application/json"
+LARGE_BODY = MEBI
 LARGEST_VERSION = 2**63 - 1
 RETRY_SECONDS = "1"  # what a caller is told to wait who comes at a bad time
 # What is read and thrown away of a body that is refused, so that its sender, who reads the answer
@@ -72,6 +75,8 @@ async def _no_such_page(request: Request, error: Exception) -> Response:
 class _Handler:
     def __init__(self, service: Service):
         self._service, self._limits = service, service.limits
+        self._memory, self._parsing = Memory(service.limits.max_bodies), threading.Lock()
+        self.most_drained = DRAINED_BODIES * service.limits.max_body
         self.api = _Api(self)
 
     async def ready(self, request: Request) -> Response:
@@ -98,9 +103,13 @@ class _Handler:
         raise invalid(f"Malformed request: {request.method} {path}")
 
     async def _predict(self, request: Request, asked: re.Match) -> Response:
-        with Call(self._service, "REST", "Predict") as call, self._service.admitted():
+        with (
+            Call(self._service, "REST", "Predict") as call,
+            self._service.admitted(),
+            self._memory.held() as hold,
+        ):
             call.model, number = _model_of(asked)
-            body = await self._body(request)
+            body = await self._body(request, hold)
             deadline = time.monotonic() + self._limits.request_timeout
             form, future = await run_in_threadpool(self._submit, call.model, number, body)
             del body  # it may be large, and what waits for a run no longer needs it
@@ -113,6 +122,13 @@ class _Handler:
             return Response(content, media_type=JSON)
 
     def _submit(self, name: str, number: int | None, body: bytes):
+        """Queues a request; returns its form, and the future of its outputs."""
+        # Lists take 25 times the memory of the text that they are read from. One large body after
+        # another costs no time: it is Python's lock that they would wait for otherwise.
+        with self._parsing if len(body) > LARGE_BODY else contextlib.nullcontext():
+            return self._parsed(name, number, body)
+
+    def _parsed(self, name: str, number: int | None, body: bytes):
         document = json_tensors.parse(body)
         form = json_tensors.form_of(document)
         _, future = self._service.submit(
@@ -123,7 +139,7 @@ class _Handler:
         )
         return form, future
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, hold: Callable[[int], None]) -> bytes:
         """Reads a body, unless it is too large or does not come."""
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             problem = "Content-Encoding is not supported: send the body as it is"
@@ -132,18 +148,19 @@ class _Handler:
         announced = request.headers.get("content-length", "0")
         self._check_body(int(announced) if announced.isdecimal() else 0)
         try:
-            return await asyncio.wait_for(self._read(request), self._limits.body_timeout)
+            return await asyncio.wait_for(self._read(request, hold), self._limits.body_timeout)
         except (asyncio.TimeoutError, TimeoutError):
             problem = "the body did not arrive in time"
             raise ServingError("DEADLINE_EXCEEDED", problem, http_status=408) from None
         except ClientDisconnect:
             raise ServingError("CANCELLED", "the connection was closed") from None
 
-    async def _read(self, request: Request) -> bytes:
+    async def _read(self, request: Request, hold: Callable[[int], None]) -> bytes:
         parts, size = [], 0
         async for part in request.stream():
             size += len(part)
             self._check_body(size)
+            hold(len(part))
             parts.append(part)
         return b"".join(parts)
 
@@ -170,33 +187,48 @@ class _Handler:
 
 
 class _Api:
-    """The interface as an ASGI application: it answers before a refused body has come."""
+    """The interface as an ASGI application: it may answer before a body has come."""
 
     def __init__(self, handler: _Handler):
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        incoming = _Incoming(receive)
+        request = Request(scope, incoming)
         try:
             response = await self._handler.answer(request)
         except ServingError as error:
-            if error.http_status in (408, 413):
-                limits = self._handler._limits
-                await _refuse(request, send, error, limits.max_body * DRAINED_BODIES)
-                return
             response = _error(error)
+            if error.http_status in (408, 413, 503) and incoming.more:
+                await _refuse(request, response, send, self._handler.most_drained)
+                return
         await response(scope, receive, send)
 
 
-async def _refuse(request: Request, send: Send, error: ServingError, most: int) -> None:
+class _Incoming:
+    """A request's body on its way.
+
+    Attributes:
+        more: whether more of it may come.
+    """
+
+    def __init__(self, receive: Receive):
+        self._receive, self.more = receive, True
+
+    async def __call__(self) -> Message:
+        event = await self._receive()
+        self.more = event["type"] == "http.request" and event.get("more_body", False)
+        return event
+
+
+async def _refuse(request: Request, response: Response, send: Send, most: int) -> None:
     """Answers at once, reads on for a while so that the answer arrives, then hangs up."""
-    response = _error(error)
     headers = [*response.raw_headers, (b"connection", b"close")]
     status = response.status_code
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body, "more_body": True})
     waits = request.headers.get("expect", "").lower() == "100-continue"  # then no body comes
-    if error.http_status == 413 and not waits:
+    if status != 408 and not waits:
         with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
             await asyncio.wait_for(_drain(request, most), DRAIN_SECONDS)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
