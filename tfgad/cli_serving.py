@@ -39,6 +39,9 @@ def serve(
         "127.0.0.1"
     ),
     max_batch_size: Annotated[int, typer.Option(min=1, help="Images that share a run.")] = 32,
+    max_batch_pixels: Annotated[
+        int, typer.Option(min=1, help="Pixels that share a run; more for an accelerator.")
+    ] = 2**17,
     batch_timeout: Annotated[
         float, typer.Option(min=0, help="Milliseconds that an idle model waits for others.")
     ] = 0,
@@ -63,6 +66,7 @@ def serve(
 
     batching = Batching(
         max_batch_size=max_batch_size,
+        max_cost=max_batch_pixels,
         timeout=batch_timeout / 1000,
         enabled=not no_batching,
         threads=os.cpu_count() if no_batching else 1,

@@ -235,6 +235,10 @@ PATHS = {
     "POST /v1/models/as_is/versions/7:predict": (404, "request: Specific(as_is, 7)"),
     "POST /v1/models/as_is/versions/-1:predict": (400, "Malformed request: POST"),
     "POST /v1/models/as_is/versions/99999999999999999999:predict": (400, "to convert version"),
+    f"GET /v1/models/as_is/versions/{'0' * 5000}7": (
+        404,
+        "Could not find version 7 of model as_is",
+    ),
     "POST /v1/models/as_is/labels/stable:predict": (400, "version label: stable"),
     "POST /v1/models/..%2F..%2Fetc:predict": (404, "request: Latest(../../etc)"),
     "POST /v1/models/../../etc:predict": (400, "Malformed request"),

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
@@ -75,7 +74,7 @@ async def _no_such_page(request: Request, error: Exception) -> Response:
 class _Handler:
     def __init__(self, service: Service):
         self._service, self._limits = service, service.limits
-        self._memory, self._parsing = Memory(service.limits.max_bodies), threading.Lock()
+        self._memory, self._parsing = Memory(service.limits.max_bodies), asyncio.Lock()
         self.most_drained = DRAINED_BODIES * service.limits.max_body
         self.api = _Api(self)
 
@@ -111,7 +110,10 @@ class _Handler:
             call.model, number = _model_of(asked)
             body = await self._body(request, hold)
             deadline = time.monotonic() + self._limits.request_timeout
-            form, future = await run_in_threadpool(self._submit, call.model, number, body)
+            # Lists take 25 times the memory of the text that they are read from. One large body
+            # after another costs no time: it is Python's lock that they would wait for otherwise.
+            async with self._parsing if len(body) > LARGE_BODY else contextlib.nullcontext():
+                form, future = await run_in_threadpool(self._submit, call.model, number, body)
             del body  # it may be large, and what waits for a run no longer needs it
             try:
                 remaining = deadline - time.monotonic()
@@ -123,12 +125,6 @@ class _Handler:
 
     def _submit(self, name: str, number: int | None, body: bytes):
         """Queues a request; returns its form, and the future of its outputs."""
-        # Lists take 25 times the memory of the text that they are read from. One large body after
-        # another costs no time: it is Python's lock that they would wait for otherwise.
-        with self._parsing if len(body) > LARGE_BODY else contextlib.nullcontext():
-            return self._parsed(name, number, body)
-
-    def _parsed(self, name: str, number: int | None, body: bytes):
         document = json_tensors.parse(body)
         form = json_tensors.form_of(document)
         _, future = self._service.submit(
@@ -247,9 +243,12 @@ def _model_of(asked: re.Match) -> tuple[str, int | None]:
     if asked["label"]:
         label = unquote(asked["label"])
         raise invalid(f"Unrecognized servable version label: {label}")
-    if asked["number"] and int(asked["number"][:20]) > LARGEST_VERSION:
-        raise invalid(f"Failed to convert version: {asked['number'][:40]} to numeric.")
-    return unquote(asked["name"]), int(asked["number"]) if asked["number"] else None
+    number = None
+    if asked["number"]:
+        number = int(asked["number"].lstrip("0")[:20] or "0")
+        if number > LARGEST_VERSION:
+            raise invalid(f"Failed to convert version: {asked['number'][:40]} to numeric.")
+    return unquote(asked["name"]), number
 
 
 def _message(message) -> Response:
