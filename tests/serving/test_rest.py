@@ -130,14 +130,18 @@ def test_the_signatures_of_a_model(server):
     assert [dim["size"] for dim in images["tensor_shape"]["dim"]] == ["-1", "-1", "-1", "1"]
 
 
+def metrics_of(server):
+    page = requests.get(f"{server.url}/monitoring/prometheus/metrics")
+    assert page.headers["content-type"].startswith("text/plain")
+    return dict(line.rsplit(" ", 1) for line in page.text.splitlines() if line[0] != "#")
+
+
 def test_health_and_metrics(server, pictures):
     assert requests.get(f"{server.url}/healthz").status_code == 200
     assert requests.get(f"{server.url}/readyz").json() == {"status": "ready"}
 
     def counted():
-        page = requests.get(f"{server.url}/monitoring/prometheus/metrics")
-        assert page.headers["content-type"].startswith("text/plain")
-        values = dict(line.rsplit(" ", 1) for line in page.text.splitlines() if line[0] != "#")
+        values = metrics_of(server)
         labels = 'api="REST",code="OK",method="Predict",model="as_is"'
         assert values['tfgad_serving_version{model="as_is"}'] == "1.0"
         return float(values.get(f"tfgad_serving_requests_total{{{labels}}}", 0))
@@ -325,6 +329,8 @@ def test_compressed_bodies_are_refused(server):
 
 def test_200_requests_at_once_are_answered_each_with_its_own(server, pictures, expected):
     start = threading.Barrier(200)
+    runs = 'tfgad_serving_batch_rows_count{model="as_is",signature="score_bytes"}'
+    before = float(metrics_of(server).get(runs, 0))
 
     def ask(i):
         image = pictures[i % 20]
@@ -339,3 +345,4 @@ def test_200_requests_at_once_are_answered_each_with_its_own(server, pictures, e
     rows = [answer.json()["predictions"][0] for answer in answers]
     every = {name: np.concatenate([values] * 10) for name, values in expected.items()}
     assert_close(rows, every)
+    assert float(metrics_of(server)[runs]) - before < 50  # for a hundred files: they shared runs

@@ -299,6 +299,21 @@ def test_a_mistake_of_the_servers_own_is_not_laid_open(impatient, pictures, monk
     assert "/secret/place" in caplog.text
 
 
+def test_without_batching_the_answers_are_the_same(models_folder, pictures, expected):
+    pytest.importorskip("tensorflow_serving")
+    from tfgad.serving.batching import Batching
+    from tfgad.serving.server import Server, ServerOptions
+
+    batching = Batching(enabled=False, threads=2)
+    options = ServerOptions(rest_port=0, grpc_port=0, page=False, batching=batching)
+    with (
+        Server(models_folder / "as_is", options) as server,
+        concurrent.futures.ThreadPoolExecutor(8) as threads,
+    ):
+        answers = threads.map(lambda image: score_of(ask(server.url, image)), pictures)
+        np.testing.assert_allclose(list(answers), expected["score"], rtol=1e-5, atol=1e-5)
+
+
 def test_a_judge_is_that_of_the_version_in_service(impatient, pictures, expected):
     judged = impatient.models.judge("as_is")(pictures[0] / np.float32(127.5) - 1)
     np.testing.assert_allclose(judged["score"], expected["score"][0], rtol=1e-5)

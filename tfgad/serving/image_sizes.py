@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-import warnings
 from collections.abc import Hashable, Mapping
 
 import numpy as np
-from PIL import Image
+from PIL import JpegImagePlugin, PngImagePlugin
 
+from tfgad.export import JPEG_START
 from tfgad.serving.errors import invalid
 from tfgad.serving.limits import Limits
 
 IMAGE_BYTES = "image_bytes"  # the input of `tfgad.export` that takes whole files
-# TensorFlow's decoder takes more kinds than an exported model promises, GIF and its frames for one.
-FORMATS = ("PNG", "JPEG")
+# By how files begin. TensorFlow's decoder takes more kinds than an exported model promises, GIF and
+# its frames for one. These readers, unlike `Image.open`, leave it to the caller what is too large.
+READERS = {
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    JPEG_START: JpegImagePlugin.JpegImageFile,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,15 +71,14 @@ def encoded_size(file: bytes, index: int = 0) -> tuple[int, int]:
     Raises:
         ServingError: it is none.
     """
-    try:
-        with warnings.catch_warnings():  # of size, which is for the caller to judge
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(file), formats=FORMATS) as image:
-                return image.height, image.width
-    except Image.DecompressionBombError:
-        raise invalid(f"image {index} has more pixels than can be taken") from None
-    except Exception:  # on broken files Pillow's readers raise almost anything
-        raise invalid(f"image {index} is no PNG or JPEG that can be read") from None
+    for start, reader in READERS.items():
+        if file.startswith(start):
+            try:
+                with reader(io.BytesIO(file)) as image:
+                    return image.height, image.width
+            except Exception:  # on broken files Pillow's readers raise almost anything
+                break
+    raise invalid(f"image {index} is no PNG or JPEG that can be read")
 
 
 def _checked_area(size: tuple[int, int], most: int) -> int:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import logging
+import os
 import signal
 import socket
 import threading
@@ -186,7 +187,8 @@ def mount_page(app: Starlette, models: Repository, limits: Limits) -> bool:
     """Mounts the inspection page under `PAGE_PATH`, if its module and gradio are there.
 
     `tfgad.serving.page.build(models)` returns a gradio `Blocks`. It calls `models.names()`, and
-    `models.judge(name)` for each image anew, since the version in service changes.
+    `models.judge(name)` for each image anew, since the version in service changes. What the page
+    wants of `gradio.mount_gradio_app`, such as a theme, it says in a dict `MOUNT_OPTIONS`.
 
     Returns:
         Whether it is there.
@@ -194,12 +196,17 @@ def mount_page(app: Starlette, models: Repository, limits: Limits) -> bool:
     if not all(map(importlib.util.find_spec, ("gradio", PAGE_MODULE))):
         log.info("there is no inspection page: it needs pip install 'tfgad[serve]'")
         return False
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # a server reports to nobody
     import gradio
 
     page = importlib.import_module(PAGE_MODULE)
-    gradio.mount_gradio_app(
-        app, page.build(models), PAGE_PATH, max_file_size=limits.max_body, show_error=False
-    )
+    options = {
+        "max_file_size": limits.max_body,
+        "show_error": False,
+        "ssr_mode": False,  # it would start a server of its own
+        **getattr(page, "MOUNT_OPTIONS", {}),
+    }
+    gradio.mount_gradio_app(app, page.build(models), PAGE_PATH, **options)
     return True
 
 
