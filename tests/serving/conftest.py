@@ -16,7 +16,7 @@ from tfgad.export import export
 
 EXTRA = ("tensorflow_serving", "grpc_health", "starlette", "uvicorn", "orjson", "prometheus_client")
 READY = re.compile(r"ready: (?P<models>.*); REST (?P<url>\S+), gRPC (?P<grpc>[^\s,]+)")
-PATIENCE = 120  # seconds for a server to start on a busy machine
+PATIENCE = 240  # seconds for a server to start on a busy machine
 MAX_BODY, MAX_PIXELS = 8 * 2**20, 10**6
 
 

@@ -1,5 +1,8 @@
 """Which version is served, when the folder changes: with fakes for loaded models."""
 
+import gc
+import weakref
+
 import pytest
 
 from tfgad.serving import repository
@@ -16,6 +19,7 @@ class FakeServable:
         if (folder / "broken").exists():
             raise ValueError(f"no graph in {folder}")
         self.name, self.number, self.closed = name, number, False
+        self.graph = [self]  # a cycle, as a model's graphs are
 
     def close(self):
         self.closed = True
@@ -87,6 +91,20 @@ def test_a_new_version_replaces_the_old(models, write):
     assert old.closed
     assert models.states("parts") == {2: State("AVAILABLE"), 1: END}
     assert list(models.states("parts")) == [2, 1]
+
+
+def test_what_is_unloaded_is_freed(models, write):
+    write("parts/1")
+    settled(models)
+    gc.freeze()  # as `tfgad serve` does once it has begun
+    try:
+        old = weakref.ref(models.find("parts"))
+        write("parts/2")
+        settled(models)
+        assert old() is None
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 def test_a_broken_version_leaves_the_old_in_service(models, write, tmp_path):

@@ -11,6 +11,7 @@ that can be is served meanwhile; it is tried again when one of its files changes
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -229,6 +230,7 @@ class Repository:
 
         def unload():
             old.close()
+            _collect()
             self._set_state(old.name, old.number, State("END"))
 
         self._unloading = [each for each in self._unloading if each.is_alive()]
@@ -283,6 +285,15 @@ def _stamp(folder: Path) -> frozenset:
     """Returns what changes when a file of a version does, or when another is added."""
     files = [each for each in folder.rglob("*") if each.is_file()]
     return frozenset((str(each), each.stat().st_mtime_ns, each.stat().st_size) for each in files)
+
+
+def _collect() -> None:
+    """Frees what was unloaded: its graphs are cycles, and `tfgad serve` froze those it began with."""
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    gc.collect()
+    if frozen:
+        gc.freeze()
 
 
 def _wanted(states: dict[int, State]) -> bool:
