@@ -288,7 +288,7 @@ def _stamp(folder: Path) -> frozenset:
 
 
 def _collect() -> None:
-    """Frees what was unloaded: its graphs are cycles, and `tfgad serve` froze those it began with."""
+    """Frees what was unloaded: graphs are cycles, and `tfgad serve` froze those it began with."""
     frozen = gc.get_freeze_count()
     gc.unfreeze()
     gc.collect()
