@@ -78,6 +78,13 @@ class ServerProcess:
         self._reader.join()
         return code
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()  # does nothing if it ended
+        self.process.wait()
+
     def _read(self):
         for line in self.process.stdout:
             self.lines.append(line)
@@ -101,9 +108,9 @@ def server(models_folder):
     """A server of these models; a test may add others."""
     limits = ["--max-body", str(MAX_BODY // 2**20), "--max-pixels", str(MAX_PIXELS)]
     ports = ["--port", "0", "--grpc-port", "0"]
-    started = ServerProcess(models_folder, *ports, *limits, "--poll-seconds", "0.1")
-    yield started
-    assert started.end() == 0, started.lines
+    with ServerProcess(models_folder, *ports, *limits, "--poll-seconds", "0.1") as started:
+        yield started
+        assert started.end() == 0, started.lines
 
 
 @pytest.fixture(scope="session")

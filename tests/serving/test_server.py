@@ -121,16 +121,25 @@ def test_a_broken_version_is_reported_and_the_old_serves_on(
 
 def test_kill_and_restart_then_an_orderly_stop(models_folder, pictures, expected):
     folder = models_folder / "as_is"  # one model alone
-    first = ServerProcess(folder, "--port", "0", "--grpc-port", "0")
+    with contextlib.ExitStack() as servers:
+        first = servers.enter_context(ServerProcess(folder, "--port", "0", "--grpc-port", "0"))
+        kill(first, pictures, expected)
+        second = servers.enter_context(ServerProcess(folder, *first.ports))
+        assert (second.url, second.grpc) == (first.url, first.grpc)
+        stop_in_order(second, pictures, expected)
+
+
+def kill(first, pictures, expected):
+    """Kills a server that has answered and has a connection open."""
     np.testing.assert_allclose(score_of(ask(first.url, pictures[0])), expected["score"][0], 1e-5)
-    with requests.Session() as session:  # leaves a connection open
+    with requests.Session() as session:
         session.get(f"{first.url}/healthz")
         assert first.end(signal.SIGKILL) == -signal.SIGKILL
 
-    second = ServerProcess(folder, *first.ports)
-    assert (second.url, second.grpc) == (first.url, first.grpc)
+
+def stop_in_order(second, pictures, expected):
+    """Stops a server that has requests in progress; they are answered."""
     assert second.lines[-1].startswith("ready: as_is 1; REST http://127.0.0.1:")
-    # What is in progress when it is told to stop, is answered.
     images = np.concatenate([pictures] * 10)
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         answers = [threads.submit(ask_all, second.url, images) for _ in range(2)]
