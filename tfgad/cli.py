@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfgad import cli_multistage, console, results
+from tfgad import cli_multistage, cli_serving, console, results
 from tfgad.cli_multistage import settings_given
 from tfgad.data.images import ImageError
 from tfgad.data.weave_cloth import FABRICS
@@ -375,6 +375,7 @@ def list_names() -> None:
     console.say("The recipe of a method's paper is named METHOD/paper.")
 
 
+app.command()(cli_serving.serve)
 app.add_typer(cli_multistage.synthesize, name="synthesize")
 app.add_typer(cli_multistage.segment, name="segment")
 for command in (evaluate, score, export):  # a segmenter is judged as every detector is

@@ -1,62 +1,127 @@
-"""An exported small model, and image files for it."""
+"""Exported models, and a server of them that was really started, as a process of its own."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tfgad.export import export
-from tfgad.scoring import SavedModelJudge
+
+EXTRA = ("tensorflow_serving", "grpc_health", "starlette", "uvicorn", "orjson", "prometheus_client")
+READY = re.compile(r"ready: (?P<models>.*); REST (?P<url>\S+), gRPC (?P<grpc>[^\s,]+)")
+PATIENCE = 240  # seconds for a server to start on a busy machine
+MAX_BODY, MAX_PIXELS = 8 * 2**20, 10**6
+
+
+def export_small(model, folder, **changes):
+    """Exports a model of the tests as `tests/test_export.py` does."""
+    form = {"image_shape": (48, 48, 1), "resized": False, "facts": {"method": "ganomaly"}}
+    return export(model, folder, **{**form, **changes})
+
+
+def encoded(pixels, form="PNG"):
+    """An image uint8 `[H, W, C]` as a whole file."""
+    file = io.BytesIO()
+    Image.fromarray(np.squeeze(pixels)).save(file, form)
+    return file.getvalue()
+
+
+class ServerProcess:
+    """`tfgad serve` as a process.
+
+    Attributes:
+        url: of its REST interface.
+        grpc: address of its gRPC interface.
+        lines: what it said on both streams.
+    """
+
+    def __init__(self, folder, *options):
+        for needed in EXTRA:
+            pytest.importorskip(needed)
+        command = [sys.executable, "-m", "tfgad.cli", "serve", str(folder), "--no-page", *options]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        self.lines, self._ready, self._match = [], threading.Event(), None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        assert self._ready.wait(PATIENCE), self.lines
+        assert self._match, self.lines
+        self.url, self.grpc = self._match["url"], self._match["grpc"]
+
+    @property
+    def ports(self):
+        """Options that start another server at the same ports."""
+        rest, grpc = (each.rpartition(":")[2] for each in (self.url, self.grpc))
+        return ["--port", rest, "--grpc-port", grpc]
+
+    def memory(self):
+        """The most memory that it ever held, in bytes."""
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+
+    def end(self, number=signal.SIGTERM):
+        """Sends a signal; returns the exit code."""
+        self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        self._reader.join()
+        return code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()  # does nothing if it ended
+        self.process.wait()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line)
+            self._match = self._match or READY.search(line)
+            if self._match:
+                self._ready.set()
+        self._ready.set()  # it ended
 
 
 @pytest.fixture(scope="session")
-def judge(fitted, tmp_path_factory):
-    """A SavedModel for grey images of 48 pixels, or larger, judged as they are."""
-    facts = {"method": "ganomaly", "data": "weave:plain?size=48"}
+def models_folder(fitted, tmp_path_factory):
+    """`as_is` judges images as they are, `resizing` resizes them to 48x48 first."""
     folder = tmp_path_factory.mktemp("models")
-    shape = (48, 48, 1)
-    return SavedModelJudge(
-        export(fitted("ganomaly"), folder, image_shape=shape, resized=False, facts=facts)
-    )
-
-
-class Models:
-    """What a server has in service, as the page asks for it."""
-
-    def __init__(self, judges):
-        self.judges = judges
-
-    def names(self):
-        return list(self.judges)
-
-    def judge(self, name):
-        return self.judges[name]
+    export_small(fitted("ganomaly"), folder / "as_is")
+    export_small(fitted("ganomaly"), folder / "resizing", resized=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def models(judge):
-    return Models({"fabric": judge})
+def server(models_folder):
+    """A server of these models; a test may add others."""
+    limits = ["--max-body", str(MAX_BODY // 2**20), "--max-pixels", str(MAX_PIXELS)]
+    ports = ["--port", "0", "--grpc-port", "0"]
+    with ServerProcess(models_folder, *ports, *limits, "--poll-seconds", "0.1") as started:
+        yield started
+        assert started.end() == 0, started.lines
 
 
 @pytest.fixture(scope="session")
-def good(images, judge):
-    """The middle one of the normal images by score, uint8 `[48, 48]`."""
-    scores = [float(judge(image)["score"]) for image in images]
-    middle = images[np.argsort(scores)[len(scores) // 2]]
-    return np.rint((middle[:, :, 0] + 1) * 127.5).astype(np.uint8)
+def pictures():
+    """Twenty noisy images uint8 `[20, 48, 48, 1]`."""
+    rng = np.random.default_rng(0)
+    return rng.normal(128, 40, (20, 48, 48, 1)).clip(0, 255).astype("uint8")
 
 
-@pytest.fixture
-def paths(good, tmp_path):
-    """Files by name: a good image, one that is none of the kind, and what cannot be judged."""
-    noise = np.random.default_rng(1).integers(0, 256, (60, 70), np.uint8)
-    pictures = {
-        "good.png": good,
-        "deep.png": good.astype(np.uint16) * 257,
-        "colour.png": np.repeat(good[:, :, None], 3, axis=2),
-        "noise.png": noise,
-        "tiny.png": good[:20],
-    }
-    for name, pixels in pictures.items():
-        Image.fromarray(pixels).save(tmp_path / name)
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    return {name: tmp_path / name for name in (*pictures, "broken.png")}
+@pytest.fixture(scope="session")
+def expected(fitted, pictures):
+    """What the model says of the pictures in Python: `score` and `map`."""
+    judged = fitted("ganomaly").anomaly(pictures.astype("float32") / 127.5 - 1)
+    return {name: value.numpy() for name, value in judged.items()}

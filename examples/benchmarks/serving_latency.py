@@ -1,0 +1,168 @@
+"""`tfgad serve` under load: latency and throughput, beside the SavedModel called in a loop.
+
+    pip install '.[serve]'
+    python examples/benchmarks/serving_latency.py saved_models/weave_twill \
+        --out examples/benchmarks/results/serving_latency.json
+
+Each client sends one image at a time, a PNG of noise of the size that the model was trained on, and
+waits for its score and map. Clients are threads of one process of their own, so that the server's
+Python is not theirs; what they take of the processor is part of the figures, as on a machine that
+does both. Servers, with batching and without, are really started and stopped. The loop calls
+`score_bytes` of the loaded model in this process, one by one and 8 at once, without any server.
+
+For each number of clients the load goes on for `--warm-up` seconds unmeasured, then `--seconds`:
+the median (p50) and the 99th percentile (p99) of the requests that are answered within these are
+taken, in milliseconds, and how many they are a second. The defaults take 6 minutes on two cores.
+"""
+
+import argparse
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tfgad import files
+from tfgad.export import FACTS
+from tfgad.serving.client import Client
+
+CLIENTS = (1, 8, 64)
+SERVERS = {"batching": [], "no batching": ["--no-batching"]}
+TOGETHER = 8  # the server's largest batch of tiles of 128x128
+PICTURES = 16  # different ones
+READY = re.compile(r"ready: .* REST (\S+), gRPC (\S+)")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="folder of an exported model's versions")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--warm-up", type=float, default=5)
+    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    version = max(
+        (each for each in arguments.model.iterdir() if each.name.isdecimal()),
+        key=lambda each: int(each.name),
+    )
+    pictures = pictures_for(version)
+    rows = []
+    for name, options in SERVERS.items():
+        with_server(arguments, name, options, pictures, rows)
+    rows += loop(version, pictures, arguments.seconds)
+    if arguments.out:
+        facts = {
+            "model": arguments.model.name,
+            "cores": os.cpu_count(),
+            "seconds": arguments.seconds,
+        }
+        files.write_json(arguments.out, {**facts, "rows": rows})
+    print(table(rows))
+
+
+def pictures_for(version: Path) -> list[bytes]:
+    """Returns PNG files of noise, of the model's own size."""
+    height, width, channels = json.loads((version / FACTS).read_text())["image_shape"]
+    noise = np.random.default_rng(0).integers(0, 256, (PICTURES, height, width, channels), np.uint8)
+    pictures = []
+    for pixels in noise:
+        file = io.BytesIO()
+        Image.fromarray(pixels.squeeze()).save(file, "PNG")
+        pictures.append(file.getvalue())
+    return pictures
+
+
+def with_server(arguments, name: str, options: list[str], pictures: list[bytes], rows: list):
+    """Measures a server by REST and gRPC, each with all numbers of clients."""
+    command = [sys.executable, "-m", "tfgad.cli", "serve", str(arguments.model), "--no-page"]
+    command += ["--port", "0", "--grpc-port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            ready = READY.search(server.stdout.readline())
+            if not ready:
+                raise SystemExit("the server did not start")
+            model = arguments.model.resolve().name
+            for api, url in (("REST", ready[1]), ("gRPC", f"grpc://{ready[2]}")):
+                for clients in arguments.clients:
+                    latencies = load(url, model, clients, pictures, arguments)
+                    rows.append(figures(f"{api}, {name}", clients, 1, arguments.seconds, latencies))
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
+def load(url: str, model: str, clients: int, pictures: list[bytes], arguments) -> list[float]:
+    """Lets clients ask for a while; returns the seconds of each request that was answered."""
+    latencies, lock = [], threading.Lock()
+    begin = time.perf_counter() + arguments.warm_up
+    end = begin + arguments.seconds
+
+    def ask(first: int):
+        own = []
+        with Client(url, model, timeout=600) as client:
+            answered, i = 0.0, first
+            while answered < end:
+                start = time.perf_counter()
+                client.score(pictures[i % len(pictures)])
+                answered, i = time.perf_counter(), i + 1
+                if begin <= answered < end:
+                    own.append(answered - start)
+        with lock:
+            latencies.extend(own)
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return latencies
+
+
+def loop(version: Path, pictures: list[bytes], seconds: float) -> list[dict]:
+    """Measures the model without a server."""
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(version))
+    score = model.signatures["score_bytes"]
+    rows = []
+    for count in (1, TOGETHER):
+        batch = tf.constant([pictures[i % len(pictures)] for i in range(count)])
+        score(image_bytes=batch)
+        latencies, start = [], time.perf_counter()
+        while time.perf_counter() < start + seconds:
+            before = time.perf_counter()
+            {name: value.numpy() for name, value in score(image_bytes=batch).items()}
+            latencies.append(time.perf_counter() - before)
+        taken = time.perf_counter() - start
+        name = "SavedModel in a loop" + (f", {count} at once" if count > 1 else "")
+        rows.append(figures(name, 1, count, taken, latencies))
+    return rows
+
+
+def figures(name: str, clients: int, images: int, seconds: float, latencies: list[float]) -> dict:
+    """Returns the figures of one way at one number of clients."""
+    p50, p99 = np.percentile(latencies, (50, 99)) * 1000 if latencies else (None, None)
+    rate = images * len(latencies) / seconds
+    row = {"way": name, "clients": clients, "requests": len(latencies)}
+    return {**row, "p50_ms": p50, "p99_ms": p99, "images_per_second": rate}
+
+
+def table(rows: list[dict]) -> str:
+    """Returns the figures as a table in Markdown."""
+    lines = ["| | clients | p50, ms | p99, ms | images/s |", "|---|---|---|---|---|"]
+    for row in rows:
+        numbers = [row[key] for key in ("p50_ms", "p99_ms", "images_per_second")]
+        shown = " | ".join("–" if each is None else f"{each:.1f}" for each in numbers)
+        lines.append(f"| {row['way']} | {row['clients']} | {shown} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Which requests share a run, by hand: no server, and no model but a function."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from tfgad.serving.batching import Batcher, Batching, ClosedError
+from tfgad.serving.errors import ServingError
+from tfgad.serving.image_sizes import Rows
+
+PATIENCE = 30  # seconds until a test gives up
+
+
+class Model:
+    """Doubles its input; holds each run until it may go on, and notes what it was given."""
+
+    def __init__(self, held=True):
+        self.runs, self.entered = [], threading.Semaphore(0)
+        self.go_on = threading.Semaphore(0 if held else 10**6)
+
+    def __call__(self, inputs):
+        self.runs.append(inputs["x"].tolist())
+        self.entered.release()
+        assert self.go_on.acquire(timeout=PATIENCE)
+        if (inputs["x"] < 0).any():
+            raise ServingError("INVALID_ARGUMENT", "negative")
+        return {"y": inputs["x"] * 2}
+
+
+@pytest.fixture
+def batcher_of():
+    """A function that makes batchers, which are closed at the end."""
+    made = []
+
+    def make(model, **options):
+        splits = options.pop("splits", True)
+        made.append((model, Batcher(model, Batching(**options), splits=splits)))
+        return made[-1][1]
+
+    yield make
+    for model, batcher in made:
+        model.go_on.release(10**6)
+        batcher.close()
+
+
+def submit(batcher, *values, kind="same", cost=1):
+    return batcher.submit({"x": np.array(values)}, Rows(len(values), cost, kind))
+
+
+def occupy(model, batcher):
+    """Puts a first request into a run, so that others gather."""
+    first = submit(batcher, 0)
+    assert model.entered.acquire(timeout=PATIENCE)
+    return first
+
+
+def answer(future):
+    return future.result(PATIENCE)["y"].tolist()
+
+
+def test_what_comes_during_a_run_shares_the_next(batcher_of):
+    model = Model()
+    batcher = batcher_of(model)
+    first = occupy(model, batcher)
+    others = [submit(batcher, 1, 2), submit(batcher, 3)]
+    assert batcher.queued_rows == 3
+    model.go_on.release(2)
+    assert [answer(each) for each in (first, *others)] == [[0], [2, 4], [6]]
+    assert model.runs == [[0], [1, 2, 3]]
+    assert batcher.queued_rows == 0
+
+
+def test_requests_of_other_kinds_wait_for_their_own_run(batcher_of):
+    model = Model()
+    batcher = batcher_of(model)
+    occupy(model, batcher)
+    answers = [submit(batcher, i, kind=kind) for i, kind in enumerate("abab")]
+    model.go_on.release(10)
+    assert [answer(each) for each in answers] == [[0], [2], [4], [6]]
+    assert model.runs == [[0], [0, 2], [1, 3]]
+
+
+def test_requests_that_are_like_none_run_alone(batcher_of):
+    model = Model()
+    batcher = batcher_of(model)
+    occupy(model, batcher)
+    answers = [submit(batcher, i, kind=None) for i in range(2)]
+    model.go_on.release(10)
+    assert [answer(each) for each in answers] == [[0], [2]]
+    assert model.runs == [[0], [0], [1]]
+
+
+def test_a_large_request_is_cut_and_shares_its_last_part(batcher_of):
+    model = Model()
+    batcher = batcher_of(model, max_batch_size=4)
+    occupy(model, batcher)
+    answers = [submit(batcher, *range(6)), submit(batcher, 7)]
+    model.go_on.release(10)
+    assert [answer(each) for each in answers] == [[0, 2, 4, 6, 8, 10], [14]]
+    assert model.runs == [[0], [0, 1, 2, 3], [4, 5, 7]]
+
+
+def test_pixels_bound_a_run_too(batcher_of):
+    model = Model(held=False)
+    batcher = batcher_of(model, max_cost=20)
+    assert answer(submit(batcher, 1, 2, 3, cost=10)) == [2, 4, 6]
+    assert answer(submit(batcher, 4, cost=1000)) == [8]
+    assert model.runs == [[1, 2], [3], [4]]
+
+
+def test_one_mistake_fails_no_other(batcher_of):
+    model = Model()
+    batcher = batcher_of(model)
+    occupy(model, batcher)
+    good, bad, other = submit(batcher, 1), submit(batcher, -1), submit(batcher, 2)
+    model.go_on.release(10)
+    assert [answer(good), answer(other)] == [[2], [4]]
+    with pytest.raises(ServingError, match="negative"):
+        answer(bad)
+    assert model.runs == [[0], [1, -1, 2], [1], [-1], [2]]
+
+
+def test_a_full_queue_refuses(batcher_of):
+    model = Model()
+    batcher = batcher_of(model, max_queue=3)
+    occupy(model, batcher)
+    kept = submit(batcher, 1, 2)
+    with pytest.raises(
+        ServingError, match="queue to which this task was submitted is full"
+    ) as told:
+        submit(batcher, 3, 4)
+    assert told.value.code == "UNAVAILABLE"
+    assert told.value.http_status == 503
+    also = submit(batcher, 5)
+    model.go_on.release(10)
+    assert [answer(kept), answer(also)] == [[2, 4], [10]]
+
+
+def test_who_no_longer_waits_is_left_out(batcher_of):
+    model = Model()
+    batcher = batcher_of(model)
+    occupy(model, batcher)
+    gone, kept = submit(batcher, 1), submit(batcher, 2)
+    assert gone.cancel()
+    model.go_on.release(10)
+    assert answer(kept) == [4]
+    assert model.runs == [[0], [2]]
+    assert batcher.queued_rows == 0
+
+
+def test_an_idle_model_waits_for_others_if_told_to(batcher_of):
+    model = Model(held=False)
+    batcher = batcher_of(model, timeout=PATIENCE, max_batch_size=3)
+    answers = [submit(batcher, i) for i in range(3)]  # full before the time is up
+    assert [answer(each) for each in answers] == [[0], [2], [4]]
+    assert model.runs == [[0, 1, 2]]
+
+
+def test_an_idle_model_does_not_wait_for_ever(batcher_of):
+    model = Model(held=False)
+    assert answer(submit(batcher_of(model, timeout=0.01), 1)) == [2]
+
+
+def test_without_batching_each_has_its_run(batcher_of):
+    model = Model()
+    batcher = batcher_of(model, enabled=False, threads=2)
+    answers = [submit(batcher, i) for i in range(4)]
+    for _ in range(2):  # two runs at once
+        assert model.entered.acquire(timeout=PATIENCE)
+    model.go_on.release(10)
+    assert [answer(each) for each in answers] == [[0], [2], [4], [6]]
+    assert sorted(model.runs) == [[0], [1], [2], [3]]
+
+
+def test_closing_answers_what_waits_and_takes_no_more(batcher_of):
+    model = Model()
+    batcher = batcher_of(model)
+    answers = [occupy(model, batcher), submit(batcher, 1)]
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    model.go_on.release(10)
+    closing.join(PATIENCE)
+    assert [answer(each) for each in answers] == [[0], [2]]
+    with pytest.raises(ClosedError):
+        submit(batcher, 2)
+
+
+def test_inputs_without_rows_run_whole(batcher_of):
+    model = Model(held=False)
+    batcher = batcher_of(model, splits=False, max_batch_size=1)
+    assert answer(batcher.submit({"x": np.array([1, 2])}, Rows(2, 1, "same"))) == [2, 4]
+    assert model.runs == [[1, 2]]
+
+
+def test_many_images_of_different_sizes_are_refused(batcher_of):
+    batcher = batcher_of(Model(held=False), max_batch_size=2)
+    with pytest.raises(ServingError, match="3 images of different sizes"):
+        submit(batcher, 1, 2, 3, kind=None)
+
+
+def test_a_model_that_loses_rows_is_told(batcher_of):
+    batcher = Batcher(lambda inputs: {"y": inputs["x"][:1]}, Batching())
+    with pytest.raises(ServingError, match="not a row for each input"):
+        answer(submit(batcher, 1, 2))
+    batcher.close()

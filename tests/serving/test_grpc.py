@@ -1,0 +1,175 @@
+"""The gRPC interface of a server that was really started, by the real stubs."""
+
+import concurrent.futures
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+grpc = pytest.importorskip("grpc")
+apis = pytest.importorskip("tensorflow_serving.apis")
+health_pb2 = pytest.importorskip("grpc_health.v1.health_pb2")
+from grpc_health.v1 import health_pb2_grpc  # noqa: E402
+from tensorflow.core.framework import types_pb2  # noqa: E402
+from tensorflow_serving.apis import (  # noqa: E402
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from .conftest import MAX_BODY, encoded  # noqa: E402
+
+TIMEOUT = 60
+
+
+@pytest.fixture(scope="module")
+def channel(server):
+    with grpc.insecure_channel(server.grpc) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def predictions(channel):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def statuses(channel):
+    return model_service_pb2_grpc.ModelServiceStub(channel)
+
+
+def spec(name="as_is", version=None, signature=""):
+    model = model_pb2.ModelSpec(name=name, signature_name=signature)
+    if version is not None:
+        model.version.value = version
+    return model
+
+
+def request_of(model, **inputs):
+    request = predict_pb2.PredictRequest(model_spec=model)
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def arrays(answer):
+    return {name: tf.make_ndarray(proto) for name, proto in answer.outputs.items()}
+
+
+def refused(code, message, method, request):
+    with pytest.raises(grpc.RpcError) as told:
+        method(request, timeout=TIMEOUT)
+    assert told.value.code().name == code
+    assert message in told.value.details()
+
+
+def test_pixels_and_files_give_the_values_of_python(predictions, pictures, expected):
+    pixels = request_of(spec(), images=pictures)
+    files = request_of(
+        spec(version=1, signature="score_bytes"), image_bytes=[encoded(each) for each in pictures]
+    )
+    for request in (pixels, files):
+        answer = predictions.Predict(request, timeout=TIMEOUT)
+        given = arrays(answer)
+        for name in ("score", "map"):
+            np.testing.assert_allclose(given[name], expected[name], rtol=1e-5, atol=1e-5)
+        assert given["is_anomalous"].dtype == bool
+        assert answer.model_spec.name == "as_is"
+        assert answer.model_spec.version.value == 1
+
+
+def test_only_the_outputs_that_are_asked_for_come(predictions, pictures):
+    request = request_of(spec(), images=pictures[:1])
+    request.output_filter.append("score")
+    assert list(predictions.Predict(request, timeout=TIMEOUT).outputs) == ["score"]
+    request.output_filter.append("none")
+    refused("INVALID_ARGUMENT", "alias not found", predictions.Predict, request)
+
+
+def test_many_at_once_are_answered_each_with_its_own(predictions, pictures, expected):
+    def ask(i):
+        request = request_of(spec(), images=pictures[i % 20][None])
+        return arrays(predictions.Predict(request, timeout=TIMEOUT))["score"][0]
+
+    with concurrent.futures.ThreadPoolExecutor(200) as threads:
+        scores = list(threads.map(ask, range(200)))
+    np.testing.assert_allclose(scores, np.tile(expected["score"], 10), rtol=1e-5, atol=1e-5)
+
+
+def test_signatures(predictions):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec())
+    refused("INVALID_ARGUMENT", "at least one", predictions.GetModelMetadata, request)
+    request.metadata_field.append("signature_def")
+    answer = predictions.GetModelMetadata(request, timeout=TIMEOUT)
+    assert answer.model_spec.version.value == 1
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert answer.metadata["signature_def"].Unpack(signatures)
+    images = signatures.signature_def["serving_default"].inputs["images"]
+    assert images.dtype == types_pb2.DT_UINT8
+    assert [dim.size for dim in images.tensor_shape.dim] == [-1, -1, -1, 1]
+
+
+def test_states(statuses):
+    request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec())
+    (state,) = statuses.GetModelStatus(request, timeout=TIMEOUT).model_version_status
+    assert state.version == 1
+    assert state.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    request.model_spec.version.value = 7
+    refused("NOT_FOUND", "Could not find version 7", statuses.GetModelStatus, request)
+
+
+def test_health(channel):
+    health = health_pb2_grpc.HealthStub(channel)
+    for service in ("", "tensorflow.serving.PredictionService"):
+        answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_mistakes_are_told(predictions, pictures):
+    image = pictures[:1]
+    mistakes = [
+        ("NOT_FOUND", "request: Latest(none)", request_of(spec("none"), images=image)),
+        ("NOT_FOUND", "Specific(as_is, 7)", request_of(spec(version=7), images=image)),
+        ("NOT_FOUND", "Specific(as_is, -1)", request_of(spec(version=-1), images=image)),
+        ("NOT_FOUND", "Latest(../etc)", request_of(spec("../etc"), images=image)),
+        ("INVALID_ARGUMENT", "Missing ModelSpec", predict_pb2.PredictRequest()),
+        ("INVALID_ARGUMENT", "not found in signature", request_of(spec(signature="no"), x=image)),
+        ("INVALID_ARGUMENT", "alias not found", request_of(spec(), pixels=image)),
+        ("INVALID_ARGUMENT", "Missing but required: {images}", request_of(spec())),
+        ("INVALID_ARGUMENT", "expected 4 (uint8)", request_of(spec(), images=image / 255.0)),
+        ("INVALID_ARGUMENT", "shape [1,48,48]", request_of(spec(), images=image[..., 0])),
+        ("INVALID_ARGUMENT", "have no rows", request_of(spec(), images=image[:0])),
+        ("INVALID_ARGUMENT", "smaller than 32x32", request_of(spec(), images=image[:, :31])),
+    ]
+    for code, message, request in mistakes:
+        refused(code, message, predictions.Predict, request)
+
+
+def test_a_tensor_must_be_as_large_as_it_says(predictions):
+    request = predict_pb2.PredictRequest(model_spec=spec())
+    tensor = request.inputs["images"]
+    tensor.dtype = types_pb2.DT_UINT8
+    for length in (1, 10**5, 10**5, 1):
+        tensor.tensor_shape.dim.add(size=length)
+    tensor.int_val.append(7)  # stands for all of them
+    refused("INVALID_ARGUMENT", "larger than", predictions.Predict, request)
+    tensor.tensor_shape.dim[1].size = -1
+    refused("INVALID_ARGUMENT", "shape is not known", predictions.Predict, request)
+    tensor.tensor_shape.dim[1].size = 48
+    tensor.tensor_shape.dim[2].size = 48
+    tensor.tensor_content = b"short"
+    refused("INVALID_ARGUMENT", "parsing error: images", predictions.Predict, request)
+
+
+def test_a_large_message_is_refused(predictions):
+    image = np.zeros((1, MAX_BODY, 1, 1), "u1")
+    refused("RESOURCE_EXHAUSTED", "larger", predictions.Predict, request_of(spec(), images=image))
+
+
+def test_no_request_says_what_is_loaded(statuses):
+    request = model_management_pb2.ReloadConfigRequest()
+    refused("UNIMPLEMENTED", "", statuses.HandleReloadConfigRequest, request)

@@ -1,0 +1,196 @@
+"""Which version is served, when the folder changes: with fakes for loaded models."""
+
+import gc
+import weakref
+
+import pytest
+
+from tfgad.serving import repository
+from tfgad.serving.errors import ServingError
+from tfgad.serving.repository import Repository, State, find_versions
+
+END = State("END")
+
+
+class Graph:
+    """A cycle, as a model's graphs are."""
+
+    def __init__(self):
+        self.itself = self
+
+
+class FakeServable:
+    """Loads a folder unless it holds a file `broken`."""
+
+    def __init__(self, name, number, folder, batching, on_batch):
+        if (folder / "broken").exists():
+            raise ValueError(f"no graph in {folder}")
+        self.name, self.number, self.closed = name, number, False
+        self.graph = Graph()
+
+    def close(self):
+        self.closed, self.graph = True, None
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes versions of models, as `parts/1`."""
+
+    def write_versions(*names, broken=False):
+        for name in names:
+            folder = tmp_path / name
+            folder.mkdir(parents=True)
+            (folder / "saved_model.pb").touch()
+            if broken:
+                (folder / "broken").touch()
+
+    return write_versions
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """The models of the folder, with fakes for loaded versions."""
+    monkeypatch.setattr(repository, "Servable", FakeServable)
+    models = Repository(tmp_path)
+    yield models
+    models.close()
+
+
+def settled(models):
+    """Looks, waits until what was retired is unloaded, and looks again."""
+    models.poll()
+    for thread in models._unloading:
+        thread.join()
+    models.poll()
+
+
+def test_models_and_versions_of_a_folder(tmp_path, write):
+    write("parts/1", "parts/12", "parts/latest", "parts/.partial-x", "rolls/3", "a:b/1", ".x/1")
+    (tmp_path / "parts" / "7").mkdir()  # without a model
+    (tmp_path / "notes.txt").touch()
+    found = find_versions(tmp_path)
+    assert {name: sorted(versions) for name, versions in found.items()} == {
+        "parts": [1, 12],
+        "rolls": [3],
+    }
+    assert found["parts"][12] == tmp_path / "parts" / "12"
+    assert find_versions(tmp_path / "rolls") == {"rolls": {3: tmp_path / "rolls" / "3"}}
+
+
+def test_the_highest_version_is_served_and_no_other(models, write):
+    write("parts/9", "parts/10")
+    settled(models)
+    assert models.names() == ["parts"]
+    assert models.find("parts").number == models.find("parts", 10).number == 10
+    for number, asked in ((9, "Specific(parts, 9)"), (0, "Specific(parts, 0)")):
+        with pytest.raises(ServingError) as told:
+            models.find("parts", number)
+        assert told.value.code == "NOT_FOUND"
+        assert told.value.message == f"Servable not found for request: {asked}"
+
+
+def test_a_new_version_replaces_the_old(models, write):
+    write("parts/1")
+    settled(models)
+    old = models.find("parts")
+    write("parts/2")
+    settled(models)
+    assert models.find("parts").number == 2
+    assert old.closed
+    assert models.states("parts") == {2: State("AVAILABLE"), 1: END}
+    assert list(models.states("parts")) == [2, 1]
+
+
+def test_what_is_unloaded_is_freed(models, write):
+    write("parts/1")
+    settled(models)
+    gc.freeze()  # as `tfgad serve` does once it has begun
+    try:
+        old = weakref.ref(models.find("parts").graph)
+        write("parts/2")
+        settled(models)
+        assert old() is None
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_a_broken_version_leaves_the_old_in_service(models, write, tmp_path):
+    write("parts/1")
+    settled(models)
+    write("parts/2", broken=True)
+    settled(models)
+    settled(models)  # it is not tried again and again
+    assert models.find("parts").number == 1
+    assert models.is_ready()
+    state = models.states("parts", 2)[2]
+    assert (state.state, state.code) == ("END", "UNKNOWN")
+    assert state.message == "no graph in parts/2"  # and not where the server keeps it
+
+
+def test_a_broken_version_is_tried_again_when_it_changes(models, write, tmp_path):
+    write("parts/1")
+    write("parts/2", broken=True)
+    settled(models)
+    assert models.find("parts").number == 1
+    (tmp_path / "parts" / "2" / "broken").unlink()
+    settled(models)
+    assert models.find("parts").number == 2
+
+
+def test_a_version_that_is_taken_away_gives_way_to_the_one_below(models, write, tmp_path):
+    write("parts/1", "parts/2")
+    settled(models)
+    (tmp_path / "parts" / "2").rename(tmp_path / "two")
+    settled(models)
+    assert models.find("parts").number == 1
+    assert 2 not in models.states("parts")
+
+
+def test_a_model_comes_and_goes(models, write, tmp_path):
+    settled(models)
+    assert models.names() == []
+    assert not models.is_ready()
+    write("parts/1", "rolls/1")
+    settled(models)
+    assert models.names() == ["parts", "rolls"]
+    old = models.find("rolls")
+    (tmp_path / "rolls").rename(tmp_path / ".gone")
+    settled(models)
+    assert models.names() == ["parts"]
+    assert old.closed
+    assert models.is_ready()
+    with pytest.raises(ServingError, match=r"Latest\(rolls\)"):
+        models.find("rolls")
+    with pytest.raises(ServingError, match="any versions of model rolls"):
+        models.states("rolls")
+
+
+def test_models_are_kept_while_the_folder_cannot_be_read(models, write, tmp_path, monkeypatch):
+    write("parts/1")
+    settled(models)
+
+    def unreachable(folder):
+        raise OSError("no such device")
+
+    monkeypatch.setattr(repository, "find_versions", unreachable)
+    settled(models)
+    assert models.find("parts").number == 1
+
+
+def test_it_is_not_ready_while_a_model_is_missing(models, write):
+    write("parts/1")
+    write("rolls/1", broken=True)
+    settled(models)
+    assert models.names() == ["parts"]
+    assert not models.is_ready()
+    assert models.failures() == ["rolls version 1: no graph in rolls/1"]
+
+
+def test_closing_unloads_all(models, write):
+    write("parts/1", "rolls/1")
+    settled(models)
+    loaded = [models.find("parts"), models.find("rolls")]
+    models.close()
+    assert all(each.closed for each in loaded)
+    assert models.names() == []

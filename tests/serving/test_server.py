@@ -1,0 +1,480 @@
+"""A server's life: versions come under load, requests are too many, it is killed and started."""
+
+import base64
+import concurrent.futures
+import contextlib
+import io
+import signal
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+import requests
+from typer.testing import CliRunner
+
+from tfgad import cli
+
+from .conftest import PATIENCE, ServerProcess, encoded, export_small
+
+IN_PROGRESS = "tfgad_serving_requests_in_progress "
+
+
+def tfgad(*arguments):
+    """Runs the command in this process; returns exit code, standard output and error."""
+    return CliRunner().invoke(cli.app, [str(each) for each in arguments])
+
+
+def ask(url, image, model="as_is"):
+    body = {"instances": [image.tolist()]}
+    return requests.post(f"{url}/v1/models/{model}:predict", json=body, timeout=PATIENCE)
+
+
+def score_of(answer):
+    assert answer.status_code == 200, answer.text[:300]
+    return answer.json()["predictions"][0]["score"]
+
+
+def until(condition):
+    """Waits for something that another process does."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def states_of(server, model):
+    answer = requests.get(f"{server.url}/v1/models/{model}").json()
+    return {int(each["version"]): each for each in answer.get("model_version_status", ())}
+
+
+# Versions
+
+
+def test_a_version_comes_under_load_and_no_request_fails(server, models_folder, fitted, pictures):
+    old, new = fitted("ganomaly"), fitted("wgan_gp")
+    folder = models_folder / "switching"
+    export_small(old, folder)
+    until(lambda: states_of(server, "switching").get(1, {}).get("state") == "AVAILABLE")
+    as_floats = pictures.astype("float32") / 127.5 - 1
+    expected = [np.asarray(each.anomaly(as_floats)["score"]) for each in (old, new)]
+    done, given = threading.Event(), [[] for _ in range(8)]
+
+    def keep_asking(i):
+        while not done.is_set():
+            given[i].append(
+                (len(given[i]) % 20, ask(server.url, pictures[len(given[i]) % 20], "switching"))
+            )
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        asking = [threads.submit(keep_asking, i) for i in range(8)]
+        try:
+            until(lambda: all(given))
+            export_small(new, folder)
+            until(lambda: states_of(server, "switching").get(1, {}).get("state") == "END")
+            asked = [len(each) for each in given]
+            until(
+                lambda: all(len(each) > before for each, before in zip(given, asked, strict=True))
+            )
+        finally:
+            done.set()
+        for each in asking:
+            each.result()
+    for answers in given:
+        versions = [_version(score_of(answer), i, expected) for i, answer in answers]
+        assert set(versions) == {0, 1}
+        assert versions == sorted(versions)  # and never back
+    refused = requests.post(f"{server.url}/v1/models/switching/versions/1:predict", data=b"{}")
+    assert refused.status_code == 400  # of the body, which comes first
+
+
+def _version(score, i, expected):
+    """Which of two models gave a score."""
+    close = [np.isclose(score, each[i], rtol=1e-4, atol=1e-5) for each in expected]
+    assert sum(close) == 1
+    return close.index(True)
+
+
+def test_a_broken_version_is_reported_and_the_old_serves_on(
+    server, models_folder, fitted, pictures
+):
+    folder = models_folder / "breaking"
+    export_small(fitted("ganomaly"), folder)
+    until(lambda: 1 in states_of(server, "breaking"))
+    (folder / ".partial").mkdir()
+    (folder / ".partial" / "saved_model.pb").write_bytes(b"no model")
+    (folder / ".partial").rename(folder / "2")
+    until(lambda: 2 in states_of(server, "breaking"))
+    until(lambda: states_of(server, "breaking")[2]["state"] == "END")
+    states = states_of(server, "breaking")
+    assert list(states) == [2, 1]
+    assert states[2]["status"]["error_code"] == "UNKNOWN"
+    assert states[2]["status"]["error_message"]
+    assert str(models_folder) not in states[2]["status"]["error_message"]
+    assert states[1]["state"] == "AVAILABLE"
+    score_of(ask(server.url, pictures[0], "breaking"))
+
+
+# Start and stop
+
+
+def test_kill_and_restart_then_an_orderly_stop(models_folder, pictures, expected):
+    folder = models_folder / "as_is"  # one model alone
+    with contextlib.ExitStack() as servers:
+        first = servers.enter_context(ServerProcess(folder, "--port", "0", "--grpc-port", "0"))
+        kill(first, pictures, expected)
+        second = servers.enter_context(ServerProcess(folder, *first.ports))
+        assert (second.url, second.grpc) == (first.url, first.grpc)
+        stop_in_order(second, pictures, expected)
+
+
+def kill(first, pictures, expected):
+    """Kills a server that has answered and has a connection open."""
+    np.testing.assert_allclose(score_of(ask(first.url, pictures[0])), expected["score"][0], 1e-5)
+    with requests.Session() as session:
+        session.get(f"{first.url}/healthz")
+        assert first.end(signal.SIGKILL) == -signal.SIGKILL
+
+
+def stop_in_order(second, pictures, expected):
+    """Stops a server that has requests in progress; they are answered."""
+    assert second.lines[-1].startswith("ready: as_is 1; REST http://127.0.0.1:")
+    images = np.concatenate([pictures] * 10)
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(ask_all, second.url, images) for _ in range(2)]
+        until(lambda: in_progress(second) == 2)
+        assert second.end() == 0, second.lines
+        for answer in answers:
+            scores = [row["score"] for row in answer.result().json()["predictions"]]
+            np.testing.assert_allclose(scores, np.tile(expected["score"], 10), 1e-4, 1e-5)
+    assert second.lines[-1] == "stopped\n"
+    assert not any("Traceback" in line for line in second.lines)
+
+
+def ask_all(url, images):
+    body = {"instances": images.tolist()}
+    return requests.post(f"{url}/v1/models/as_is:predict", json=body, timeout=PATIENCE)
+
+
+def in_progress(server):
+    page = requests.get(f"{server.url}/monitoring/prometheus/metrics").text
+    line = next(each for each in page.splitlines() if each.startswith(IN_PROGRESS))
+    return float(line.split()[1])
+
+
+def test_mistakes_are_told_in_one_line(tmp_path, models_folder):
+    pytest.importorskip("starlette")
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    (tmp_path / "broken" / "1" / "saved_model.pb").write_bytes(b"no model")
+    free = ["--port", "0", "--grpc-port", "0"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        mistakes = [
+            ([tmp_path / "none", *free], "is not there"),
+            ([tmp_path / "file", *free], "is no folder"),
+            ([tmp_path / "empty", *free], "holds no model;"),
+            ([tmp_path / "broken", *free], "holds no model that can be loaded (broken version 1"),
+            ([models_folder, "--port", port, "--grpc-port", "0"], "--rest-port"),
+            ([models_folder / "as_is", "--port", "0", "--grpc-port", port], "--grpc-port"),
+            ([models_folder, "--port", "70000"], "cannot listen there"),
+            ([models_folder, *free, "--host", "192.0.2.1"], "cannot listen there"),
+        ]
+        for arguments, problem in mistakes:
+            result = tfgad("serve", *arguments, "--no-page")
+            assert result.exit_code == 2, result.output
+            last = result.stderr.strip().splitlines()[-1]
+            assert problem in last
+            assert "Traceback" not in result.stderr
+
+
+def test_a_missing_extra_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = tfgad("serve", tmp_path)
+    assert result.exit_code == 2
+    assert "pip install 'tfgad[serve]'" in result.stderr
+
+
+# Limits, in this process so that they can be small
+
+
+@pytest.fixture(scope="module")
+def impatient(models_folder):
+    """A server that takes two requests at once, and waits half a second for each."""
+    pytest.importorskip("starlette")
+    pytest.importorskip("tensorflow_serving")
+    from tfgad.serving.limits import Limits
+    from tfgad.serving.server import Server, ServerOptions
+
+    limits = Limits(max_concurrency=2, header_timeout=0.5, body_timeout=0.5, request_timeout=0.5)
+    options = ServerOptions(rest_port=0, grpc_port=0, page=False, limits=limits)
+    with Server(models_folder / "as_is", options) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def connected(server, sent):
+    """A connection that has sent some bytes."""
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def received(connection):
+    """All that comes until the server hangs up."""
+    return b"".join(iter(lambda: connection.recv(2**16), b""))
+
+
+HEAD = b"POST /v1/models/as_is:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD], ids=["nothing", "half a head"])
+def test_who_does_not_finish_the_head_is_left(impatient, sent):
+    with connected(impatient, sent) as connection:
+        assert received(connection) == b""
+
+
+def test_who_does_not_finish_the_body_is_told(impatient):
+    with connected(impatient, HEAD + b"\r\n{") as connection:
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"the body did not arrive in time" in answer
+
+
+def test_too_many_at_once_are_told_to_come_again(impatient, pictures):
+    with connected(impatient, HEAD + b"\r\n"), connected(impatient, HEAD + b"\r\n"):
+        until(lambda: impatient._service._admission.in_progress == 2)
+        answer = ask(impatient.url, pictures[0])
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert "2 requests are in progress" in answer.json()["error"]
+    until(lambda: impatient._service._admission.in_progress == 0)  # both hung up
+    score_of(ask(impatient.url, pictures[0]))
+
+
+def test_bodies_that_are_too_much_together_are_refused():
+    from tfgad.serving.errors import ServingError
+    from tfgad.serving.limits import Memory
+
+    memory = Memory(10)
+    with memory.held() as hold:
+        hold(6)
+        with memory.held() as hold_more:
+            hold_more(4)
+            with pytest.raises(ServingError, match="hold 10 bytes"):
+                hold(1)
+        hold(4)
+    with memory.held() as hold:
+        hold(10)
+
+
+def test_who_waits_too_long_is_told(impatient, pictures, monkeypatch):
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    go_on = threading.Event()
+    servable = impatient.models.find("as_is")
+    run = servable.run
+    monkeypatch.setattr(servable, "run", lambda *args: go_on.wait(PATIENCE) and run(*args))
+    try:
+        answer = ask(impatient.url, pictures[0])
+        assert answer.status_code == 504
+        assert "time" in answer.json()["error"]
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "as_is"
+        request.inputs["images"].CopyFrom(tf.make_tensor_proto(pictures[:1]))
+        with grpc.insecure_channel(impatient.grpc_address) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as told:
+                stub.Predict(request, timeout=PATIENCE)
+        assert told.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    finally:
+        go_on.set()
+    until(lambda: impatient.models.queued_rows("as_is") == 0)
+
+
+def test_a_mistake_of_the_servers_own_is_not_laid_open(impatient, pictures, monkeypatch, caplog):
+    def fail(*_):
+        raise KeyError("/secret/place")
+
+    monkeypatch.setattr(impatient.models.find("as_is"), "run", fail)
+    answer = ask(impatient.url, pictures[0])
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "/secret/place" in caplog.text
+
+
+def test_without_batching_the_answers_are_the_same(models_folder, pictures, expected):
+    pytest.importorskip("tensorflow_serving")
+    from tfgad.serving.batching import Batching
+    from tfgad.serving.server import Server, ServerOptions
+
+    batching = Batching(enabled=False, threads=2)
+    options = ServerOptions(rest_port=0, grpc_port=0, page=False, batching=batching)
+    with (
+        Server(models_folder / "as_is", options) as server,
+        concurrent.futures.ThreadPoolExecutor(8) as threads,
+    ):
+        answers = threads.map(lambda image: score_of(ask(server.url, image)), pictures)
+        np.testing.assert_allclose(list(answers), expected["score"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_judge_is_that_of_the_version_in_service(impatient, pictures, expected):
+    judged = impatient.models.judge("as_is")(pictures[0] / np.float32(127.5) - 1)
+    np.testing.assert_allclose(judged["score"], expected["score"][0], rtol=1e-5)
+    assert impatient.models.judge("as_is") is impatient.models.judge("as_is")
+
+
+def test_a_page_is_mounted_beside_the_interface(impatient, monkeypatch):
+    """The page itself has tests of its own."""
+    gradio = pytest.importorskip("gradio")
+    import sys
+    import types
+
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    from tfgad.serving import rest, server
+    from tfgad.serving.limits import Limits
+
+    page = types.ModuleType(server.PAGE_MODULE)
+    page.__spec__ = types.SimpleNamespace()
+    given = []
+
+    def build(models):
+        given.append(models)
+        with gradio.Blocks(title="inspect") as blocks:
+            gradio.Markdown("hello")
+        return blocks
+
+    page.build = build
+    monkeypatch.setitem(sys.modules, server.PAGE_MODULE, page)
+    app = rest.build(impatient._service)
+    assert isinstance(app, Starlette)
+    assert server.mount_page(app, impatient.models, Limits())
+    assert given == [impatient.models]
+    with TestClient(app) as client:
+        assert "gradio" in client.get("/").text
+        assert client.get("/v1/models/as_is").json()["model_version_status"]
+        assert client.get("/healthz").status_code == 200
+
+
+# The client
+
+
+@pytest.fixture(params=["http", "grpc"])
+def client(request, server):
+    """A client of either interface."""
+    pytest.importorskip("tensorflow_serving")
+    from tfgad.serving.client import Client
+
+    url = server.url if request.param == "http" else f"grpc://{server.grpc}"
+    with Client(url, "as_is", timeout=PATIENCE) as client:
+        yield client
+
+
+def test_the_client_scores_arrays_files_and_paths(client, pictures, expected, tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(encoded(pictures[0]))
+    three = [encoded(each) for each in pictures[:3]]
+    for images, count in (
+        (pictures[:3], 3),
+        (list(pictures[:3]), 3),
+        (pictures[0], 1),
+        (pictures[0, :, :, 0], 1),
+        (three, 3),
+        (three[0], 1),
+        (path, 1),
+        ([str(path)], 1),
+    ):
+        given = client.score(images)
+        assert {name: value.dtype.name for name, value in given.items()} == {
+            "score": "float32",
+            "probability": "float32",
+            "is_anomalous": "bool",
+            "map": "float32",
+        }
+        for name in ("score", "map"):
+            np.testing.assert_allclose(given[name], expected[name][:count], rtol=1e-5, atol=1e-5)
+
+
+def test_the_client_calls_a_signature(client, pictures):
+    rebuilt = client.predict({"images": pictures[:2]}, "reconstruct")
+    assert rebuilt["reconstruction"].shape == (2, 48, 48, 1)
+    assert rebuilt["reconstruction"].dtype == np.uint8
+
+
+def test_the_client_says_what_a_model_is(client):
+    assert client.status() == {1: {"state": "AVAILABLE", "error_code": "OK", "error_message": ""}}
+    metadata = client.metadata()
+    assert (metadata["name"], metadata["version"]) == ("as_is", 1)
+    default = metadata["signatures"]["serving_default"]
+    assert default["inputs"] == {"images": {"dtype": "DT_UINT8", "shape": [-1, -1, -1, 1]}}
+    assert default["outputs"]["map"] == {"dtype": "DT_FLOAT", "shape": [-1, -1, -1]}
+
+
+def test_the_client_tells_what_the_server_says(client, pictures):
+    from tfgad.serving.client import ClientError
+
+    for images, message in ((b"no image", "no PNG or JPEG"), (pictures[:, :20], "smaller than")):
+        with pytest.raises(ClientError, match=message) as told:
+            client.score(images)
+        assert told.value.code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_the_client_tells_that_nothing_answers(scheme):
+    pytest.importorskip("tensorflow_serving")
+    from tfgad.serving.client import Client, ClientError
+
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with (
+        Client(f"{scheme}://127.0.0.1:{port}", "parts", timeout=5, retries=1) as client,
+        pytest.raises(ClientError) as told,
+    ):
+        client.status()
+    assert told.value.code == "UNAVAILABLE"
+
+
+def test_the_client_comes_again_when_the_server_is_busy():
+    """Against a server of two answers, by hand: busy, then a state."""
+    from tfgad.serving.client import Client
+
+    content = b'{"model_version_status":[{"version":"3","state":"AVAILABLE","status":{}}]}'
+    busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n{}"
+    ready = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer_twice():
+            connection, _ = listening.accept()
+            with connection, io.BufferedReader(connection.makefile("rb", 0)) as lines:
+                for answer in (busy, ready):
+                    while lines.readline() != b"\r\n":
+                        pass
+                    connection.sendall(answer)
+
+        answering = threading.Thread(target=answer_twice)
+        answering.start()
+        with Client(f"http://127.0.0.1:{listening.getsockname()[1]}", "parts") as client:
+            assert client.status() == {3: {"state": "AVAILABLE"}}
+        answering.join(PATIENCE)
+
+
+def test_the_rest_client_needs_no_tensorflow(server, pictures):
+    import subprocess
+    import sys
+
+    script = f"""
+import base64, sys
+from tfgad.serving.client import Client
+file = base64.b64decode("{base64.b64encode(encoded(pictures[0])).decode()}")
+assert Client("{server.url}", "as_is").score(file)["map"].shape == (1, 48, 48)
+assert not {{"tensorflow", "grpc", "keras"}} & sys.modules.keys()
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

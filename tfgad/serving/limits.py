@@ -1,0 +1,102 @@
+"""What a server takes at most, so that no request and no crowd of them can bring it down."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+
+from tfgad.serving.errors import ServingError
+
+MEBI = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Limits of a server; those of time are in seconds.
+
+    Attributes:
+        max_body: bytes of a REST body, and of a gRPC message that comes in.
+        max_pixels: of one image. The memory of a graph grows with the image: the `ganomaly` of
+            `saved_models/` took 0.75 GB for a megapixel, 1.4 GB for two.
+        max_images: how many images of `max_pixels` one request may amount to. A PNG of one colour
+            has a thousandth of the bytes of its pixels, so that the body's size is no bound.
+        max_concurrency: requests in progress, REST and gRPC together.
+        max_bodies: bytes of all REST bodies in progress.
+        request_timeout: from the whole request to its answer; TF Serving's is 30.
+        body_timeout: for a body to arrive.
+        header_timeout: for a request's head to arrive.
+        drain_timeout: for requests in progress once the server is told to stop.
+    """
+
+    max_body: int = 64 * MEBI
+    max_pixels: int = 4 * MEBI
+    max_images: int = 4
+    max_concurrency: int = 256
+    max_bodies: int = 512 * MEBI
+    request_timeout: float = 60.0
+    body_timeout: float = 30.0
+    header_timeout: float = 10.0
+    drain_timeout: float = 30.0
+
+
+class Admission:
+    """Counts the requests in progress and refuses those that are too many."""
+
+    def __init__(self, max_concurrency: int):
+        self._free, self._lock = max_concurrency, threading.Lock()
+        self._max = max_concurrency
+
+    @property
+    def in_progress(self) -> int:
+        """The number of requests in progress."""
+        return self._max - self._free
+
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Holds a place while a request is in progress.
+
+        Raises:
+            ServingError: UNAVAILABLE, there is none.
+        """
+        with self._lock:
+            if self._free == 0:
+                problem = f"{self._max} requests are in progress, which is the limit"
+                raise ServingError("UNAVAILABLE", problem)
+            self._free -= 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._free += 1
+
+
+class Memory:
+    """Counts the bytes that requests in progress hold, and refuses what is too much."""
+
+    def __init__(self, most: int):
+        self._most, self._held, self._lock = most, 0, threading.Lock()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """Yields a function that is told of each further byte; all are let go at the end.
+
+        It raises a ServingError, UNAVAILABLE, if there would be too many.
+        """
+        own = 0
+
+        def hold(size: int) -> None:
+            nonlocal own
+            with self._lock:
+                if self._held + size > self._most:
+                    problem = f"the bodies in progress hold {self._most} bytes, which is the limit"
+                    raise ServingError("UNAVAILABLE", problem)
+                self._held += size
+                own += size
+
+        try:
+            yield hold
+        finally:
+            with self._lock:
+                self._held -= own

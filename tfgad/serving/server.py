@@ -1,0 +1,283 @@
+"""A server: REST and gRPC for a folder of SavedModels, from start to orderly stop.
+
+with Server(Path("saved_models"), ServerOptions(rest_port=0, grpc_port=0)) as server:
+    requests.get(f"{server.url}/v1/models/weave_twill")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import h11
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from tfgad.errors import UsageError
+from tfgad.serving import grpc_service, rest
+from tfgad.serving.batching import Batching
+from tfgad.serving.limits import Limits
+from tfgad.serving.repository import Repository
+from tfgad.serving.service import Service
+
+LOOPBACK = "127.0.0.1"
+KEEP_ALIVE = 75  # seconds for the next request of a connection, as nginx gives
+PAGE_PATH = "/"
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerOptions:
+    """Where a server listens, and what it offers.
+
+    Attributes:
+        host: address to listen at; others than this machine reach no server at `127.0.0.1`.
+        rest_port: 0 for any that is free.
+        grpc_port: likewise.
+        poll_seconds: between two looks for new versions; TF Serving's default is 1, too.
+        page: whether to show the inspection page, if what it needs is installed.
+        batching: how requests share runs.
+        limits: of requests.
+    """
+
+    host: str = LOOPBACK
+    rest_port: int = 8501  # both are TF Serving's
+    grpc_port: int = 8500
+    poll_seconds: float = 1.0
+    page: bool = True
+    batching: Batching = dataclasses.field(default_factory=Batching)
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+
+class Server:
+    """A server of a folder's models; it answers between `start` and `stop`.
+
+    Attributes:
+        models: what it serves.
+        has_page: whether the inspection page is there.
+    """
+
+    def __init__(self, folder: Path, options: ServerOptions | None = None):
+        self._folder, self._options = folder, options or ServerOptions()
+        self._service = Service(folder, self._options.batching, self._options.limits)
+        self.models = self._service.models
+        self.has_page = False
+        self._grpc_port = 0
+        self._socket: socket.socket | None = None
+
+    @property
+    def url(self) -> str:
+        """Of the REST interface, such as `http://127.0.0.1:8501`."""
+        return f"http://{_address(self._options.host, self._socket.getsockname()[1])}"
+
+    @property
+    def grpc_address(self) -> str:
+        """Of the gRPC interface, such as `127.0.0.1:8500`."""
+        return _address(self._options.host, self._grpc_port)
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Loads the models and begins to answer.
+
+        Raises:
+            UsageError: the folder holds no model that can be loaded; a port is taken.
+        """
+        options = self._options
+        self._socket = _listen(options.host, options.rest_port)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._socket.close)
+            self._load()
+            undo.callback(self.models.close)
+            app = rest.build(self._service)
+            self.has_page = options.page and mount_page(app, self.models)
+            self._grpc, self._health = grpc_service.build(self._service)
+            self._grpc_port = _bind_grpc(self._grpc, options.host, options.grpc_port)
+            self._start_rest(app)
+            undo.pop_all()
+        self._grpc.start()
+        grpc_service.say_serving(self._health)
+        self.models.watch(options.poll_seconds)
+
+    def stop(self) -> None:
+        """Takes no more requests, answers those in progress, and unloads the models."""
+        seconds = self._options.limits.drain_timeout
+        self._health.enter_graceful_shutdown()
+        grpc_stopped = self._grpc.stop(seconds)
+        self._rest.should_exit = True
+        self._rest_thread.join()
+        grpc_stopped.wait()
+        self.models.close()
+
+    def wait(self) -> None:
+        """Returns once the process is told to stop, by SIGTERM or SIGINT.
+
+        A second signal ends the process as usual.
+        """
+        told = threading.Event()
+        previous = {}
+
+        def tell(number, frame):
+            told.set()
+            for each, handler in previous.items():
+                signal.signal(each, handler)
+
+        for each in (signal.SIGTERM, signal.SIGINT):
+            previous[each] = signal.signal(each, tell)
+        # Without a limit the wait could not be interrupted on every platform.
+        while not told.wait(1) and self._rest_thread.is_alive():
+            pass
+
+    def _load(self) -> None:
+        """Loads the models; one that can be loaded is enough."""
+        folder = self._folder
+        if not folder.is_dir():
+            problem = "is no folder" if folder.exists() else "is not there"
+            raise UsageError("DIR", folder, problem, "name a folder of exported models")
+        self.models.poll()
+        if self.models.names():
+            return
+        broken = self.models.failures()
+        problem = f"holds no model that can be loaded ({broken[0]})" if broken else "holds no model"
+        mend = "export one into it: tfgad export RUN DIR/NAME"
+        raise UsageError("DIR", folder, problem, mend)
+
+    def _start_rest(self, app: Starlette) -> None:
+        config = uvicorn.Config(
+            app,
+            http=_protocol(self._options.limits.header_timeout),
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=int(self._options.limits.drain_timeout),
+            log_config=None,
+            log_level=logging.ERROR,  # whoever sends garbage shall not fill the log
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # nobody stands before it whom it should believe
+        )
+        self._rest = uvicorn.Server(config)
+        # Outside of the main thread uvicorn leaves the signals alone.
+        self._rest_thread = threading.Thread(
+            target=self._rest.run, args=([self._socket],), daemon=True, name="rest"
+        )
+        self._rest_thread.start()
+        while not self._rest.started and self._rest_thread.is_alive():
+            self._rest_thread.join(0.01)
+        if not self._rest.started:
+            raise RuntimeError("the REST server did not start")
+
+
+def mount_page(app: Starlette, models: Repository) -> bool:
+    """Mounts the inspection page (`tfgad.serving.page`) at `PAGE_PATH`, if gradio is installed.
+
+    Returns:
+        Whether it is there.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        log.info("there is no inspection page: it needs pip install 'tfgad[serve]'")
+        return False
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # a server reports to nobody
+    from tfgad.serving import page
+
+    page.mount(app, models, PAGE_PATH)
+    return True
+
+
+def _protocol(seconds: float) -> type[H11Protocol]:
+    """Returns uvicorn's protocol, but for two things.
+
+    It hangs up on whoever does not finish a request's head, where uvicorn waits for ever, so that a
+    few hundred such connections would use up the process's file descriptors. And who says that no
+    more will come, having sent a whole request, is answered, where uvicorn hangs up. The size of a
+    head is bounded by h11 (64 KiB), which is why this is not the quicker httptools.
+    """
+
+    class Impatient(H11Protocol):
+        _waiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is not h11.IDLE:
+                self._wait_no_more()
+            elif self._waiting is None:
+                self._wait()
+
+        def eof_received(self) -> bool:
+            answering = self.cycle is not None and not self.cycle.response_complete
+            if answering and self.conn.their_state is h11.DONE:
+                self.cycle.keep_alive = False
+                return True
+            return False
+
+        def connection_lost(self, error) -> None:
+            self._wait_no_more()
+            super().connection_lost(error)
+
+        def _wait(self) -> None:
+            self._waiting = self.loop.call_later(seconds, self.transport.close)
+
+        def _wait_no_more(self) -> None:
+            if self._waiting:
+                self._waiting.cancel()
+            self._waiting = None
+
+    return Impatient
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Opens the socket of the REST interface.
+
+    Raises:
+        UsageError: the port is taken, or the address is none of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        raise _cannot_listen("--rest-port", host, port, error) from error
+
+
+def _bind_grpc(server, host: str, port: int) -> int:
+    """Opens the port of the gRPC interface; see `_listen`."""
+    # gRPC says no more than that it failed; a socket of our own says why.
+    _probe("--grpc-port", host, port)
+    try:
+        return server.add_insecure_port(_address(host, port))
+    except RuntimeError as error:
+        raise _cannot_listen("--grpc-port", host, port, error) from error
+
+
+def _probe(option: str, host: str, port: int) -> None:
+    try:
+        _listen(host, port).close()
+    except UsageError as error:
+        raise _cannot_listen(option, host, port, error.__cause__) from error
+
+
+def _cannot_listen(option: str, host: str, port: int, error: Exception) -> UsageError:
+    reason = getattr(error, "strerror", None) or str(error)
+    problem = f"cannot listen there ({reason[:1].lower()}{reason[1:]})"
+    return UsageError(option, _address(host, port), problem, "choose another; 0 takes a free one")
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
