@@ -329,36 +329,17 @@ def test_a_judge_is_that_of_the_version_in_service(impatient, pictures, expected
     assert impatient.models.judge("as_is") is impatient.models.judge("as_is")
 
 
-def test_a_page_is_mounted_beside_the_interface(impatient, monkeypatch):
+def test_the_page_is_mounted_beside_the_interface(impatient):
     """The page itself has tests of its own."""
-    gradio = pytest.importorskip("gradio")
-    import sys
-    import types
-
-    from starlette.applications import Starlette
+    pytest.importorskip("gradio")
     from starlette.testclient import TestClient
 
-    from tfgad.serving import rest, server
-    from tfgad.serving.limits import Limits
+    from tfgad.serving import page, rest, server
 
-    page = types.ModuleType(server.PAGE_MODULE)
-    page.__spec__ = types.SimpleNamespace()
-    given = []
-
-    def build(models):
-        given.append(models)
-        with gradio.Blocks(title="inspect") as blocks:
-            gradio.Markdown("hello")
-        return blocks
-
-    page.build = build
-    monkeypatch.setitem(sys.modules, server.PAGE_MODULE, page)
     app = rest.build(impatient._service)
-    assert isinstance(app, Starlette)
-    assert server.mount_page(app, impatient.models, Limits())
-    assert given == [impatient.models]
+    assert server.mount_page(app, impatient.models)
     with TestClient(app) as client:
-        assert "gradio" in client.get("/").text
+        assert page.TITLE in client.get("/").text
         assert client.get("/v1/models/as_is").json()["model_version_status"]
         assert client.get("/healthz").status_code == 200
 
