@@ -28,7 +28,9 @@ class Ends(keras.callbacks.Callback):
             os._exit(9)
 
     def on_train_end(self, logs=None):
-        np.savez(self.weights, *[weight.numpy() for weight in self.model.weights])
+        names = [name for role in self.model.roles.values() for name in role]
+        networks = [getattr(self.model, name) for name in names]
+        np.savez(self.weights, *[w.numpy() for network in networks for w in network.weights])
 
 
 def main():
