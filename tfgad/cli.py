@@ -86,7 +86,7 @@ WARNED = 20  # files of a large batch that are named one by one; the dead letter
 
 
 class Distribute(str, enum.Enum):
-    """How `train` shares the work; see `tfgad.scale.distribution`."""
+    """How `train` shares the work; see `tfgad.distribution`."""
 
     ALONE = "alone"
     MIRRORED = "mirrored"

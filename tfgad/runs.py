@@ -28,16 +28,15 @@ import keras
 import numpy
 import tensorflow as tf
 
-from tfgad import data, files, recipes
+from tfgad import data, distribution, files, recipes
 from tfgad.callbacks import Checkpoint, Log, StopIfDiverged
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
 from tfgad.data.spec import Spec
+from tfgad.distribution import Team
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
 from tfgad.models.trained import Trained
-from tfgad.scale import distribution
-from tfgad.scale.distribution import Team
 from tfgad.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -165,7 +164,7 @@ def train(
         resume: go on with a run that was broken off; the arguments must be the same.
         overwrite: put a new run in the place of an old one.
         callbacks: stage name and its number of steps still to go -> further Keras callbacks.
-        distribute: see `tfgad.scale.distribution.join`. `batch_size` is that of all together.
+        distribute: see `tfgad.distribution.join`. `batch_size` is that of all together.
 
     Returns:
         The run; None to a worker that is not the chief, which writes nothing.

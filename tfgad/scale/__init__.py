@@ -1,1 +1,1 @@
-"""Training on several devices or machines, and judging more images than one loop can."""
+"""Batch scoring with Apache Beam."""

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfgad import recipes, runs
+from tfgad import distribution, recipes, runs
 from tfgad.errors import UsageError
-from tfgad.scale import distribution
 
 HERE = Path(__file__).parent
 SECONDS = 240  # for a worker; it takes about 15 on two idle cores

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad import recipes
-from tfgad.scale.distribution import Team
+from tfgad.distribution import Team
 
 SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 1, "classes": 2, "dropout": 0.0}
 BATCH = 8
