@@ -1,7 +1,7 @@
 """`tfgad serve` under load: latency and throughput, beside the SavedModel called in a loop.
 
     pip install '.[serve]'
-    python examples/benchmarks/serving_latency.py saved_models/weave_twill \
+    python examples/benchmarks/serving_latency.py saved_models/weave_twill_ganomaly \
         --out examples/benchmarks/results/serving_latency.json
 
 Each client sends one image at a time, a PNG of noise of the size that the model was trained on, and

@@ -1,7 +1,7 @@
 """A server: REST and gRPC for a folder of SavedModels, from start to orderly stop.
 
 with Server(Path("saved_models"), ServerOptions(rest_port=0, grpc_port=0)) as server:
-    requests.get(f"{server.url}/v1/models/weave_twill")
+    requests.get(f"{server.url}/v1/models/weave_twill_ganomaly")
 """
 
 from __future__ import annotations

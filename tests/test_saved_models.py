@@ -1,0 +1,57 @@
+"""The models that come with the repository: complete, small, and what their cards say."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tfgad
+from tfgad.scoring import SavedModelJudge
+
+FOLDER = Path(__file__).parents[1] / "saved_models"
+NAMES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+MOST_BYTES = 10 * 2**20
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    """Test tiles of each weave by name, with their labels: half of them are good."""
+    return {
+        weave: [
+            (row["image"], int(row["label"]))
+            for row in tfgad.load(f"weave:{weave}?test=24&train=2&calibration=2").test.take(24)
+        ]
+        for weave in ("twill", "satin")
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_has_a_card_and_is_small(name):
+    assert (FOLDER / name / "1" / "saved_model.pb").is_file()
+    card = (FOLDER / name / "README.md").read_text()
+    assert f"tfgad export runs/{name} saved_models/{name}" in card
+    size = sum(path.stat().st_size for path in (FOLDER / name).rglob("*") if path.is_file())
+    assert size < MOST_BYTES
+
+
+def test_all_are_named_to_tf_serving_and_in_the_table():
+    config = (FOLDER / "models.config").read_text()
+    assert sorted(re.findall(r'name: "(\w+)"', config)) == NAMES
+    assert sorted(re.findall(r"\]\((\w+)/README.md\)", (FOLDER / "README.md").read_text())) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_judges_what_it_was_made_for(name, tiles):
+    judge = SavedModelJudge(FOLDER / name / "1")
+    data, of = name.split("_")[:2]
+    if data == "mnist":
+        noise = np.random.default_rng(0).uniform(-1, 1, (28, 28, 1)).astype("float32")
+        judged = judge(noise)
+        assert judged["is_anomalous"]
+        assert judged["map"].shape == (28, 28)
+        return
+    scores = [(float(judge(np.asarray(image))["score"]), label) for image, label in tiles[of]]
+    good, defective = ([score for score, label in scores if label == kind] for kind in (0, 1))
+    assert np.mean([each <= judge.threshold for each in good]) > 0.8
+    assert np.median(defective) > max(np.median(good), np.quantile(good, 0.9))
