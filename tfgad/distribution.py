@@ -78,7 +78,7 @@ class Team:
 
     def check_together(self, step: int) -> None:
         """Raises UsageError unless all processes go on from the same step."""
-        if self.workers > 1 and self._sum(step) != self.workers * self.agreed(step):
+        if self.workers > 1 and self._sum(step != self.agreed(step)):
             mend = "give --out on a file system that all workers share"
             raise UsageError("out", f"step {step}", "is not where the other workers are", mend)
 
