@@ -14,6 +14,7 @@ from tfgad import console
 from tfgad.errors import UsageError
 from tfgad.progress import Progress
 from tfgad.quiet import import_tensorflow
+from tfgad.serving.limits import MEBI, Limits
 
 # Beside TensorFlow; the inspection page alone needs gradio.
 NEEDED = (
@@ -24,7 +25,7 @@ NEEDED = (
     "orjson",
     "prometheus_client",
 )
-MEBI = 2**20
+LIMITS = Limits()
 
 
 def serve(
@@ -48,10 +49,18 @@ def serve(
     no_batching: Annotated[
         bool, typer.Option("--no-batching", help="Give each request a run of its own.")
     ] = False,
-    max_body: Annotated[int, typer.Option(min=1, help="MiB of a request.")] = 64,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = 4 * MEBI,
-    max_concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 256,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for an answer.")] = 60,
+    max_body: Annotated[int, typer.Option(min=1, help="MiB of a request.")] = (
+        LIMITS.max_body // MEBI
+    ),
+    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = (
+        LIMITS.max_pixels
+    ),
+    max_concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = (
+        LIMITS.max_concurrency
+    ),
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for an answer.")] = (
+        LIMITS.request_timeout
+    ),
     poll_seconds: Annotated[
         float, typer.Option(min=0.01, help="Between two looks for new versions.")
     ] = 1,
@@ -61,7 +70,6 @@ def serve(
     _check_installed()
     import_tensorflow()
     from tfgad.serving.batching import Batching
-    from tfgad.serving.limits import Limits
     from tfgad.serving.server import Server, ServerOptions
 
     batching = Batching(

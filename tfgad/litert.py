@@ -31,6 +31,7 @@ import tensorflow as tf
 
 from tfgad import files, metrics
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.images import to_uint8
 from tfgad.errors import UsageError
 from tfgad.export import facts_of_run
 from tfgad.models.detector import Detector, batched, spread
@@ -212,7 +213,7 @@ def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray]:
         some = spread(images.calibration, images.calibration_size, COMPARED)
         pictures = list(some.as_numpy_iterator())
         labels = [0] * len(pictures)
-    pixels = [np.rint((picture + 1) * 127.5).astype(np.uint8) for picture in pictures]
+    pixels = [to_uint8(picture) for picture in pictures]
     return np.stack(pixels), np.array(labels, np.int32)
 
 

@@ -53,9 +53,13 @@ def row(result: Verdict | ImageError) -> dict[str, str]:
     """Returns what the table says of one file."""
     if isinstance(result, ImageError):
         values = (str(result.path), "", "", NOT_JUDGED, result.reason)
-    else:
-        numbers = f"{result.score:.6g}", f"{result.probability:.6g}"
-        values = (str(result.path), *numbers, verdict_name(result.is_anomalous), "")
+        return dict(zip(COLUMNS, values, strict=True))
+    return judged_row(str(result.path), result.score, result.probability, result.is_anomalous)
+
+
+def judged_row(image: str, score: float, probability: float, is_anomalous: bool) -> dict[str, str]:
+    """Returns what the table says of an image that could be judged."""
+    values = (image, f"{score:.6g}", f"{probability:.6g}", verdict_name(is_anomalous), "")
     return dict(zip(COLUMNS, values, strict=True))
 
 

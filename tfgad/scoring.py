@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfgad.calibration import probability
-from tfgad.data.images import ImageError, read_image, resize
+from tfgad.data.images import ImageError, from_uint8, read_image, resize, to_uint8
 from tfgad.errors import UsageError
 from tfgad.export import FACTS, facts_of_model
 from tfgad.models.detector import BATCH_PIXELS, MAP_SIGMA, PEAKS, Detector
@@ -120,7 +120,7 @@ class SavedModelJudge:
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Judges one image; see `Judge`. It sees 8 bits of each pixel."""
-        return self.judge_pixels(_to_uint8(image))
+        return self.judge_pixels(to_uint8(image))
 
     def judge_pixels(self, pixels: np.ndarray) -> dict[str, Any]:
         """Judges one image uint8 `[H, W, C]`; see `Judge`."""
@@ -156,13 +156,13 @@ class SavedModelJudge:
         if not self.reconstructs:
             mend = "use a method that does, such as ganomaly"
             raise UsageError("model", self.facts.get("method"), "reconstructs nothing", mend)
-        pixels = _to_uint8(image)
+        pixels = to_uint8(image)
         if self._fits(pixels):
             rebuilt = self._rebuilt(pixels)
         else:
             rebuilt = np.empty_like(pixels)
             self._by_block(pixels, self._rebuilt, rebuilt)
-        return rebuilt.astype(np.float32) / 127.5 - 1
+        return from_uint8(rebuilt)
 
     def judge_batch(self, pixels: np.ndarray) -> list[dict[str, Any]]:
         """Judges images of one size, uint8 `[B, H, W, C]`, in one piece."""
@@ -196,10 +196,6 @@ class SavedModelJudge:
         grid = math.lcm(self.facts["stride"], math.gcd(*self.facts["tile"]))
         wanted = math.isqrt(SAVED_MODEL_PIXELS) - 2 * reach
         return _overlapping(shape[axis], grid * max(1, wanted // grid), reach)
-
-
-def _to_uint8(image: np.ndarray) -> np.ndarray:
-    return np.rint((image + 1) * 127.5).astype(np.uint8)
 
 
 def load_judge(path: Path) -> Judge:

@@ -84,6 +84,16 @@ def read_image(
     return pixels.reshape(image.height, image.width, channels) / 127.5 - 1
 
 
+def from_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Returns uint8 as float32 in [-1, 1]."""
+    return pixels.astype(np.float32) / 127.5 - 1
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Returns an image in [-1, 1] as uint8, each value to the nearest of the 256."""
+    return np.rint((image + 1) * 127.5).astype(np.uint8)
+
+
 def is_grey(image: Image.Image) -> bool:
     """Returns whether a decoded image has no colour; for a palette, whether all its entries do."""
     if image.mode in ("P", "PA"):

@@ -18,6 +18,7 @@ from PIL import Image
 from scipy import ndimage
 
 from tfgad import files
+from tfgad.data.images import to_uint8
 from tfgad.errors import UsageError
 from tfgad.multistage.painter import Painted
 
@@ -156,6 +157,6 @@ def outlines(region: np.ndarray) -> list[list[float]]:
 
 
 def _write_image(path: Path, image: Any) -> None:
-    pixels = np.clip(np.rint((image + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    pixels = to_uint8(np.clip(image, -1.0, 1.0))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfgad import results
-from tfgad.data.images import ImageError, read_image
+from tfgad.data.images import ImageError, from_uint8, read_image, to_uint8
 from tfgad.errors import UsageError
 
 try:
@@ -270,7 +270,7 @@ class _Decode(beam.DoFn):
             self._broken.inc()
             yield beam.pvalue.TaggedOutput("broken", (name, error.reason))
             return
-        yield Pixels(name, np.rint((image + 1) * 127.5).astype(np.uint8))
+        yield Pixels(name, to_uint8(image))
 
 
 class _Conclude(beam.DoFn):
@@ -287,7 +287,7 @@ class _Conclude(beam.DoFn):
         from tfgad import scoring
 
         name, pixels = result.example
-        image = pixels.astype(np.float32) / 127.5 - 1
+        image = from_uint8(pixels)
         verdict = scoring.verdict_of(self._form, name, image, result.inference)
         if self._maps:
             _write(map_path(self._maps, self._root, name), results.map_png(verdict))
@@ -309,14 +309,10 @@ def _write_table(rows: list[Row], path: str) -> None:
     if _is_parquet(path):
         content = _parquet(rows)
     else:
-        content = results.csv_text(map(_csv_row, rows), results.COLUMNS).encode()
+        content = results.csv_text(
+            (results.judged_row(*row) for row in rows), results.COLUMNS
+        ).encode()
     _write(path, content)
-
-
-def _csv_row(row: Row) -> dict[str, str]:
-    verdict = results.verdict_name(row.is_anomalous)
-    values = (row.image, f"{row.score:.6g}", f"{row.probability:.6g}", verdict, "")
-    return dict(zip(results.COLUMNS, values, strict=True))
 
 
 def _parquet(rows: list[Row]) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tfgad import results
+from tfgad.data.images import to_uint8
 from tfgad.scoring import Verdict
 
 # Of a picture sent to the page: about half of what a 4K screen shows, and 4 MB as PNG. A larger
@@ -50,7 +51,7 @@ def reduced_image(image: np.ndarray) -> np.ndarray:
 
 def image_uri(image: np.ndarray) -> str:
     """Returns a picture of float32 `[H, W, C]` in [-1, 1]."""
-    return _uri(np.rint((image + 1) * 127.5).astype(np.uint8))
+    return _uri(to_uint8(image))
 
 
 def heat_uri(verdict: Verdict) -> str:
