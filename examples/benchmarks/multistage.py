@@ -9,19 +9,22 @@ Painter and segmenter learn from other fabrics: for a weave from the seven other
 03 from 00 and 01. Then the segmenter judges the target's test tiles,
 
 - `source`: as it is;
-- `cut`: after further training on good tiles of the target, onto which defects of the other fabrics
-  were pasted as they are, cut out along their masks;
+- `known`: after further training on good tiles of the target, with no new defects at all;
+- `cut`: with good tiles onto which defects of the other fabrics were pasted as they are, cut out
+  along their masks;
 - `pasted`: with patches of stage 1 instead, pasted unfused;
 - `fused`: with stages 1 and 2, as `tfgad segment adapt` does;
 - `true`: with the target's own defects: the upper bound. Of a weave they are from other tiles; of
   AITEX from every second defective strip, so there all five are judged by the other strips.
 
-The four trainings are of equal length from the same weights, and half of their defects are those
-of the other fabrics, as in `tfgad segment adapt`. Nothing is chosen on the test tiles. What the
-JSON holds already is not computed again.
+The five trainings are of equal length from the same weights, and half of their defects, all of
+`known`, are those of the other fabrics, as in `tfgad segment adapt`. Nothing is chosen on the test
+tiles. What the JSON holds already is not computed again. With `--work` the painters and segmenters
+are kept, and a training that was broken off goes on where it was.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
@@ -37,7 +40,7 @@ from tfgad.multistage.painter import FUSED, PASTED
 
 TARGETS = ("weave:twill", "weave:satin", "weave:check")  # a diagonal, a smooth one, two colours
 OF_AITEX = ("aitex:00", "aitex:01")  # what is learnt from for another of its fabrics
-WAYS = ("source", "cut", "pasted", "fused", "true")
+WAYS = ("source", "known", "cut", "pasted", "fused", "true")
 OWN_TILES = 1000  # half of them defective: as many as are painted
 OTHER_BOLT = 1000  # added to the seed of the target's tiles whose defects are learnt from
 
@@ -48,6 +51,7 @@ def main():
     parser.add_argument("--targets", nargs="+", default=TARGETS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a trial: minutes, and no use")
+    parser.add_argument("--work", type=Path, help="folder that keeps what is trained")
     parser.add_argument("--set-painter", nargs="*", default=[], help="settings, name=value")
     arguments = parser.parse_args()
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
@@ -57,13 +61,13 @@ def main():
         for target in arguments.targets:
             of_target = results.setdefault(target, {})
             if str(seed) not in of_target:
-                of_target[str(seed)] = judge(target, seed, arguments.quick, given)
+                of_target[str(seed)] = judge(target, seed, arguments.quick, given, arguments.work)
                 files.write_json(arguments.out, results)
                 print(target, seed, of_target[str(seed)], flush=True)
     print(table(results))
 
 
-def judge(target, seed, quick, given):
+def judge(target, seed, quick, given, work=None):
     """Trains all that there is to train; returns the figures of each way, and seconds."""
     begun, processor = time.monotonic(), time.process_time()
     kind, name = target.split(":")
@@ -74,16 +78,16 @@ def judge(target, seed, quick, given):
     seconds = {"reading": round(time.monotonic() - begun, 1)}
     of_painter = {**(painter_training.QUICK if quick else {}), **given}
     of_segmenter = segmenter_training.QUICK if quick else {}
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
+    with place(work, target, seed) as folder:
         painter = painter_training.train_painter(
-            fabrics, folder / "painter", settings=of_painter, seed=seed
+            fabrics, folder / "painter", settings=of_painter, seed=seed, resume=True
         )
         run = segmenter_training.train_segmenter(
-            fabrics, folder / "segmenter", settings=of_segmenter, seed=seed
+            fabrics, folder / "segmenter", settings=of_segmenter, seed=seed, resume=True
         )
         chosen, begun = run.config["settings"], time.monotonic()
-        rows = examples(fabrics, painter, images, seed, chosen["painted"]) | {"true": true}
+        rows = {"known": [each[:0] for each in true]}
+        rows |= examples(fabrics, painter, images, seed, chosen["painted"]) | {"true": true}
         seconds |= {**painter.config["seconds"], "segmenter": run.config["training_seconds"]}
         seconds["painting three ways"] = round(time.monotonic() - begun, 1)
         figures = {"source": figures_of(run.model, images, left_out)}
@@ -96,6 +100,16 @@ def judge(target, seed, quick, given):
             figures[way] = figures_of(adapted, images, left_out)
     seconds["processor time, all of it"] = round(time.process_time() - processor, 1)
     return {"figures": figures, "seconds": seconds, "vgg_weights": painter.config["vgg_weights"]}
+
+
+@contextlib.contextmanager
+def place(work, target, seed):
+    """A folder for what is trained: one that stays, or one that is gone afterwards."""
+    if work:
+        yield work / f"{target.replace(':', '_')}_{seed}"
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
 
 
 def own_defects(images, target, seed):
@@ -163,7 +177,8 @@ def table(results):
     for way in WAYS:
         cells = []
         for target in targets:
-            of_seeds = [each["figures"][way] for each in results[target].values()]
+            figures = [each["figures"] for each in results[target].values()]
+            of_seeds = [each[way] for each in figures if way in each]
             cells.append(" / ".join(cell(of_seeds, name) for name in ("iou", "f_measure")))
         lines.append(f"| `{way}` | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -172,6 +187,8 @@ def table(results):
 def cell(of_seeds, name):
     """Mean and standard deviation of one figure."""
     values = [each[name] for each in of_seeds]
+    if not values:
+        return "–"
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{spread}"
 

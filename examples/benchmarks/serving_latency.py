@@ -2,13 +2,15 @@
 
     pip install '.[serve]'
     python examples/benchmarks/serving_latency.py saved_models/weave_twill_ganomaly \
-        --out examples/benchmarks/results/serving_latency.json
+        saved_models/mnist_5_fanogan --out examples/benchmarks/results/serving_latency.json
 
 Each client sends one image at a time, a PNG of noise of the size that the model was trained on, and
-waits for its score and map. Clients are threads of one process of their own, so that the server's
-Python is not theirs; what they take of the processor is part of the figures, as on a machine that
-does both. Servers, with batching and without, are really started and stopped. The loop calls
-`score_bytes` of the loaded model in this process, one by one and 8 at once, without any server.
+waits for its score and map. With a model of large images the model's own time counts, with one of
+small images what the server adds to it. Clients are threads of one process of their own, so that
+the server's Python is not theirs; what they take of the processor is part of the figures, as on a
+machine that does both. Servers, with batching and without, are really started and stopped. The loop
+calls `score_bytes` of the loaded model in this process, without any server: one by one, and as many
+at once as fit into one of the server's batches of the larger and of the smaller images.
 
 For each number of clients the load goes on for `--warm-up` seconds unmeasured, then `--seconds`:
 the median (p50) and the 99th percentile (p99) of the requests that are answered within these are
@@ -30,42 +32,43 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfgad import files
+from tfgad import files, runs
 from tfgad.export import FACTS
-from tfgad.serving.client import Client
+from tfgad.serving.client import Client, ClientError
 
 CLIENTS = (1, 8, 64)
 SERVERS = {"batching": [], "no batching": ["--no-batching"]}
-TOGETHER = 8  # the server's largest batch of tiles of 128x128
+TOGETHER = (1, 8, 32)  # 8 is the server's largest batch of tiles of 128x128, 32 of digits
 PICTURES = 16  # different ones
 READY = re.compile(r"ready: .* REST (\S+), gRPC (\S+)")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="folder of an exported model's versions")
+    parser.add_argument("models", type=Path, nargs="+", help="folders of models' versions")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--warm-up", type=float, default=5)
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    results = {"cores": os.cpu_count(), "seconds": arguments.seconds, "versions": runs.versions()}
+    for model in arguments.models:
+        results[model.name] = rows = measured(model, arguments)
+        print(f"{model.name}\n{table(rows)}", flush=True)
+        if arguments.out:
+            files.write_json(arguments.out, results)
+
+
+def measured(model: Path, arguments) -> list[dict]:
+    """Measures one model, with servers and without."""
     version = max(
-        (each for each in arguments.model.iterdir() if each.name.isdecimal()),
-        key=lambda each: int(each.name),
+        (each for each in model.iterdir() if each.name.isdecimal()), key=lambda each: int(each.name)
     )
     pictures = pictures_for(version)
     rows = []
     for name, options in SERVERS.items():
-        with_server(arguments, name, options, pictures, rows)
-    rows += loop(version, pictures, arguments.seconds)
-    if arguments.out:
-        facts = {
-            "model": arguments.model.name,
-            "cores": os.cpu_count(),
-            "seconds": arguments.seconds,
-        }
-        files.write_json(arguments.out, {**facts, "rows": rows})
-    print(table(rows))
+        rows += with_server(model, arguments, name, options, pictures)
+    return rows + loop(version, pictures, arguments.seconds)
 
 
 def pictures_for(version: Path) -> list[bytes]:
@@ -80,27 +83,30 @@ def pictures_for(version: Path) -> list[bytes]:
     return pictures
 
 
-def with_server(arguments, name: str, options: list[str], pictures: list[bytes], rows: list):
+def with_server(model: Path, arguments, name: str, options: list[str], pictures: list[bytes]):
     """Measures a server by REST and gRPC, each with all numbers of clients."""
-    command = [sys.executable, "-m", "tfgad.cli", "serve", str(arguments.model), "--no-page"]
+    command = [sys.executable, "-m", "tfgad.cli", "serve", str(model), "--no-page"]
     command += ["--port", "0", "--grpc-port", "0", *options]
+    rows = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             ready = READY.search(server.stdout.readline())
             if not ready:
                 raise SystemExit("the server did not start")
-            model = arguments.model.resolve().name
+            served = model.resolve().name
             for api, url in (("REST", ready[1]), ("gRPC", f"grpc://{ready[2]}")):
                 for clients in arguments.clients:
-                    latencies = load(url, model, clients, pictures, arguments)
-                    rows.append(figures(f"{api}, {name}", clients, 1, arguments.seconds, latencies))
+                    latencies, failed = load(url, served, clients, pictures, arguments)
+                    row = figures(f"{api}, {name}", clients, 1, arguments.seconds, latencies)
+                    rows.append(row | {"failed": failed})
         finally:
             server.send_signal(signal.SIGTERM)
+    return rows
 
 
-def load(url: str, model: str, clients: int, pictures: list[bytes], arguments) -> list[float]:
-    """Lets clients ask for a while; returns the seconds of each request that was answered."""
-    latencies, lock = [], threading.Lock()
+def load(url: str, model: str, clients: int, pictures: list[bytes], arguments):
+    """Lets clients ask for a while; returns the answered requests' seconds, and how many failed."""
+    latencies, failures, lock = [], [], threading.Lock()
     begin = time.perf_counter() + arguments.warm_up
     end = begin + arguments.seconds
 
@@ -110,9 +116,14 @@ def load(url: str, model: str, clients: int, pictures: list[bytes], arguments) -
             answered, i = 0.0, first
             while answered < end:
                 start = time.perf_counter()
-                client.score(pictures[i % len(pictures)])
+                try:
+                    client.score(pictures[i % len(pictures)])
+                    is_answered = True
+                except ClientError as error:
+                    failures.append(error)
+                    is_answered = False
                 answered, i = time.perf_counter(), i + 1
-                if begin <= answered < end:
+                if is_answered and begin <= answered < end:
                     own.append(answered - start)
         with lock:
             latencies.extend(own)
@@ -122,7 +133,7 @@ def load(url: str, model: str, clients: int, pictures: list[bytes], arguments) -
         thread.start()
     for thread in threads:
         thread.join()
-    return latencies
+    return latencies, len(failures)
 
 
 def loop(version: Path, pictures: list[bytes], seconds: float) -> list[dict]:
@@ -132,7 +143,7 @@ def loop(version: Path, pictures: list[bytes], seconds: float) -> list[dict]:
     model = tf.saved_model.load(str(version))
     score = model.signatures["score_bytes"]
     rows = []
-    for count in (1, TOGETHER):
+    for count in TOGETHER:
         batch = tf.constant([pictures[i % len(pictures)] for i in range(count)])
         score(image_bytes=batch)
         latencies, start = [], time.perf_counter()
@@ -156,11 +167,11 @@ def figures(name: str, clients: int, images: int, seconds: float, latencies: lis
 
 def table(rows: list[dict]) -> str:
     """Returns the figures as a table in Markdown."""
-    lines = ["| | clients | p50, ms | p99, ms | images/s |", "|---|---|---|---|---|"]
+    lines = ["| | clients | p50, ms | p99, ms | images/s | failed |", "|---" * 6 + "|"]
     for row in rows:
         numbers = [row[key] for key in ("p50_ms", "p99_ms", "images_per_second")]
         shown = " | ".join("–" if each is None else f"{each:.1f}" for each in numbers)
-        lines.append(f"| {row['way']} | {row['clients']} | {shown} |")
+        lines.append(f"| {row['way']} | {row['clients']} | {shown} | {row.get('failed', '')} |")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ import requests
 from typer.testing import CliRunner
 
 from tfgad import cli
+from tfgad.serving.server import _listen
 
 from .conftest import PATIENCE, ServerProcess, encoded, export_small
 
@@ -459,3 +460,12 @@ assert not {{"tensorflow", "grpc", "keras"}} & sys.modules.keys()
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_answers_do_not_wait_for_an_acknowledgement():
+    with (
+        _listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
