@@ -25,7 +25,7 @@ def test_tiles_change_nothing(fitted, large_image, monkeypatch, method):
     whole = model.anomaly(large_image[None])
     monkeypatch.setattr(scoring, "BATCH_PIXELS", 0)
     monkeypatch.setattr(scoring, "CORE", 40)
-    tiled = scoring.judge_any_size(model, large_image)
+    tiled = scoring.judge_any_size(model, large_image[None])
     np.testing.assert_allclose(tiled["map"], whole["map"], atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(tiled["score"], whole["score"], rtol=1e-5)
 
@@ -104,11 +104,15 @@ class Half:
     image_shape, window, resized = (32, 32, 1), (32, 32, 1), True
     score, threshold = "residual", 0.5
 
-    def __call__(self, image):
-        height, width, _ = image.shape
+    def __init__(self):
+        self.batches = []
+
+    def judge_images(self, images):
+        self.batches.append(images.shape[:3])
+        count, height, width, _ = images.shape
         ramp = np.broadcast_to(np.arange(width) < width / 2, (height, width))
         score = {"score": 0.75, "probability": 0.8, "is_anomalous": True}
-        return {**score, "map": ramp.astype("float32")}
+        return [{**score, "map": ramp.astype("float32")} for _ in range(count)]
 
 
 def write_grey(path, size=(40, 60), level=128):
@@ -127,13 +131,46 @@ def test_one_broken_file_does_not_stop_the_others(tmp_path):
     assert verdict.map.shape == (40, 60)
 
 
-def test_files_are_read_one_at_a_time(tmp_path):
-    first = write_grey(tmp_path / "first.png")
+def test_large_files_are_read_one_at_a_time(tmp_path):
+    first = write_grey(tmp_path / "first.png", (400, 400))
     later = tmp_path / "later.png"
     verdicts = scoring.score_files(Half(), [first, later])
     next(verdicts)
     write_grey(later)
     assert next(verdicts).path == later
+
+
+def test_files_of_one_size_are_judged_together(tmp_path):
+    judge, sizes = Half(), 7 * [(200, 100)] + 2 * [(100, 200)] + [(200, 100)]
+    paths = [write_grey(tmp_path / f"{i}.png", size) for i, size in enumerate(sizes)]
+    (tmp_path / "broken.png").touch()
+    paths.insert(4, tmp_path / "broken.png")
+    verdicts = list(scoring.score_files(judge, paths))
+    assert [each.path for each in verdicts] == paths
+    tall, wide = (200, 100), (100, 200)
+    # 13 such images make a batch; a broken one or one of another size ends it.
+    assert judge.batches == [(4, *tall), (3, *tall), (2, *wide), (1, *tall)]
+
+
+def test_a_batch_has_no_more_pixels_than_a_model_is_given_at_once(tmp_path):
+    judge = Half()
+    path = write_grey(tmp_path / "grey.png", (200, 100))
+    assert len(list(scoring.score_files(judge, 27 * [path]))) == 27
+    assert judge.batches == [(13, 200, 100), (13, 200, 100), (1, 200, 100)]
+
+
+@pytest.mark.parametrize("resized", [False, True])
+def test_together_or_alone_makes_no_difference(tmp_path, fitted, resized):
+    model = fitted("ganomaly")
+    form = {"image_shape": (48, 48, 1), "resized": resized, "facts": {}}
+    rng = np.random.default_rng(1)
+    images = rng.uniform(-1, 1, (3, 60, 60, 1)).astype("float32")
+    judge = scoring.SavedModelJudge(export(model, tmp_path, **form))
+    for i, together in enumerate(judge.judge_images(images)):
+        alone = judge(images[i])
+        assert set(together) >= {"score", "probability", "is_anomalous", "map"}
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_heat_covers_what_is_above_the_threshold_and_nothing_else(tmp_path):

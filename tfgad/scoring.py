@@ -1,4 +1,4 @@
-"""Judging image files of any size, one after another, by a run or by an exported SavedModel."""
+"""Judging image files of any size, by a run or by an exported SavedModel."""
 
 from __future__ import annotations
 
@@ -71,8 +71,13 @@ class Judge(Protocol):
     score: str
     threshold: float
 
-    def __call__(self, image: np.ndarray) -> dict[str, Any]:
-        """Returns `score`, `probability`, `is_anomalous` and `map` of float32 `[H, W, C]`."""
+    def judge_images(self, images: np.ndarray) -> list[dict[str, Any]]:
+        """Returns `score`, `probability`, `is_anomalous` and `map` `[H, W]` of each image.
+
+        Args:
+            images: float32 `[B, H, W, C]` in [-1, 1], a batch of as many as `pixels_of` lets be
+                together, or one.
+        """
 
 
 class RunJudge:
@@ -86,15 +91,19 @@ class RunJudge:
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Judges one image; see `Judge`."""
-        prepared = resize(image, self.image_shape[0]) if self.resized else image
-        judged = judge_any_size(self.model, prepared)
-        anomaly_map = judged["map"].numpy()[0]
+        return self.judge_images(image[None])[0]
+
+    def judge_images(self, images: np.ndarray) -> list[dict[str, Any]]:
+        """Judges images of one size; see `Judge`."""
+        prepared = images
         if self.resized:
-            anomaly_map = _resize_map(anomaly_map, image.shape[:2])
-        verdict = self.model.calibration(judged["score"])
-        return {"score": judged["score"][0], "map": anomaly_map} | {
-            key: value[0] for key, value in verdict.items()
-        }
+            prepared = np.stack([resize(image, self.image_shape[0]) for image in images])
+        judged = judge_any_size(self.model, prepared)
+        maps = judged["map"].numpy()
+        if self.resized:
+            maps = [_resize_map(each, images.shape[1:3]) for each in maps]
+        verdicts = self.model.calibration(judged["score"])
+        return _by_image({"score": judged["score"], "map": maps, **verdicts})
 
 
 class SavedModelJudge:
@@ -120,7 +129,12 @@ class SavedModelJudge:
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Judges one image; see `Judge`. It sees 8 bits of each pixel."""
-        return self.judge_pixels(to_uint8(image))
+        return self.judge_images(image[None])[0]
+
+    def judge_images(self, images: np.ndarray) -> list[dict[str, Any]]:
+        """Judges images of one size; see `Judge`. It sees 8 bits of each pixel."""
+        pixels = to_uint8(images)
+        return self.judge_batch(pixels) if len(pixels) > 1 else [self.judge_pixels(pixels[0])]
 
     def judge_pixels(self, pixels: np.ndarray) -> dict[str, Any]:
         """Judges one image uint8 `[H, W, C]`; see `Judge`."""
@@ -167,8 +181,7 @@ class SavedModelJudge:
     def judge_batch(self, pixels: np.ndarray) -> list[dict[str, Any]]:
         """Judges images of one size, uint8 `[B, H, W, C]`, in one piece."""
         judged = self._serve(images=tf.constant(pixels))
-        arrays = {key: value.numpy() for key, value in judged.items()}
-        return [{key: array[i] for key, array in arrays.items()} for i in range(len(pixels))]
+        return _by_image({key: value.numpy() for key, value in judged.items()})
 
     def _judged(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         return self.judge_batch(pixels[None])[0]
@@ -272,16 +285,45 @@ def _load_saved_model(folder: Path):
 def score_files(judge: Judge, paths: Iterable[Path]) -> Iterator[Verdict | ImageError]:
     """Judges one file after another; one that cannot be judged does not stop the others.
 
-    Only one image is in memory at a time.
+    Files of one size that follow one another are judged together, as many as make a batch: so many
+    images are in memory at a time, and of large ones, one.
     """
+    alike: list[tuple[Path, np.ndarray]] = []
     for path in paths:
         try:
             image = read_image(path, judge.image_shape[2])
             check_size(judge, path, image.shape)
         except ImageError as error:
+            yield from _verdicts(judge, alike)
+            alike = []
             yield error
             continue
-        yield verdict_of(judge, path, image, judge(image))
+        if alike and image.shape != alike[0][1].shape:
+            yield from _verdicts(judge, alike)
+            alike = []
+        alike.append((path, image))
+        if (len(alike) + 1) * pixels_of(judge, image.shape) > BATCH_PIXELS:
+            yield from _verdicts(judge, alike)
+            alike = []
+    yield from _verdicts(judge, alike)
+
+
+def pixels_of(judge: Judge, shape: tuple[int, ...]) -> int:
+    """What an image `(H, W, C)` counts of a batch: a large one is a batch by itself, never more."""
+    least = judge.image_shape[0] * judge.image_shape[1] if judge.resized else 0
+    return min(max(shape[0] * shape[1], least), BATCH_PIXELS)
+
+
+def _verdicts(judge: Judge, alike: list[tuple[Path, np.ndarray]]) -> Iterator[Verdict]:
+    if alike:
+        judged = judge.judge_images(np.stack([image for _, image in alike]))
+        for (path, image), of_image in zip(alike, judged, strict=True):
+            yield verdict_of(judge, path, image, of_image)
+
+
+def _by_image(columns: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns of arrays by name, each with the batch as first axis, a dict for each image."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def verdict_of(judge: Judge, path: Path, image: np.ndarray, judged: dict[str, Any]) -> Verdict:
@@ -297,32 +339,32 @@ def verdict_of(judge: Judge, path: Path, image: np.ndarray, judged: dict[str, An
     )
 
 
-def judge_any_size(model: Detector, image: np.ndarray) -> dict[str, tf.Tensor]:
-    """Judges one image as `Detector.anomaly` does, with bounded memory.
+def judge_any_size(model: Detector, images: np.ndarray) -> dict[str, tf.Tensor]:
+    """Judges a batch of images or a large one as `Detector.anomaly` does, with bounded memory.
 
     What costs the memory are the windows, and those are local: the error maps of a large image are
     made tile by tile. What compares the image with itself, then sees it whole.
 
     Args:
         model: a fitted detector.
-        image: float32 `[H, W, C]` in [-1, 1], each side at least the window's.
+        images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
 
     Returns:
-        `score` `[1]` and `map` `[1, H, W]`.
+        `score` `[B]` and `map` `[B, H, W]`.
     """
-    height, width, _ = image.shape
+    count, height, width, _ = images.shape
     if height * width <= BATCH_PIXELS:
-        return model.anomaly(image[None])
+        return model.anomaly(images)
     names = model.errors_of(model.score)
-    errors = np.empty((1, height, width, len(names)), np.float32)
+    errors = np.empty((count, height, width, len(names)), np.float32)
     core = model.stride * max(1, CORE // model.stride)
     for rows, rim_rows in _tiles(height, core, model.window[0]):
         for columns, rim_columns in _tiles(width, core, model.window[1]):
-            tile = tf.constant(image[None, rim_rows, rim_columns])
+            tile = tf.constant(images[:, rim_rows, rim_columns])
             judged = model.error_maps(tile, names).numpy()
             inside = _within(rows, rim_rows), _within(columns, rim_columns)
             errors[:, rows, columns] = judged[:, inside[0], inside[1]]
-    return model.conclude(tf.constant(image[None]), tf.constant(errors), model.score)
+    return model.conclude(tf.constant(images), tf.constant(errors), model.score)
 
 
 def _tiles(length: int, core: int, rim: int) -> Iterator[tuple[slice, slice]]:

@@ -206,8 +206,7 @@ class SavedModelHandler(ModelHandler[Pixels, PredictionResult, Any]):
     def __init__(self, folder: str, form: Form):
         from tfgad.models.detector import BATCH_PIXELS
 
-        self._folder, self._budget = folder, BATCH_PIXELS
-        self._least = form.image_shape[0] * form.image_shape[1] if form.resized else 0
+        self._folder, self._form, self._budget = folder, form, BATCH_PIXELS
         super().__init__()
 
     def batch_elements_kwargs(self):
@@ -223,9 +222,10 @@ class SavedModelHandler(ModelHandler[Pixels, PredictionResult, Any]):
         }
 
     def weight(self, image: Pixels) -> int:
-        """What an image counts of a batch: a large one is a batch by itself, and never more."""
-        height, width, _ = image.pixels.shape
-        return min(max(height * width, self._least), self._budget)
+        """What an image counts of a batch; see `scoring.pixels_of`."""
+        from tfgad import scoring
+
+        return scoring.pixels_of(self._form, image.pixels.shape)
 
     def load_model(self):
         """Loads the model, once a process."""
