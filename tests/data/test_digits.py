@@ -121,7 +121,11 @@ def test_what_tensorflow_datasets_has_prepared(empty_machine, arrays):
     np.testing.assert_array_equal(found.train[:, 0, 0], found.train_labels)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\0\x08\x03\0\0", gzip.compress(b"x")[:-4]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0\0\x08\x03\0\0", gzip.compress(b"x")[:-4]],
+    ids=["empty", "plain", "cut off"],
+)
 def test_broken_files_are_named(empty_machine, arrays, content):
     folder = empty_machine / "TFGAD_DATA_DIR" / "mnist"
     write_idx(folder, arrays, True)
