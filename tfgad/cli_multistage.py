@@ -105,6 +105,7 @@ def paint(
     """Paint defects on a fabric's good images; write images, masks, annotations."""
     import_tensorflow()
     import tfgad
+    from tfgad.cli import data_defaults
     from tfgad.multistage import annotations, sources
     from tfgad.multistage.painter import load_painter
 
@@ -112,7 +113,9 @@ def paint(
     with Progress() as progress:
         progress.phase("reading the data")
         loaded = load_painter(painter)
-        images = tfgad.load(data, channels=loaded.channels)
+        # Read as the first of the fabrics that the painter knows was.
+        known = loaded.config | {"data": loaded.config["data"][0]}
+        images = tfgad.load(data, **data_defaults(known, data))
         good = sources.good_images(images.train, images.train_size)
         progress.phase("painting", count)
 

@@ -19,6 +19,9 @@ from tfgad.errors import UsageError, nearest
 # Exit codes: 0 done, 1 done but for broken images, 2 the user's mistake, 130 stopped by Ctrl-C.
 BROKEN_IMAGES, MISTAKE, STOPPED = 1, 2, 130
 
+# The commands that take --resume.
+RESUMABLE = ("train",), ("synthesize", "train"), ("segment", "train"), ("segment", "adapt")
+
 # One line stays one line, and what looks like markup in it is left alone.
 PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}
 
@@ -75,7 +78,9 @@ class Commands(TyperGroup):
             code = MISTAKE
         except ClickUsageError as error:
             where = error.ctx.command_path if error.ctx else "tfgad"
-            warn(f"{_one_line(error.format_message()).rstrip('.')}; see `{where} --help`")
+            message = _one_line(error.format_message()).rstrip(".")
+            if message:  # else Click has shown the help, which says it all
+                warn(f"{message}; see `{where} --help`")
             code = MISTAKE
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -139,7 +144,7 @@ def _one_line(text: str) -> str:
 
 def _how_to_go_on(arguments: list[str]) -> str:
     """Returns what to type after Ctrl-C."""
-    if arguments[:1] == ["train"]:
+    if any(tuple(arguments[: len(command)]) == command for command in RESUMABLE):
         kept = [each for each in arguments if each not in ("--overwrite", "--resume")]
         return f"go on with: tfgad {shlex.join([*kept, '--resume'])}"
     return "what was not yet written is lost"

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from tfgad import baselines, files, metrics, plots, report
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector, batched
-from tfgad.runs import Run, check_shape
+from tfgad.runs import Run, check_shape, from_anywhere
 
 SHOWN = 16  # images in the report's heat maps: half of them normal
 
@@ -73,6 +74,19 @@ def figures_of(judged: Judged, images: AnomalyData, threshold: float | None = No
     return metrics.evaluate(judged.labels, judged.scores, masks, judged.maps, threshold)
 
 
+def _check_unlearnt(run: Run, spec: str) -> None:
+    """Raises UsageError if a segmenter has learnt from the very test images of a data set."""
+    if _tested_by(spec) in map(_tested_by, run.config.get("sources", ())):
+        mend = "give --data of a fabric that it has not learnt from, or another seed of a weave"
+        raise UsageError("data", spec, "has taught the segmenter its defects", mend)
+
+
+def _tested_by(spec: str) -> tuple[str, str, str | None]:
+    """What two specs have in common whose test images are the same."""
+    parsed = Spec.parse(from_anywhere(spec))
+    return parsed.kind, parsed.name, parsed.options.get("seed") if parsed.kind == "weave" else None
+
+
 def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str, Any]:
     """Judges the test set, beside the trivial detectors, and writes `metrics.json` and a report.
 
@@ -81,12 +95,16 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
         images: the data set; nothing of its test was used before.
         out: where `metrics.json` and `report.html` go; the run's folder if not given.
 
+    Raises:
+        UsageError: images of another form, or a segmenter that has learnt from the test images.
+
     Returns:
         What `metrics.json` holds: the figures of `tfgad.metrics.evaluate`, for a segmenter also
         those of `tfgad.metrics.segmentation`; `baseline_image_auroc`, and all figures of the
         trivial detectors under `baselines`.
     """
     check_shape(run, images)
+    _check_unlearnt(run, images.spec)
     judged = judge_test_set(run.model, images)
     threshold = run.calibration["threshold"]
     figures = figures_of(judged, images, threshold) | baselines.evaluate_baselines(images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         TypeError: the value holds something else that JSON does not know.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def is_or_becomes(name: str, files: Iterable[str]) -> bool:
+    """Whether a name is that of one of the files, or of what is left of it by a kill half-way."""
+    return name in files or (name.startswith(".") and any(f".{file}" in name for file in files))
 
 
 def _umask() -> int:

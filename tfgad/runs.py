@@ -341,8 +341,7 @@ def remove(folder: Path) -> None:
 
 def _is_part(name: str) -> bool:
     """Returns whether a run has such a child, or leaves one when it is killed while writing it."""
-    unfinished = name.startswith(".") and any(f".{file}" in name for file in FILES)
-    return unfinished or name in FILES | FOLDERS
+    return files.is_or_becomes(name, FILES) or name in FOLDERS
 
 
 def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:

@@ -5,8 +5,8 @@
         --out examples/benchmarks/results/multistage_aitex.json
     python examples/benchmarks/multistage.py --quick --targets weave:twill --seeds 1 --out q.json
 
-Painter and segmenter learn from other fabrics: for a weave from the seven others, for AITEX fabric
-03 from 00 and 01. Then the segmenter judges the target's test tiles,
+Painter and segmenter learn from fabrics that are no target: from five weaves for the three others,
+from AITEX fabrics 00 and 01 for 03. For each target in turn the segmenter judges its test tiles,
 
 - `source`: as it is;
 - `known`: after further training on good tiles of the target, with no new defects at all;
@@ -15,7 +15,7 @@ Painter and segmenter learn from other fabrics: for a weave from the seven other
 - `pasted`: with patches of stage 1 instead, pasted unfused;
 - `fused`: with stages 1 and 2, as `tfgad segment adapt` does;
 - `true`: with the target's own defects: the upper bound. Of a weave they are from other tiles; of
-  AITEX from every second defective strip, so there all five are judged by the other strips.
+  AITEX from every second defective strip, so there all six are judged by the other strips.
 
 The five trainings are of equal length from the same weights, and half of their defects, all of
 `known`, are those of the other fabrics, as in `tfgad segment adapt`. Nothing is chosen on the test
@@ -25,6 +25,7 @@ are kept, and a training that was broken off goes on where it was.
 
 import argparse
 import contextlib
+import itertools
 import json
 import statistics
 import tempfile
@@ -54,66 +55,91 @@ def main():
     parser.add_argument("--work", type=Path, help="folder that keeps what is trained")
     parser.add_argument("--set-painter", nargs="*", default=[], help="settings, name=value")
     arguments = parser.parse_args()
-    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    results["versions"] = runs.versions()
     given = dict(setting.split("=", 1) for setting in arguments.set_painter)
+    specs = learnt_from(arguments.targets)
+    asked = {"learnt from": specs, "quick": arguments.quick, "painter": given}
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"asked": asked}
+    if results["asked"] != asked:
+        parser.error(f"{arguments.out} holds results of {results['asked']}, not of {asked}")
+    results["versions"] = runs.versions()
     for seed in range(arguments.seeds):
-        for target in arguments.targets:
-            of_target = results.setdefault(target, {})
-            if str(seed) not in of_target:
-                of_target[str(seed)] = judge(target, seed, arguments.quick, given, arguments.work)
-                files.write_json(arguments.out, results)
-                print(target, seed, of_target[str(seed)], flush=True)
+        of_seed = [results.setdefault(target, {}) for target in arguments.targets]
+        if all(str(seed) in each for each in of_seed):
+            continue
+        with place(arguments.work, seed) as folder:
+            fabrics = sources.read_sources(specs, seed=seed)
+            painter, segmenter, trainings = trained(fabrics, folder, seed, arguments.quick, given)
+            results.setdefault("trainings", {}).setdefault(str(seed), trainings)
+            for target, of_target in zip(arguments.targets, of_seed, strict=True):
+                if str(seed) not in of_target:
+                    of_target[str(seed)] = judge(target, painter, segmenter, fabrics, seed)
+                    files.write_json(arguments.out, results)
+                    print(target, seed, of_target[str(seed)], flush=True)
     print(table(results))
 
 
-def judge(target, seed, quick, given, work=None):
-    """Trains all that there is to train; returns the figures of each way, and seconds."""
-    begun, processor = time.monotonic(), time.process_time()
-    kind, name = target.split(":")
-    specs = sources.expand(["weave:*"], [name]) if kind == "weave" else OF_AITEX
-    fabrics = sources.read_sources(specs, seed=seed)
-    images = tfgad.load(target, seed=seed)
-    true, left_out = own_defects(images, target, seed)
-    seconds = {"reading": round(time.monotonic() - begun, 1)}
+def learnt_from(targets):
+    """The specs of the fabrics with known defects: none of them is a target."""
+    if targets[0].startswith("weave:"):
+        return sources.expand(["weave:*"], [target.split(":")[1] for target in targets])
+    return [spec for spec in OF_AITEX if spec not in targets]
+
+
+def trained(fabrics, folder, seed, quick, given):
+    """Trains painter and segmenter; returns them, and the seconds of each stage."""
+    processor = time.process_time()
     of_painter = {**(painter_training.QUICK if quick else {}), **given}
-    of_segmenter = segmenter_training.QUICK if quick else {}
-    with place(work, target, seed) as folder:
-        painter = painter_training.train_painter(
-            fabrics, folder / "painter", settings=of_painter, seed=seed, resume=True
-        )
-        run = segmenter_training.train_segmenter(
-            fabrics, folder / "segmenter", settings=of_segmenter, seed=seed, resume=True
-        )
-        chosen, begun = run.config["settings"], time.monotonic()
-        rows = {"known": [each[:0] for each in true]}
-        rows |= examples(fabrics, painter, images, seed, chosen["painted"]) | {"true": true}
-        seconds |= {**painter.config["seconds"], "segmenter": run.config["training_seconds"]}
-        seconds["painting three ways"] = round(time.monotonic() - begun, 1)
-        figures = {"source": figures_of(run.model, images, left_out)}
-        good = sources.good_images(images.train, images.train_size)
-        for way, (defective, masks) in rows.items():
-            begun = time.monotonic()
-            of_way = {"defective": defective, "masks": masks, "good": good}
-            adapted = segmenter_training.further(run, of_way, fabrics, seed)
-            seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
-            figures[way] = figures_of(adapted, images, left_out)
+    painter = painter_training.train_painter(
+        fabrics, folder / "painter", settings=of_painter, seed=seed, resume=True
+    )
+    run = segmenter_training.train_segmenter(
+        fabrics,
+        folder / "segmenter",
+        settings=segmenter_training.QUICK if quick else {},
+        seed=seed,
+        resume=True,
+    )
+    seconds = {**painter.config["seconds"], "segmenter": run.config["training_seconds"]}
     seconds["processor time, all of it"] = round(time.process_time() - processor, 1)
-    return {"figures": figures, "seconds": seconds, "vgg_weights": painter.config["vgg_weights"]}
+    return painter, run, {"seconds": seconds, "vgg_weights": painter.config["vgg_weights"]}
+
+
+def judge(target, painter, run, fabrics, seed):
+    """Adapts the segmenter to a target in each way; returns the figures, and seconds."""
+    images = tfgad.load(target, seed=seed)
+    count = run.config["settings"]["painted"]
+    true, left_out = own_defects(images, target, seed, count)
+    begun, processor = time.monotonic(), time.process_time()
+    rows = {"known": [each[:0] for each in true]}
+    rows |= examples(fabrics, painter, images, seed, count) | {"true": true}
+    seconds = {"painting three ways": round(time.monotonic() - begun, 1)}
+    figures = {"source": figures_of(run.model, images, left_out)}
+    good = sources.good_images(images.train, images.train_size)
+    for way, (defective, masks) in rows.items():
+        begun = time.monotonic()
+        of_way = {"defective": defective, "masks": masks, "good": good}
+        adapted = segmenter_training.further(run, of_way, fabrics, seed)
+        seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
+        figures[way] = figures_of(adapted, images, left_out)
+    seconds["processor time, all of it"] = round(time.process_time() - processor, 1)
+    return {"figures": figures, "seconds": seconds}
 
 
 @contextlib.contextmanager
-def place(work, target, seed):
+def place(work, seed):
     """A folder for what is trained: one that stays, or one that is gone afterwards."""
     if work:
-        yield work / f"{target.replace(':', '_')}_{seed}"
+        yield work / f"seed_{seed}"
     else:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
 
 
-def own_defects(images, target, seed):
-    """Returns images and masks of the target's own defects, and the test pictures they are from."""
+def own_defects(images, target, seed, count):
+    """Returns images and masks of the target's own defects, and the test pictures they are from.
+
+    Where there are fewer than `count` they are repeated.
+    """
     if target.startswith("weave:"):
         own = tfgad.load(f"{target}?test={OWN_TILES}", seed=seed + OTHER_BOLT)
         true = sources.read_source(own)
@@ -121,6 +147,7 @@ def own_defects(images, target, seed):
     rows = [row for row in images.test.as_numpy_iterator() if row["mask"].any()]
     left_out = set(sorted({picture(row["name"].decode()) for row in rows})[::2])
     rows = [row for row in rows if picture(row["name"].decode()) in left_out]
+    rows = list(itertools.islice(itertools.cycle(rows), max(count, len(rows))))
     return tuple(np.stack([row[name] for row in rows]) for name in ("image", "mask")), left_out
 
 
@@ -169,7 +196,7 @@ def figures_of(model, images, left_out=()):
 
 def table(results):
     """Returns the results as a Markdown table: IoU and F-measure, mean and deviation over seeds."""
-    targets = [target for target in results if target != "versions"]
+    targets = [name for name in results if ":" in name]
     lines = [
         "| | " + " | ".join(f"{t}, IoU / F" for t in targets) + " |",
         "|---" * (len(targets) + 1) + "|",

@@ -8,7 +8,8 @@ Patches of 64x64 around defects of the target weave, which the painter has not s
 
 Diversity is the mean difference of two patches of one kind: of their greys, in [0, 2], and of their
 masks, the share of pixels that one has and the other has not. A painter that makes one defect again
-and again has far less of it than the real ones have.
+and again has far less of it than the real ones have. Images on which it draws no defect are left
+out: the JSON says how many patches of each sort there are.
 
 Realism is a classifier two-sample test (Lopez-Paz and Oquab 2017): a logistic regression on the
 mean and deviation of VGG19's channels learns to tell half of the patches from half of the real
@@ -53,12 +54,12 @@ def main():
     features = grey_or_colour(features, painter.channels)
     patches = all_patches(painter, arguments.target, arguments.count, arguments.seed)
     result = {"versions": runs.versions(), "vgg_weights": vgg, "target": arguments.target}
-    result["patches"] = arguments.count
     vectors = {sort: described(features, images) for sort, (images, _, _) in patches.items()}
     for sort, (images, masks, kinds) in patches.items():
         greys, of_masks = diversity(images, masks, kinds, arguments.seed)
         accuracy = two_sample(vectors["real"], vectors[sort]) if sort != "real" else None
-        result[sort] = {"greys": greys, "masks": of_masks, "told_apart": accuracy}
+        result[sort] = {"patches": len(images), "greys": greys, "masks": of_masks}
+        result[sort]["told_apart"] = accuracy
         print(f"{sort:12} greys {greys:.3f}, masks {of_masks:.3f}, told apart {accuracy}")
     files.write_json(arguments.out, result)
 

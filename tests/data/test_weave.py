@@ -37,6 +37,17 @@ def test_draft_shows_the_right_share_of_warp(name, over):
         assert not draft.all(axis).any()
 
 
+def test_weaves_do_not_share_the_places_of_their_defects():
+    """Else whoever has learnt one weave's test tiles knows where another's are defective."""
+
+    def masks(name):
+        tiles = [render(name, seed=0, index=i, size=96, defect="hole") for i in range(6)]
+        return np.stack([mask for _, mask in tiles]) > 0
+
+    of_plain, of_denim = masks("plain"), masks("denim")
+    assert (of_plain & of_denim).sum() / (of_plain | of_denim).sum() < 0.2
+
+
 def test_satin_points_never_touch():
     points = ~FABRICS["satin"].draft
     neighbours = [

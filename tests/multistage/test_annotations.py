@@ -37,6 +37,7 @@ def test_coco_boxes_and_outlines_by_hand(tmp_path):
     xs, ys = polygon[::2], polygon[1::2]
     assert (min(xs), max(xs), min(ys), max(ys)) == (20.0, 26.0, 10.0, 14.0)
     assert content["categories"][1] == {"id": 2, "name": "slub"}
+    assert {"info", "licenses"} <= content.keys()  # pycocotools' loadRes fails without the first
     assert Image.open(tmp_path / "coco" / "images" / "000001.png").size == (40, 32)
 
 
@@ -55,7 +56,15 @@ def test_yolo_lines_by_hand(tmp_path):
     annotations.write_dataset(tmp_path / "yolo", [painted("hole")], [], KINDS, "yolo")
     line = (tmp_path / "yolo" / "labels" / "000001.txt").read_text()
     assert line == "0 0.575000 0.375000 0.150000 0.125000\n"
-    assert "0: hole\n  1: slub" in (tmp_path / "yolo" / "data.yaml").read_text()
+
+
+def test_yolo_description_keeps_the_kinds_names_and_names_no_folder(tmp_path):
+    yaml = pytest.importorskip("yaml")
+    kinds = ("002", "no", "hole: large", 'a "slub"', "Masche 🧶")
+    annotations.write_dataset(tmp_path / "yolo", [painted("no")], [], kinds, "yolo")
+    content = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8"))
+    assert content["names"] == dict(enumerate(kinds))
+    assert {"train", "val", "names"} == content.keys()  # with `path` it is found in one place alone
 
 
 def test_mvtec_layout_is_a_data_set(tmp_path):

@@ -13,6 +13,14 @@ SMALL = ["--steps", "2", "--set", "width=4", "--set", "batch_size=4", "--set", "
 SMALL += ["--set", "rehearsed=4"]
 
 
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """The folder of a segmenter trained on plain weave."""
+    folder = tmp_path_factory.mktemp("segmenter") / "run"
+    assert tfgad("segment", "train", "--data", PLAIN, "--out", folder, *SMALL).exit_code == 0
+    return folder
+
+
 def tfgad(*arguments):
     """Runs the command in this process; returns exit code, standard output and error."""
     console.show_log()
@@ -38,7 +46,84 @@ def test_from_known_defects_to_a_segmenter_of_a_new_fabric(painter_folder, tmp_p
     assert (tmp_path / "saved" / "1" / "saved_model.pb").is_file()
 
 
-def test_painted_images_can_be_scored(painter_folder, tmp_path):
+def test_a_segmenter_is_not_judged_by_what_taught_it(tmp_path):
+    base = tmp_path / "base"
+    said = tfgad("segment", "train", "--data", PLAIN, "--data", TWILL, "--out", base, *SMALL)
+    assert said.exit_code == 0, said.stderr
+    for own in ([], ["--data", "weave:twill?test=4"]):
+        said = tfgad("segment", "evaluate", base, *own)
+        assert said.exit_code == 2
+        assert "has taught the segmenter its defects" in said.stderr
+    assert not (base / "metrics.json").exists()
+    said = tfgad("segment", "evaluate", base, "--data", "weave:twill?test=4&seed=1")
+    assert said.exit_code == 0, said.stderr
+
+
+@pytest.mark.parametrize(
+    "mistake", [["--steps", "1k"], ["--set", "backbone=resnet"], ["--set", "batch_size=1"]]
+)
+def test_a_refused_segmenter_changes_nothing(run_folder, mistake, tmp_path):
+    given = ["segment", "train", "--data", PLAIN, *SMALL, *mistake]
+    assert tfgad(*given, "--out", tmp_path / "new").exit_code == 2
+    assert not (tmp_path / "new").exists()
+    before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
+    assert tfgad(*given, "--out", run_folder, "--overwrite").exit_code == 2
+    assert {path.name: path.read_bytes() for path in run_folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("mistake", "fault"),
+    [
+        (["--set", "ground=fabrik"], "did you mean 'fabric'"),
+        (["--set", "patches=10"], "more than 16"),
+        (["--vgg-weights", "no.h5"], "is not there"),
+        (["--data", "weave:denim?size=80"], "of 96 or more to all"),
+    ],
+)
+def test_a_refused_painter_changes_nothing(painter_folder, mistake, fault, tmp_path):
+    given = ["synthesize", "train", "--data", PLAIN, "--quick", "--steps", "1+1", *mistake]
+    said = tfgad(*given, "--out", tmp_path / "new")
+    assert said.exit_code == 2
+    assert fault in said.stderr
+    assert not (tmp_path / "new").exists()
+    before = {path.name: path.read_bytes() for path in painter_folder.iterdir()}
+    assert tfgad(*given, "--out", painter_folder, "--overwrite").exit_code == 2
+    assert {path.name: path.read_bytes() for path in painter_folder.iterdir()} == before
+
+
+def test_images_unlike_the_segmenters_are_refused_before_painting(
+    painter_folder, run_folder, tmp_path
+):
+    given = ["--painter", painter_folder, "--data", "weave:twill?size=96", "--out", tmp_path / "x"]
+    said = tfgad("segment", "adapt", run_folder, *given)
+    assert said.exit_code == 2
+    assert "(96, 96, 1)" in said.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_painter_by_the_command(tmp_path):
+    tiny = [f"{name}=4" for name in ("width", "fusion_width", "batch_size", "fusion_batch_size")]
+    tiny += ["patches=24", "fusions=6"]
+    given = ["--steps", "1+1", "--vgg-weights", "random"]
+    given += [each for setting in tiny for each in ("--set", setting)]
+    out = tmp_path / "painter"
+    said = tfgad("synthesize", "train", "--data", PLAIN, *given, "--out", out)
+    assert said.exit_code == 0, said.stderr
+    assert "12 kinds of defect" in said.stdout
+    assert "VGG19's weights: random" in said.stdout
+    (out / ".partial.generator.weights.h5").touch()  # as a kill leaves it
+    said = tfgad("synthesize", "train", "--data", PLAIN, *given, "--out", out, "--overwrite")
+    assert said.exit_code == 0, said.stderr
+    assert sorted(path.suffix for path in out.iterdir()) == [".json", ".keras", ".keras", ".keras"]
+
+
+def test_a_group_alone_shows_its_help_and_nothing_else():
+    said = tfgad("synthesize")
+    assert "paint" in said.stdout + said.stderr
+    assert "tfgad: ;" not in said.stderr
+
+
+def test_paint_writes_a_data_set(painter_folder, tmp_path):
     out = tmp_path / "painted"
     given = ["--data", TWILL, "--count", "5", "--kind", "hole"]
     said = tfgad("synthesize", "paint", painter_folder, *given, "--out", out)

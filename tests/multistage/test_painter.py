@@ -6,14 +6,34 @@ import pytest
 
 from tfgad.errors import UsageError
 from tfgad.multistage import fusion, sources
-from tfgad.multistage.painter import load_painter
+from tfgad.multistage.painter import LEAST_MASK, TRIES, Painter, load_painter
 from tfgad.multistage.painter_training import train_painter
+from tfgad.multistage.patches import resized
+
+SIDE = 128  # of what is painted on: larger than any window with its rim
 
 
 @pytest.fixture(scope="module")
 def painter(painter_folder):
     """The painter, loaded."""
     return load_painter(painter_folder)
+
+
+@pytest.fixture(scope="module")
+def good():
+    """Good twill, larger than a window."""
+    few = "train=6&calibration=2&test=4"
+    return sources.read_sources([f"weave:twill?size={SIDE}&{few}"])[0].good
+
+
+def inside(window, rim=0):
+    """Where the window is, and `rim` pixels around it: bool `[H, W]`."""
+    y, x, side = window
+    marked = np.zeros((SIDE, SIDE), bool)
+    marked[max(y - rim, 0) : y + side + rim, max(x - rim, 0) : x + side + rim] = True
+    assert marked.any()
+    assert not marked.all()
+    return marked
 
 
 def again(painter, fabrics, folder, **arguments):
@@ -29,21 +49,18 @@ def test_its_folder_says_what_it_is(painter, painter_folder):
     assert not list(painter_folder.glob("*.h5"))
 
 
-def test_it_paints_within_windows_and_says_where(painter, fabrics):
-    painted = list(painter.paint(fabrics[0].good, 20, seed=3))
+def test_it_paints_within_windows_and_says_where(painter, good):
+    painted = list(painter.paint(good, 20, seed=3))
     assert [each.kind for each in painted[:12]] == list(painter.kinds)
     for each in painted:
-        assert each.image.shape == (64, 64, 1)
-        assert each.mask.shape == (64, 64, 1)
+        assert each.image.shape == (SIDE, SIDE, 1)
+        assert each.mask.shape == (SIDE, SIDE, 1)
         assert np.abs(each.image).max() <= 1.0
-        y, x, side = each.window
-        inside = np.zeros((64, 64), bool)
-        inside[y : y + side, x : x + side] = True
-        assert not each.mask[..., 0][~inside].any()
-        grown = np.zeros((64, 64), bool)
-        rim = fusion.RIM
-        grown[max(y - rim, 0) : y + side + rim, max(x - rim, 0) : x + side + rim] = True
-        np.testing.assert_array_equal(each.image[~grown], each.good[~grown])
+        assert each.mask.sum() >= LEAST_MASK
+        assert not each.mask[~inside(each.window)].any()
+        outside = ~inside(each.window, fusion.RIM)
+        np.testing.assert_array_equal(each.image[outside], each.good[outside])
+        assert (each.image != each.good)[each.mask > 0].any()
 
 
 def test_the_same_seed_paints_the_same(painter, fabrics):
@@ -53,13 +70,75 @@ def test_the_same_seed_paints_the_same(painter, fabrics):
         assert not np.allclose(a.image, c.image)
 
 
-def test_unfused_patches_stay_as_they_are(painter, fabrics):
-    (each,) = painter.paint(fabrics[0].good, 1, how="pasted", kinds=["slub"])
-    assert each.kind == "slub"
-    y, x, side = each.window
-    outside = np.ones((64, 64), bool)
-    outside[y : y + side, x : x + side] = False
-    np.testing.assert_array_equal(each.image[outside], each.good[outside])
+def test_unfused_patches_stay_as_they_are(painter, good):
+    painted = list(painter.paint(good, 4, how="pasted", kinds=["slub"]))
+    assert [each.kind for each in painted] == ["slub"] * 4
+    for each in painted:
+        outside = ~inside(each.window)
+        np.testing.assert_array_equal(each.image[outside], each.good[outside])
+        y, x, side = each.window
+        patch = resized(each.patch, side)
+        window = np.s_[y : y + side, x : x + side]
+        np.testing.assert_array_equal(each.image[window], patch[..., :-1])
+        np.testing.assert_array_equal(each.mask[window], patch[..., -1:] > 0)
+        assert (each.image != each.good)[window].any()
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """A function that has painters draw squares, of the sides given for each kind, one a drawing.
+
+    The last side holds for all further drawings.
+    """
+
+    def draw(**sides):
+        rounds = []
+
+        def patches(self, fabrics, kinds, seed=0):
+            nothing = np.full((*fabrics.shape[:3], 1), -1.0, "float32")
+            made = np.concatenate([fabrics, nothing], axis=-1)
+            for patch, kind in zip(made, kinds, strict=True):
+                side = sides[kind][min(len(rounds), len(sides[kind]) - 1)]
+                patch[20 : 20 + side, 20 : 20 + side, -1] = 1.0
+            rounds.append(len(kinds))
+            return made
+
+        monkeypatch.setattr(Painter, "patches", patches)
+        return rounds
+
+    return draw
+
+
+def test_what_is_drawn_empty_is_drawn_again(painter, good, drawn, caplog):
+    rounds = drawn(hole=[10], slub=[0, 0, 10])
+    painted = list(painter.paint(good, 5, kinds=["hole", "slub"]))
+    assert [each.kind for each in painted] == ["hole", "slub", "hole", "slub", "hole"]
+    assert rounds == [5, 2, 2]
+    assert not caplog.records
+
+
+def test_what_stays_empty_is_left_out_and_logged_once(painter, good, drawn, caplog):
+    rounds = drawn(hole=[0], slub=[10])
+    painted = list(painter.paint(good, 20, kinds=["hole", "slub"]))
+    assert [each.kind for each in painted] == ["slub"] * 10
+    assert rounds == [16, *[8] * (TRIES - 1), 4, *[2] * (TRIES - 1)]
+    (record,) = caplog.records
+    assert "left out 10 of 20 images (hole: 10)" in record.getMessage()
+
+
+def test_masks_are_large_enough_in_the_image_not_in_the_patch_alone(painter, good, drawn):
+    """A square of 4x4 pixels holds 16 of a patch, but of the smallest windows 9."""
+    drawn(hole=[4])
+    painted = list(painter.paint(good, 30, kinds=["hole"]))
+    assert 0 < len(painted) < 30
+    assert min(each.mask.sum() for each in painted) >= LEAST_MASK
+
+
+def test_a_painter_that_paints_nothing_must_be_trained_longer(painter, good, drawn):
+    drawn(hole=[0])
+    with pytest.raises(UsageError, match="more steps"):
+        list(painter.paint(good, 3, kinds=["hole"]))
+    assert list(painter.paint(good, 0)) == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The segmenter: its loss, its steps, its run, its adaptation, its export."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -74,6 +75,35 @@ def test_it_learns(fabrics, tmp_path):
     maps = longer.model.anomaly(fabrics[0].images)["map"].numpy()
     masks = fabrics[0].masks[..., 0] > 0
     assert maps[masks].mean() > maps[~masks].mean() + 0.5
+
+
+def test_broken_off_adaptation_goes_on_to_the_same_segmenter(
+    run, fabrics, painter_folder, tmp_path
+):
+    """Dropout and the order of images go on where they were, and are the seed's."""
+    painter = load_painter(painter_folder)
+    twill = tfgad.load("weave:twill?size=64&train=6&calibration=4&test=2")
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                self.model.save_weights(tmp_path / "resumed" / runs.CHECKPOINT)
+                raise KeyboardInterrupt
+
+    def adapted(name, **arguments):
+        settings = {"adapt_steps": "4"}
+        return segmenter_training.adapt_segmenter(
+            run, painter, twill, fabrics, tmp_path / name, settings=settings, **arguments
+        )
+
+    whole = adapted("whole")
+    keras.utils.set_random_seed(99)  # whatever went before must not matter
+    with pytest.raises(KeyboardInterrupt):
+        adapted("resumed", callbacks=lambda *_: [Stop()])
+    keras.utils.set_random_seed(98)
+    resumed = adapted("resumed", resume=True)
+    for a, b in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_adapting_trains_a_copy_on_painted_defects(run, fabrics, painter_folder, tmp_path):

@@ -54,6 +54,8 @@ def test_grey_and_colour_do_not_mix():
 def test_kinds_are_named_by_the_folder():
     assert sources._kind("slub/005", ("slub",)) == "slub"
     assert sources._kind("test/hole/1.png", ("hole",)) == "hole"
+    assert sources._kind("test/hole/1.png/x0_y128", ("hole",)) == "hole"
+    assert sources._kind("test/hole/monday/1.png", ("hole",)) == "hole"
     assert sources._kind("0018_010_03/x1300_y0", ("broken pick",)) == "defect"
 
 

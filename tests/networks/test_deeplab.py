@@ -31,6 +31,39 @@ def test_resnet_keeps_its_weights_when_strides_become_dilation(output_stride):
     np.testing.assert_allclose(middle, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
+def test_resnet_is_the_usual_one_where_its_strides_stay():
+    """Also where sides are odd: a strided convolution and subsampling both keep the first pixel."""
+    keras.utils.set_random_seed(0)
+    usual = keras.applications.ResNet50(include_top=False, weights=None)
+    keras.utils.set_random_seed(0)
+    dilated = deeplab._dilated_resnet(8, None)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 70, 53, 3)).astype("float32")
+    of_both = []
+    for network in (dilated, usual):
+        end = network.get_layer("conv3_block4_out").output
+        of_both.append(keras.Model(network.inputs[0], end)(images, training=False).numpy())
+    features, expected = of_both
+    assert expected.std() > 0
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    weights, of_usual = ([(w.path, w.shape) for w in each.weights] for each in (dilated, usual))
+    assert weights == of_usual
+
+
+@pytest.mark.parametrize("strides", [(2, 2), (3, 1)])
+def test_subsampling_is_a_1x1_convolution_with_strides(strides):
+    strided = keras.layers.Conv2D(5, 1, strides=strides)
+    images = np.random.default_rng(0).normal(size=(2, 11, 8, 3)).astype("float32")
+    expected = strided(images)
+    subsampled = deeplab.SubsampledConvolution.from_config(strided.get_config())
+    saved = keras.saving.serialize_keras_object(subsampled)
+    subsampled = keras.saving.deserialize_keras_object(saved)
+    subsampled.build(images.shape)
+    subsampled.set_weights(strided.get_weights())
+    np.testing.assert_allclose(subsampled(images), expected, atol=1e-6)
+    assert subsampled.compute_output_shape(images.shape) == expected.shape
+
+
 def test_another_output_stride_is_refused():
     with pytest.raises(UsageError, match="give 8 or 16"):
         deeplab.resnet50((64, 64, 1), output_stride=4)
@@ -45,16 +78,39 @@ def test_enlarging_keeps_the_middle_and_the_border_in_place():
 
 def test_its_steps_keep_the_heap_whole():
     """A 1x1 convolution with a stride breaks it; see `deeplab._residual`."""
-    network = deeplab.small((64, 64, 1), width=8)
-    images, masks = tf.random.normal((8, 64, 64, 1)), tf.zeros((8, 64, 64, 1))
+    loss, gradients = steps(deeplab.small((64, 64, 1), width=8), batch_size=8, count=5)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_resnet_takes_a_step_without_strided_1x1_convolutions(output_stride):
+    network = deeplab.resnet50((32, 32, 1), output_stride=output_stride)
+    (backbone,) = (layer for layer in network.layers if isinstance(layer, keras.Model))
+    strided = [
+        layer
+        for layer in backbone.layers
+        if isinstance(layer, keras.layers.Conv2D) and layer.strides != (1, 1)
+    ]
+    usual = [layer.name for layer in strided if type(layer) is keras.layers.Conv2D]
+    assert usual == ["conv1_conv"]  # of 7x7
+    assert len(strided) == (3 if output_stride == 8 else 5)
+    loss, gradients = steps(network, batch_size=2, count=1)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def steps(network, batch_size, count):
+    """Takes gradients `count` times; returns the last loss and the last gradients."""
+    images = tf.random.normal((batch_size, *network.input_shape[1:]))
 
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(network(images, training=True) - masks))
+            loss = tf.reduce_mean(tf.square(network(images, training=True)))
         return loss, tape.gradient(loss, network.trainable_weights)
 
-    for _ in range(5):
+    for _ in range(count):
         loss, gradients = step()
-    assert np.isfinite(float(loss))
-    assert all(np.isfinite(gradient.numpy()).all() for gradient in gradients)
+    return float(loss), [gradient.numpy() for gradient in gradients]

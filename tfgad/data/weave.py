@@ -42,7 +42,7 @@ def render(
 
     Args:
         name: a weave, one of `WEAVES`.
-        seed: non-negative; another seed is another bolt of the same fabric.
+        seed: from 0 below 2**32; another seed is another bolt of the same fabric.
         index: number of the tile in its split, from 0.
         split: one of `SPLITS`; splits share no random numbers.
         size: side in pixels. A yarn takes 5 to 6.5 pixels whatever the size.
@@ -55,12 +55,15 @@ def render(
 
     Raises:
         UsageError: an unknown weave, split or defect, a size below 32, channels not 1 or 3,
-            a negative seed.
+            a seed out of range.
     """
     _check(name, size, channels, seed)
     _check_name("split", split, SPLITS)
     fabric = FABRICS[name]
-    tile = [seed, SPLITS.index(split), index]
+    # Each weave has random numbers of its own: else the test tiles of all would have their defects
+    # at the same places, and one weave's would tell what to expect of another's.
+    own = seed + (WEAVES.index(name) << 32)
+    tile = [own, SPLITS.index(split), index]
     lay_seed, camera_seed, fibre_seed, noise_seed = np.random.SeedSequence(tile).spawn(4)
     camera = set_up_camera(np.random.default_rng(camera_seed), size)
     good = lay(
@@ -107,8 +110,8 @@ def load(
         The data; test names read `good/004` and `slub/005`, the number being the tile's.
 
     Raises:
-        UsageError: an unknown weave, a size below 32, channels not 1 or 3, a negative seed, or an
-            empty split.
+        UsageError: an unknown weave, a size below 32, channels not 1 or 3, a seed out of range, or
+            an empty split.
     """
     _check(name, size, channels, seed)
     for split, count in (("train", train), ("calibration", calibration), ("test", test)):
@@ -194,8 +197,8 @@ def _check(name: str, size: int, channels: int, seed: int) -> None:
         raise UsageError("size", size, "too small to show a weave", f"use {SMALLEST_SIZE} or more")
     if channels not in (1, 3):
         raise UsageError("channels", channels, "neither grey nor colour", "use 1 or 3")
-    if seed < 0:
-        raise UsageError("seed", seed, "is negative", "use 0 or more")
+    if not 0 <= seed < 2**32:
+        raise UsageError("seed", seed, "is out of range", "use 0 or more, below 2**32")
 
 
 def _check_name(argument: str, name: str, known: tuple[str, ...]) -> None:

@@ -76,9 +76,9 @@ NAVY, WHITE = Yarn((0.22, 0.27, 0.40)), Yarn((0.80, 0.80, 0.78))
 RIP_FINE, RIP_CORD = Yarn((0.40, 0.44, 0.36)), Yarn((0.43, 0.47, 0.39), thickness=1.6)
 
 FABRICS = {
+    "twill": Fabric(_stepped(2, 1), (KHAKI,), (SAND,), (5.6, 6.0)),
     "plain": Fabric(_points("x.", ".x"), (ECRU,), (ECRU,), (6.2, 6.0), (0.92, 0.90)),
     "basket": Fabric(_points("xx..", "xx..", "..xx", "..xx"), (STEEL,), (STEEL,), (5.4, 5.4)),
-    "twill": Fabric(_stepped(2, 1), (KHAKI,), (SAND,), (5.6, 6.0)),
     "denim": Fabric(_stepped(3, 1), (INDIGO,), (PALE,), (5.2, 6.0), (1.06, 0.84), hairiness=0.08),
     "satin": Fabric(
         _stepped(4, 1, step=2), (CHAMPAGNE,), (CHAMPAGNE,), (5.0, 5.6), (1.06, 0.9), 0.04, 0.04, 0.2

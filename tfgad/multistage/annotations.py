@@ -6,6 +6,7 @@ hangs together is one object, with its box and, in COCO's, its outline.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -97,7 +98,13 @@ def _write_coco(folder: Path, painted, good, kinds) -> int:
                 }
             )
     categories = [{"id": n, "name": name} for n, name in enumerate(kinds, start=1)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
+    content = {
+        "info": {"description": "defects painted by tfgad"},  # pycocotools' loadRes wants it
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
     files.write_json(folder / "annotations.json", content)
     return len(images)
 
@@ -116,9 +123,18 @@ def _write_yolo(folder: Path, painted, good, kinds) -> int:
             lines.append(f"{kinds.index(each.kind)} {numbers}\n")
         files.write_text(folder / "labels" / f"{n:06d}.txt", "".join(lines))
         count += 1
-    names = "".join(f"  {n}: {name}\n" for n, name in enumerate(kinds))
-    files.write_text(folder / "data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{names}")
+    files.write_text(folder / "data.yaml", _yolo_description(kinds))
     return count
+
+
+def _yolo_description(kinds) -> str:
+    """Returns `data.yaml`. It gives no `path`: without one, it is the folder of the file itself."""
+    # JSON's strings are YAML's too. Unquoted, kinds `002` and `no` are a number and a bool.
+    names = "".join(
+        f"  {n}: {json.dumps(name, ensure_ascii=False)}\n" for n, name in enumerate(kinds)
+    )
+    why = "# Ultralytics refuses a file without val; to judge by, name images of real defects."
+    return f"train: images\n{why}\nval: images\nnames:\n{names}"
 
 
 FORMATS: dict[str, Callable[..., int]] = {

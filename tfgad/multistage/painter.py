@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from tfgad.multistage.defect_generator import DefectGenerator
 from tfgad.multistage.fusion import DefectFusion, paste
 from tfgad.multistage.pasting import draw_window
 from tfgad.multistage.patches import PATCH, crop, resized
+
+log = logging.getLogger(__name__)
 
 CONFIG = "painter.json"
 MODELS = STYLE, GENERATOR, FUSION = "style.keras", "generator.keras", "fusion.keras"
@@ -111,31 +115,40 @@ class Painter:
     ) -> Iterator[Painted]:
         """Paints defects, of all kinds in turn, each on one of the images drawn by chance.
 
+        Where the painter draws no defect of `LEAST_MASK` pixels in `TRIES` drawings, the image is
+        left out; how many were is logged at the end.
+
         Args:
             images: of good fabric, `[N, H, W, C]` in [-1, 1].
-            count: how many to paint.
+            count: how many to paint; fewer are left if some are left out.
             kinds: names of those wanted; all by default.
             seed: the same gives the same.
             how: `fused`, or `pasted` to leave the patch as stage 1 made it.
 
         Raises:
-            UsageError: no images, images of other channels or too small, an unknown kind.
+            UsageError: no images, images of other channels or too small, an unknown kind, or all
+                of them were left out.
         """
         self._check(images)
         kinds = tuple(kinds or self.kinds)
-        rng = np.random.default_rng(seed)
+        rng, left_out = np.random.default_rng(seed), Counter()
         for start in range(0, count, BATCH):
             names = [kinds[n % len(kinds)] for n in range(start, min(start + BATCH, count))]
             good = images[rng.integers(len(images), size=len(names))]
-            yield from self._painted(good, names, rng, how)
+            painted = self._painted(good, names, rng, how)
+            left_out += Counter(names) - Counter(each.kind for each in painted)
+            yield from painted
+        self._tell(left_out, count)
 
     def _painted(self, good, kinds, rng, how):
+        """Paints one defect on each image; returns those on which there is one."""
         windows = [draw_window(image.shape, rng) for image in good]
         fabrics = [
             resized(crop(image, corner, side), PATCH)
             for image, (*corner, side) in zip(good, windows, strict=True)
         ]
-        patches = self._with_defects(np.stack(fabrics), kinds, rng)
+        sides = [side for *_, side in windows]
+        patches = self._with_defects(np.stack(fabrics), kinds, sides, rng)
         pasted = np.stack(
             [
                 paste(image, resized(patch, side), corner, side)
@@ -146,19 +159,35 @@ class Painter:
         if how == FUSED:
             images = self.fusion.fused(tf.constant(good), tf.constant(pasted)).numpy()
         masks = (pasted[..., -1:] > 0).astype(np.uint8)
-        for row in zip(images, masks, kinds, good, patches, windows, strict=True):
-            yield Painted(*row)
+        rows = zip(images, masks, kinds, good, patches, windows, strict=True)
+        return [painted for painted in (Painted(*row) for row in rows) if _is_large(painted.mask)]
 
-    def _with_defects(self, fabrics, kinds, rng):
-        """Generates patches whose masks are not empty; those that are, are drawn again."""
+    def _with_defects(self, fabrics, kinds, sides, rng):
+        """Generates patches; those whose defects are too small are drawn again, while tries last.
+
+        What counts is the mask in the image, once the patch has the size of its window.
+        """
         patches = self.patches(fabrics, kinds, int(rng.integers(2**31)))
         for _ in range(TRIES - 1):
-            empty = np.flatnonzero((patches[..., -1] > 0).sum(axis=(1, 2)) < LEAST_MASK)
-            if not len(empty):
+            in_windows = (resized(patch, side) for patch, side in zip(patches, sides, strict=True))
+            small = [i for i, patch in enumerate(in_windows) if not _is_large(patch[..., -1] > 0)]
+            if not small:
                 break
             seed = int(rng.integers(2**31))
-            patches[empty] = self.patches(fabrics[empty], [kinds[i] for i in empty], seed)
+            patches[small] = self.patches(fabrics[small], [kinds[i] for i in small], seed)
         return patches
+
+    def _tell(self, left_out, count):
+        """Logs how many images of each kind were left out; if all were, that is an error."""
+        number = sum(left_out.values())
+        if not number:
+            return
+        problem = f"draws no defect of {LEAST_MASK} pixels in {TRIES} tries"
+        if number == count:
+            given = f"of {self.config['settings']['steps']} steps"
+            raise UsageError("painter", given, problem, "train it for more steps")
+        kinds = ", ".join(f"{kind}: {n}" for kind, n in sorted(left_out.items()))
+        log.warning("left out %d of %d images (%s): the painter %s", number, count, kinds, problem)
 
     def _label(self, kind: str) -> int:
         if kind not in self.kinds:
@@ -189,6 +218,10 @@ class Painter:
         for name, model in zip(MODELS, (self.style, self.generator, self.fusion), strict=True):
             runs.save_model(model, folder / name)
         files.write_json(folder / CONFIG, self.config)
+
+
+def _is_large(mask: np.ndarray) -> bool:
+    return int(np.count_nonzero(mask)) >= LEAST_MASK
 
 
 def load_painter(folder: str | Path) -> Painter:

@@ -17,7 +17,7 @@ from tfgad.errors import UsageError
 from tfgad.multistage import defect_generator, fusion
 from tfgad.multistage.batches import endless
 from tfgad.multistage.painter import CONFIG, MODELS, Painter, load_painter
-from tfgad.multistage.pasting import paste_examples
+from tfgad.multistage.pasting import VIEW, paste_examples
 from tfgad.multistage.patches import PATCH, Patches, cut_patches
 from tfgad.multistage.sources import Source, kinds_of
 from tfgad.multistage.style import CODE_DIM, LAYER, style_network
@@ -38,6 +38,7 @@ QUICK = {"patches": 600, "width": 8, "fusions": 160, "fusion_width": 8, "steps":
 STAGES = ("generator", "fusion")
 STYLES = 1500  # patches that the style's components are fitted to
 BATCH = 64
+FUSER_STEP = 4  # T halves its images twice
 PARTS = {CONFIG, *MODELS, *(f"{stage}.weights.h5" for stage in STAGES)}
 
 
@@ -65,31 +66,44 @@ def train_painter(
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
     Raises:
-        UsageError: an unknown setting, images that are too small, weights that are not VGG19's, or
-            a folder in the way.
+        UsageError: a setting that is unknown or will not do, images that are too small or of
+            several sizes, weights that are not VGG19's, or a folder in the way. Nothing is changed
+            then.
     """
     folder, seconds = Path(out), _Seconds()
-    for source in sources:
-        if min(source.images.shape[1:3]) < PATCH:
-            mend = f"give a size or tile of at least {PATCH}"
-            raise UsageError("data", source.spec, "is too small to cut patches from", mend)
+    _check_sizes(sources)
     of_all = recipes.changed(SETTINGS, settings or {}, "the painter")
     steps = runs.stage_steps(of_all["steps"], STAGES)
+    if of_all["patches"] <= CODE_DIM:
+        raise UsageError("patches", of_all["patches"], "are too few", f"give more than {CODE_DIM}")
     config = {
         "kinds": list(kinds_of(sources)),
-        "data": [source.spec for source in sources],
+        "data": [runs.from_anywhere(source.spec) for source in sources],
+        "image_shape": list(sources[0].images.shape[1:]),
+        "resized": sources[0].resized,
         "settings": of_all,
         "seed": seed,
     }
     state = _state(folder, config, resume, overwrite)
     if state == runs.FINISHED:
         return load_painter(folder)
-    if state == runs.NEW:
-        _remove(folder)
-    keras.utils.set_random_seed(seed)
     channels = sources[0].images.shape[-1]
     features, vgg_source = feature_extractor(LAYER, vgg_weights)
+    if state == runs.BEGUN:
+        runs.check_same(folder, _read(folder), config | {"vgg_weights": vgg_source})
     style = style_network(features, channels)
+    generator = defect_generator.build(
+        (PATCH, PATCH, channels + 1), CODE_DIM, len(config["kinds"]), seed=seed,
+        rate=of_all["learning_rate"], **chosen(of_all, "ground", "latent_dim", "width", "r1"),
+    )  # fmt: skip
+    weights = chosen(of_all, "margin", "reconstruction", "feature", "adversarial", "r1")
+    fuser = fusion.build(
+        channels, grey_or_colour(features, channels), seed=seed, rate=of_all["fusion_rate"],
+        width=of_all["fusion_width"], **weights,
+    )  # fmt: skip
+    if state == runs.NEW:
+        _remove(folder)
+    config |= {"vgg_weights": vgg_source, "versions": runs.versions()}
     files.write_json(folder / CONFIG, config)
 
     def trained(model, stage, rows, batch_size):
@@ -106,10 +120,6 @@ def train_painter(
     patches = cut_patches(sources, config["kinds"], of_all["patches"], seed=seed)
     codes = _fit_style(style, patches)
     seconds.lap("patches and styles")
-    generator = defect_generator.build(
-        (PATCH, PATCH, channels + 1), CODE_DIM, len(config["kinds"]), seed=seed,
-        rate=of_all["learning_rate"], **chosen(of_all, "ground", "latent_dim", "width", "r1"),
-    )  # fmt: skip
     rows = {
         "patches": patches.defects,
         "fabric": patches.fabrics,
@@ -118,16 +128,11 @@ def train_painter(
     }
     trained(generator, "generator", rows, of_all["batch_size"])
 
-    weights = chosen(of_all, "margin", "reconstruction", "feature", "adversarial", "r1")
-    fuser = fusion.build(
-        channels, grey_or_colour(features, channels), seed=seed, rate=of_all["fusion_rate"],
-        width=of_all["fusion_width"], **weights,
-    )  # fmt: skip
     painter = Painter(style, generator, fuser, config)
     pasted = paste_examples(sources, painter.patches, of_all["fusions"], of_all["own_share"], seed)
     seconds.lap("examples for the fusion")
     trained(fuser, "fusion", vars(pasted), of_all["fusion_batch_size"])
-    config |= {"vgg_weights": vgg_source, "versions": runs.versions(), "seconds": seconds.taken}
+    config["seconds"] = seconds.taken
     painter.save(folder)
     for stage in STAGES:
         (folder / f"{stage}.weights.h5").unlink(missing_ok=True)
@@ -158,15 +163,33 @@ class _Seconds:
         self.taken[part], self.last = round(now - self.last, 1), now
 
 
+def _check_sizes(sources: Sequence[Source]) -> None:
+    """Raises UsageError unless patches, and views of one size, can be cut from all sources."""
+    sides = {min(VIEW, *source.images.shape[1:3]): source.spec for source in sources}
+    for side, spec in sides.items():
+        if side < PATCH:
+            mend = f"give a size or tile of at least {PATCH}"
+            raise UsageError("data", spec, "is too small to cut patches from", mend)
+        if len(sides) > 1 or side % FUSER_STEP:
+            mend = f"give a size or tile of {VIEW} or more to all"
+            raise UsageError("data", spec, f"gives views {side} pixels wide", mend)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """Returns what is known of a painter, trained to the end or not; None if there is none."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
 def _state(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
     """Returns what stands at the painter's place; raises UsageError if that must not be touched."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return runs.NEW
-    try:
-        old = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        old = None
-    others = [] if not folder.is_dir() else sorted({p.name for p in folder.iterdir()} - PARTS)
+    old = _read(folder)
+    others = not folder.is_dir() or any(not _is_part(path) for path in folder.iterdir())
     if old is None or others:
         raise UsageError("out", folder, "holds something else than a painter", "name a new folder")
     if overwrite:
@@ -179,5 +202,11 @@ def _state(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) 
 
 
 def _remove(folder: Path) -> None:
-    for name in PARTS:
-        (folder / name).unlink(missing_ok=True)
+    """Removes what a painter consists of; the configuration last, as `runs.remove` does."""
+    parts = [path for path in folder.glob("*") if _is_part(path)]
+    for path in sorted(parts, key=lambda path: path.name == CONFIG):
+        path.unlink()
+
+
+def _is_part(path: Path) -> bool:
+    return path.is_file() and files.is_or_becomes(path.name, PARTS)

@@ -52,7 +52,8 @@ def train_segmenter(
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
     Raises:
-        UsageError: an unknown setting, images of several sizes, or a folder in the way.
+        UsageError: an unknown setting, images of several sizes, or a folder in the way. Nothing is
+            changed then.
     """
     shapes = {source.images.shape[1:] for source in sources}
     if len(shapes) > 1:
@@ -60,9 +61,10 @@ def train_segmenter(
         raise UsageError("data", given, "are of several sizes", "give one size or tile to all")
     chosen = recipes.changed(SETTINGS, settings or {}, "the segmenter")
     specs = [runs.from_anywhere(source.spec) for source in sources]
-    config = _config(specs[0], seed, chosen, *shapes) | {"sources": specs}
+    config = _config(specs[0], seed, chosen, *shapes, sources[0].resized) | {"sources": specs}
     folder = Path(out)
-    if _begun(folder, config, resume, overwrite) == runs.FINISHED:
+    state = runs.state_of(folder, config, resume, overwrite)
+    if state == runs.FINISHED:
         return runs.load_run(folder)
     model = segmenter.build(
         *shapes, backbone=chosen["backbone"], width=chosen["width"], rate=chosen["learning_rate"],
@@ -74,9 +76,8 @@ def train_segmenter(
         "good": np.concatenate([source.good for source in sources]),
     }
     held_out = np.concatenate([source.held_out for source in sources])
-    return _trained(
-        model, rows, held_out, chosen["steps"], runs.Run(folder, config, model), callbacks
-    )
+    run = runs.Run(folder, config, model)
+    return _trained(run, state, rows, held_out, chosen["steps"], callbacks)
 
 
 def load_segmenter(folder: str | Path) -> runs.Run:
@@ -123,14 +124,16 @@ def adapt_segmenter(
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
     Raises:
-        UsageError: images of another size, an unknown setting, a folder in the way.
+        UsageError: images of another size or resized otherwise, an unknown setting, a folder in the
+            way. Nothing is changed then.
     """
-    runs.check_shape(run, images)
+    _check_alike(run, images)
     chosen = recipes.changed(run.config["settings"], settings or {}, "the segmenter")
-    config = _config(images.spec, seed, chosen, run.model.window)
+    config = _config(images.spec, seed, chosen, run.model.window, images.resized)
     config |= {"sources": run.config["sources"], "painter": painter.config["data"]}
     folder = Path(out)
-    if _begun(folder, config, resume, overwrite) == runs.FINISHED:
+    state = runs.state_of(folder, config, resume, overwrite)
+    if state == runs.FINISHED:
         return runs.load_run(folder)
     good = good_images(images.train, images.train_size)
     painted = list(painter.paint(good, chosen["painted"], seed=seed))
@@ -141,9 +144,9 @@ def adapt_segmenter(
     }
     rows = rehearsing(rows, known, chosen["rehearsed"], seed)
     held_out = good_images(images.calibration, images.calibration_size)
-    model = renewed(run.model, chosen["adapt_rate"])
+    model = renewed(run.model, chosen["adapt_rate"], seed)
     made = runs.Run(folder, config | {"vgg_weights": painter.config["vgg_weights"]}, model)
-    return _trained(model, rows, held_out, chosen["adapt_steps"], made, callbacks)
+    return _trained(made, state, rows, held_out, chosen["adapt_steps"], callbacks)
 
 
 def further(
@@ -159,7 +162,7 @@ def further(
     """
     chosen = run.config["settings"]
     rows = rehearsing(rows, known, chosen["rehearsed"], seed)
-    model = renewed(run.model, chosen["adapt_rate"])
+    model = renewed(run.model, chosen["adapt_rate"], seed)
     steps = runs.stage_steps(chosen["adapt_steps"], model.stages)["train"]
     batches = segmentation_batches(**rows, batch_size=chosen["batch_size"], seed=seed)
     model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
@@ -183,13 +186,19 @@ def rehearsing(
     }
 
 
-def renewed(model: segmenter.Segmenter, rate: float) -> segmenter.Segmenter:
+def renewed(model: segmenter.Segmenter, rate: float, seed: int = 0) -> segmenter.Segmenter:
     """Returns a copy that has not trained a step, to be trained at another rate.
 
     Its batch normalisation keeps the statistics it has, as in DeepLab V3's second training (section
     4.1 of the paper): those of the few images of one fabric differ between training and inference,
     and a segmenter adapted with them may mark everything (IoU 0.06 instead of 0.75, on twill).
+
+    Args:
+        model: stays as it is.
+        rate: of Adam.
+        seed: of the training.
     """
+    keras.utils.set_random_seed(seed)  # of dropout and of tf.data's shuffling
     network = keras.models.clone_model(model.network, clone_function=_unnormalising, recursive=True)
     network.set_weights(model.network.get_weights())
     copy = segmenter.Segmenter(network=network, stride=model.stride, seed=model.seed)
@@ -205,28 +214,36 @@ def _unnormalising(layer: keras.Layer) -> keras.Layer:
     return copy
 
 
-def _config(spec: str, seed: int, chosen: dict[str, Any], shape) -> dict[str, Any]:
+def _check_alike(run: runs.Run, images: AnomalyData) -> None:
+    """Raises UsageError unless the images are such as the run was trained on."""
+    side, _, channels = made_for = run.model.window
+    resized = run.config["resized"]
+    if (images.image_shape, images.resized) != (made_for, resized):
+        given = f"images of {images.image_shape}, {'' if images.resized else 'not '}resized"
+        problem = f"but the run has {made_for}, {'' if resized else 'not '}resized"
+        mend = f"load it as the run's data was, {side} pixels wide, channels={channels}"
+        raise UsageError("data", given, problem, mend)
+
+
+def _config(spec: str, seed: int, chosen: dict[str, Any], shape, resized) -> dict[str, Any]:
     return {
         "method": METHOD,
         "data": runs.from_anywhere(spec),
         "seed": seed,
         "settings": chosen,
         "image_shape": list(shape),
-        "resized": False,
+        "resized": resized,
     }
 
 
-def _begun(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
-    """Returns the state of the run's folder, once an old run there is removed."""
-    state = runs.state_of(folder, config, resume, overwrite)
-    if state == runs.NEW:
-        runs.remove(folder)
-    return state
-
-
-def _trained(model, rows, held_out, steps: str, run: runs.Run, callbacks) -> runs.Run:
+def _trained(run: runs.Run, state: str, rows, held_out, steps: str, callbacks) -> runs.Run:
     """Trains a run's segmenter on arrays, sets its threshold on good images, and writes it."""
-    begun, config = time.monotonic(), run.config
+    begun, config, model = time.monotonic(), run.config, run.model
+    togo = runs.stage_steps(steps, model.stages)
+    size = config["settings"]["batch_size"]
+    if size < 2:
+        mend = "give 2 or more: half of a batch is of good fabric"
+        raise UsageError("batch_size", size, "is too small", mend)
     config |= {"window": list(model.window), "score": model.score, "versions": runs.versions()}
     config["images"] = {
         "train": len(rows["good"]),
@@ -235,14 +252,15 @@ def _trained(model, rows, held_out, steps: str, run: runs.Run, callbacks) -> run
         "test": 0,
         "skipped": 0,
     }
+    if state == runs.NEW:
+        runs.remove(run.folder)
     files.write_json(run.folder / runs.CONFIG, config)
 
     def batches(start):
-        size = config["settings"]["batch_size"]
         return segmentation_batches(**rows, batch_size=size, seed=config["seed"], start=start)
 
     checkpoint = run.folder / runs.CHECKPOINT
-    runs.fit_stages(model, runs.stage_steps(steps, model.stages), batches, checkpoint, callbacks)
+    runs.fit_stages(model, togo, batches, checkpoint, callbacks)
     rate, images = runs.FALSE_POSITIVE_RATE, tf.data.Dataset.from_tensor_slices(held_out)
     threshold = model.calibrate(images, rate)
     config["training_seconds"] = round(time.monotonic() - begun, 1)

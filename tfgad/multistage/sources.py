@@ -33,6 +33,7 @@ class Source:
         images: the same of the defective ones, `[M, H, W, C]`.
         masks: uint8 `[M, H, W, 1]`, 1 on the defect; none is empty.
         kinds: the kind of each defect, M names.
+        resized: whether the images were resized as wholes; see `AnomalyData`.
     """
 
     spec: str
@@ -41,6 +42,7 @@ class Source:
     images: np.ndarray
     masks: np.ndarray
     kinds: tuple[str, ...]
+    resized: bool = False
 
 
 def expand(specs: Sequence[str], leave_out: Sequence[str] = ()) -> list[str]:
@@ -79,13 +81,18 @@ def read_sources(specs: Sequence[str], **defaults: Any) -> list[Source]:
     """Loads data sets by their specs; see `read_source`.
 
     Raises:
-        UsageError: one of them is not fit, or they differ in channels.
+        UsageError: one of them is not fit, or they differ in channels, or in that some are resized
+            as wholes and others are tiles.
     """
     sources = [read_source(data.load(spec, **defaults)) for spec in specs]
     channels = {source.images.shape[-1]: source.spec for source in sources}
     if len(channels) > 1:
         given = " and ".join(channels.values())
         raise UsageError("data", given, "differ in colour", "give channels=1 or channels=3 to all")
+    resized = {source.resized: source.spec for source in sources}
+    if len(resized) > 1:
+        problem = f"is resized as a whole, {resized[False]} is not"
+        raise UsageError("data", resized[True], problem, "give tile=SIDE to it")
     return sources
 
 
@@ -111,6 +118,7 @@ def read_source(images: AnomalyData) -> Source:
         images=np.stack([row["image"] for row in rows]),
         masks=np.stack([row["mask"] for row in rows]),
         kinds=tuple(_kind(row["name"].decode(), images.kinds) for row in rows),
+        resized=images.resized,
     )
 
 
@@ -120,9 +128,8 @@ def good_images(images: tf.data.Dataset, size: int) -> np.ndarray:
 
 
 def _kind(name: str, known: Sequence[str]) -> str:
-    """The folder of a test image's name, as in `slub/005`, if that is the name of a kind."""
-    folders = name.split("/")[:-1]
-    return folders[-1] if folders and folders[-1] in known else OWN_KIND
+    """The innermost folder of an image's name that names a kind: `slub` of `slub/5.png/x0_y0`."""
+    return next((each for each in reversed(name.split("/")[:-1]) if each in known), OWN_KIND)
 
 
 def kinds_of(sources: Sequence[Source]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from tfgad.errors import UsageError
-from tfgad.networks.layers import BatchNormalization
+from tfgad.networks.layers import BatchNormalization, Dropout
 from tfgad.networks.vgg import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def small(image_shape, *, width: int = 32) -> keras.Model:
 
 def _with_head(images, features, width: int, rates) -> keras.Model:
     x = _aspp(features, width, rates)
-    x = layers.Dropout(DROPOUT)(_convolution(x, width))
+    x = Dropout(DROPOUT)(_convolution(x, width))
     logits = layers.Conv2D(1, 1, dtype="float32", name="logits")(x)
     logits = ResizeLike(dtype="float32", name="enlarged")([logits, images])
     return keras.Model(images, logits, name="deeplab")
@@ -101,7 +101,10 @@ def _residual(x, filters: int, stride: int = 1, dilation: int = 1):
 
 
 def _dilated_resnet(output_stride: int, weights) -> keras.Model:
-    """`keras.applications`' ResNet-50 with dilation for its last strides; its weights still fit."""
+    """`keras.applications`' ResNet-50 with dilation for its last strides; its weights still fit.
+
+    Of the strides that stay, those of 1x1 convolutions are subsampled; see `SubsampledConvolution`.
+    """
     network = _resnet(weights)
     dilations = {"conv4": 1 if output_stride == 16 else 2, "conv5": 2 if output_stride == 16 else 4}
     unstrided = ("conv5",) if output_stride == 16 else ("conv4", "conv5")
@@ -116,6 +119,9 @@ def _dilated_resnet(output_stride: int, weights) -> keras.Model:
                 first = rest.startswith("block1_")
                 dilation = dilations[block] // 2 if first else dilations[block]
                 config["dilation_rate"] = (max(dilation, 1),) * 2
+        is_pointwise = isinstance(layer, layers.Conv2D) and config["kernel_size"] == (1, 1)
+        if is_pointwise and config["strides"] != (1, 1):
+            return SubsampledConvolution.from_config(config)
         return type(layer).from_config(config)
 
     dilated = keras.models.clone_model(network, clone_function=rewritten)
@@ -129,6 +135,19 @@ def _resnet(weights):
     except Exception as error:  # Keras raises no narrower one where a download fails
         mend = "give a file of keras.applications' ResNet50 without its top, or none for random"
         raise UsageError("backbone weights", weights, "cannot be had", mend) from error
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class SubsampledConvolution(layers.Conv2D):
+    """A 1x1 convolution with strides, as it is without: of the pixels that the strides leave.
+
+    That is the same, but for the gradient, which destroys the heap; see `_residual`.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        """Returns `[B, ceil(H / stride), ceil(W / stride), filters]`."""
+        rows, columns = self.strides
+        return keras.ops.conv(inputs[:, ::rows, ::columns], kernel)
 
 
 @keras.saving.register_keras_serializable("tfgad")
