@@ -27,7 +27,7 @@ from tfgad.results import NOT_JUDGED
 from tfgad.serving import viewer
 from tfgad.serving.inspection import MOST_BYTES, Batch, Models, rows, thresholds_of
 from tfgad.serving.page_examples import Examples, examples_for
-from tfgad.serving.page_style import CSS
+from tfgad.serving.page_style import CSS, OPACITY
 
 TITLE = "tfgad inspection"
 HEADERS = ["No.", "Image", "Verdict", "Score", "Probability", "Remark"]
@@ -152,7 +152,7 @@ class _Page:
         self.opacity = gradio.Slider(
             0,
             100,
-            100,
+            OPACITY,
             step=1,
             label="Opacity of the heat map, %",
             elem_id="tfgad-opacity",

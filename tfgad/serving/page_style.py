@@ -7,6 +7,8 @@ from string import Template
 
 from tfgad.plots import ANOMALOUS, NORMAL
 
+OPACITY = 50  # of the heat map at first, in percent: what it covers is to be seen through it
+
 CSS = Template("""
 .tfgad { color: var(--body-text-color); font-size: 15px; line-height: 1.45; }
 .tfgad p { margin: 0 0 .3em; }
@@ -60,7 +62,7 @@ CSS = Template("""
   border-radius: 0;
 }
 .tfgad .stack.pixelated img:not(.heat) { image-rendering: pixelated; }
-.tfgad .stack .heat { opacity: var(--tfgad-heat, 1); }
+.tfgad .stack .heat { opacity: var(--tfgad-heat, $heat); }
 .tfgad .legend { display: flex; align-items: center; gap: .5em; max-width: 320px; }
 .tfgad .legend i { flex: 1; height: 9px; border-radius: 4px; }
 .tfgad .summary { font-size: 16px; }
@@ -106,6 +108,7 @@ main.fillable { padding-top: 14px !important; }
 #tfgad-table .table-container { min-width: 680px; }
 #tfgad-table .selection-button { display: none; }
 """).substitute(
+    heat=OPACITY / 100,
     good=NORMAL,
     bad=ANOMALOUS,
     good_text=NORMAL,  # 5.2 to 1 on white

@@ -121,7 +121,7 @@ def test_from_upload_to_table(tab, paths, judge):
     expect(tab.locator("#tfgad-rebuilt img")).to_have_count(1, timeout=PATIENCE)
 
     # The opacity changes in the browser.
-    assert opacity(heat) == 1
+    assert opacity(heat) == 0.5
     tab.locator("#tfgad-opacity input[type=range]").fill("25")
     tab.wait_for_function("getComputedStyle(document.querySelector('img.heat')).opacity == 0.25")
 
