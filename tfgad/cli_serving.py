@@ -26,6 +26,7 @@ NEEDED = (
     "prometheus_client",
 )
 LIMITS = Limits()
+MOST_MEBI = 2047  # gRPC counts the bytes of a message in 31 bits
 
 
 def serve(
@@ -49,7 +50,7 @@ def serve(
     no_batching: Annotated[
         bool, typer.Option("--no-batching", help="Give each request a run of its own.")
     ] = False,
-    max_body: Annotated[int, typer.Option(min=1, help="MiB of a request.")] = (
+    max_body: Annotated[int, typer.Option(min=1, max=MOST_MEBI, help="MiB of a request.")] = (
         LIMITS.max_body // MEBI
     ),
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = (

@@ -227,6 +227,7 @@ def _trained(team: Team, state: str, folder: Path, config, images, callbacks) ->
         if state == NEW:
             remove(folder)
         files.write_json(folder / CONFIG, config)
+    team.wait()  # or others might find the checkpoint of the run that is being replaced
 
     begun = time.monotonic()
     _fit(model, images, steps, chosen, folder, callbacks, team)

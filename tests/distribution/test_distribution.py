@@ -15,6 +15,7 @@ from tfgad.errors import UsageError
 
 HERE = Path(__file__).parent
 SECONDS = 240  # for a worker; it takes about 15 on two idle cores
+WORKERS = []  # all that were started
 
 
 @pytest.mark.slow
@@ -28,6 +29,15 @@ def test_two_replicas_train_every_method_as_one_does():
         assert each["moved"] > 1e-5, method
         assert each["apart"] < 1e-3, method
         assert each["logs"] < 1e-4, method
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_worker_is_left():
+    """Kills what a failed test has left running."""
+    yield
+    for worker in WORKERS:
+        worker.kill()
+        worker.wait()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +93,9 @@ def worker(folder, index, ports, die_at=0, resume=False):
     script = [sys.executable, HERE / "worker_training.py", folder / "run"]
     script += [folder / f"weights-{index}.npz", f"--die-at={die_at}", *["--resume"] * resume]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([str(part) for part in script], env={**os.environ, **own}, **pipes)
+    worker = subprocess.Popen([str(part) for part in script], env={**os.environ, **own}, **pipes)
+    WORKERS.append(worker)
+    return worker
 
 
 def free_ports(count):

@@ -69,6 +69,19 @@ def test_strings_are_text_or_base_64():
     assert given.tolist() == ["ä".encode(), b"\xff\xd8\xff"]
 
 
+@pytest.mark.parametrize("text", ["aGVsbG8=", "aGVsbG8", "aGVs\\nbG8=\\r\\n", " aGVs bG8"])
+def test_base_64_may_have_lines_and_lack_its_padding(text):
+    """As MIME's encoders write it, and TF Serving takes it."""
+    (given,) = inputs_of(f'{{"inputs": [{{"b64": "{text}"}}]}}', x=spec(tf.string)).values()
+    assert given.tolist() == [b"hello"]
+
+
+def test_half_a_character_is_told():
+    """Only the slower parser, which is asked where there is NaN, lets one through."""
+    with pytest.raises(ServingError, match="no Unicode text"):
+        inputs_of('{"inputs": ["\\ud800"], "x": NaN}', x=spec(tf.string))
+
+
 def test_several_inputs_go_by_name():
     specs = {"a": spec(tf.uint8), "b": spec(tf.float32)}
     rows = inputs_of('{"instances": [{"a": 1, "b": [2]}, {"a": 3, "b": [4]}]}', **specs)

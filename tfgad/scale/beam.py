@@ -515,7 +515,7 @@ def _finished(result, partial: dict[str, str], table: str, dead_letters: str) ->
         mend = "name a place that the workers and this machine can reach"
         raise UsageError("csv", table, "is not where the workers wrote it", mend)
     broken = _read_dead_letters(partial[dead_letters])
-    if not counts.keys() - {results.NOT_JUDGED}:
+    if found and not counts.keys() - {results.NOT_JUDGED}:  # a runner may count nothing at all
         name, reason = broken[0]
         others = f", nor {len(broken) - 1} others" if len(broken) > 1 else ""
         raise UsageError("image", name, f"{reason}{others}", "give images that can be judged")

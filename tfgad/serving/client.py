@@ -223,7 +223,7 @@ class _Rest:
         again = Retry(
             connect=retries,
             status=retries,
-            read=0,
+            read=False,  # a timeout stays one
             other=0,
             redirect=0,
             status_forcelist=(503,),
@@ -282,13 +282,17 @@ class _Rest:
         return self._signatures[signature]["outputs"]
 
     def _ask(self, method: str, path: str, **content) -> Any:
+        from urllib3.exceptions import ReadTimeoutError
+
         try:
             answer = self._session.request(
                 method, self._url + path, timeout=self._timeout, **content
             )
-        except self._errors.Timeout as error:
-            raise ClientError("DEADLINE_EXCEEDED", f"no answer in {self._timeout} s") from error
         except self._errors.RequestException as error:
+            # What times out amid the answer's body, requests calls a ConnectionError.
+            is_late = any(isinstance(each, ReadTimeoutError) for each in error.args)
+            if is_late or isinstance(error, self._errors.Timeout):
+                raise ClientError("DEADLINE_EXCEEDED", f"no answer in {self._timeout} s") from error
             raise ClientError("UNAVAILABLE", f"nothing answers at {self._url}: {error}") from error
         if answer.ok:
             return _loads(answer.content)

@@ -244,15 +244,24 @@ def _wrong_type(value: Any, spec: TensorSpec) -> ServingError:
 
 def _text(value: Any) -> bytes:
     if isinstance(value, str):
-        return value.encode()
+        try:
+            return value.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair
+            raise invalid(f"JSON Value: {_shown(value)} is no Unicode text") from None
     if isinstance(value, dict):
         if not _is_base64(value):
             raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
         try:
-            return base64.b64decode(value[BASE64], validate=True)
+            return _decoded(value[BASE64])
         except (binascii.Error, ValueError):
             raise invalid("Unable to base64 decode") from None
     raise invalid(f"JSON Value: {_shown(value)} is not of expected type: string")
+
+
+def _decoded(text: str) -> bytes:
+    """Decodes base 64 as TF Serving does: white space is skipped, and padding may be missing."""
+    text = "".join(text.split())
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def _is_base64(value: Any) -> bool:
