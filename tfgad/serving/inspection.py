@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import tempfile
+import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
 from tfgad import results
 from tfgad.calibration import probability
-from tfgad.data.images import FORMATS, ImageError
+from tfgad.data.images import FORMATS, ImageError, from_uint8, to_uint8
 from tfgad.scoring import SavedModelJudge, Verdict, score_files
 
-# What one visitor may ask for at once. A judged image takes 8 to 16 bytes a pixel of the disk, so
-# that a batch stays below 2 GB; a pixel in float32 and its windows some 100 bytes of memory while
+# What one visitor may ask for at once. A judged image takes 5 to 10 bytes a pixel of the disk, so
+# that a batch stays below 1.4 GB; a pixel in float32 and its windows some 100 bytes of memory while
 # it is read, so that one image stays below 4 GB.
 MOST_FILES, MOST_BYTES = 200, 64 * 2**20
 MOST_PIXELS, MOST_PIXELS_TOGETHER = 2**25, 2**27
+# What all visitors' pictures may take together: the disk of three of the largest batches, and a
+# descriptor each of the 1024 that a process usually has.
+MOST_OPEN_BATCHES, MOST_OPEN_BYTES = 64, 4 * 2**30
 
 
 class Models(Protocol):
@@ -36,45 +42,56 @@ class Models(Protocol):
 class Batch:
     """The files that a visitor has had judged by one model.
 
-    Images and maps lie on the disk and are mapped into memory, so that they take none. Their files
-    have no name: they go with the batch, and with the process however it ends.
+    Images and maps lie on the disk until the batch is closed. Its table stays.
 
     Attributes:
         model: the model's name.
+        visitor: whose it is.
         facts: what `tfgad.export` says of the version that judges.
-        results: a verdict at the model's own threshold of each file, or why there is none.
+        reconstructs: whether the model can say what it makes of an image.
+        results: a verdict at the model's own threshold of each file, or why there is none. In place
+            of image and map, which `with_pictures` reads, are zeros that take no memory.
         threshold: that the visitor wants verdicts at.
         shown: the number, from 0, of the result that the visitor looks at.
         stopped: whether the visitor wants no more files judged.
         replaced: whether the visitor wants others instead, so that nothing of these is shown.
     """
 
-    def __init__(self, model: str, judge: SavedModelJudge):
-        self.model, self.facts = model, judge.facts
+    def __init__(self, model: str, judge: SavedModelJudge, visitor: str | None = None):
+        self.model, self.visitor = model, visitor
+        self.facts, self.reconstructs = judge.facts, judge.reconstructs
         self.results: list[Verdict | ImageError] = []
         self.threshold, self.shown = judge.threshold, 0
         self.stopped = self.replaced = False
-        self._judge = judge
+        self._judge: SavedModelJudge | None = judge
         self._folder = tempfile.TemporaryDirectory(prefix="tfgad-page-")
         self._pixels = 0
-        self._rebuilt: dict[int, np.ndarray] = {}
+        self._disk = _Disk()
+        self._images: dict[int, _Place | None] = {}
+        self._maps: dict[int, _Place | None] = {}
+        self._rebuilt: dict[int, _Place | None] = {}
 
     def __len__(self) -> int:
         return len(self.results)
 
     def add(self, path: Path) -> None:
         """Judges one more file."""
+        judge = self._judge  # another visitor's thread may close the batch meanwhile
         try:
+            if judge is None:
+                raise ImageError(path, "is left out: others needed the room, so judge it again")
             if len(self) >= MOST_FILES:
                 raise ImageError(path, f"is more than {MOST_FILES} files at once")
             self._pixels += check_limits(path, MOST_PIXELS_TOGETHER - self._pixels)
-            (result,) = score_files(self._judge, [path])
+            (result,) = score_files(judge, [path])
         except ImageError as error:
             result = error
         # The folder of an upload says nothing to the visitor.
         name = Path(path.name)
         if isinstance(result, Verdict):
-            image, anomaly_map = _on_disk(result.image), _on_disk(result.map)
+            self._images[len(self)] = self._disk.write(to_uint8(result.image))  # what the judge saw
+            self._maps[len(self)] = self._disk.write(result.map)
+            image, anomaly_map = _zeros(result.image.shape), _zeros(result.map.shape)
             result = dataclasses.replace(result, path=name, image=image, map=anomaly_map)
         else:
             result = ImageError(name, result.reason)
@@ -91,23 +108,84 @@ class Batch:
             for result in self.results
         ]
 
-    @property
-    def reconstructs(self) -> bool:
-        """Whether the model can say what it makes of an image."""
-        return self._judge.reconstructs
+    def with_pictures(self, index: int) -> Verdict | None:
+        """Returns the verdict on an image that was judged, with image and map.
 
-    def reconstruction(self, index: int) -> np.ndarray:
-        """Returns what the model makes of an image that it has judged; float32 `[H, W, C]`."""
-        if index not in self._rebuilt:
-            rebuilt = self._judge.reconstruct(np.asarray(self.results[index].image))
-            self._rebuilt[index] = _on_disk(rebuilt)
-        return self._rebuilt[index]
+        None if the batch is closed.
+        """
+        pixels = self._disk.read(self._images[index])
+        anomaly_map = self._disk.read(self._maps[index])
+        if pixels is None or anomaly_map is None:
+            return None
+        verdict = self.verdicts[index]
+        return dataclasses.replace(verdict, image=from_uint8(pixels), map=anomaly_map)
+
+    def reconstruction(self, index: int) -> np.ndarray | None:
+        """Returns what the model makes of an image that it has judged; float32 `[H, W, C]`.
+
+        None if the batch is closed.
+        """
+        if index in self._rebuilt:
+            rebuilt = self._disk.read(self._rebuilt[index])
+            return None if rebuilt is None else from_uint8(rebuilt)
+        judge, pixels = self._judge, self._disk.read(self._images[index])
+        if judge is None or pixels is None:
+            return None
+        image = judge.reconstruct(from_uint8(pixels))
+        self._rebuilt[index] = self._disk.write(to_uint8(image))
+        return image
 
     def write_csv(self) -> Path:
         """Writes the table that `tfgad score --csv` writes, and returns its path."""
         path = Path(self._folder.name) / "verdicts.csv"
         results.write_csv(path, rows(self.verdicts))
         return path
+
+    @property
+    def bytes(self) -> int:
+        """What its pictures take of the disk."""
+        return self._disk.bytes
+
+    def close(self) -> None:
+        """Gives up the pictures, and the model, which may be retired. No more files are judged."""
+        self._judge = None
+        self._disk.close()
+
+
+class Batches:
+    """The batches of all visitors that have their pictures yet: one each, and so many together."""
+
+    def __init__(self):
+        self._open: list[Batch] = []  # those used last at the end
+        self._lock = threading.Lock()
+
+    def start(self, batch: Batch) -> None:
+        """Takes a batch in, in place of its visitor's other."""
+        self.leave(batch.visitor)
+        with self._lock:
+            self._open.append(batch)
+        self.use(batch)
+
+    def use(self, batch: Batch) -> None:
+        """Makes room for what was added to a batch: closes those that were not used for longest."""
+        with self._lock:
+            if batch in self._open:  # not if it is closed
+                self._open.remove(batch)
+                self._open.append(batch)
+            while len(self._open) > 1 and self._are_too_many():
+                self._open.pop(0).close()
+
+    def leave(self, visitor: str | None) -> None:
+        """Closes a visitor's batch, and lets it end if it is still being judged."""
+        with self._lock:
+            for batch in [each for each in self._open if each.visitor == visitor]:
+                batch.replaced = True
+                batch.close()
+                self._open.remove(batch)
+
+    def _are_too_many(self) -> bool:
+        together = sum(batch.bytes for batch in self._open)
+        return len(self._open) > MOST_OPEN_BATCHES or together > MOST_OPEN_BYTES
 
 
 def rows(judged: Iterable[Verdict | ImageError]) -> list[dict[str, str]]:
@@ -174,9 +252,55 @@ def check_limits(path: Path, pixels_left: int = MOST_PIXELS_TOGETHER) -> int:
     return pixels
 
 
-def _on_disk(array: np.ndarray) -> np.ndarray:
-    """Returns an array as one that is mapped from a file without a name."""
-    with tempfile.TemporaryFile() as file:
-        array.tofile(file)
-        file.flush()
-        return np.memmap(file, array.dtype, "r", shape=array.shape)
+class _Place(NamedTuple):
+    """Where an array lies in a file, and what it is."""
+
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+
+class _Disk:
+    """Arrays in one file, thus in one descriptor, until it is closed.
+
+    The file has no name: it goes with the process however that ends.
+
+    Attributes:
+        bytes: what they take.
+    """
+
+    def __init__(self):
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # `close` closes it
+        self._lock = threading.Lock()
+        self.bytes = 0
+
+    def write(self, array: np.ndarray) -> _Place | None:
+        """Returns where the array lies now; None once it is closed."""
+        with self._lock:
+            if self._file.closed:
+                return None
+            offset = self._file.seek(0, os.SEEK_END)
+            self._file.write(np.ascontiguousarray(array))
+            self._file.flush()  # a full disk shows here, not at the next array
+            self.bytes = self._file.tell()
+            return _Place(offset, array.dtype, array.shape)
+
+    def read(self, place: _Place | None) -> np.ndarray | None:
+        """Returns the array at a place; None once it is closed."""
+        with self._lock:
+            if place is None or self._file.closed:
+                return None
+            self._file.seek(place.offset)
+            content = self._file.read(math.prod(place.shape) * place.dtype.itemsize)
+            return np.frombuffer(content, place.dtype).reshape(place.shape)
+
+    def close(self) -> None:
+        """Frees the disk."""
+        with self._lock:
+            self._file.close()
+            self.bytes = 0
+
+
+def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns float32 zeros that take no memory."""
+    return np.broadcast_to(np.float32(0), shape)

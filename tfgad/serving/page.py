@@ -25,7 +25,7 @@ except ImportError as error:
 from tfgad.data.images import ImageError
 from tfgad.results import NOT_JUDGED
 from tfgad.serving import viewer
-from tfgad.serving.inspection import MOST_BYTES, Batch, Models, rows, thresholds_of
+from tfgad.serving.inspection import MOST_BYTES, Batch, Batches, Models, rows, thresholds_of
 from tfgad.serving.page_examples import Examples, examples_for
 from tfgad.serving.page_style import CSS, OPACITY
 
@@ -37,6 +37,7 @@ WIDTHS = ["7%", "30%", "15%", "12%", "13%", "23%"]
 CACHE_SWEEP, CACHE_AGE = 3600, 24 * 3600
 JUDGING_AT_ONCE = 2  # visitors whose files are judged at the same time; others wait in line
 REFUSED_BYTES = 4 * MOST_BYTES  # a file larger than this is not even taken in
+GONE = "The server has given up the pictures of these files. Judge them again to see them."
 
 # The opacity is a variable of the style sheet, so that the browser alone changes it.
 SET_OPACITY = "(v) => { document.documentElement.style.setProperty('--tfgad-heat', v / 100) }"
@@ -100,6 +101,7 @@ class _Page:
 
     def __init__(self, models: Models):
         self.models = models
+        self._batches = Batches()
         self._folder = tempfile.TemporaryDirectory(prefix="tfgad-examples-")
         self._examples = functools.cache(self._draw_examples)
 
@@ -212,6 +214,8 @@ class _Page:
         self.opacity.input(None, self.opacity, js=SET_OPACITY, **quiet)
         self.gallery.select(self.take_example, self.model, [self.files, self.gallery], **quiet)
         self.all_examples.click(self.take_examples, self.model, self.files, **quiet)
+        # Gradio keeps the state of who has left for an hour; what is large in it goes at once.
+        blocks.unload(self.leave)
 
     def list_models(self, chosen: str | None) -> dict:
         """Offers the models that are in service as the page is opened."""
@@ -241,13 +245,22 @@ class _Page:
             ),
         }
 
-    def judge(self, files: list[str] | None, model: str | None, rate: int) -> Iterator[dict]:
+    def judge(
+        self,
+        files: list[str] | None,
+        model: str | None,
+        rate: int,
+        request: gradio.Request | None = None,
+    ) -> Iterator[dict]:
         """Judges the files one after another, and shows the first as soon as it is judged."""
+        visitor = request and request.session_hash
         if not files or model is None:
+            self._batches.leave(visitor)
             yield self._nothing()
             return
-        batch = Batch(model, self.models.judge(model))
+        batch = Batch(model, self.models.judge(model), visitor)
         batch.threshold = _threshold(batch.facts, rate)
+        self._batches.start(batch)
         yield {
             **self._nothing(),
             self.batch: batch,
@@ -255,6 +268,7 @@ class _Page:
         }
         for path in files:
             batch.add(Path(path))
+            self._batches.use(batch)
             if batch.replaced:
                 return
             if len(batch) == 1:
@@ -275,6 +289,10 @@ class _Page:
         """Lets a batch end with the image that is being judged."""
         if batch is not None:
             batch.stopped = True
+
+    def leave(self, request: gradio.Request) -> None:
+        """Frees what is kept of a visitor who has closed or reloaded the page."""
+        self._batches.leave(request.session_hash)
 
     def change_rate(self, batch: Batch | None, rate: int, model: str | None) -> dict:
         """Shows the verdicts at another false-positive rate."""
@@ -299,7 +317,9 @@ class _Page:
         if not batch.reconstructs:
             method = batch.facts.get("method", "This method")
             return viewer.note(f"{method} reconstructs nothing.")
-        return viewer.reconstruction(batch.reconstruction(batch.shown))
+        rebuilt = batch.reconstruction(batch.shown)
+        self._batches.use(batch)
+        return "" if rebuilt is None else viewer.reconstruction(rebuilt)
 
     def take_example(self, model: str, event: gradio.SelectData) -> dict:
         """Takes the example that was clicked for the images to judge."""
@@ -336,8 +356,13 @@ class _Page:
         result = batch.verdicts[batch.shown]
         return {
             self.headline: viewer.headline(result, batch.threshold, batch.facts["scale"]),
-            self.pictures: "" if isinstance(result, ImageError) else viewer.pictures(result),
+            self.pictures: "" if isinstance(result, ImageError) else self._pictures(batch),
         }
+
+    def _pictures(self, batch: Batch) -> str:
+        self._batches.use(batch)
+        verdict = batch.with_pictures(batch.shown)
+        return viewer.note(GONE) if verdict is None else viewer.pictures(verdict)
 
     def _table(self, batch: Batch, expected: int = 0) -> dict:
         judged = rows(batch.verdicts)

@@ -1,8 +1,12 @@
 """Batches of files, and their verdicts at any threshold."""
 
+import contextlib
+import copy
 import csv
 import gc
+import os
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,16 @@ from tfgad import results, runs, scoring
 from tfgad.data.images import ImageError
 from tfgad.scoring import Verdict
 from tfgad.serving import inspection
-from tfgad.serving.inspection import Batch, at_threshold, check_limits, rows, thresholds_of
+from tfgad.serving.inspection import (
+    Batch,
+    Batches,
+    at_threshold,
+    check_limits,
+    rows,
+    thresholds_of,
+)
+
+DESCRIPTORS = Path("/proc/self/fd")
 
 
 def judged(judge, paths):
@@ -41,24 +54,146 @@ def test_sixteen_bits_and_colour_are_judged_as_eight_and_grey_are(judge, paths):
 
 
 def test_images_and_maps_lie_on_the_disk(judge, paths):
-    (verdict,) = judged(judge, [paths["noise.png"]]).results
+    batch = judged(judge, [paths["noise.png"]])
     (whole,) = scoring.score_files(judge, [paths["noise.png"]])
     for name in ("image", "map"):
-        kept = getattr(verdict, name)
-        assert isinstance(kept, np.memmap)
-        np.testing.assert_array_equal(kept, getattr(whole, name))
+        expected = getattr(whole, name)
+        np.testing.assert_array_equal(getattr(batch.with_pictures(0), name), expected)
+        in_its_place = getattr(batch.results[0], name)
+        assert in_its_place.shape == expected.shape
+        assert in_its_place.base.nbytes == 4
+    assert batch.bytes == 60 * 70 * (1 + 4)
 
 
-def test_a_batch_leaves_no_file(judge, paths, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
+def test_a_batch_leaves_no_file(judge, paths, temporary):
     batch = judged(judge, [paths["good.png"]])
     batch.reconstruction(0)
-    assert [path.name for path in (tmp_path / "temporary").glob("*/*")] == []
+    assert list(temporary.glob("*/*")) == []
     assert batch.write_csv().is_file()
     del batch
     gc.collect()
-    assert list((tmp_path / "temporary").iterdir()) == []
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder of temporary files, empty."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="needs Linux's list of descriptors")
+def test_descriptors_do_not_grow_with_the_files(judge, paths, temporary):
+    first = judged(judge, [paths["good.png"]])
+    before = len(nameless(temporary))
+    assert before == 1
+    for _ in range(5):
+        first.add(paths["good.png"])
+        first.reconstruction(len(first) - 1)
+    assert len(nameless(temporary)) == before
+    first.close()
+    assert nameless(temporary) == []  # with its last descriptor the file is gone from the disk
+
+
+def nameless(folder):
+    """Returns the descriptors of files in a folder that have no name there."""
+    there = []
+    for descriptor in DESCRIPTORS.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            target = os.readlink(descriptor)
+            if target.startswith(str(folder)) and target.endswith("(deleted)"):
+                there.append(descriptor)
+    return there
+
+
+def test_a_closed_batch_keeps_its_table_alone(judge, paths):
+    batch = judged(judge, [paths["good.png"], paths["noise.png"]])
+    batch.reconstruction(1)
+    table = rows(batch.verdicts)
+    batch.close()
+    assert batch.bytes == 0
+    for index in (0, 1):
+        assert batch.with_pictures(index) is None
+        assert batch.reconstruction(index) is None
+    assert rows(batch.verdicts) == table
+    assert batch.write_csv().is_file()
+    batch.add(paths["good.png"])
+    assert batch.results[2].reason == "is left out: others needed the room, so judge it again"
+
+
+def test_a_closed_batch_does_not_hold_the_model(judge, paths):
+    own = copy.copy(judge)
+    batch = judged(own, [paths["good.png"]])
+    reference = weakref.ref(own)
+    batch.close()
+    del own
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_batch_that_is_closed_while_it_judges_says_its_verdict(judge, paths, monkeypatch):
+    batch = Batch("fabric", judge)
+
+    def closing(*arguments):
+        batch.close()
+        return scoring.score_files(*arguments)
+
+    monkeypatch.setattr(inspection, "score_files", closing)
+    batch.add(paths["good.png"])
+    assert isinstance(batch.results[0], Verdict)
+    assert batch.with_pictures(0) is None
+
+
+def opened(judge, paths, count):
+    """Returns batches of one image each, of as many visitors, and what holds them."""
+    batches, each = Batches(), [Batch("fabric", judge, str(number)) for number in range(count)]
+    for batch in each:
+        batches.start(batch)
+        batch.add(paths["good.png"])
+        batches.use(batch)
+    return batches, each
+
+
+def are_open(batches):
+    return [batch.with_pictures(0) is not None for batch in batches]
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MOST_OPEN_BYTES", 2 * 48 * 48 * 5), ("MOST_OPEN_BATCHES", 2)]
+)
+def test_the_batch_that_was_not_used_for_longest_is_closed(judge, paths, monkeypatch, limit, value):
+    monkeypatch.setattr(inspection, limit, value)
+    batches, (first, second) = opened(judge, paths, 2)
+    assert are_open([first, second]) == [True, True]
+    batches.use(first)
+    third = Batch("fabric", judge, "2")
+    batches.start(third)
+    third.add(paths["good.png"])
+    batches.use(third)
+    assert are_open([first, second, third]) == [True, False, True]
+    batches.use(second)  # which does not open it again
+    assert are_open([first, second, third]) == [True, False, True]
+
+
+def test_the_batch_in_use_stays_however_large(judge, paths, monkeypatch):
+    monkeypatch.setattr(inspection, "MOST_OPEN_BYTES", 1)
+    _, each = opened(judge, paths, 3)
+    assert are_open(each) == [False, False, True]
+
+
+def test_a_visitor_has_one_batch_until_leaving(judge, paths):
+    batches, (first, other) = opened(judge, paths, 2)
+    second = Batch("fabric", judge, first.visitor)
+    batches.start(second)
+    second.add(paths["good.png"])
+    assert are_open([first, other, second]) == [False, True, True]
+    assert (first.replaced, second.replaced) == (True, False)
+    batches.leave(second.visitor)
+    batches.leave("a stranger")
+    assert are_open([other, second]) == [True, False]
+    assert (other.replaced, second.replaced) == (False, True)
 
 
 def test_the_table_is_that_of_the_command(judge, paths):
@@ -118,7 +253,7 @@ def test_an_older_model_knows_no_other_thresholds():
 
 def test_a_reconstruction_is_made_once(judge, paths, monkeypatch):
     batch = judged(judge, [paths["broken.png"], paths["good.png"]])
-    expected = judge.reconstruct(np.asarray(batch.results[1].image))
+    expected = judge.reconstruct(batch.with_pictures(1).image)
     calls = []
     monkeypatch.setattr(judge, "reconstruct", lambda image: calls.append(image) or expected)
     for _ in range(2):

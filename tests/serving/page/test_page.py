@@ -9,6 +9,7 @@ import pytest
 
 from tfgad.calibration import RATES
 from tfgad.errors import UsageError
+from tfgad.serving import inspection
 from tfgad.serving.inspection import thresholds_of
 from tfgad.serving.page_style import CSS
 
@@ -142,8 +143,45 @@ def test_a_row_chooses_the_image_by_its_number(page, batch):
     assert page.reconstruct(batch) == ""
 
 
+class Visitor:
+    """What gradio says of who asks."""
+
+    def __init__(self, name):
+        self.session_hash = name
+
+
+def judged_for(page, files, name):
+    begun, *_ = page.judge(files, "fabric", OWN, Visitor(name))
+    return begun[page.batch]
+
+
+def test_pictures_that_made_room_for_others_are_said_to_be_gone(page, files, monkeypatch):
+    monkeypatch.setattr(inspection, "MOST_OPEN_BATCHES", 1)
+    first, second = judged_for(page, files, "a"), judged_for(page, files, "b")
+    row = {"index": [2, 1], "value": "noise.png", "row_value": [3, "noise.png"]}
+    chosen = gradio.SelectData(None, row)
+    shown = page.choose(first, chosen)
+    assert "Judge them again" in shown[page.pictures]
+    assert "noise.png" in shown[page.headline]
+    assert "70 × 60" in shown[page.headline]
+    assert page.reconstruct(first) == ""
+    shown = page.change_rate(first, 0, "fabric")
+    assert "Judge them again" in shown[page.pictures]
+    assert names(shown, page) == list(NAMES)
+    assert "data:image/png" in page.choose(second, chosen)[page.pictures]
+    assert "data:image/png" in page.reconstruct(second)
+
+
+def test_who_leaves_takes_the_pictures_along(page, files):
+    first, second = judged_for(page, files, "a"), judged_for(page, files, "b")
+    page.leave(Visitor("a"))
+    assert (first.bytes, second.bytes > 0) == (0, True)
+    list(page.judge([], "fabric", OWN, Visitor("b")))
+    assert second.bytes == 0
+
+
 def test_a_method_without_reconstruction_says_so(page, batch, monkeypatch):
-    monkeypatch.setattr(type(batch), "reconstructs", False)
+    monkeypatch.setattr(batch, "reconstructs", False)
     assert "ganomaly reconstructs nothing" in page.reconstruct(batch)
     assert page.reconstruct(None) == ""
 

@@ -16,7 +16,7 @@ import uvicorn  # noqa: E402
 from playwright.sync_api import expect, sync_playwright  # noqa: E402
 
 from tfgad.serving import page  # noqa: E402
-from tfgad.serving.inspection import thresholds_of  # noqa: E402
+from tfgad.serving.inspection import Batch, thresholds_of  # noqa: E402
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 # Chromium's own talk with its maker is off, so that what leaves is the page's.
@@ -162,6 +162,26 @@ def test_examples_and_a_narrow_dark_window(tab):
     assert tab.evaluate("document.documentElement.scrollWidth") <= 420
     tab.get_by_role("button", name="Judge all examples").click()
     expect(cell(tab, 7, 1)).to_have_text("08_colour_fly.png", timeout=PATIENCE)
+
+
+def test_a_reload_frees_what_was_kept(tab, paths, monkeypatch):
+    close, kept, freed = Batch.close, [], threading.Event()
+
+    def closing(batch):
+        if len(batch) == 2:  # none that another test has left
+            kept.append(batch.bytes)
+            close(batch)
+            kept.append(batch.bytes)
+            freed.set()
+
+    monkeypatch.setattr(Batch, "close", closing)
+    upload(tab, paths["good.png"], paths["good.png"])
+    expect(tab.locator("#tfgad-summary")).to_have_text("2 good", timeout=PATIENCE)
+    assert kept == []
+    tab.reload()
+    assert freed.wait(PATIENCE / 1000)
+    assert kept[0] > 0
+    assert kept[1] == 0
 
 
 def opacity(element):
