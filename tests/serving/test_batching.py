@@ -8,6 +8,7 @@ import pytest
 from tfgad.serving.batching import Batcher, Batching, ClosedError
 from tfgad.serving.errors import ServingError
 from tfgad.serving.image_sizes import Rows
+from tfgad.serving.limits import Turns
 
 PATIENCE = 30  # seconds until a test gives up
 
@@ -200,7 +201,71 @@ def test_many_images_of_different_sizes_are_refused(batcher_of):
 
 
 def test_a_model_that_loses_rows_is_told(batcher_of):
-    batcher = Batcher(lambda inputs: {"y": inputs["x"][:1]}, Batching())
-    with pytest.raises(ServingError, match="not a row for each input"):
-        answer(submit(batcher, 1, 2))
+    for lost in (np.array([1]), np.float32(1)):
+        batcher = Batcher(lambda inputs, lost=lost: {"y": lost}, Batching())
+        with pytest.raises(ServingError, match="not a row for each input"):
+            answer(submit(batcher, 1, 2))
+        batcher.close()
+
+
+def test_runs_whose_outputs_do_not_fit_together_are_told():
+    def run(inputs):  # its second axis is as long as the largest value
+        return {"y": np.zeros((len(inputs["x"]), inputs["x"].max()), int)}
+
+    batcher = Batcher(run, Batching(max_batch_size=2))
+    with pytest.raises(ServingError, match="runs do not fit together") as told:
+        answer(submit(batcher, 1, 1, 2))
+    assert told.value.code == "INTERNAL"
+    assert answer(submit(batcher, 2, 1, 2)) == [[0, 0]] * 3  # and the queue goes on
     batcher.close()
+
+
+def test_outputs_may_be_none_at_all():
+    batcher = Batcher(lambda inputs: {}, Batching(max_batch_size=2))
+    assert submit(batcher, 1, 2, 3).result(PATIENCE) == {}
+    batcher.close()
+
+
+class Failing:
+    """An output that says it has a row, and fails when that is cut out."""
+
+    shape = (1,)
+
+    def __init__(self, error):
+        self.error = error
+
+    def __getitem__(self, rows):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyError("y"), SystemExit()], ids=["error", "exit"])
+def test_whatever_a_batch_raises_the_queue_goes_on(error):
+    outputs = [{"y": Failing(error)}, {"y": np.array([2])}]
+    batcher = Batcher(lambda inputs: outputs.pop(0), Batching())
+    with pytest.raises(RuntimeError, match="a batch ended in"):
+        answer(submit(batcher, 1))
+    assert answer(submit(batcher, 1)) == [2]
+    batcher.close()
+
+
+def test_those_who_wait_have_their_turns_in_order():
+    turns, done = Turns(1), []
+
+    def take(i):
+        with turns.taken():
+            done.append(i)
+
+    threads = [threading.Thread(target=take, args=[i]) for i in range(3)]
+    with turns.taken():
+        for i, thread in enumerate(threads):
+            thread.start()
+            while turns.waiting <= i:
+                assert thread.is_alive()
+        assert done == []
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert done == [0, 1, 2]
+    with pytest.raises(ServingError), turns.taken():
+        raise ServingError("INTERNAL", "")
+    with turns.taken():  # it was given back
+        assert turns.waiting == 0

@@ -165,6 +165,28 @@ def test_a_tensor_must_be_as_large_as_it_says(predictions):
     refused("INVALID_ARGUMENT", "parsing error: images", predictions.Predict, request)
 
 
+@pytest.mark.parametrize("value", [300, -1])
+def test_a_value_must_be_one_of_its_type(predictions, value):
+    request = predict_pb2.PredictRequest(model_spec=spec())
+    tensor = request.inputs["images"]
+    tensor.dtype = types_pb2.DT_UINT8
+    for length in (1, 48, 48, 1):
+        tensor.tensor_shape.dim.add(size=length)
+    tensor.int_val.append(value)
+    refused("INVALID_ARGUMENT", "parsing error: images", predictions.Predict, request)
+
+
+@pytest.mark.parametrize(("length", "held"), [(2**26, 1), (1, 0), (1, 2)])
+def test_a_tensor_of_files_must_hold_each(predictions, pictures, length, held):
+    request = predict_pb2.PredictRequest(model_spec=spec(signature="score_bytes"))
+    tensor = request.inputs["image_bytes"]
+    tensor.dtype = types_pb2.DT_STRING
+    tensor.tensor_shape.dim.add(size=length)
+    tensor.string_val.extend([encoded(pictures[0])] * held)
+    message = f"it holds {held} strings, and its shape is of {length}"
+    refused("INVALID_ARGUMENT", message, predictions.Predict, request)
+
+
 def test_a_large_message_is_refused(predictions):
     image = np.zeros((1, MAX_BODY, 1, 1), "u1")
     refused("RESOURCE_EXHAUSTED", "larger", predictions.Predict, request_of(spec(), images=image))

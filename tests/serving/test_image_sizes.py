@@ -62,6 +62,12 @@ def test_what_is_too_large_is_refused():
         measure(files(*[picture(10, 10)] * 3), LIMITS)
 
 
+def test_too_many_files_are_refused_unread():
+    with pytest.raises(ServingError, match="holds 3 images, more than 2"):
+        measure(files(b"none", b"none", b"none"), Limits(max_files=2))
+    measure(files(*[picture(5, 7)] * 2), Limits(max_files=2))
+
+
 def test_what_is_no_image_is_named_by_its_place():
     with pytest.raises(ServingError, match="image 1 is no PNG or JPEG"):
         measure(files(picture(5, 7), b"GIF89a"), LIMITS)

@@ -345,4 +345,4 @@ def test_200_requests_at_once_are_answered_each_with_its_own(server, pictures, e
     rows = [answer.json()["predictions"][0] for answer in answers]
     every = {name: np.concatenate([values] * 10) for name, values in expected.items()}
     assert_close(rows, every)
-    assert float(metrics_of(server)[runs]) - before < 50  # for a hundred files: they shared runs
+    assert float(metrics_of(server)[runs]) - before < 100  # files: some of them shared a run

@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import contextlib
 import io
+import random
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ import requests
 from typer.testing import CliRunner
 
 from tfgad import cli
+from tfgad.serving.limits import Turns
 from tfgad.serving.server import _listen
 
 from .conftest import PATIENCE, ServerProcess, encoded, export_small
@@ -123,11 +125,24 @@ def test_a_broken_version_is_reported_and_the_old_serves_on(
 def test_kill_and_restart_then_an_orderly_stop(models_folder, pictures, expected):
     folder = models_folder / "as_is"  # one model alone
     with contextlib.ExitStack() as servers:
-        first = servers.enter_context(ServerProcess(folder, "--port", "0", "--grpc-port", "0"))
+        first = servers.enter_context(ServerProcess(folder, *kept_ports()))
         kill(first, pictures, expected)
         second = servers.enter_context(ServerProcess(folder, *first.ports))
         assert (second.url, second.grpc) == (first.url, first.grpc)
         stop_in_order(second, pictures, expected)
+
+
+def kept_ports():
+    """Options with two free ports that nobody is given who asks for any: those are from 32768 on.
+
+    While the server starts again, tests beside this one open ports of their own.
+    """
+    ports = []
+    while len(ports) < 2:
+        port = random.SystemRandom().randrange(20000, 32768)  # no seed: workers shall not agree
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(str(port))
+    return ["--port", ports[0], "--grpc-port", ports[1]]
 
 
 def kill(first, pictures, expected):
@@ -201,17 +216,31 @@ def test_a_missing_extra_is_told(tmp_path, monkeypatch):
 # Limits, in this process so that they can be small
 
 
-@pytest.fixture(scope="module")
-def impatient(models_folder):
-    """A server that takes two requests at once, and waits half a second for each."""
+@contextlib.contextmanager
+def limited_server(folder, seconds, **limits):
+    """A server that waits some seconds for a head, a body and an answer."""
     pytest.importorskip("starlette")
     pytest.importorskip("tensorflow_serving")
     from tfgad.serving.limits import Limits
     from tfgad.serving.server import Server, ServerOptions
 
-    limits = Limits(max_concurrency=2, header_timeout=0.5, body_timeout=0.5, request_timeout=0.5)
-    options = ServerOptions(rest_port=0, grpc_port=0, page=False, limits=limits)
-    with Server(models_folder / "as_is", options) as server:
+    times = dict.fromkeys(("header_timeout", "body_timeout", "request_timeout"), seconds)
+    options = ServerOptions(rest_port=0, grpc_port=0, page=False, limits=Limits(**times, **limits))
+    with Server(folder / "as_is", options) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def impatient(models_folder):
+    """A server that waits half a second: for what never comes, not for any work."""
+    with limited_server(models_folder, 0.5) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def small(models_folder):
+    """A server that takes two requests at once, of 64 KiB together; it waits long for each."""
+    with limited_server(models_folder, PATIENCE, max_concurrency=2, max_bodies=2**16) as server:
         yield server
 
 
@@ -227,6 +256,25 @@ def connected(server, sent):
 def received(connection):
     """All that comes until the server hangs up."""
     return b"".join(iter(lambda: connection.recv(2**16), b""))
+
+
+@contextlib.contextmanager
+def asking_by_grpc(server):
+    """A function that asks for pictures by gRPC."""
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+        def ask_for(pictures, **form):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "as_is"
+            request.inputs["images"].CopyFrom(tf.make_tensor_proto(pictures, **form))
+            return stub.Predict(request, timeout=PATIENCE)
+
+        yield ask_for
 
 
 HEAD = b"POST /v1/models/as_is:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
@@ -245,15 +293,15 @@ def test_who_does_not_finish_the_body_is_told(impatient):
     assert b"the body did not arrive in time" in answer
 
 
-def test_too_many_at_once_are_told_to_come_again(impatient, pictures):
-    with connected(impatient, HEAD + b"\r\n"), connected(impatient, HEAD + b"\r\n"):
-        until(lambda: impatient._service._admission.in_progress == 2)
-        answer = ask(impatient.url, pictures[0])
+def test_too_many_at_once_are_told_to_come_again(small, pictures):
+    with connected(small, HEAD + b"\r\n"), connected(small, HEAD + b"\r\n"):
+        until(lambda: small._service._admission.in_progress == 2)
+        answer = ask(small.url, pictures[0])
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"
         assert "2 requests are in progress" in answer.json()["error"]
-    until(lambda: impatient._service._admission.in_progress == 0)  # both hung up
-    score_of(ask(impatient.url, pictures[0]))
+    until(lambda: small._service._admission.in_progress == 0)  # both hung up
+    score_of(ask(small.url, pictures[0]))
 
 
 def test_bodies_that_are_too_much_together_are_refused():
@@ -272,10 +320,37 @@ def test_bodies_that_are_too_much_together_are_refused():
         hold(10)
 
 
+def test_messages_that_are_too_much_together_are_refused(small, pictures, monkeypatch):
+    import grpc
+
+    turns = Turns(1)
+    monkeypatch.setattr("tfgad.serving.servable.RUNS", turns)
+    with asking_by_grpc(small) as ask_for, concurrent.futures.ThreadPoolExecutor(1) as threads:
+        with turns.taken():
+            first = threads.submit(ask_for, pictures)  # 45 KiB
+            until(lambda: turns.waiting)
+            with pytest.raises(grpc.RpcError) as told:
+                ask_for(pictures)
+            assert told.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert "hold 65536 bytes" in told.value.details()
+        first.result(PATIENCE)
+        with pytest.raises(grpc.RpcError, match="hold 65536 bytes"):  # as large as it unfolds
+            ask_for(7, dtype="uint8", shape=(1, 300, 300, 1))
+        ask_for(pictures)
+
+
+def test_runs_wait_for_a_turn_that_all_models_share(small, pictures, monkeypatch):
+    turns = Turns(1)
+    monkeypatch.setattr("tfgad.serving.servable.RUNS", turns)
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        with turns.taken():
+            answer = threads.submit(ask, small.url, pictures[0])
+            until(lambda: turns.waiting)
+        score_of(answer.result(PATIENCE))
+
+
 def test_who_waits_too_long_is_told(impatient, pictures, monkeypatch):
     import grpc
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
     go_on = threading.Event()
     servable = impatient.models.find("as_is")
@@ -285,25 +360,20 @@ def test_who_waits_too_long_is_told(impatient, pictures, monkeypatch):
         answer = ask(impatient.url, pictures[0])
         assert answer.status_code == 504
         assert "time" in answer.json()["error"]
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = "as_is"
-        request.inputs["images"].CopyFrom(tf.make_tensor_proto(pictures[:1]))
-        with grpc.insecure_channel(impatient.grpc_address) as channel:
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            with pytest.raises(grpc.RpcError) as told:
-                stub.Predict(request, timeout=PATIENCE)
+        with asking_by_grpc(impatient) as ask_for, pytest.raises(grpc.RpcError) as told:
+            ask_for(pictures[:1])
         assert told.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     finally:
         go_on.set()
     until(lambda: impatient.models.queued_rows("as_is") == 0)
 
 
-def test_a_mistake_of_the_servers_own_is_not_laid_open(impatient, pictures, monkeypatch, caplog):
+def test_a_mistake_of_the_servers_own_is_not_laid_open(small, pictures, monkeypatch, caplog):
     def fail(*_):
         raise KeyError("/secret/place")
 
-    monkeypatch.setattr(impatient.models.find("as_is"), "run", fail)
-    answer = ask(impatient.url, pictures[0])
+    monkeypatch.setattr(small.models.find("as_is"), "run", fail)
+    answer = ask(small.url, pictures[0])
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert "/secret/place" in caplog.text

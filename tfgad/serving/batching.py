@@ -63,6 +63,7 @@ class _Request:
         arrived: in seconds of the monotonic clock.
         answer: what the caller waits for.
         started: rows that runs have taken so far.
+        done: rows whose runs are over.
         parts: the outputs of those that are done, by their first row.
     """
 
@@ -71,6 +72,7 @@ class _Request:
     arrived: float
     answer: Future = dataclasses.field(default_factory=Future)
     started: int = 0
+    done: int = 0
     parts: dict[int, Arrays] = dataclasses.field(default_factory=dict)
 
     @property
@@ -159,7 +161,7 @@ class Batcher:
                 self._wait_for_more()
                 batch = self._take()
             if batch:
-                self._answer(batch)
+                self._answer_surely(batch)
 
     def _wait_for_more(self) -> None:
         """Waits until a batch is full or its first request has waited long enough."""
@@ -200,6 +202,14 @@ class Batcher:
         most = min(self._batching.max_batch_size, self._batching.max_cost // request.rows.cost)
         return max(1, most)
 
+    def _answer_surely(self, batch: list[tuple[_Request, slice]]) -> None:
+        """Answers a batch whatever it raises: its callers wait, and the next need this thread."""
+        try:
+            self._answer(batch)
+        except BaseException as error:
+            for request, _ in batch:
+                _settle(request, RuntimeError(f"a batch ended in {error!r}"))
+
     def _answer(self, batch: list[tuple[_Request, slice]]) -> None:
         """Runs a batch, and gives each request its own."""
         try:
@@ -220,23 +230,18 @@ class Batcher:
             start = end
             with self._changed:
                 request.parts[rows.start] = part
-                whole = request.left == 0 and self._is_whole(request)
+                request.done += rows.stop - rows.start
+                whole = request.done == request.rows.count
             if whole:
-                _settle(request, _concatenated([request.parts[i] for i in sorted(request.parts)]))
+                _settle(request, _assembled(request.parts))
 
     def _run_rows(self, inputs: Arrays) -> Arrays:
         rows = max((len(array) for array in inputs.values() if array.ndim), default=1)
         self._on_batch(rows)
         outputs = self._run(inputs)
-        if self._splits and any(len(array) != rows for array in outputs.values()):
+        if self._splits and any(array.shape[:1] != (rows,) for array in outputs.values()):
             raise ServingError("INTERNAL", "the model's outputs have not a row for each input")
         return outputs
-
-    def _is_whole(self, request: _Request) -> bool:
-        if not self._splits:
-            return True
-        done = sum(len(next(iter(part.values()))) for part in request.parts.values())
-        return done == request.rows.count
 
 
 def _are_alike(one: _Request, other: _Request) -> bool:
@@ -255,6 +260,15 @@ def _concatenated(parts: list[Arrays]) -> Arrays:
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _assembled(parts: Mapping[int, Arrays]) -> Arrays | Exception:
+    """Returns a request's outputs from those of its runs, or why they cannot be put together."""
+    try:
+        return _concatenated([parts[i] for i in sorted(parts)])
+    except ValueError as error:  # besides the rows, an axis had another length in each run
+        problem = f"the outputs of the request's runs do not fit together: {error}"
+        return ServingError("INTERNAL", problem)
 
 
 def _settle(request: _Request, outcome: Arrays | Exception) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 
 from tfgad.serving import messages
 from tfgad.serving.errors import ServingError, invalid
-from tfgad.serving.limits import Limits
+from tfgad.serving.limits import Limits, Memory
 from tfgad.serving.service import Call, Service
 from tfgad.serving.signature import Signature
 
@@ -61,17 +61,22 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """`Predict` and `GetModelMetadata`; the methods for `tf.Example` answer UNIMPLEMENTED."""
 
     def __init__(self, service: Service):
-        self._service = service
+        self._service, self._memory = service, Memory(service.limits.max_bodies)
 
     def Predict(self, request, context):  # noqa: N802
-        with _answering(self._service, "Predict", context) as call, self._service.admitted():
+        with (
+            _answering(self._service, "Predict", context) as call,
+            self._service.admitted(),
+            self._memory.held() as hold,
+        ):
             call.model, number = _model_of(request)
+            hold(request.ByteSize())
             limits = self._service.limits
             servable, future = self._service.submit(
                 call.model,
                 number,
                 request.model_spec.signature_name,
-                lambda signature: _inputs(request, signature, limits),
+                lambda signature: _inputs(request, signature, limits, hold),
             )
             patience = context.time_remaining()  # None or very large without a deadline
             patience = min(limits.request_timeout, math.inf if patience is None else patience)
@@ -128,7 +133,9 @@ def _model_of(request) -> tuple[str, int | None]:
     return spec.name, spec.version.value if spec.HasField("version") else None
 
 
-def _inputs(request, signature: Signature, limits: Limits) -> dict[str, np.ndarray]:
+def _inputs(
+    request, signature: Signature, limits: Limits, hold: Callable[[int], None]
+) -> dict[str, np.ndarray]:
     """Returns the arrays of a request; the signature checks them."""
     inputs = {}
     for name, proto in request.inputs.items():
@@ -138,24 +145,36 @@ def _inputs(request, signature: Signature, limits: Limits) -> dict[str, np.ndarr
         if proto.dtype != wanted.as_datatype_enum:
             problem = f"is of type number {proto.dtype}, expected {wanted.as_datatype_enum}"
             raise invalid(f"input {name!r} {problem} ({wanted.name})")
-        _check_size(name, proto, wanted, limits.max_body)
+        size = _checked_size(name, proto, wanted, limits.max_body)
+        hold(max(0, size - proto.ByteSize()))  # what the message, counted already, stands for
         try:
             inputs[name] = tf.make_ndarray(proto)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise invalid(f"tensor parsing error: {name}: {error}") from None
     return inputs
 
 
-def _check_size(name: str, proto, dtype: tf.DType, most: int) -> None:
-    """Raises ServingError for a tensor that is not as large as it says.
+def _checked_size(name: str, proto, dtype: tf.DType, most: int) -> int:
+    """Returns the bytes of a tensor's values, those of strings left out.
 
-    A message of a few bytes may stand for any number of repetitions of one value.
+    A message of a few bytes may stand for any number of repetitions of one value; of strings, which
+    are whole files, it must hold each.
+
+    Raises:
+        ServingError: it is too large, or not as large as it says.
     """
     lengths = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(length < 0 for length in lengths):
         raise invalid(f"tensor parsing error: {name}: its shape is not known")
-    if math.prod(lengths) * (dtype.size or 1) > most:
+    count = math.prod(lengths)
+    if dtype == tf.string:
+        if count != len(proto.string_val):
+            problem = f"it holds {len(proto.string_val)} strings, and its shape is of {count}"
+            raise invalid(f"tensor parsing error: {name}: {problem}")
+        return 0
+    if count * dtype.size > most:
         raise invalid(f"tensor parsing error: {name}: it is larger than {most} bytes")
+    return count * dtype.size
 
 
 def _wanted_outputs(names, outputs: dict[str, np.ndarray]) -> list[str]:

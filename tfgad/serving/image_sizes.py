@@ -42,7 +42,7 @@ def measure(inputs: Mapping[str, np.ndarray], limits: Limits) -> Rows:
     """Measures a request that fits its signature.
 
     Raises:
-        ServingError: an image is too large, or is none; all together are too large.
+        ServingError: an image is too large, or is none; all together are too many or too large.
     """
     kind, cost, alike = [], 1, True
     count = max(len(array) if array.ndim else 1 for array in inputs.values())
@@ -50,6 +50,8 @@ def measure(inputs: Mapping[str, np.ndarray], limits: Limits) -> Rows:
         array = inputs[name]
         kind.append((name, array.shape[1:], array.dtype.str))
         if name == IMAGE_BYTES and array.dtype == object and array.ndim == 1:
+            if count > limits.max_files:
+                raise invalid(f"the request holds {count} images, more than {limits.max_files}")
             sizes = {encoded_size(file, i) for i, file in enumerate(array)}
             alike = alike and len(sizes) == 1
             kind.append(next(iter(sizes)))

@@ -1,7 +1,13 @@
-"""What a server takes at most, so that no request and no crowd of them can bring it down."""
+"""What a server takes at most: more is refused, or waits its turn.
+
+Two things are not counted here. What gRPC holds of messages that are still arriving is known to its
+library alone: at worst `max_body` for each request that may be in progress. And an answer is as
+large as the model makes it.
+"""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import threading
@@ -22,8 +28,10 @@ class Limits:
             `saved_models/` took 0.75 GB for a megapixel, 1.4 GB for two.
         max_images: how many images of `max_pixels` one request may amount to. A PNG of one colour
             has a thousandth of the bytes of its pixels, so that the body's size is no bound.
+        max_files: images that come as whole files in one request. To read the head of one takes 40
+            to 70 us, which is half a second for as many, while others wait for Python's lock.
         max_concurrency: requests in progress, REST and gRPC together.
-        max_bodies: bytes of all REST bodies in progress.
+        max_bodies: bytes of all REST bodies in progress, and as many of all gRPC messages.
         request_timeout: from the whole request to its answer; TF Serving's is 30.
         body_timeout: for a body to arrive.
         header_timeout: for a request's head to arrive.
@@ -33,6 +41,7 @@ class Limits:
     max_body: int = 64 * MEBI
     max_pixels: int = 4 * MEBI
     max_images: int = 4
+    max_files: int = 2**13
     max_concurrency: int = 256
     max_bodies: int = 512 * MEBI
     request_timeout: float = 60.0
@@ -70,6 +79,43 @@ class Admission:
         finally:
             with self._lock:
                 self._free += 1
+
+
+class Turns:
+    """Lets so many go on at once; the others follow in the order in which they came.
+
+    A `threading.Semaphore` has no order: who lets go of it and comes again is there before those
+    who wait, so that one busy model would keep all others waiting.
+    """
+
+    def __init__(self, most: int):
+        self._free, self._lock = most, threading.Lock()
+        self._waiting: collections.deque[threading.Event] = collections.deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Waits for a turn, and holds it."""
+        turn = threading.Event()
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                turn.set()
+            else:
+                self._waiting.append(turn)
+        turn.wait()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._waiting:
+                    self._waiting.popleft().set()
+                else:
+                    self._free += 1
 
 
 class Memory:

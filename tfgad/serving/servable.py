@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -22,6 +23,7 @@ from tfgad.scoring import SavedModelJudge
 from tfgad.serving.batching import Arrays, Batcher, Batching
 from tfgad.serving.errors import ServingError, invalid
 from tfgad.serving.image_sizes import IMAGE_BYTES, Rows
+from tfgad.serving.limits import Turns
 from tfgad.serving.signature import Signature
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -31,6 +33,10 @@ BEFORE_MESSAGE = re.compile(r"\AGraph execution error:.*?<stack traces unavailab
 AFTER_MESSAGE = re.compile(r"\s*\[\[\{\{node [^\n]*|\s*\[Op:\w+\]")
 # Codes of a graph's errors that are the request's fault; the others are the model's.
 CALLERS_FAULT = ("INVALID_ARGUMENT", "OUT_OF_RANGE", "FAILED_PRECONDITION", "UNIMPLEMENTED")
+# All signatures of all versions share these, as they share TensorFlow's threads: more runs at once
+# than cores end no sooner, and each holds its memory. Two at least, so that a short one need not
+# wait for a long one.
+RUNS = Turns(max(2, os.cpu_count() or 1))
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +115,7 @@ class Servable:
         return sum(batcher.queued_rows for batcher in self._batchers.values())
 
     def run(self, signature: Signature, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Runs inputs that fit the signature, at once and alone.
+        """Runs inputs that fit the signature, once there are not too many other runs.
 
         Raises:
             ServingError: what the graph says.
@@ -118,8 +124,9 @@ class Servable:
             name: tf.constant(array, signature.inputs[name].dtype) for name, array in inputs.items()
         }
         try:
-            outputs = self._model.signatures[signature.name](**tensors)
-            return {name: value.numpy() for name, value in outputs.items()}
+            with RUNS.taken():
+                outputs = self._model.signatures[signature.name](**tensors)
+                return {name: value.numpy() for name, value in outputs.items()}
         except tf.errors.OpError as error:
             raise _as_serving_error(error) from error
 
