@@ -20,6 +20,7 @@ from tfgad.multistage.defect_generator import DefectGenerator
 from tfgad.multistage.fusion import DefectFusion, paste
 from tfgad.multistage.pasting import draw_window
 from tfgad.multistage.patches import PATCH, crop, resized
+from tfgad.networks.defects import FUSER_STEP
 
 log = logging.getLogger(__name__)
 
@@ -148,11 +149,11 @@ class Painter:
             for image, (*corner, side) in zip(good, windows, strict=True)
         ]
         sides = [side for *_, side in windows]
-        patches = self._with_defects(np.stack(fabrics), kinds, sides, rng)
+        patches, in_windows = self._with_defects(np.stack(fabrics), kinds, sides, rng)
         pasted = np.stack(
             [
-                paste(image, resized(patch, side), corner, side)
-                for image, patch, (*corner, side) in zip(good, patches, windows, strict=True)
+                paste(image, patch, corner, side)
+                for image, patch, (*corner, side) in zip(good, in_windows, windows, strict=True)
             ]
         )
         images = pasted[..., : self.channels]
@@ -166,16 +167,21 @@ class Painter:
         """Generates patches; those whose defects are too small are drawn again, while tries last.
 
         What counts is the mask in the image, once the patch has the size of its window.
+
+        Returns:
+            The patches, and a list of them at the sizes of their windows.
         """
         patches = self.patches(fabrics, kinds, int(rng.integers(2**31)))
+        in_windows = [resized(patch, side) for patch, side in zip(patches, sides, strict=True)]
         for _ in range(TRIES - 1):
-            in_windows = (resized(patch, side) for patch, side in zip(patches, sides, strict=True))
             small = [i for i, patch in enumerate(in_windows) if not _is_large(patch[..., -1] > 0)]
             if not small:
                 break
             seed = int(rng.integers(2**31))
             patches[small] = self.patches(fabrics[small], [kinds[i] for i in small], seed)
-        return patches
+            for i in small:
+                in_windows[i] = resized(patches[i], sides[i])
+        return patches, in_windows
 
     def _tell(self, left_out, count):
         """Logs how many images of each kind were left out; if all were, that is an error."""
@@ -201,8 +207,8 @@ class Painter:
         if channels != self.channels:
             mend = f"load the data with channels={self.channels}"
             raise UsageError("data", f"{channels} channels", f"not {self.channels}", mend)
-        if min(height, width) < PATCH or height % 4 or width % 4:
-            mend = f"give sides of at least {PATCH} that are multiples of 4"
+        if min(height, width) < PATCH or height % FUSER_STEP or width % FUSER_STEP:
+            mend = f"give sides of at least {PATCH} that are multiples of {FUSER_STEP}"
             raise UsageError("data", f"{height}x{width}", "is no size to paint on", mend)
 
     @tf.function(reduce_retracing=True, autograph=False)

@@ -21,6 +21,7 @@ from tfgad.multistage.pasting import VIEW, paste_examples
 from tfgad.multistage.patches import PATCH, Patches, cut_patches
 from tfgad.multistage.sources import Source, kinds_of
 from tfgad.multistage.style import CODE_DIM, LAYER, style_network
+from tfgad.networks.defects import FUSER_STEP
 from tfgad.networks.vgg import feature_extractor, grey_or_colour
 from tfgad.recipes.recipe import chosen
 
@@ -38,7 +39,6 @@ QUICK = {"patches": 600, "width": 8, "fusions": 160, "fusion_width": 8, "steps":
 STAGES = ("generator", "fusion")
 STYLES = 1500  # patches that the style's components are fitted to
 BATCH = 64
-FUSER_STEP = 4  # T halves its images twice
 PARTS = {CONFIG, *MODELS, *(f"{stage}.weights.h5" for stage in STAGES)}
 
 

@@ -17,6 +17,7 @@ from tfgad.networks.layers import BatchNormalization
 EMBEDDING = 16  # numbers that stand for a kind of defect, beside the style's and the code's
 MOMENTUM = 0.9  # of the averages of batch normalisation: trainings last hundreds of steps
 REACH = 6.0  # pixels by which yarns are moved at most, about one yarn
+FUSER_STEP = 4  # T halves its images twice: their sides are multiples of this
 CONTEXT = (2, 4, 8)  # dilations at a quarter of the size: the last sees 128 pixels around
 
 
@@ -159,9 +160,9 @@ def fuser(channels: int, width: int) -> keras.Model:
         width: channels at full size.
 
     Returns:
-        `[B, H, W, C + 2]` to images `[B, H, W, C]` in [-1, 1], H and W multiples of 4. The input is
-        the image, then the window, 1 inside and 0 outside, then the mask of the defect, as it is in
-        a patch inside the window and -1 outside.
+        `[B, H, W, C + 2]` to images `[B, H, W, C]` in [-1, 1], H and W multiples of `FUSER_STEP`.
+        The input is the image, then the window, 1 inside and 0 outside, then the mask of the
+        defect, as it is in a patch inside the window and -1 outside.
     """
     x = inputs = keras.Input((None, None, channels + 2), name="pasted")
     x = fine = _convolution(x, width)
