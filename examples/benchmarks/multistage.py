@@ -59,8 +59,8 @@ def main():
     specs = learnt_from(arguments.targets)
     asked = {"learnt from": specs, "quick": arguments.quick, "painter": given}
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"asked": asked}
-    if results["asked"] != asked:
-        parser.error(f"{arguments.out} holds results of {results['asked']}, not of {asked}")
+    if results.get("asked") != asked:
+        parser.error(f"{arguments.out} holds results of {results.get('asked')}, not of {asked}")
     results["versions"] = runs.versions()
     for seed in range(arguments.seeds):
         of_seed = [results.setdefault(target, {}) for target in arguments.targets]
@@ -111,10 +111,10 @@ def judge(target, painter, run, fabrics, seed):
     true, left_out = own_defects(images, target, seed, count)
     begun, processor = time.monotonic(), time.process_time()
     rows = {"known": [each[:0] for each in true]}
-    rows |= examples(fabrics, painter, images, seed, count) | {"true": true}
+    good = sources.good_images(images.train, images.train_size)
+    rows |= examples(fabrics, painter, good, seed, count) | {"true": true}
     seconds = {"painting three ways": round(time.monotonic() - begun, 1)}
     figures = {"source": figures_of(run.model, images, left_out)}
-    good = sources.good_images(images.train, images.train_size)
     for way, (defective, masks) in rows.items():
         begun = time.monotonic()
         of_way = {"defective": defective, "masks": masks, "good": good}
@@ -156,9 +156,8 @@ def picture(name):
     return name.rsplit("/", 1)[0]
 
 
-def examples(fabrics, painter, images, seed, count):
+def examples(fabrics, painter, good, seed, count):
     """Returns defective images and masks of each way that needs none of the target's defects."""
-    good = sources.good_images(images.train, images.train_size)
     rows = {"cut": cut_and_paste(fabrics, good, count, seed)[:2]}
     for way, how in (("pasted", PASTED), ("fused", FUSED)):
         of_way = list(painter.paint(good, count, seed=seed, how=how))
@@ -204,8 +203,7 @@ def table(results):
     for way in WAYS:
         cells = []
         for target in targets:
-            figures = [each["figures"] for each in results[target].values()]
-            of_seeds = [each[way] for each in figures if way in each]
+            of_seeds = [each["figures"][way] for each in results[target].values()]
             cells.append(" / ".join(cell(of_seeds, name) for name in ("iou", "f_measure")))
         lines.append(f"| `{way}` | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -214,8 +212,6 @@ def table(results):
 def cell(of_seeds, name):
     """Mean and standard deviation of one figure."""
     values = [each[name] for each in of_seeds]
-    if not values:
-        return "–"
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{spread}"
 

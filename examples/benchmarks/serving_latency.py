@@ -19,6 +19,7 @@ taken, in milliseconds, and how many they are a second. The defaults take 6 minu
 
 import argparse
 import io
+import itertools
 import json
 import os
 import re
@@ -113,17 +114,17 @@ def load(url: str, model: str, clients: int, pictures: list[bytes], arguments):
     def ask(first: int):
         own = []
         with Client(url, model, timeout=600) as client:
-            answered, i = 0.0, first
-            while answered < end:
+            for i in itertools.count(first):
                 start = time.perf_counter()
+                if start >= end:
+                    break
                 try:
                     client.score(pictures[i % len(pictures)])
-                    is_answered = True
                 except ClientError as error:
                     failures.append(error)
-                    is_answered = False
-                answered, i = time.perf_counter(), i + 1
-                if is_answered and begin <= answered < end:
+                    continue
+                answered = time.perf_counter()
+                if begin <= answered < end:
                     own.append(answered - start)
         with lock:
             latencies.extend(own)
