@@ -119,6 +119,17 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path):
     assert result.stderr == f"tfgad: stopped; go on with: {go_on}\n"
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["segment", "adapt", "r", "--overwrite"], "go on with: tfgad segment adapt r --resume"),
+        (["segment", "evaluate", "r"], "what was not yet written is lost"),
+    ],
+)
+def test_what_can_be_resumed_is_known_by_two_words_too(typed, said):
+    assert console._how_to_go_on(typed) == said
+
+
 def test_evaluate_prints_the_trivial_detectors_beside_the_method(run, tmp_path):
     result = tfgad("evaluate", run, "--out", tmp_path / "report")
     assert result.exit_code == 0, result.stderr

@@ -95,13 +95,13 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
         images: the data set; nothing of its test was used before.
         out: where `metrics.json` and `report.html` go; the run's folder if not given.
 
-    Raises:
-        UsageError: images of another form, or a segmenter that has learnt from the test images.
-
     Returns:
         What `metrics.json` holds: the figures of `tfgad.metrics.evaluate`, for a segmenter also
         those of `tfgad.metrics.segmentation`; `baseline_image_auroc`, and all figures of the
         trivial detectors under `baselines`.
+
+    Raises:
+        UsageError: images of another form, or a segmenter that has learnt from the test images.
     """
     check_shape(run, images)
     _check_unlearnt(run, images.spec)

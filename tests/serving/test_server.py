@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from tfgad import cli
 from tfgad.serving.limits import Turns
-from tfgad.serving.server import _listen
 
 from .conftest import PATIENCE, ServerProcess, encoded, export_small
 
@@ -533,6 +532,9 @@ assert not {{"tensorflow", "grpc", "keras"}} & sys.modules.keys()
 
 
 def test_answers_do_not_wait_for_an_acknowledgement():
+    pytest.importorskip("starlette")
+    from tfgad.serving.server import _listen
+
     with (
         _listen("127.0.0.1", 0) as listening,
         socket.create_connection(listening.getsockname()),

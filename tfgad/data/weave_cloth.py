@@ -75,6 +75,7 @@ CHARCOAL, ASH = Yarn((0.30, 0.29, 0.29)), Yarn((0.62, 0.60, 0.57))
 NAVY, WHITE = Yarn((0.22, 0.27, 0.40)), Yarn((0.80, 0.80, 0.78))
 RIP_FINE, RIP_CORD = Yarn((0.40, 0.44, 0.36)), Yarn((0.43, 0.47, 0.39), thickness=1.6)
 
+# A weave's place is part of its tiles' random numbers (`weave.render`): new ones go to the end.
 FABRICS = {
     "twill": Fabric(_stepped(2, 1), (KHAKI,), (SAND,), (5.6, 6.0)),
     "plain": Fabric(_points("x.", ".x"), (ECRU,), (ECRU,), (6.2, 6.0), (0.92, 0.90)),

@@ -213,9 +213,10 @@ class _Rest:
     def __init__(self, url: str, model: str, version: int | None, timeout: float, retries: int):
         import requests
         from requests.adapters import HTTPAdapter
+        from urllib3.exceptions import ReadTimeoutError
         from urllib3.util import Retry
 
-        self._errors = requests.exceptions
+        self._errors, self._read_timeout = requests.exceptions, ReadTimeoutError
         self._timeout = timeout
         self._url = f"{url}/v1/models/{quote(model, safe='')}"
         if version is not None:
@@ -282,15 +283,13 @@ class _Rest:
         return self._signatures[signature]["outputs"]
 
     def _ask(self, method: str, path: str, **content) -> Any:
-        from urllib3.exceptions import ReadTimeoutError
-
         try:
             answer = self._session.request(
                 method, self._url + path, timeout=self._timeout, **content
             )
         except self._errors.RequestException as error:
             # What times out amid the answer's body, requests calls a ConnectionError.
-            is_late = any(isinstance(each, ReadTimeoutError) for each in error.args)
+            is_late = any(isinstance(each, self._read_timeout) for each in error.args)
             if is_late or isinstance(error, self._errors.Timeout):
                 raise ClientError("DEADLINE_EXCEEDED", f"no answer in {self._timeout} s") from error
             raise ClientError("UNAVAILABLE", f"nothing answers at {self._url}: {error}") from error
