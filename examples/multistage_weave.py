@@ -18,7 +18,7 @@ import numpy as np
 import tfgad
 from tfgad import evaluation, metrics, plots
 from tfgad.data.weave_cloth import FABRICS
-from tfgad.multistage import painter_training, segmenter_training, sources
+from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
 
 QUICK = "?train=40&calibration=20&test=48"  # fewer tiles of each fabric
 
@@ -51,10 +51,10 @@ def main():
 
     folder = arguments.out / "segmenter"
     run = segmenter_training.train_segmenter(fabrics, folder, settings=of_segmenter, resume=True)
-    report("trained on other weaves", run.model, images)
+    report("trained on other weaves", run, images)
     folder = arguments.out / f"segmenter_{arguments.target}"
-    run = segmenter_training.adapt_segmenter(run, painter, images, fabrics, folder, resume=True)
-    report("and on painted defects", run.model, images)
+    run = adaptation.adapt_segmenter(run, painter, images, fabrics, folder, resume=True)
+    report("adapted to painted and transplanted defects", run, images)
     print(f"wrote {arguments.out}")
 
 
@@ -70,10 +70,10 @@ def picture(painted):
     )
 
 
-def report(name, model, images):
+def report(name, run, images):
     """Prints how well a segmenter marks the test tiles' defects."""
-    judged = evaluation.judge_test_set(model, images)
-    figures = metrics.segmentation(judged.masks, judged.maps > model.marks_above)
+    judged = evaluation.judge_test_set(run.model, images)
+    figures = metrics.segmentation(judged.masks, judged.maps > run.calibration["threshold"])
     print(f"{name}: IoU {figures['iou']:.3f}, F-measure {figures['f_measure']:.3f}")
 
 

@@ -186,7 +186,7 @@ def test_multistage_weave(tmp_path, monkeypatch, capsys):
     small = {"width": 4, "batch_size": 4}
     of_painter = {"patches": 40, "fusions": 8, "fusion_batch_size": 4, "steps": "2+2"}
     monkeypatch.setattr(painter_training, "QUICK", {**small, **of_painter})
-    of_segmenter = {"painted": 8, "steps": "2", "adapt_steps": "2"}
+    of_segmenter = {"painted": 8, "transplanted": 8, "steps": "2", "adapt_steps": "2"}
     monkeypatch.setattr(segmenter_training, "QUICK", {**small, **of_segmenter})
     example = runpy.run_path(str(EXAMPLES / "multistage_weave.py"))
     few = ["--quick", "--weaves", "plain", "satin", "--out", str(tmp_path)]

@@ -172,12 +172,12 @@ def adapt(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a segmenter further, on defects painted on a new fabric."""
+    """Train a segmenter further, on defects painted on a new fabric and known ones moved to it."""
     given = settings_given(settings or [], None)
     import_tensorflow()
     import tfgad
     from tfgad.cli import data_defaults
-    from tfgad.multistage import segmenter_training, sources
+    from tfgad.multistage import adaptation, segmenter_training, sources
     from tfgad.multistage.painter import load_painter
 
     with Progress() as progress:
@@ -186,7 +186,7 @@ def adapt(
         images = tfgad.load(data, **data_defaults(loaded.config, data))
         known = sources.read_sources(loaded.config["sources"])
         progress.phase("painting")
-        adapted = segmenter_training.adapt_segmenter(
+        adapted = adaptation.adapt_segmenter(
             loaded,
             of_painter,
             images,

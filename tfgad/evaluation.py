@@ -13,7 +13,7 @@ from tfgad import baselines, files, metrics, plots, report
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
-from tfgad.models.detector import Detector, batched
+from tfgad.models.detector import DEFECT, Detector, batched
 from tfgad.runs import Run, check_shape, from_anywhere
 
 SHOWN = 16  # images in the report's heat maps: half of them normal
@@ -108,8 +108,8 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     judged = judge_test_set(run.model, images)
     threshold = run.calibration["threshold"]
     figures = figures_of(judged, images, threshold) | baselines.evaluate_baselines(images)
-    if run.model.marks_above is not None and images.has_masks:
-        figures |= metrics.segmentation(judged.masks, judged.maps > run.model.marks_above)
+    if run.model.score == DEFECT and images.has_masks:
+        figures |= metrics.segmentation(judged.masks, judged.maps > threshold)
     out = out or run.folder
     files.write_json(out / "metrics.json", figures)
     report.write_report(

@@ -22,7 +22,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from multistage import OTHER_BOLT, cut_and_paste
+from multistage import OTHER_BOLT
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -33,6 +33,7 @@ from tfgad import files, runs
 from tfgad.multistage import sources
 from tfgad.multistage.painter import PASTED, load_painter
 from tfgad.multistage.patches import PATCH, around, crop
+from tfgad.multistage.transplants import transplanted
 from tfgad.networks.vgg import feature_extractor, grey_or_colour
 
 LAYER = "block3_conv1"  # sees 24 pixels: a defect and what is around it
@@ -76,7 +77,7 @@ def all_patches(painter, target, count, seed):
     defects = {
         "real": (bolts[0].images, bolts[0].masks, bolts[0].kinds),
         "other real": (bolts[1].images, bolts[1].masks, bolts[1].kinds),
-        "cut": cut_and_paste(fabrics, good, count, seed),
+        "cut": transplanted(fabrics, good, count, seed),
     }
     for sort, how in (("pasted", {"how": PASTED}), ("fused", {})):
         painted = list(painter.paint(good, count, seed=seed, **how))

@@ -10,7 +10,7 @@ from tfgad import cli, console
 PLAIN = "weave:plain?size=64&train=6&calibration=4&test=24"
 TWILL = "weave:twill?size=64&train=6&calibration=4&test=12"
 SMALL = ["--steps", "2", "--set", "width=4", "--set", "batch_size=4", "--set", "painted=4"]
-SMALL += ["--set", "rehearsed=4"]
+SMALL += ["--set", "transplanted=4", "--set", "rehearsed=4"]
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import tfgad
 from tfgad import evaluation, losses, metrics, runs, scoring
 from tfgad.errors import UsageError
 from tfgad.export import export_run
-from tfgad.multistage import segmenter_training
+from tfgad.multistage import adaptation, segmenter_training
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import load_painter
 from tfgad.multistage.sources import read_source
 
-TINY = {"width": 4, "batch_size": 4, "steps": "2", "painted": 8, "rehearsed": 8}
+TINY = {"width": 4, "batch_size": 4, "steps": "2", "painted": 8, "transplanted": 4, "rehearsed": 8}
 TINY |= {"adapt_steps": "2"}
 
 
@@ -92,7 +92,7 @@ def test_broken_off_adaptation_goes_on_to_the_same_segmenter(
 
     def adapted(name, **arguments):
         settings = {"adapt_steps": "4"}
-        return segmenter_training.adapt_segmenter(
+        return adaptation.adapt_segmenter(
             run, painter, twill, fabrics, tmp_path / name, settings=settings, **arguments
         )
 
@@ -110,7 +110,7 @@ def test_adapting_trains_a_copy_on_painted_defects(run, fabrics, painter_folder,
     painter = load_painter(painter_folder)
     twill = tfgad.load("weave:twill?size=64&train=6&calibration=4&test=12")
     before = [w.copy() for w in run.model.get_weights()]
-    adapted = segmenter_training.adapt_segmenter(run, painter, twill, fabrics, tmp_path / "twill")
+    adapted = adaptation.adapt_segmenter(run, painter, twill, fabrics, tmp_path / "twill")
     for old, now in zip(before, run.model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, now)
     assert statistics_of(run.model)
@@ -120,7 +120,7 @@ def test_adapting_trains_a_copy_on_painted_defects(run, fabrics, painter_folder,
     assert any((old != now).any() for old, now in learnt)
     assert adapted.config["data"] == twill.spec
     assert adapted.config["painter"] == painter.config["data"]
-    assert adapted.config["images"]["defective"] == TINY["painted"] + TINY["rehearsed"]
+    assert adapted.config["images"]["defective"] == sum(TINY[sort] for sort in adaptation.SORTS)
     figures = evaluation.evaluate(adapted, twill)
     assert 0 <= figures["iou"] <= figures["f_measure"] <= 1
     assert (tmp_path / "twill" / "report.html").is_file()
@@ -135,7 +135,7 @@ def statistics_of(model):
 def test_known_defects_are_rehearsed_beside_painted_ones(fabrics, count):
     """Each is one of the known with its own mask; none twice while there are enough."""
     painted = {"defective": np.full((3, 64, 64, 1), 2.0), "masks": np.ones((3, 64, 64, 1))}
-    both = segmenter_training.rehearsing(painted, fabrics, count, seed=1)
+    both = adaptation.rehearsing(painted, fabrics, count, seed=1)
     np.testing.assert_array_equal(both["defective"][:3], painted["defective"])
     assert len(both["defective"]) == len(both["masks"]) == 3 + count
     known = {
@@ -155,7 +155,7 @@ def test_only_a_segmenter_of_the_same_images_is_adapted(
     painter = load_painter(painter_folder)
     colour = tfgad.load("weave:twill?size=64&channels=3&train=2&calibration=2&test=2")
     with pytest.raises(UsageError, match="channels=1"):
-        segmenter_training.adapt_segmenter(run, painter, colour, fabrics, tmp_path / "a")
+        adaptation.adapt_segmenter(run, painter, colour, fabrics, tmp_path / "a")
     other = runs.Run(tmp_path, {**run.config, "method": "ganomaly"}, build_small("ganomaly"))
     other.save()
     with pytest.raises(UsageError, match="is a ganomaly"):

@@ -35,9 +35,7 @@ class Detector(Trained):
     - `reconstructs`: whether it rebuilds images, and so can score by `cues` (`models/cues.py`) and
       `density` (`models/density.py`). Among its errors is then the `code` of a window, `[B, K]`
       with K = `code_dim`, which is no map;
-    - `labelled`: whether `train_step` takes `(images, labels)` instead, labels int32 `[B]`;
-    - `marks_above`: what the map exceeds where a pixel is called defective, for a method that was
-      told what defects are; None for one that was not.
+    - `labelled`: whether `train_step` takes `(images, labels)` instead, labels int32 `[B]`.
 
     Its networks are made for images of one size, the window, which is that of the network named by
     `sees`. An image of that size gets the mean of its map for a score, the paper's. A larger one is
@@ -57,7 +55,6 @@ class Detector(Trained):
     sees: ClassVar[str] = "critic"
     reconstructs: ClassVar[bool] = False
     labelled: ClassVar[bool] = False
-    marks_above: ClassVar[float | None] = None
 
     def __init__(self, *, score, stride=8, tile=None, **kwargs):
         super().__init__(**kwargs)

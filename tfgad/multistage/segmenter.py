@@ -24,8 +24,10 @@ class Segmenter(Detector):
 
     Its map is the log-odds that a pixel is defective, its score the largest of them. The loss,
     which counts a defective pixel nine times, raises the network's logits by log 9; the map is
-    without that. A pixel counts as defective above 0, where either is as likely; whether an image
-    is, the threshold says, which is set from good images as that of every detector.
+    without that. The threshold is set from good images as that of every detector, and is one of
+    pixels too: an image is anomalous if one of its pixels is. Where either is as likely, at 0, is
+    no place for it: fine-tuned on defects that were put there, a network is too sure that others
+    are none (`examples/benchmarks/multistage.py`).
 
     Args:
         **kwargs: `network`, images `[B, h, w, C]` to logits `[B, h, w, 1]`
@@ -35,7 +37,6 @@ class Segmenter(Detector):
     roles = {"network": ("network",)}
     sees = "network"
     scores = {DEFECT: (DEFECT,)}
-    marks_above = 0.0
 
     def __init__(self, *, score=DEFECT, **kwargs):
         super().__init__(score=score, **kwargs)
