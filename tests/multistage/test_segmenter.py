@@ -69,6 +69,18 @@ def test_it_is_a_detector(run, fabrics, tmp_path):
     np.testing.assert_allclose(served["score"], judged["score"][0], atol=0.02)
 
 
+def test_an_image_is_anomalous_if_a_pixel_is_marked(run, fabrics, tmp_path):
+    """The threshold is one of scores and of pixels, and the figures are taken at it."""
+    images = tfgad.load("weave:twill?size=64&train=2&calibration=2&test=12")
+    threshold = run.calibration["threshold"]
+    judged = evaluation.judge_test_set(run.model, images)
+    marked = judged.maps > threshold
+    np.testing.assert_array_equal(marked.any(axis=(1, 2)), judged.scores > threshold)
+    figures = evaluation.evaluate(run, images, tmp_path)
+    expected = metrics.segmentation(judged.masks, marked)
+    assert {name: figures[name] for name in expected} == expected
+
+
 def test_it_learns(fabrics, tmp_path):
     settings = {**TINY, "width": 8, "steps": "60", "batch_size": 8}
     longer = segmenter_training.train_segmenter(fabrics, tmp_path / "run", settings=settings)
@@ -120,10 +132,20 @@ def test_adapting_trains_a_copy_on_painted_defects(run, fabrics, painter_folder,
     assert any((old != now).any() for old, now in learnt)
     assert adapted.config["data"] == twill.spec
     assert adapted.config["painter"] == painter.config["data"]
-    assert adapted.config["images"]["defective"] == sum(TINY[sort] for sort in adaptation.SORTS)
+    assert adapted.config["images"]["defective"] == 8 + 4 + 8
     figures = evaluation.evaluate(adapted, twill)
     assert 0 <= figures["iou"] <= figures["f_measure"] <= 1
     assert (tmp_path / "twill" / "report.html").is_file()
+
+
+def test_painted_defects_alone_will_do(run, fabrics, painter_folder, tmp_path):
+    """As in the paper."""
+    twill = tfgad.load("weave:twill?size=64&train=6&calibration=4&test=2")
+    settings = {"painted": 4, "transplanted": 0, "rehearsed": 0, "adapt_steps": "1"}
+    adapted = adaptation.adapt_segmenter(
+        run, load_painter(painter_folder), twill, fabrics, tmp_path / "twill", settings=settings
+    )
+    assert adapted.config["images"]["defective"] == 4
 
 
 def statistics_of(model):

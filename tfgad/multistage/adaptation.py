@@ -20,8 +20,6 @@ from tfgad.multistage.sources import Source, good_images
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
 
-SORTS = ("painted", "transplanted", "rehearsed")  # of defects that are learnt from
-
 
 def adapt_segmenter(
     run: runs.Run,
@@ -59,13 +57,11 @@ def adapt_segmenter(
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
     Raises:
-        UsageError: images of another size or resized otherwise, an unknown setting, no defects at
-            all, a folder in the way. Nothing is changed then.
+        UsageError: images of another size or resized otherwise, an unknown setting, a folder in the
+            way. Nothing is changed then.
     """
     _check_alike(run, images)
     chosen = recipes.changed(run.config["settings"], settings or {}, "the segmenter")
-    if not any(chosen[sort] for sort in SORTS):
-        raise UsageError("settings", " = ".join(SORTS) + " = 0", "leave no defects", "raise one")
     config = run_config(images.spec, seed, chosen, run.model.window, images.resized)
     config |= {"sources": run.config["sources"], "painter": painter.config["data"]}
     folder = Path(out)

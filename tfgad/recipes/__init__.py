@@ -35,7 +35,7 @@ METHODS = tuple(name for name in RECIPES if "/" not in name)
 
 # What numbers may be. Counts start at 1, but a window of 0 is the whole image, and 0 classes are as
 # many as the data name. All else starts at 0, rates above it.
-LEAST = {"window": 0, "classes": 0}
+LEAST = {"window": 0, "classes": 0, "transplanted": 0, "rehearsed": 0}
 RATES = ("learning_rate", "search_rate")  # how their names end
 BELOW = {"dropout": 1, "smoothing": 1, "beta_1": 1, "beta_2": 1, "tolerance": 1}
 MOST = {"feature_weight": 1, "own_share": 1}
