@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,10 @@ import tensorflow as tf
 
 from tfgad import files, recipes, runs
 from tfgad.errors import UsageError
-from tfgad.multistage import defect_generator, fusion
+from tfgad.multistage import defect_generator, fusion, painter_folder
 from tfgad.multistage.batches import endless
-from tfgad.multistage.painter import CONFIG, MODELS, Painter, load_painter
+from tfgad.multistage.painter import CONFIG, Painter, load_painter
+from tfgad.multistage.painter_folder import STAGES, weights_of
 from tfgad.multistage.pasting import VIEW, paste_examples
 from tfgad.multistage.patches import PATCH, Patches, cut_patches
 from tfgad.multistage.sources import Source, kinds_of
@@ -36,10 +36,8 @@ SETTINGS = {
 # To see it all at work: too short to be of use.
 QUICK = {"patches": 600, "width": 8, "fusions": 160, "fusion_width": 8, "steps": "60+30"}
 
-STAGES = ("generator", "fusion")
 STYLES = 1500  # patches that the style's components are fitted to
 BATCH = 64
-PARTS = {CONFIG, *MODELS, *(f"{stage}.weights.h5" for stage in STAGES)}
 
 
 def train_painter(
@@ -70,10 +68,10 @@ def train_painter(
             several sizes, weights that are not VGG19's, or a folder in the way. Nothing is changed
             then.
     """
-    folder, seconds = Path(out), _Seconds()
+    folder = Path(out)
     _check_sizes(sources)
     of_all = recipes.changed(SETTINGS, settings or {}, "the painter")
-    steps = runs.stage_steps(of_all["steps"], STAGES)
+    runs.stage_steps(of_all["steps"], STAGES)  # refuses what it cannot read
     if of_all["patches"] <= CODE_DIM:
         raise UsageError("patches", of_all["patches"], "are too few", f"give more than {CODE_DIM}")
     config = {
@@ -84,14 +82,28 @@ def train_painter(
         "settings": of_all,
         "seed": seed,
     }
-    state = _state(folder, config, resume, overwrite)
+    state = painter_folder.state_of(folder, config, resume, overwrite)
     if state == runs.FINISHED:
         return load_painter(folder)
-    channels = sources[0].images.shape[-1]
     features, vgg_source = feature_extractor(LAYER, vgg_weights)
+    config |= {"vgg_weights": vgg_source}
     if state == runs.BEGUN:
-        runs.check_same(folder, _read(folder), config | {"vgg_weights": vgg_source})
-    style = style_network(features, channels)
+        runs.check_same(folder, painter_folder.read(folder), config)
+    painter = _untrained(config | {"versions": runs.versions()}, features)
+    if state == runs.NEW:
+        painter_folder.remove(folder)
+    files.write_json(folder / CONFIG, painter.config)
+    _train(painter, sources, folder, callbacks)
+    painter.save(folder)
+    for stage in STAGES:
+        (folder / weights_of(stage)).unlink(missing_ok=True)
+    return painter
+
+
+def _untrained(config: dict[str, Any], features: keras.Model) -> Painter:
+    """Makes a painter that has learnt nothing yet, of VGG19's features."""
+    of_all, seed = config["settings"], config["seed"]
+    channels = config["image_shape"][-1]
     generator = defect_generator.build(
         (PATCH, PATCH, channels + 1), CODE_DIM, len(config["kinds"]), seed=seed,
         rate=of_all["learning_rate"], **chosen(of_all, "ground", "latent_dim", "width", "r1"),
@@ -101,24 +113,26 @@ def train_painter(
         channels, grey_or_colour(features, channels), seed=seed, rate=of_all["fusion_rate"],
         width=of_all["fusion_width"], **weights,
     )  # fmt: skip
-    if state == runs.NEW:
-        _remove(folder)
-    config |= {"vgg_weights": vgg_source, "versions": runs.versions()}
-    files.write_json(folder / CONFIG, config)
+    return Painter(style_network(features, channels), generator, fuser, config)
 
-    def trained(model, stage, rows, batch_size):
+
+def _train(painter: Painter, sources: Sequence[Source], folder: Path, callbacks) -> None:
+    """Fits the style's code, then the generator, then the fusion to what the generator makes."""
+    seconds, of_all, seed = _Seconds(), painter.config["settings"], painter.config["seed"]
+    steps = runs.stage_steps(of_all["steps"], STAGES)
+
+    def train(model, stage, rows, batch_size):
         runs.fit_stages(
             model,
             {"train": steps[stage]},
             lambda start: endless(rows, batch_size, seed, start),
-            folder / f"{stage}.weights.h5",
+            folder / weights_of(stage),
             lambda _, togo: callbacks(stage, togo),
         )
         seconds.lap(stage)
-        return model
 
-    patches = cut_patches(sources, config["kinds"], of_all["patches"], seed=seed)
-    codes = _fit_style(style, patches)
+    patches = cut_patches(sources, painter.kinds, of_all["patches"], seed=seed)
+    codes = _fit_style(painter.style, patches)
     seconds.lap("patches and styles")
     rows = {
         "patches": patches.defects,
@@ -126,17 +140,11 @@ def train_painter(
         "style": codes,
         "kind": patches.kinds,
     }
-    trained(generator, "generator", rows, of_all["batch_size"])
-
-    painter = Painter(style, generator, fuser, config)
+    train(painter.generator, "generator", rows, of_all["batch_size"])
     pasted = paste_examples(sources, painter.patches, of_all["fusions"], of_all["own_share"], seed)
     seconds.lap("examples for the fusion")
-    trained(fuser, "fusion", vars(pasted), of_all["fusion_batch_size"])
-    config["seconds"] = seconds.taken
-    painter.save(folder)
-    for stage in STAGES:
-        (folder / f"{stage}.weights.h5").unlink(missing_ok=True)
-    return painter
+    train(painter.fusion, "fusion", vars(pasted), of_all["fusion_batch_size"])
+    painter.config["seconds"] = seconds.taken
 
 
 def _fit_style(style: keras.Model, patches: Patches) -> np.ndarray:
@@ -173,40 +181,3 @@ def _check_sizes(sources: Sequence[Source]) -> None:
         if len(sides) > 1 or side % FUSER_STEP:
             mend = f"give a size or tile of {VIEW} or more to all"
             raise UsageError("data", spec, f"gives views {side} pixels wide", mend)
-
-
-def _read(folder: Path) -> dict[str, Any] | None:
-    """Returns what is known of a painter, trained to the end or not; None if there is none."""
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) else None
-
-
-def _state(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
-    """Returns what stands at the painter's place; raises UsageError if that must not be touched."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return runs.NEW
-    old = _read(folder)
-    others = not folder.is_dir() or any(not _is_part(path) for path in folder.iterdir())
-    if old is None or others:
-        raise UsageError("out", folder, "holds something else than a painter", "name a new folder")
-    if overwrite:
-        return runs.NEW
-    if not resume:
-        mend = "give --resume to go on with it, --overwrite to replace it"
-        raise UsageError("out", folder, "holds a painter already", mend)
-    runs.check_same(folder, old, config)
-    return runs.FINISHED if "seconds" in old else runs.BEGUN
-
-
-def _remove(folder: Path) -> None:
-    """Removes what a painter consists of; the configuration last, as `runs.remove` does."""
-    parts = [path for path in folder.glob("*") if _is_part(path)]
-    for path in sorted(parts, key=lambda path: path.name == CONFIG):
-        path.unlink()
-
-
-def _is_part(path: Path) -> bool:
-    return path.is_file() and files.is_or_becomes(path.name, PARTS)

@@ -1,0 +1,58 @@
+"""The folder of a painter: what stands there, and what may be done with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tfgad import files, runs
+from tfgad.errors import UsageError
+from tfgad.multistage.painter import CONFIG, MODELS
+
+STAGES = ("generator", "fusion")
+
+
+def weights_of(stage: str) -> str:
+    """The file of a stage's weights while it is being trained."""
+    return f"{stage}.weights.h5"
+
+
+PARTS = {CONFIG, *MODELS, *map(weights_of, STAGES)}
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """Returns what is known of a painter, trained to the end or not; None if there is none."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
+    """Returns what stands at the painter's place; raises UsageError if that must not be touched."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return runs.NEW
+    old = read(folder)
+    others = not folder.is_dir() or any(not _is_part(path) for path in folder.iterdir())
+    if old is None or others:
+        raise UsageError("out", folder, "holds something else than a painter", "name a new folder")
+    if overwrite:
+        return runs.NEW
+    if not resume:
+        mend = "give --resume to go on with it, --overwrite to replace it"
+        raise UsageError("out", folder, "holds a painter already", mend)
+    runs.check_same(folder, old, config)
+    return runs.FINISHED if "seconds" in old else runs.BEGUN
+
+
+def remove(folder: Path) -> None:
+    """Removes what a painter consists of; the configuration last, as `runs.remove` does."""
+    parts = [path for path in folder.glob("*") if _is_part(path)]
+    for path in sorted(parts, key=lambda path: path.name == CONFIG):
+        path.unlink()
+
+
+def _is_part(path: Path) -> bool:
+    return path.is_file() and files.is_or_becomes(path.name, PARTS)
