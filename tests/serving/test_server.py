@@ -338,6 +338,17 @@ def test_messages_that_are_too_much_together_are_refused(small, pictures, monkey
         ask_for(pictures)
 
 
+def test_rest_and_grpc_share_what_bodies_may_hold(small, pictures):
+    import grpc
+
+    head, half = HEAD.replace(b"100", b"65536") + b"\r\n", b" " * 2**15
+    with asking_by_grpc(small) as ask_for, connected(small, head + half):
+        until(lambda: small._service.memory._held >= 2**15)
+        with pytest.raises(grpc.RpcError, match="hold 65536 bytes"):
+            ask_for(pictures)
+    until(lambda: small._service.memory._held == 0)
+
+
 def test_runs_wait_for_a_turn_that_all_models_share(small, pictures, monkeypatch):
     turns = Turns(1)
     monkeypatch.setattr("tfgad.serving.servable.RUNS", turns)

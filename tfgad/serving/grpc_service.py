@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 
 from tfgad.serving import messages
 from tfgad.serving.errors import ServingError, invalid
-from tfgad.serving.limits import Limits, Memory
+from tfgad.serving.limits import Limits
 from tfgad.serving.service import Call, Service
 from tfgad.serving.signature import Signature
 
@@ -61,13 +61,13 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """`Predict` and `GetModelMetadata`; the methods for `tf.Example` answer UNIMPLEMENTED."""
 
     def __init__(self, service: Service):
-        self._service, self._memory = service, Memory(service.limits.max_bodies)
+        self._service = service
 
     def Predict(self, request, context):  # noqa: N802
         with (
             _answering(self._service, "Predict", context) as call,
             self._service.admitted(),
-            self._memory.held() as hold,
+            self._service.memory.held() as hold,
         ):
             call.model, number = _model_of(request)
             hold(request.ByteSize())

@@ -31,7 +31,7 @@ class Limits:
         max_files: images that come as whole files in one request. To read the head of one takes 40
             to 70 us, which is half a second for as many, while others wait for Python's lock.
         max_concurrency: requests in progress, REST and gRPC together.
-        max_bodies: bytes of all REST bodies in progress, and as many of all gRPC messages.
+        max_bodies: bytes of all bodies in progress, REST and gRPC together.
         request_timeout: from the whole request to its answer; TF Serving's is 30.
         body_timeout: for a body to arrive.
         header_timeout: for a request's head to arrive.

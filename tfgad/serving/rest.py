@@ -29,7 +29,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tfgad.serving import json_tensors, messages, metrics
 from tfgad.serving.errors import ServingError, invalid
-from tfgad.serving.limits import MEBI, Memory
+from tfgad.serving.limits import MEBI
 from tfgad.serving.service import Call, Service, too_late
 
 # Those of TF Serving's model_servers/http_rest_api_util.cc.
@@ -74,7 +74,7 @@ async def _no_such_page(request: Request, error: Exception) -> Response:
 class _Handler:
     def __init__(self, service: Service):
         self._service, self._limits = service, service.limits
-        self._memory, self._parsing = Memory(service.limits.max_bodies), asyncio.Lock()
+        self._parsing = asyncio.Lock()
         self.most_drained = DRAINED_BODIES * service.limits.max_body
         self.api = _Api(self)
 
@@ -105,7 +105,7 @@ class _Handler:
         with (
             Call(self._service, "REST", "Predict") as call,
             self._service.admitted(),
-            self._memory.held() as hold,
+            self._service.memory.held() as hold,
         ):
             call.model, number = _model_of(asked)
             body = await self._body(request, hold)

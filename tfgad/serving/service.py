@@ -14,7 +14,7 @@ import numpy as np
 from tfgad.serving import image_sizes
 from tfgad.serving.batching import Arrays, Batching, ClosedError
 from tfgad.serving.errors import ServingError
-from tfgad.serving.limits import Admission, Limits
+from tfgad.serving.limits import Admission, Limits, Memory
 from tfgad.serving.metrics import Metrics
 from tfgad.serving.repository import Repository
 from tfgad.serving.servable import Servable
@@ -30,11 +30,13 @@ class Service:
         models: what the folder holds.
         limits: of requests.
         metrics: what was counted.
+        memory: what the bodies of requests in progress hold, REST and gRPC together.
     """
 
     def __init__(self, folder: Path, batching: Batching, limits: Limits):
         self.limits = limits
         self._admission = Admission(limits.max_concurrency)
+        self.memory = Memory(limits.max_bodies)
         self.metrics = Metrics(self._admission)
         self.models = Repository(folder, batching, self.metrics.batch)
         self.metrics.observe_models(self.models)
