@@ -40,7 +40,8 @@ def adapt_segmenter(
 
     - `painted` in the style of the fabric, as the paper has it;
     - `transplanted`, known defects cut out of their own fabrics: they do not suit the new one, but
-      they are real. Neither sort makes up for the other (`examples/benchmarks/multistage.py`);
+      they are real. Which of the two sorts serves better depends on the fabric
+      (`examples/benchmarks/multistage.py`);
     - `rehearsed`, the known defects where they were: without them it learns what defects look like
       that were put there and forgets what the others do (Robins 1995).
 
