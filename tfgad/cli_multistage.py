@@ -164,9 +164,12 @@ def train_segmenter(
 @segment.command()
 def adapt(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a segmenter.")],
-    painter: Annotated[Path, typer.Option(metavar="PAINTER", help="Folder of a painter.")],
     data: Fabric,
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the new run.")],
+    painter: Annotated[
+        Path | None,
+        typer.Option(metavar="PAINTER", help="Folder of a painter; else nothing is painted."),
+    ] = None,
     settings: Settings = None,
     seed: Seed = 0,
     resume: Resume = False,
@@ -182,10 +185,11 @@ def adapt(
 
     with Progress() as progress:
         progress.phase("reading the data")
-        loaded, of_painter = segmenter_training.load_segmenter(run), load_painter(painter)
+        loaded = segmenter_training.load_segmenter(run)
+        of_painter = load_painter(painter) if painter else None
         images = tfgad.load(data, **data_defaults(loaded.config, data))
         known = sources.read_sources(loaded.config["sources"])
-        progress.phase("painting")
+        progress.phase("making defects")
         adapted = adaptation.adapt_segmenter(
             loaded,
             of_painter,

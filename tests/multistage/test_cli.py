@@ -37,6 +37,8 @@ def test_from_known_defects_to_a_segmenter_of_a_new_fabric(painter_folder, tmp_p
     given = ["--painter", painter_folder, "--data", TWILL, "--set", "adapt_steps=2"]
     said = tfgad("segment", "adapt", base, *given, "--out", adapted)
     assert said.exit_code == 0, said.stderr
+    said = tfgad("segment", "adapt", base, *given[2:], "--out", tmp_path / "unpainted")
+    assert said.exit_code == 0, said.stderr
     said = tfgad("segment", "evaluate", adapted)
     assert said.exit_code == 0, said.stderr
     assert "F-measure" in said.stdout

@@ -148,6 +148,20 @@ def test_painted_defects_alone_will_do(run, fabrics, painter_folder, tmp_path):
     assert adapted.config["images"]["defective"] == 4
 
 
+def test_without_a_painter_all_are_transplanted(run, fabrics, tmp_path):
+    twill = tfgad.load("weave:twill?size=64&train=6&calibration=4&test=2")
+    settings = {"rehearsed": 0, "adapt_steps": "1"}
+    adapted = adaptation.adapt_segmenter(
+        run, None, twill, fabrics, tmp_path / "twill", settings=settings
+    )
+    assert adapted.config["images"]["defective"] == TINY["painted"] + TINY["transplanted"]
+    assert adapted.config["painter"] is None
+    again = adaptation.adapt_segmenter(
+        run, None, twill, fabrics, tmp_path / "twill", settings=settings, resume=True
+    )
+    assert again.config == adapted.config
+
+
 def statistics_of(model):
     """The averages of batch normalisation."""
     return [w.numpy() for w in model.network.weights if w.name.startswith("moving_")]

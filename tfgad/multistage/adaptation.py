@@ -23,7 +23,7 @@ from tfgad.networks.layers import Adam
 
 def adapt_segmenter(
     run: runs.Run,
-    painter: Painter,
+    painter: Painter | None,
     images: AnomalyData,
     known: Sequence[Source],
     out: str | Path,
@@ -47,7 +47,8 @@ def adapt_segmenter(
 
     Args:
         run: of the segmenter; it stays as it is.
-        painter: trained on fabrics of the same channels.
+        painter: trained on fabrics of the same channels. Without one, what it would have painted is
+            transplanted.
         images: the new fabric; its training and calibration images alone are used.
         known: the fabrics that the run was trained on.
         out: folder of the new run.
@@ -64,14 +65,15 @@ def adapt_segmenter(
     _check_alike(run, images)
     chosen = recipes.changed(run.config["settings"], settings or {}, "the segmenter")
     config = run_config(images.spec, seed, chosen, run.model.window, images.resized)
-    config |= {"sources": run.config["sources"], "painter": painter.config["data"]}
+    config |= {"sources": run.config["sources"], "painter": painter and painter.config["data"]}
     folder = Path(out)
     state = runs.state_of(folder, config, resume, overwrite)
     if state == runs.FINISHED:
         return runs.load_run(folder)
     good = good_images(images.train, images.train_size)
-    painted = list(painter.paint(good, chosen["painted"], seed=seed))
-    moved, masks, _ = transplanted(known, good, chosen["transplanted"], seed)
+    painted = list(painter.paint(good, chosen["painted"], seed=seed)) if painter else []
+    count = chosen["transplanted"] + (0 if painter else chosen["painted"])
+    moved, masks, _ = transplanted(known, good, count, seed)
     rows = {
         "defective": np.stack([*(each.image for each in painted), *moved]),
         "masks": np.stack([*(each.mask for each in painted), *masks]),
@@ -80,7 +82,8 @@ def adapt_segmenter(
     rows = rehearsing(rows, known, chosen["rehearsed"], seed)
     held_out = good_images(images.calibration, images.calibration_size)
     model = renewed(run.model, chosen["adapt_rate"], seed)
-    made = runs.Run(folder, config | {"vgg_weights": painter.config["vgg_weights"]}, model)
+    config |= {"vgg_weights": painter and painter.config["vgg_weights"]}
+    made = runs.Run(folder, config, model)
     return trained(made, state, rows, held_out, chosen["adapt_steps"], callbacks)
 
 
