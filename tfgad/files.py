@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,32 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         TypeError: the value holds something else that JSON does not know.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_object(path: str | os.PathLike) -> dict[str, Any] | None:
+    """Returns the object that a JSON file holds, or None if there is none that can be read."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def remove_parts(folder: Path, is_part: Callable[[Path], bool], last: str) -> None:
+    """Removes what belongs to a folder, but not the folder, which may be `.`.
+
+    Args:
+        folder: if it is not there, nothing is done.
+        is_part: whether a child belongs to it; others stay.
+        last: the name of the child that goes last, so that one knows what a removal that was broken
+            off has left.
+    """
+    parts = [path for path in folder.glob("*") if is_part(path)]
+    for path in sorted(parts, key=lambda path: path.name == last):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def is_or_becomes(name: str, files: Iterable[str]) -> bool:

@@ -14,11 +14,9 @@ alone, so that a resumed run ends with the weights of an uninterrupted one.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -102,11 +100,22 @@ def load_run(folder: str | os.PathLike) -> Run:
 
 def read_config(folder: Path) -> dict[str, Any] | None:
     """Returns the configuration of a run, finished or not, or None if the folder holds none."""
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) and config.keys() >= KEYS else None
+    config = files.read_object(folder / CONFIG)
+    return config if config is not None and config.keys() >= KEYS else None
+
+
+def new_config(
+    method: str, spec: str, seed: int, settings: dict[str, Any], image_shape, resized: bool
+) -> dict[str, Any]:
+    """Returns what is known of every run before it is trained: `KEYS`."""
+    return {
+        "method": method,
+        "data": from_anywhere(spec),
+        "seed": seed,
+        "settings": settings,
+        "image_shape": list(image_shape),
+        "resized": resized,
+    }
 
 
 def load_model(path: str | os.PathLike) -> Detector:
@@ -187,14 +196,7 @@ def train(
             raise UsageError("data", images.spec, problem, "add good images")
     if "classes" in chosen:
         chosen["classes"] = count_classes(images, chosen["classes"])
-    config = {
-        "method": method,
-        "data": from_anywhere(images.spec),
-        "seed": seed,
-        "settings": chosen,
-        "image_shape": list(images.image_shape),
-        "resized": images.resized,
-    }
+    config = new_config(method, images.spec, seed, chosen, images.image_shape, images.resized)
     with distribution.told_of_a_loss():
         state = _agreed_state(team, folder, config, resume, overwrite)
         if state == FINISHED:
@@ -332,12 +334,7 @@ def remove(folder: Path) -> None:
 
     The configuration goes last: what is left of a removal broken off is a run to be replaced.
     """
-    parts = [path for path in folder.glob("*") if _is_part(path.name)]
-    for path in sorted(parts, key=lambda path: path.name == CONFIG):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    files.remove_parts(folder, lambda path: _is_part(path.name), last=CONFIG)
 
 
 def _is_part(name: str) -> bool:

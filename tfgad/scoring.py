@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tfgad import files
 from tfgad.calibration import probability
 from tfgad.data.images import ImageError, from_uint8, read_image, resize, to_uint8
 from tfgad.errors import UsageError
@@ -257,11 +257,8 @@ def saved_model_facts(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: another program exported it.
     """
-    try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        facts = None
-    if not isinstance(facts, dict) or not facts.keys() >= JUDGED_BY:
+    facts = files.read_object(folder / FACTS)
+    if facts is None or not facts.keys() >= JUDGED_BY:
         problem = f"has no {FACTS} that can be read"
         raise UsageError("model", folder, problem, "give one that `tfgad export` wrote")
     return facts

@@ -120,13 +120,14 @@ def judge(target, painter, run, fabrics, seed):
     good = sources.good_images(images.train, images.train_size)
     rows |= examples(fabrics, painter, good, seed, count) | {"true": true}
     seconds = {"painting": round(time.monotonic() - begun, 1)}
-    figures = {"source": figures_of(run.model, images, left_out)}
+    held_out = sources.good_images(images.calibration, images.calibration_size)
+    figures = {"source": figures_of(run.model, images, held_out, left_out)}
     for way, (defective, masks) in rows.items():
         begun = time.monotonic()
         of_way = {"defective": defective, "masks": masks, "good": good}
         adapted = adaptation.further(run, of_way, fabrics, seed)
         seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
-        figures[way] = figures_of(adapted, images, left_out)
+        figures[way] = figures_of(adapted, images, held_out, left_out)
     seconds["processor time, all of it"] = round(time.process_time() - processor, 1)
     return {"figures": figures, "seconds": seconds}
 
@@ -173,9 +174,8 @@ def examples(fabrics, painter, good, seed, count):
     return rows | {"adapted": [np.concatenate([a[:half], b[:half]]) for a, b in halves]}
 
 
-def figures_of(model, images, left_out=()):
-    """Judges the test tiles, but for those of some pictures, at a threshold from good tiles."""
-    held_out = sources.good_images(images.calibration, images.calibration_size)
+def figures_of(model, images, held_out, left_out):
+    """Judges the test tiles, but for those of some pictures, at a threshold from held-out ones."""
     held_out = tf.data.Dataset.from_tensor_slices(held_out)
     threshold = model.calibrate(held_out, runs.FALSE_POSITIVE_RATE).value
     judged = evaluation.judge_test_set(model, images)

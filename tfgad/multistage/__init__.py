@@ -8,8 +8,8 @@ Liu, Wang, Su, Du and Tao:
    in the paper on nothing;
 2. `fusion`: a network T sets such a patch into an image of good fabric so that no seam is left;
 3. `segmenter`: DeepLab V3, trained on fabrics whose defects are known, and then on what the first
-   two have painted on the new one (`adaptation`). Unlike the paper's it learns from the
-   known defects too, transplanted to the new fabric (`transplants`) and where they were.
+   two have painted on the new one (`adaptation`). Unlike the paper's it learns from the known
+   defects too, transplanted to the new fabric (`transplants`) and where they were.
 
 The paper leaves sizes, layers and weights of the losses open. Each choice is stated where it is
 made.

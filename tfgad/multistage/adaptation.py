@@ -15,7 +15,7 @@ from tfgad.errors import UsageError
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import Painter
-from tfgad.multistage.segmenter_training import run_config, trained
+from tfgad.multistage.segmenter_training import METHOD, trained
 from tfgad.multistage.sources import Source, good_images
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
@@ -64,7 +64,7 @@ def adapt_segmenter(
     """
     _check_alike(run, images)
     chosen = recipes.changed(run.config["settings"], settings or {}, "the segmenter")
-    config = run_config(images.spec, seed, chosen, run.model.window, images.resized)
+    config = runs.new_config(METHOD, images.spec, seed, chosen, images.image_shape, images.resized)
     config |= {"sources": run.config["sources"], "painter": painter and painter.config["data"]}
     folder = Path(out)
     state = runs.state_of(folder, config, resume, overwrite)

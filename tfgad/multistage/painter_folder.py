@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,7 @@ PARTS = {CONFIG, *MODELS, *map(weights_of, STAGES)}
 
 def read(folder: Path) -> dict[str, Any] | None:
     """Returns what is known of a painter, trained to the end or not; None if there is none."""
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) else None
+    return files.read_object(folder / CONFIG)
 
 
 def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
@@ -49,9 +44,7 @@ def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool
 
 def remove(folder: Path) -> None:
     """Removes what a painter consists of; the configuration last, as `runs.remove` does."""
-    parts = [path for path in folder.glob("*") if _is_part(path)]
-    for path in sorted(parts, key=lambda path: path.name == CONFIG):
-        path.unlink()
+    files.remove_parts(folder, _is_part, last=CONFIG)
 
 
 def _is_part(path: Path) -> bool:

@@ -71,7 +71,7 @@ def train_painter(
     folder = Path(out)
     _check_sizes(sources)
     of_all = recipes.changed(SETTINGS, settings or {}, "the painter")
-    runs.stage_steps(of_all["steps"], STAGES)  # refuses what it cannot read
+    steps = runs.stage_steps(of_all["steps"], STAGES)
     if of_all["patches"] <= CODE_DIM:
         raise UsageError("patches", of_all["patches"], "are too few", f"give more than {CODE_DIM}")
     config = {
@@ -93,7 +93,7 @@ def train_painter(
     if state == runs.NEW:
         painter_folder.remove(folder)
     files.write_json(folder / CONFIG, painter.config)
-    _train(painter, sources, folder, callbacks)
+    _train(painter, sources, steps, folder, callbacks)
     painter.save(folder)
     for stage in STAGES:
         (folder / weights_of(stage)).unlink(missing_ok=True)
@@ -116,10 +116,9 @@ def _untrained(config: dict[str, Any], features: keras.Model) -> Painter:
     return Painter(style_network(features, channels), generator, fuser, config)
 
 
-def _train(painter: Painter, sources: Sequence[Source], folder: Path, callbacks) -> None:
+def _train(painter: Painter, sources: Sequence[Source], steps, folder: Path, callbacks) -> None:
     """Fits the style's code, then the generator, then the fusion to what the generator makes."""
     seconds, of_all, seed = _Seconds(), painter.config["settings"], painter.config["seed"]
-    steps = runs.stage_steps(of_all["steps"], STAGES)
 
     def train(model, stage, rows, batch_size):
         runs.fit_stages(

@@ -25,9 +25,8 @@ class Segmenter(Detector):
     Its map is the log-odds that a pixel is defective, its score the largest of them. The loss,
     which counts a defective pixel nine times, raises the network's logits by log 9; the map is
     without that. The threshold is set from good images as that of every detector, and is one of
-    pixels too: an image is anomalous if one of its pixels is. Where either is as likely, at 0, is
-    no place for it: fine-tuned on defects that were put there, a network is too sure that others
-    are none (`examples/benchmarks/multistage.py`).
+    pixels too: an image is anomalous if one of its pixels is. Whether that marks them better than
+    even odds, 0, differs from fabric to fabric (`examples/benchmarks/multistage.py` has both).
 
     Args:
         **kwargs: `network`, images `[B, h, w, C]` to logits `[B, h, w, 1]`

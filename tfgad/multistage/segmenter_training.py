@@ -58,7 +58,8 @@ def train_segmenter(
         raise UsageError("data", given, "are of several sizes", "give one size or tile to all")
     chosen = recipes.changed(SETTINGS, settings or {}, "the segmenter")
     specs = [runs.from_anywhere(source.spec) for source in sources]
-    config = run_config(specs[0], seed, chosen, *shapes, sources[0].resized) | {"sources": specs}
+    config = runs.new_config(METHOD, specs[0], seed, chosen, *shapes, sources[0].resized)
+    config |= {"sources": specs}
     folder = Path(out)
     state = runs.state_of(folder, config, resume, overwrite)
     if state == runs.FINISHED:
@@ -90,23 +91,11 @@ def load_segmenter(folder: str | Path) -> runs.Run:
     return run
 
 
-def run_config(spec: str, seed: int, chosen: dict[str, Any], shape, resized) -> dict[str, Any]:
-    """What is known of a run before it is trained; see `runs.Run`."""
-    return {
-        "method": METHOD,
-        "data": runs.from_anywhere(spec),
-        "seed": seed,
-        "settings": chosen,
-        "image_shape": list(shape),
-        "resized": resized,
-    }
-
-
 def trained(run: runs.Run, state: str, rows, held_out, steps: str, callbacks) -> runs.Run:
     """Trains a run's segmenter on arrays, sets its threshold on good images, and writes it.
 
     Args:
-        run: with all of its configuration that is known beforehand (`run_config`).
+        run: with all of its configuration that is known beforehand (`runs.new_config`).
         state: of its folder; see `runs.state_of`.
         rows: `defective`, `masks` and `good`; see `segmentation_batches`.
         held_out: good images `[N, H, W, C]` for the threshold.
