@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfgad.errors import UsageError
 from tfgad.multistage import defect_generator
-from tfgad.networks.defects import REACH, OnFabric
+from tfgad.networks.defects import on_fabric
 
 SMALL = {"latent_dim": 5, "width": 4, "r1": 0.1, "rate": 1e-3}
 STYLE_DIM, KINDS = 3, 2
@@ -30,31 +30,45 @@ def rows():
     }
 
 
-def changed(fabric, image=0.0, opacity=-1e3, mask=1e3, flow=(0.0, 0.0)):
-    """What `OnFabric` makes of a fabric `[h, w]`, all else being the same everywhere."""
-    drawn = np.broadcast_to(np.float32([image, opacity, mask]), (1, *fabric.shape, 3))
-    flow = np.broadcast_to(np.float32(flow), (1, *fabric.shape, 2))
-    patch = OnFabric()([drawn, flow, fabric[None, ..., None]]).numpy()[0]
+def changed(fabric, image=0.0, opacity=0.0, mask=1.0, moved=(0.0, 0.0)):
+    """What a change makes of a fabric `[h, w]`, all else being the same everywhere."""
+    change = np.float32([image, opacity, mask, *moved])
+    change = np.broadcast_to(change, (1, *fabric.shape, 5))
+    patch = on_fabric(change, fabric[None, ..., None]).numpy()[0]
     return patch[..., 0], patch[..., 1]
 
 
 def test_what_is_drawn_covers_fabric_as_far_as_opacity_and_mask_say():
     fabric = np.full((2, 2), -0.5, "float32")
-    image = np.arctanh(0.5)
-    np.testing.assert_allclose(changed(fabric, image), [fabric, np.ones((2, 2))])
-    np.testing.assert_allclose(changed(fabric, image, opacity=1e3)[0], 0.5)
-    np.testing.assert_allclose(changed(fabric, image, opacity=0.0)[0], 0.0, atol=1e-7)
-    np.testing.assert_allclose(changed(fabric, image, opacity=1e3, mask=0.0)[0], 0.0, atol=1e-7)
-    np.testing.assert_allclose(changed(fabric, image, 1e3, mask=-1e3), [fabric, -np.ones((2, 2))])
+    np.testing.assert_array_equal(changed(fabric, 0.5), [fabric, np.ones((2, 2))])
+    np.testing.assert_array_equal(changed(fabric, 0.5, opacity=1.0)[0], 0.5)
+    np.testing.assert_array_equal(changed(fabric, 0.5, opacity=0.5)[0], 0.0)
+    np.testing.assert_array_equal(changed(fabric, 0.5, opacity=1.0, mask=0.0)[0], 0.0)
+    np.testing.assert_array_equal(changed(fabric, 0.5, 1.0, mask=-1.0), [fabric, -np.ones((2, 2))])
 
 
 def test_yarns_are_moved_by_pixels():
     fabric = np.random.default_rng(0).uniform(-1, 1, (16, 16)).astype("float32")
-    moved, _ = changed(fabric, flow=(2 / REACH, 0))
+    moved, _ = changed(fabric, moved=(2, 0))
     np.testing.assert_allclose(moved[:-2], fabric[2:], atol=1e-6)
     np.testing.assert_allclose(moved[-2:], np.stack([fabric[-1]] * 2), atol=1e-6)
-    between, _ = changed(fabric, flow=(0, -0.5 / REACH))
+    between, _ = changed(fabric, moved=(0, -0.5))
     np.testing.assert_allclose(between[:, 1:], (fabric[:, 1:] + fabric[:, :-1]) / 2, atol=1e-6)
+
+
+def test_whole_patches_and_places_in_them_are_judged(model, rows):
+    asked = rows["style"], rows["kind"]
+    judged = model.critic([rows["patches"], *asked])
+    assert judged["whole"].shape == (4,)
+    assert judged["places"].shape == (4, 64)
+    spoilt = rows["patches"].copy()
+    spoilt[:, 24:, 24:] = 0.0
+    places = np.isclose(model.critic([spoilt, *asked])["places"], judged["places"], atol=1e-6)
+    away = places.reshape(4, 8, 8)[:, :4, :4]  # of 8 pixels each, seeing 7 more to each side
+    assert away.all()
+    assert not places.all(axis=1).any()
+    for other in ((-asked[0], asked[1]), (asked[0], 1 - asked[1])):
+        assert not np.allclose(model.critic([rows["patches"], *other])["places"], judged["places"])
 
 
 def test_a_step_moves_both(model, rows):
@@ -71,8 +85,8 @@ def test_a_step_moves_both(model, rows):
 def test_a_patch_follows_code_style_kind_and_ground(model, rows):
     style, kind, fabric = rows["style"][:1], rows["kind"][:1], rows["fabric"][:1]
     first = model.generate(style, kind, fabric).numpy()
-    assert first.shape == (1, 32, 32, 2)
-    assert np.abs(first).max() <= 1.0
+    assert first.shape == (1, 32, 32, 5 if model.on_fabric else 2)
+    assert np.abs(first[..., :-2] if model.on_fabric else first).max() <= 1.0
     np.testing.assert_array_equal(model.generate(style, kind, fabric), first)
     for other in (
         (-style, kind, fabric, 0),

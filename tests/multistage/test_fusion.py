@@ -19,7 +19,17 @@ def model():
 def example(side=24):
     y = np.random.default_rng(0).uniform(-1, 1, (64, 64, 1)).astype("float32")
     patch = np.ones((side, side, 2), "float32")
-    return y[None], fusion.paste(y, patch, (20, 30), side)[None]
+    return y[None], fusion.paste(y, patch, (20, 30, side))[None]
+
+
+def draw(images, kinds, windows):
+    """Fills all windows with the same."""
+    return np.stack(
+        [
+            fusion.paste(image, np.full((window[-1], window[-1], 2), 0.25, "float32"), window)
+            for image, window in zip(images, windows, strict=True)
+        ]
+    )
 
 
 def test_pasting_fills_the_window_and_nothing_else():
@@ -61,11 +71,8 @@ def test_fabric_outside_the_rim_is_untouched(model):
 
 
 def test_examples_give_a_share_of_defects_back(fabrics):
-    def generate(images, kinds):
-        return np.full((len(images), 64, 64, 2), 0.25, "float32")
-
-    own = paste_examples(fabrics, generate, 6, own_share=1.0)
-    other = paste_examples(fabrics, generate, 6, own_share=0.0)
+    own = paste_examples(fabrics, draw, 6, own_share=1.0)
+    other = paste_examples(fabrics, draw, 6, own_share=0.0)
     assert own.images.shape == (6, 64, 64, 1)  # the tiles are smaller than a view
     inside = other.pasted[..., 1] > 0
     assert (inside.sum(axis=(1, 2)) > 0).all()
@@ -81,10 +88,7 @@ def test_examples_give_a_share_of_defects_back(fabrics):
 
 
 def test_a_step_moves_both_and_leaves_the_features(model, fabrics):
-    def generate(images, kinds):
-        return np.zeros((len(images), 64, 64, 2), "float32")
-
-    rows = vars(paste_examples(fabrics, generate, 4, own_share=0.5))
+    rows = vars(paste_examples(fabrics, draw, 4, own_share=0.5))
     before = [w.numpy().copy() for w in model.phi.weights]
     moved = {role: [w.numpy().copy() for w in model.weights_of(role)] for role in model.roles}
     data = tf.data.Dataset.from_tensor_slices(rows).repeat().batch(4)

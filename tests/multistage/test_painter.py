@@ -8,7 +8,7 @@ from tfgad.errors import UsageError
 from tfgad.multistage import fusion, sources
 from tfgad.multistage.painter import LEAST_MASK, TRIES, Painter, load_painter
 from tfgad.multistage.painter_training import train_painter
-from tfgad.multistage.patches import resized
+from tfgad.multistage.patches import PATCH, resized
 
 SIDE = 128  # of what is painted on: larger than any window with its rim
 
@@ -26,16 +26,6 @@ def good():
     return sources.read_sources([f"weave:twill?size={SIDE}&{few}"])[0].good
 
 
-def inside(window, rim=0):
-    """Where the window is, and `rim` pixels around it: bool `[H, W]`."""
-    y, x, side = window
-    marked = np.zeros((SIDE, SIDE), bool)
-    marked[max(y - rim, 0) : y + side + rim, max(x - rim, 0) : x + side + rim] = True
-    assert marked.any()
-    assert not marked.all()
-    return marked
-
-
 def again(painter, fabrics, folder, **arguments):
     """Trains as the fixture was trained."""
     settings = painter.config["settings"]
@@ -49,16 +39,16 @@ def test_its_folder_says_what_it_is(painter, painter_folder):
     assert not list(painter_folder.glob("*.h5"))
 
 
-def test_it_paints_within_windows_and_says_where(painter, good):
+def test_it_paints_in_windows_and_says_where(painter, good):
     painted = list(painter.paint(good, 20, seed=3))
     assert [each.kind for each in painted[:12]] == list(painter.kinds)
     for each in painted:
         assert each.image.shape == (SIDE, SIDE, 1)
         assert each.mask.shape == (SIDE, SIDE, 1)
         assert np.abs(each.image).max() <= 1.0
+        assert each.mask[fusion.inside(each.window)].any()
         assert each.mask.sum() >= LEAST_MASK
-        assert not each.mask[~inside(each.window)].any()
-        outside = ~inside(each.window, fusion.RIM)
+        outside = fusion.rim(each.mask[None].astype("float32"))[0] == 0
         np.testing.assert_array_equal(each.image[outside], each.good[outside])
         assert (each.image != each.good)[each.mask > 0].any()
 
@@ -70,17 +60,16 @@ def test_the_same_seed_paints_the_same(painter, fabrics):
         assert not np.allclose(a.image, c.image)
 
 
-def test_unfused_patches_stay_as_they_are(painter, good):
+def test_what_is_not_fused_stays_as_it_was_drawn(painter, good):
     painted = list(painter.paint(good, 4, how="pasted", kinds=["slub"]))
     assert [each.kind for each in painted] == ["slub"] * 4
     for each in painted:
-        outside = ~inside(each.window)
-        np.testing.assert_array_equal(each.image[outside], each.good[outside])
-        y, x, side = each.window
-        patch = resized(each.patch, side)
-        window = np.s_[y : y + side, x : x + side]
-        np.testing.assert_array_equal(each.image[window], patch[..., :-1])
-        np.testing.assert_array_equal(each.mask[window], patch[..., -1:] > 0)
+        window = fusion.inside(each.window)
+        assert each.patch.shape == (PATCH, PATCH, 2)
+        both = np.concatenate([each.image, each.mask * 2.0 - 1.0], axis=-1)[window]
+        shown = resized(both.astype("float32"), PATCH)
+        np.testing.assert_allclose(each.patch[..., 0], shown[..., 0], atol=1e-6)
+        assert np.mean((each.patch[..., 1] > 0) == (shown[..., 1] > 0)) > 0.9
         assert (each.image != each.good)[window].any()
 
 
@@ -94,16 +83,17 @@ def drawn(monkeypatch):
     def draw(**sides):
         rounds = []
 
-        def patches(self, fabrics, kinds, seed=0):
-            nothing = np.full((*fabrics.shape[:3], 1), -1.0, "float32")
-            made = np.concatenate([fabrics, nothing], axis=-1)
-            for patch, kind in zip(made, kinds, strict=True):
+        def draw(self, images, kinds, windows, seed=0):
+            made = []
+            for image, kind, window in zip(images, kinds, windows, strict=True):
                 side = sides[kind][min(len(rounds), len(sides[kind]) - 1)]
+                patch = np.full((window[-1], window[-1], 2), -1.0, "float32")
                 patch[20 : 20 + side, 20 : 20 + side, -1] = 1.0
+                made.append(fusion.paste(image, patch, window))
             rounds.append(len(kinds))
-            return made
+            return np.stack(made)
 
-        monkeypatch.setattr(Painter, "patches", patches)
+        monkeypatch.setattr(Painter, "draw", draw)
         return rounds
 
     return draw
@@ -124,14 +114,6 @@ def test_what_stays_empty_is_left_out_and_logged_once(painter, good, drawn, capl
     assert rounds == [16, *[8] * (TRIES - 1), 4, *[2] * (TRIES - 1)]
     (record,) = caplog.records
     assert "left out 10 of 20 images (hole: 10)" in record.getMessage()
-
-
-def test_masks_are_large_enough_in_the_image_not_in_the_patch_alone(painter, good, drawn):
-    """A square of 4x4 pixels holds 16 of a patch, but of the smallest windows 9."""
-    drawn(hole=[4])
-    painted = list(painter.paint(good, 30, kinds=["hole"]))
-    assert 0 < len(painted) < 30
-    assert min(each.mask.sum() for each in painted) >= LEAST_MASK
 
 
 def test_a_painter_that_paints_nothing_must_be_trained_longer(painter, good, drawn):

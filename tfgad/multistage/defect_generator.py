@@ -53,40 +53,55 @@ class DefectGenerator(Trained):
         x, y, s, k = (batch[name] for name in ("patches", "fabric", "style", "kind"))
         shape = [tf.shape(x)[0], self.latent_dim]
 
-        def logit(patches):
+        def judged(patches):
             return self.critic([patches, s, k], training=True)
 
-        generated = self._draw(self.noise(shape, CRITIC_LATENT), s, k, y, training=True)
+        def logit(patches):
+            both = judged(patches)
+            return both["whole"] + tf.reduce_mean(both["places"], axis=1)
+
+        generated = self._drawn(self.noise(shape, CRITIC_LATENT), s, k, y, training=True)
         with tf.GradientTape() as tape:
-            critic_loss = losses.discriminator_loss(logit(x), logit(generated))
+            critic_loss = _of_both(losses.discriminator_loss, judged(x), judged(generated))
             r1 = losses.r1_penalty(logit, x)
             total = critic_loss + self.r1 * r1
         self.minimise("critic", tape, total)
 
         z = self.noise(shape, GENERATOR_LATENT)
         with tf.GradientTape() as tape:
-            patches = self._draw(z, s, k, y, training=True)
-            generator_loss = losses.non_saturating_generator_loss(logit(patches))
+            patches = self._drawn(z, s, k, y, training=True)
+            generator_loss = _of_both(losses.non_saturating_generator_loss, judged(patches))
         self.minimise("generator", tape, generator_loss)
         self.step.assign_add(1)
         return {"critic": critic_loss, "r1": r1, "generator": generator_loss}
 
     def generate(self, style, kind, fabric, seed: int = 0):
-        """Draws a patch for each style `[B, d]`, kind int32 `[B]` and fabric `[B, h, w, C]`.
+        """Draws a defect for each style `[B, d]`, kind int32 `[B]` and fabric `[B, h, w, C]`.
 
         Returns:
-            `[B, h, w, C + 1]`, images and masks in [-1, 1].
+            Patches `[B, h, w, C + 1]`, images and masks in [-1, 1]; or, if it draws on fabric, the
+            changes that make such of it, `[B, h, w, C + 4]` (`tfgad.networks.defects.on_fabric`).
         """
         style, kind = tf.convert_to_tensor(style), tf.convert_to_tensor(kind)
         z = tf.random.stateless_normal([tf.shape(style)[0], self.latent_dim], [seed, 0])
-        return self._draw(z, style, kind, tf.convert_to_tensor(fabric), training=False)
+        return self._generated(z, style, kind, tf.convert_to_tensor(fabric), training=False)
 
-    def _draw(self, z, s, k, y, training):
+    def _drawn(self, z, s, k, y, training):
+        """Returns patches."""
+        generated = self._generated(z, s, k, y, training)
+        return defects.on_fabric(generated, y) if self.on_fabric else generated
+
+    def _generated(self, z, s, k, y, training):
         return self.generator([z, s, k, *([y] if self.on_fabric else [])], training=training)
 
     def get_config(self):
         """Returns the constructor's arguments."""
         return {**super().get_config(), "r1": self.r1}
+
+
+def _of_both(loss, *judged):
+    """Adds a loss of patches as wholes and the same of places in them."""
+    return loss(*(each["whole"] for each in judged)) + loss(*(each["places"] for each in judged))
 
 
 def build(

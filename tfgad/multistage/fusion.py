@@ -17,9 +17,9 @@ RIM = 6  # pixels around the defect over which T's image gives way to the fabric
 class DefectFusion(Trained):
     """The fusing network T and its critic D (Liu et al. 2020, stage 2).
 
-    x is an image y whose window is blanked and filled with a patch. T(x) is laid over y where the
-    patch's mask has its defect, with a soft rim around it: whatever the patch's fabric looks like,
-    that around the defect stays what it is. T minimises
+    x is an image y whose window is blanked and filled with a patch, or which has had a defect drawn
+    on it. T(x) is laid over y where the mask has the defect, with a soft rim around it: whatever
+    a patch's fabric looks like, that around the defect stays what it is. T minimises
 
         λ_r max(0, |a - T(x)| - m) + λ_f |φ(T(x)) - φ(a)|² / |φ(a)|² - λ_a E[log D(T(x))]
 
@@ -119,23 +119,33 @@ def rim(mask):
     return tf.maximum(mask, 2.0 * tf.maximum(share - 0.5, 0.0))
 
 
-def paste(y, patch, corner, side: int) -> np.ndarray:
-    """Fills a window of an image with a patch: x, window and mask, `[H, W, C + 2]`.
+def paste(y, patch, window: tuple[int, int, int]) -> np.ndarray:
+    """Fills a window of an image with a patch.
 
     Args:
         y: image `[H, W, C]`.
         patch: `[side, side, C + 1]`, image and mask.
-        corner: `(row, column)` of the window's upper left corner.
-        side: of the window.
+        window: `(row, column, side)`.
+
+    Returns:
+        x, `[H, W, C + 2]`; see `with_window`.
     """
-    height, width, channels = y.shape
-    pasted = np.zeros((height, width, channels + 2), "float32")
-    pasted[..., :channels], pasted[..., -1] = y, -1.0
-    rows, columns = (slice(start, start + side) for start in corner)
-    pasted[rows, columns, :channels] = patch[..., :-1]
-    pasted[rows, columns, -2] = 1.0
-    pasted[rows, columns, -1] = patch[..., -1]
-    return pasted
+    filled = np.concatenate([y, np.full_like(y[..., :1], -1.0)], axis=-1)
+    filled[inside(window)] = patch
+    return with_window(filled, window)
+
+
+def with_window(image, window: tuple[int, int, int]) -> np.ndarray:
+    """Returns x of an image with its mask, `[H, W, C + 1]`: the window comes in between."""
+    marked = np.zeros((*image.shape[:2], 1), "float32")
+    marked[inside(window)] = 1.0
+    return np.concatenate([image[..., :-1], marked, image[..., -1:]], axis=-1)
+
+
+def inside(window: tuple[int, int, int]) -> tuple[slice, slice]:
+    """Returns the rows and the columns of a window `(row, column, side)`."""
+    row, column, side = window
+    return slice(row, row + side), slice(column, column + side)
 
 
 def build(channels: int, phi: keras.Model, *, width, rate, seed=0, **weights) -> DefectFusion:

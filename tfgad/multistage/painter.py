@@ -16,11 +16,12 @@ import tensorflow as tf
 
 from tfgad import files, runs
 from tfgad.errors import UsageError, nearest
+from tfgad.multistage import changes
 from tfgad.multistage.defect_generator import DefectGenerator
-from tfgad.multistage.fusion import DefectFusion, paste
+from tfgad.multistage.fusion import DefectFusion, paste, with_window
 from tfgad.multistage.pasting import draw_window
 from tfgad.multistage.patches import PATCH, crop, resized
-from tfgad.networks.defects import FUSER_STEP
+from tfgad.networks.defects import FUSER_STEP, on_fabric
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class Painted:
         mask: uint8 `[H, W, 1]`, 1 on the defect.
         kind: of the defect.
         good: the image before.
-        patch: the generated defect, `[h, w, C + 1]`.
-        window: `(row, column, side)` of where it went.
+        patch: the generated defect before its fusion, as its window shows it: `[64, 64, C + 1]`.
+        window: `(row, column, side)`. A defect may go on outside.
     """
 
     image: np.ndarray
@@ -77,7 +78,7 @@ class Painter:
     @property
     def channels(self) -> int:
         """1 for grey, 3 for colour."""
-        return self.generator.generator.output_shape[-1] - 1
+        return self.fusion.fuser.output_shape[-1]
 
     def codes(self, fabrics: np.ndarray) -> np.ndarray:
         """The styles `[N, d]` of patches of good fabric `[N, h, w, C]`."""
@@ -85,25 +86,36 @@ class Painter:
             [self._style(fabrics[i : i + BATCH]) for i in range(0, len(fabrics), BATCH)]
         )
 
-    def patches(self, fabrics: np.ndarray, kinds: Sequence[str], seed: int = 0) -> np.ndarray:
-        """Generates a defect of each kind, in the style of each patch of good fabric.
+    def draw(self, images: np.ndarray, kinds: Sequence[str], windows, seed: int = 0) -> np.ndarray:
+        """Draws a defect on each image, as stage 1 leaves it.
 
         Args:
-            fabrics: `[N, h, w, C]`; defects are drawn on them, if the generator draws on fabric.
+            images: of good fabric, `[N, H, W, C]` in [-1, 1].
             kinds: N names.
+            windows: N of `(row, column, side)`; see `tfgad.multistage.pasting.draw_window`.
             seed: the same gives the same.
 
         Returns:
-            `[N, h, w, C + 1]`, images and masks in [-1, 1].
+            Images with their windows and masks, `[N, H, W, C + 2]`: x of `DefectFusion`.
         """
         labels = np.array([self._label(kind) for kind in kinds], np.int32)
-        asked = self.codes(fabrics), labels, fabrics
+        batches = [slice(start, start + BATCH) for start in range(0, len(labels), BATCH)]
         return np.concatenate(
+            [self._drawn(images[i], labels[i], windows[i], seed + i.start) for i in batches]
+        )
+
+    def _drawn(self, images, labels, windows, seed):
+        """Draws a batch. G sees the fabric turned, for it lays long defects one way alone."""
+        turns = np.random.default_rng(seed).integers(4, size=len(images))
+        fabrics = np.stack(
             [
-                self.generator.generate(*(each[i : i + BATCH] for each in asked), seed + i).numpy()
-                for i in range(0, len(labels), BATCH)
+                np.rot90(resized(crop(image, corner, side), PATCH), turn)
+                for image, (*corner, side), turn in zip(images, windows, turns, strict=True)
             ]
         )
+        made = self.generator.generate(self.codes(fabrics), labels, fabrics, seed).numpy()
+        lay = _laid if self.generator.on_fabric else _pasted
+        return np.stack([lay(*each) for each in zip(images, made, windows, turns, strict=True)])
 
     def paint(
         self,
@@ -144,44 +156,30 @@ class Painter:
     def _painted(self, good, kinds, rng, how):
         """Paints one defect on each image; returns those on which there is one."""
         windows = [draw_window(image.shape, rng) for image in good]
-        fabrics = [
-            resized(crop(image, corner, side), PATCH)
-            for image, (*corner, side) in zip(good, windows, strict=True)
-        ]
-        sides = [side for *_, side in windows]
-        patches, in_windows = self._with_defects(np.stack(fabrics), kinds, sides, rng)
-        pasted = np.stack(
-            [
-                paste(image, patch, corner, side)
-                for image, patch, (*corner, side) in zip(good, in_windows, windows, strict=True)
-            ]
-        )
-        images = pasted[..., : self.channels]
+        pasted = self._with_defects(good, kinds, windows, rng)
+        drawn = images = pasted[..., : self.channels]
         if how == FUSED:
             images = self.fusion.fused(tf.constant(good), tf.constant(pasted)).numpy()
+        patches = [
+            resized(crop(patch, corner, side), PATCH)
+            for patch, (*corner, side) in zip(
+                np.concatenate([drawn, pasted[..., -1:]], axis=-1), windows, strict=True
+            )
+        ]
         masks = (pasted[..., -1:] > 0).astype(np.uint8)
         rows = zip(images, masks, kinds, good, patches, windows, strict=True)
         return [painted for painted in (Painted(*row) for row in rows) if _is_large(painted.mask)]
 
-    def _with_defects(self, fabrics, kinds, sides, rng):
-        """Generates patches; those whose defects are too small are drawn again, while tries last.
-
-        What counts is the mask in the image, once the patch has the size of its window.
-
-        Returns:
-            The patches, and a list of them at the sizes of their windows.
-        """
-        patches = self.patches(fabrics, kinds, int(rng.integers(2**31)))
-        in_windows = [resized(patch, side) for patch, side in zip(patches, sides, strict=True)]
+    def _with_defects(self, good, kinds, windows, rng):
+        """Draws defects; those that are too small are drawn again, while tries last."""
+        pasted = self.draw(good, kinds, windows, int(rng.integers(2**31)))
         for _ in range(TRIES - 1):
-            small = [i for i, patch in enumerate(in_windows) if not _is_large(patch[..., -1] > 0)]
+            small = [i for i, image in enumerate(pasted) if not _is_large(image[..., -1] > 0)]
             if not small:
                 break
-            seed = int(rng.integers(2**31))
-            patches[small] = self.patches(fabrics[small], [kinds[i] for i in small], seed)
-            for i in small:
-                in_windows[i] = resized(patches[i], sides[i])
-        return patches, in_windows
+            again = ([each[i] for i in small] for each in (kinds, windows))
+            pasted[small] = self.draw(good[small], *again, int(rng.integers(2**31)))
+        return pasted
 
     def _tell(self, left_out, count):
         """Logs how many images of each kind were left out; if all were, that is an error."""
@@ -224,6 +222,17 @@ class Painter:
         for name, model in zip(MODELS, (self.style, self.generator, self.fusion), strict=True):
             runs.save_model(model, folder / name)
         files.write_json(folder / CONFIG, self.config)
+
+
+def _laid(image, change, window, turn):
+    """Makes a change, drawn for the window turned, of an image: x of the fusion."""
+    change = changes.spread(changes.turned(change, -turn), window, image.shape[:2])
+    return with_window(on_fabric(change[None], image[None])[0].numpy(), window)
+
+
+def _pasted(image, patch, window, turn):
+    """Pastes a patch, drawn for the window turned, into an image: x of the fusion."""
+    return paste(image, resized(np.rot90(patch, -turn), window[-1]), window)
 
 
 def _is_large(mask: np.ndarray) -> bool:

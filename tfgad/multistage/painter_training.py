@@ -27,11 +27,11 @@ from tfgad.recipes.recipe import chosen
 
 # `r1` is of both stages. `own_share` and what follows are of the fusion; see `DefectFusion`.
 SETTINGS = {
-    "patches": 6000, "ground": "fabric", "latent_dim": 64, "width": 32,
-    "learning_rate": 2e-4, "batch_size": 32, "r1": 0.1,
+    "patches": 6000, "ground": "fabric", "latent_dim": 64, "width": 16,
+    "learning_rate": 1e-3, "batch_size": 32, "r1": 0.1,
     "fusions": 2000, "fusion_width": 24, "fusion_rate": 2e-4, "fusion_batch_size": 16,
     "own_share": 0.5, "margin": 0.1, "reconstruction": 10.0, "feature": 1.0, "adversarial": 0.1,
-    "steps": "1500+400",
+    "steps": "4000+400",
 }  # fmt: skip
 # To see it all at work: too short to be of use.
 QUICK = {"patches": 600, "width": 8, "fusions": 160, "fusion_width": 8, "steps": "60+30"}
@@ -140,7 +140,7 @@ def _train(painter: Painter, sources: Sequence[Source], steps, folder: Path, cal
         "kind": patches.kinds,
     }
     train(painter.generator, "generator", rows, of_all["batch_size"])
-    pasted = paste_examples(sources, painter.patches, of_all["fusions"], of_all["own_share"], seed)
+    pasted = paste_examples(sources, painter.draw, of_all["fusions"], of_all["own_share"], seed)
     seconds.lap("examples for the fusion")
     train(painter.fusion, "fusion", vars(pasted), of_all["fusion_batch_size"])
     painter.config["seconds"] = seconds.taken

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfgad.multistage.fusion import paste
-from tfgad.multistage.patches import GAIN, PATCH, SHADE, around, crop, resized
+from tfgad.multistage.patches import GAIN, SHADE, around, crop, resized
 from tfgad.multistage.sources import Source
 
 VIEW = 96  # side of the images: a window and what lies around it
@@ -35,17 +35,17 @@ class Pasted:
 
 
 def paste_examples(
-    sources: Sequence[Source], generate, count: int, own_share: float, seed: int = 0
+    sources: Sequence[Source], draw, count: int, own_share: float, seed: int = 0
 ) -> Pasted:
-    """Makes examples for the fusion: views of fabric, and a patch in a window of each.
+    """Makes examples for the fusion: views of fabric, and a defect in a window of each.
 
-    In some the view is of good fabric, and the patch a generated defect in its style, as it will be
+    In some the view is of good fabric, and the defect a generated one in its style, as it will be
     in use; it is to be kept. In the others the view has a defect, and gets that very defect back,
     out of place, of another size and tone, with its own mask; it is to be made what it was.
 
     Args:
         sources: fabrics with known defects.
-        generate: good patches `[B, h, w, C]` and kinds, B names, to patches `[B, h, w, C + 1]`.
+        draw: good views `[N, H, W, C]`, kinds, N names, and N windows to `[N, H, W, C + 2]`, x.
         count: N.
         own_share: of the examples that get their own defect back, in [0, 1].
         seed: of all that is left to chance.
@@ -56,22 +56,18 @@ def paste_examples(
     real = [_view(source, i, rng) for source, i in zip(drawn, of_defects, strict=True)]
     goods = [_good_view(source, rng) for source in drawn]
     windows = [draw_window(good.shape, rng) for good in goods]
-    fabrics = [
-        resized(crop(good, corner, side), PATCH)
-        for good, (*corner, side) in zip(goods, windows, strict=True)
-    ]
     kinds = [source.kinds[i] for source, i in zip(drawn, of_defects, strict=True)]
     images, aims, pasted = [], [], []
-    made = generate(np.stack(fabrics), kinds)
-    for view, good, patch, (*corner, side) in zip(real, goods, made, windows, strict=True):
+    made = draw(np.stack(goods), kinds, windows)
+    for view, good, x, (*_, side) in zip(real, goods, made, windows, strict=True):
         if rng.uniform() < own_share:
-            y, corner = view[..., :-1], around(view[..., -1:] > 0, side, rng)
-            x = paste(y, _given_back(view, corner, side, rng), corner, side)
-            aims.append(y)
+            y = aim = view[..., :-1]
+            corner = around(view[..., -1:] > 0, side, rng)
+            x = paste(y, _given_back(view, corner, side, rng), (*corner, side))
         else:
-            y, x = good, paste(good, resized(patch, side), corner, side)
-            aims.append(np.where(x[..., -1:] > 0, x[..., :-2], y))
+            y, aim = good, np.where(x[..., -1:] > 0, x[..., :-2], good)
         images.append(y)
+        aims.append(aim)
         pasted.append(x)
     return Pasted(*(np.stack(each) for each in (images, aims, pasted, real)))
 

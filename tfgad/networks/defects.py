@@ -43,9 +43,9 @@ def generator_on_fabric(
 ) -> keras.Model:
     """G with a good patch of the fabric `[B, h, w, C]` as its fourth input, to draw a defect on.
 
-    An encoder and a decoder with skip connections. The code joins where the patch is smallest, and
-    what the decoder draws changes the fabric as `OnFabric` does. The arguments are those of
-    `generator`.
+    It draws a change of the fabric, `[B, h, w, C + 4]`, which `on_fabric` makes. It is an encoder
+    and a decoder with skip connections. The code joins where the patch is smallest. The arguments
+    are those of `generator`.
     """
     inputs, code = _asked_for(latent_dim, style_dim, kinds)
     *size, masked = patch_shape
@@ -63,12 +63,18 @@ def generator_on_fabric(
         x = layers.Concatenate()([x, level])
     # At full size by interpolation: transposed convolutions leave a chequered defect on fine yarns.
     enlarged = layers.UpSampling2D(interpolation="bilinear")
-    flow = layers.Conv2D(2, 3, padding="same", kernel_initializer="zeros", name="flow")(x)
-    flow = layers.Activation("tanh", dtype="float32")(enlarged(flow))
+    moved = _drawn(x, 2, "tanh", "displacement", kernel_initializer="zeros")
+    moved = layers.Rescaling(REACH, dtype="float32")(enlarged(moved))
     x = _convolution(layers.Concatenate()([enlarged(x), fabric]), width)
-    x = layers.Conv2D(masked + 1, 3, padding="same", name="drawn")(x)
-    patches = OnFabric(dtype="float32", name="patches")([x, flow, fabric])
-    return keras.Model([*inputs, fabric], patches, name="generator")
+    image, opacity = _drawn(x, masked - 1, "tanh", "image"), _drawn(x, 1, "sigmoid", "opacity")
+    mask = _drawn(x, 1, "tanh", "mask")
+    change = layers.Concatenate(dtype="float32", name="change")([image, opacity, mask, moved])
+    return keras.Model([*inputs, fabric], change, name="generator")
+
+
+def _drawn(x, filters: int, activation: str, name: str, **arguments):
+    x = layers.Conv2D(filters, 3, padding="same", name=name, **arguments)(x)
+    return layers.Activation(activation, dtype="float32")(x)
 
 
 def _asked_for(latent_dim: int, style_dim: int, kinds: int):
@@ -81,34 +87,26 @@ def _asked_for(latent_dim: int, style_dim: int, kinds: int):
     return [latent, style, kind], layers.Concatenate()([latent, style, embedded])
 
 
-@keras.saving.register_keras_serializable("tfgad")
-class OnFabric(layers.Layer):
-    """Makes a defect of a fabric y: its yarns moved, and something foreign laid over them.
+def on_fabric(change, y):
+    """Makes a defect of a fabric y `[B, h, w, C]`: yarns moved, something foreign laid over them.
 
-    y̅ = y(p + v(p)) is the fabric with its pixels p moved by v, at most `REACH`. Over it lies an
-    image d of opacity o, and all that where the mask m says: y + m (y̅ + o (d - y̅) - y). A broken
-    or a crowded yarn is a v, a stain a d through which the weave shows, a hole a d of opacity 1.
+    y̅ = y(p + v(p)) is the fabric with its pixels p moved by v. Over it lies an image d of opacity
+    o, and all that where the mask m says: y + m (y̅ + o (d - y̅) - y). A broken or a crowded yarn
+    is a v, a stain a d through which the weave shows, a hole a d of opacity 1.
+
+    Args:
+        change: `[B, h, w, C + 4]`: d in [-1, 1], o in [0, 1], m in [-1, 1] for m in [0, 1], and v
+            in pixels, rows before columns.
+        y: in [-1, 1].
+
+    Returns:
+        Patches `[B, h, w, C + 1]`.
     """
-
-    def call(self, inputs):
-        """Returns patches `[B, h, w, C + 1]`.
-
-        Of what was drawn, `[B, h, w, C + 2]`, which is d, o and m before their non-linearities; of
-        v / `REACH`, `[B, h, w, 2]`; and of y, `[B, h, w, C]`.
-        """
-        drawn, flow, fabric = inputs
-        drawn = ops.cast(drawn, "float32")
-        image, mask = ops.tanh(drawn[..., :-2]), ops.tanh(drawn[..., -1:])
-        opacity = ops.sigmoid(drawn[..., -2:-1])
-        moved = displaced(fabric, REACH * flow)
-        changed = moved + opacity * (image - moved)
-        share = (mask + 1.0) / 2.0
-        return ops.concatenate([fabric + share * (changed - fabric), mask], axis=-1)
-
-    def compute_output_shape(self, shapes):
-        """Returns the shape of patches."""
-        *places, channels = shapes[2]
-        return (*places, channels + 1)
+    image, opacity, mask = change[..., :-4], change[..., -4:-3], change[..., -3:-2]
+    moved = displaced(y, change[..., -2:])
+    changed = moved + opacity * (image - moved)
+    share = (mask + 1.0) / 2.0
+    return tf.concat([y + share * (changed - y), mask], axis=-1)
 
 
 def displaced(images, by):
@@ -130,22 +128,38 @@ def displaced(images, by):
 
 
 def critic(patch_shape, style_dim: int, kinds: int, width: int) -> keras.Model:
-    """D: patches, style and kind to logits `[B]`: ψ(φ(x)) + cᵀVφ(x), c the style and the kind.
+    """D: patches, style and kind to logits of the `whole` `[B]` and of `places` in it `[B, n]`.
 
-    A projection discriminator (Miyato and Koyama 2018, eq. 3), φ summed over the places of the
-    patch as theirs is: where in the patch a defect lies says nothing of its fabric.
+    Each is ψ(φ(x)) + cᵀVφ(x), c the style and the kind: a projection discriminator (Miyato and
+    Koyama 2018, eq. 3). For the whole, φ is the mean over its places, nearly as theirs, the sum:
+    where a defect lies says nothing of its fabric. A place is judged by the 22x22 pixels that its φ
+    sees (as by PatchGAN, Isola et al. 2017, section 3.2.2), so that each pixel of a defect counts
+    and not the likeness of all of it alone; both at once are what U-Net GAN found better than
+    either (Schönfeld et al. 2020, section 3.1).
     """
     trunk = convolutional.critic(patch_shape, width)
     patches = keras.Input(patch_shape, name="patches")
     style = keras.Input((style_dim,), name="style")
     kind = keras.Input((), dtype="int32", name="kind")
     seen = trunk(patches)
-    phi = layers.GlobalAveragePooling2D(dtype="float32")(seen["features"][-1])
-    of_style = layers.Dense(phi.shape[-1], use_bias=False, dtype="float32")(style)
-    of_kind = layers.Embedding(kinds, phi.shape[-1], dtype="float32")(kind)
-    projection = layers.Dot(1, dtype="float32")([phi, layers.Add()([of_style, of_kind])])
-    logit = layers.Add(dtype="float32")([seen["logit"], layers.Reshape(())(projection)])
-    return keras.Model([patches, style, kind], logit, name="critic")
+
+    def asked_for(phi):
+        of_style = layers.Dense(phi.shape[-1], use_bias=False, dtype="float32")(style)
+        of_kind = layers.Embedding(kinds, phi.shape[-1], dtype="float32")(kind)
+        return layers.Add()([of_style, of_kind])
+
+    *_, at_places, phi = seen["features"]
+    phi = layers.GlobalAveragePooling2D(dtype="float32")(phi)
+    projection = layers.Dot(1, dtype="float32")([phi, asked_for(phi)])
+    whole = layers.Add(dtype="float32", name="whole")(
+        [seen["logit"], layers.Reshape(())(projection)]
+    )
+    phi = layers.LeakyReLU(SLOPE)(layers.Conv2D(at_places.shape[-1], 1, dtype="float32")(at_places))
+    projection = layers.Dot((3, 1), dtype="float32")([phi, asked_for(phi)])
+    projection = layers.Rescaling(phi.shape[-1] ** -0.5)(layers.Reshape((-1,))(projection))
+    unasked = layers.Reshape((-1,))(layers.Conv2D(1, 1, dtype="float32")(phi))
+    places = layers.Add(dtype="float32", name="places")([unasked, projection])
+    return keras.Model([patches, style, kind], {"whole": whole, "places": places}, name="critic")
 
 
 def fuser(channels: int, width: int) -> keras.Model:

@@ -1,0 +1,78 @@
+"""Changes of fabric on images: turned, enlarged, and going on outside their windows."""
+
+import numpy as np
+import pytest
+
+from tfgad.multistage import changes
+from tfgad.networks.defects import on_fabric
+
+WINDOW = 20, 30, 16  # row, column, side
+SHAPE = 64, 80
+
+
+def change(side=16, **channels):
+    """A change that is the same everywhere, or as arrays say; without a mask none is a defect."""
+    values = {"image": 0.0, "opacity": 1.0, "mask": -1.0, "row": 0.0, "column": 0.0} | channels
+    return np.stack([np.broadcast_to(np.float32(v), (side, side)) for v in values.values()], -1)
+
+
+def bar(side=16, rows=slice(None), columns=slice(None)):
+    """A mask."""
+    mask = np.full((side, side), -1.0, "float32")
+    mask[rows, columns] = 1.0
+    return mask
+
+
+def mask_of(spread):
+    return spread[..., changes.MASK] > 0
+
+
+def test_a_defect_that_ends_in_its_window_stays_there():
+    spread = changes.spread(change(mask=bar(rows=slice(4, 9), columns=slice(5, 8))), WINDOW, SHAPE)
+    expected = np.zeros(SHAPE, bool)
+    expected[24:29, 35:38] = True
+    np.testing.assert_array_equal(mask_of(spread), expected)
+
+
+def test_a_defect_that_runs_off_its_window_goes_on_to_the_edge_of_the_image():
+    spread = changes.spread(change(mask=bar(columns=slice(5, 8))), WINDOW, SHAPE)
+    expected = np.zeros(SHAPE, bool)
+    expected[:, 35:38] = True
+    np.testing.assert_array_equal(mask_of(spread), expected)
+
+
+def test_a_defect_that_is_cut_by_its_window_is_completed_as_in_a_mirror():
+    mask = bar(rows=slice(4, 9), columns=slice(11, 16))
+    shade = np.linspace(-1, 1, 16)  # from left to right
+    spread = changes.spread(change(mask=mask, image=shade), WINDOW, SHAPE)
+    expected = np.zeros(SHAPE, bool)
+    expected[24:29, 41:51] = True
+    np.testing.assert_array_equal(mask_of(spread), expected)
+    left, right = spread[26, 41:46, 0], spread[26, 46:51, 0]
+    np.testing.assert_array_equal(left, right[::-1])
+
+
+def test_what_is_mirrored_moves_yarns_the_other_way():
+    spread = changes.spread(change(mask=1.0, row=2.0, column=-1.0), WINDOW, SHAPE)
+    moved = spread[..., changes.DISPLACEMENT]
+    np.testing.assert_array_equal(moved[25, 35], [2.0, -1.0])
+    np.testing.assert_array_equal(moved[25, 50], [2.0, 1.0])
+    np.testing.assert_array_equal(moved[40, 35], [-2.0, -1.0])
+    np.testing.assert_array_equal(moved[40, 50], [-2.0, 1.0])
+
+
+def test_in_a_larger_window_yarns_move_farther():
+    spread = changes.spread(change(side=8, mask=1.0, row=2.0), WINDOW, SHAPE)
+    np.testing.assert_allclose(spread[25, 35, -2], 4.0)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_turned_change_does_to_turned_fabric_what_it_does_to_fabric(turns):
+    rng = np.random.default_rng(0)
+    fabric = rng.uniform(-1, 1, (16, 16, 1)).astype("float32")
+    made = rng.uniform(-1, 1, (16, 16, 5)).astype("float32")
+    made[..., changes.DISPLACEMENT] *= 3.0
+    expected = np.rot90(on_fabric(made[None], fabric[None]).numpy()[0], turns)
+    turned = changes.turned(made, turns)
+    of_turned = on_fabric(turned[None], np.rot90(fabric, turns)[None]).numpy()[0]
+    np.testing.assert_allclose(of_turned, expected, atol=1e-5)

@@ -1,0 +1,61 @@
+"""What a generator drew for a patch of fabric, done to an image of any size.
+
+It sees ten yarns, but a coarse yarn crosses the cloth. So a defect that runs off its window goes on
+as in a mirror, until it ends or the image does. A change is what `tfgad.networks.defects.on_fabric`
+takes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from scipy import ndimage
+
+from tfgad.multistage.fusion import RIM, inside
+
+MASK, DISPLACEMENT = -3, slice(-2, None)  # channels of a change
+
+
+def turned(change: np.ndarray, quarter_turns: int) -> np.ndarray:
+    """Turns a change `[h, w, C + 4]` as `np.rot90` turns images, and where it moves yarns to."""
+    change = np.rot90(change, quarter_turns).copy()
+    for _ in range(quarter_turns % 4):
+        rows, columns = np.moveaxis(change[..., DISPLACEMENT], -1, 0)
+        change[..., DISPLACEMENT] = np.stack([-columns, rows], axis=-1)
+    return change
+
+
+def spread(change: np.ndarray, window: tuple[int, int, int], shape: tuple[int, int]) -> np.ndarray:
+    """Enlarges a change to a window of an image, and lets its defect go on outside.
+
+    Args:
+        change: float32 `[h, h, C + 4]`.
+        window: `(row, column, side)`.
+        shape: `(H, W)` of the image.
+
+    Returns:
+        `[H, W, C + 4]`; its mask is -1 except on the defect and `RIM` pixels around it.
+    """
+    *corner, side = window
+    enlarged = tf.image.resize(change, (side, side), antialias=True).numpy()
+    enlarged[..., DISPLACEMENT] *= side / len(change)
+    (rows, up), (columns, left) = (
+        _mirrored(at, side, length) for at, length in zip(corner, shape, strict=True)
+    )
+    everywhere = enlarged[rows][:, columns]
+    everywhere[..., -2] *= up[:, None]
+    everywhere[..., -1] *= left
+    within = np.zeros(shape, bool)
+    within[inside(window)] = True
+    pieces, _ = ndimage.label(everywhere[..., MASK] > 0)
+    begun = np.unique(pieces[within & (pieces > 0)])  # the others are mirrored ones, and apart
+    near = ndimage.maximum_filter(np.isin(pieces, begun), 2 * RIM + 1)
+    everywhere[..., MASK] = np.where(near, everywhere[..., MASK], -1.0)
+    return everywhere
+
+
+def _mirrored(at: int, side: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns for each place of a row what place of its window it shows, and -1 where mirrored."""
+    place = (np.arange(length) - at) % (2 * side)
+    back = place >= side
+    return np.where(back, 2 * side - 1 - place, place), np.where(back, -1.0, 1.0)
