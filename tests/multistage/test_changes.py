@@ -6,20 +6,23 @@ import pytest
 from tfgad.multistage import changes
 from tfgad.networks.defects import on_fabric
 
-WINDOW = 20, 30, 16  # row, column, side
+EDGE = changes.EDGE
+SIDE = 16 + 2 * EDGE
+WINDOW = 20 - EDGE, 30 - EDGE, SIDE  # row, column, side; of use are 16 pixels from 20 and 30
 SHAPE = 64, 80
 
 
-def change(side=16, **channels):
+def change(side=SIDE, **channels):
     """A change that is the same everywhere, or as arrays say; without a mask none is a defect."""
     values = {"image": 0.0, "opacity": 1.0, "mask": -1.0, "row": 0.0, "column": 0.0} | channels
     return np.stack([np.broadcast_to(np.float32(v), (side, side)) for v in values.values()], -1)
 
 
-def bar(side=16, rows=slice(None), columns=slice(None)):
-    """A mask."""
-    mask = np.full((side, side), -1.0, "float32")
-    mask[rows, columns] = 1.0
+def bar(rows=(-EDGE, 16 + EDGE), columns=(-EDGE, 16 + EDGE)):
+    """A mask; rows and columns count from the first that is of use."""
+    mask = np.full((SIDE, SIDE), -1.0, "float32")
+    (top, bottom), (left, right) = rows, columns
+    mask[top + EDGE : bottom + EDGE, left + EDGE : right + EDGE] = 1.0
     return mask
 
 
@@ -28,22 +31,22 @@ def mask_of(spread):
 
 
 def test_a_defect_that_ends_in_its_window_stays_there():
-    spread = changes.spread(change(mask=bar(rows=slice(4, 9), columns=slice(5, 8))), WINDOW, SHAPE)
+    spread = changes.spread(change(mask=bar(rows=(4, 9), columns=(5, 8))), WINDOW, SHAPE)
     expected = np.zeros(SHAPE, bool)
     expected[24:29, 35:38] = True
     np.testing.assert_array_equal(mask_of(spread), expected)
 
 
 def test_a_defect_that_runs_off_its_window_goes_on_to_the_edge_of_the_image():
-    spread = changes.spread(change(mask=bar(columns=slice(5, 8))), WINDOW, SHAPE)
+    spread = changes.spread(change(mask=bar(columns=(5, 8))), WINDOW, SHAPE)
     expected = np.zeros(SHAPE, bool)
     expected[:, 35:38] = True
     np.testing.assert_array_equal(mask_of(spread), expected)
 
 
 def test_a_defect_that_is_cut_by_its_window_is_completed_as_in_a_mirror():
-    mask = bar(rows=slice(4, 9), columns=slice(11, 16))
-    shade = np.linspace(-1, 1, 16)  # from left to right
+    mask = bar(rows=(4, 9), columns=(11, 16))
+    shade = np.linspace(-1, 1, SIDE)  # from left to right
     spread = changes.spread(change(mask=mask, image=shade), WINDOW, SHAPE)
     expected = np.zeros(SHAPE, bool)
     expected[24:29, 41:51] = True
@@ -62,7 +65,7 @@ def test_what_is_mirrored_moves_yarns_the_other_way():
 
 
 def test_in_a_larger_window_yarns_move_farther():
-    spread = changes.spread(change(side=8, mask=1.0, row=2.0), WINDOW, SHAPE)
+    spread = changes.spread(change(side=SIDE // 2, mask=1.0, row=2.0), WINDOW, SHAPE)
     np.testing.assert_allclose(spread[25, 35, -2], 4.0)
 
 

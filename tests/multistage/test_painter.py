@@ -1,5 +1,8 @@
 """A painter end to end: trained, saved, loaded, resumed; and what it paints."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -37,6 +40,13 @@ def test_its_folder_says_what_it_is(painter, painter_folder):
     assert len(painter.kinds) == 12
     assert {"generator", "fusion"} <= painter.config["seconds"].keys()
     assert not list(painter_folder.glob("*.h5"))
+
+
+def test_a_fresh_interpreter_loads_it(painter_folder):
+    code = (
+        "import sys; from tfgad.multistage.painter import load_painter; load_painter(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, painter_folder], check=True, timeout=300)
 
 
 def test_it_paints_in_windows_and_says_where(painter, good):

@@ -14,6 +14,9 @@ from scipy import ndimage
 from tfgad.multistage.fusion import RIM, inside
 
 MASK, DISPLACEMENT = -3, slice(-2, None)  # channels of a change
+# Pixels of a patch, at its edges, that are not used: convolutions know no fabric outside, and make
+# what they draw there up to 1.4 times as opaque as elsewhere (twill's painter, 240 patches).
+EDGE = 4
 
 
 def turned(change: np.ndarray, quarter_turns: int) -> np.ndarray:
@@ -36,22 +39,27 @@ def spread(change: np.ndarray, window: tuple[int, int, int], shape: tuple[int, i
     Returns:
         `[H, W, C + 4]`; its mask is -1 except on the defect and `RIM` pixels around it.
     """
-    *corner, side = window
-    enlarged = tf.image.resize(change, (side, side), antialias=True).numpy()
-    enlarged[..., DISPLACEMENT] *= side / len(change)
+    scale = window[-1] / len(change)
+    *corner, side = within = _shrunk(window, round(EDGE * scale))
+    used = change[EDGE:-EDGE, EDGE:-EDGE]
+    enlarged = tf.image.resize(used, (side, side), antialias=True).numpy()
+    enlarged[..., DISPLACEMENT] *= scale
     (rows, up), (columns, left) = (
         _mirrored(at, side, length) for at, length in zip(corner, shape, strict=True)
     )
     everywhere = enlarged[rows][:, columns]
     everywhere[..., -2] *= up[:, None]
     everywhere[..., -1] *= left
-    within = np.zeros(shape, bool)
-    within[inside(window)] = True
     pieces, _ = ndimage.label(everywhere[..., MASK] > 0)
-    begun = np.unique(pieces[within & (pieces > 0)])  # the others are mirrored ones, and apart
-    near = ndimage.maximum_filter(np.isin(pieces, begun), 2 * RIM + 1)
+    begun = pieces[inside(within)]  # the others are mirrored ones, and apart
+    near = ndimage.maximum_filter(np.isin(pieces, begun[begun > 0]), 2 * RIM + 1)
     everywhere[..., MASK] = np.where(near, everywhere[..., MASK], -1.0)
     return everywhere
+
+
+def _shrunk(window, by: int) -> tuple[int, int, int]:
+    row, column, side = window
+    return row + by, column + by, side - 2 * by
 
 
 def _mirrored(at: int, side: int, length: int) -> tuple[np.ndarray, np.ndarray]:

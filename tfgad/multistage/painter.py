@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfgad import files, runs
 from tfgad.errors import UsageError, nearest
-from tfgad.multistage import changes
+from tfgad.multistage import changes, style  # noqa: F401  a painter's folder holds its layers
 from tfgad.multistage.defect_generator import DefectGenerator
 from tfgad.multistage.fusion import DefectFusion, paste, with_window
 from tfgad.multistage.pasting import draw_window
