@@ -60,14 +60,11 @@ def main():
 
 def picture(painted):
     """Draws images as `plots.painted` does."""
-    columns = {
-        name: np.stack([getattr(each, name) for each in painted])
-        for name in ("good", "patch", "image", "mask")
-    }
-    kinds = [each.kind for each in painted]
-    return plots.painted(
-        columns["good"], columns["patch"], columns["image"], columns["mask"], kinds
+    good, images, masks = (
+        np.stack([getattr(each, name) for each in painted]) for name in ("good", "image", "mask")
     )
+    patches, kinds = [each.patch for each in painted], [each.kind for each in painted]
+    return plots.painted(good, patches, images, masks, kinds)
 
 
 def report(name, run, images):

@@ -97,7 +97,7 @@ def painted(good, patches, images, masks, names: Sequence[str]) -> Figure:
 
     Args:
         good: float `[N, H, W, C]` in [-1, 1].
-        patches: float `[N, h, w, C + 1]` in [-1, 1], the last channel the mask.
+        patches: N of float `[h, w, C + 1]` in [-1, 1], the last channel the mask.
         images: as `good`, with the defects.
         masks: `[N, H, W, 1]`, non-zero on the defects.
         names: the kind of each.

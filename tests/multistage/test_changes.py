@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfgad.multistage import changes
-from tfgad.networks.defects import on_fabric
+from tfgad.networks.defects import DISPLACEMENT, MASK, on_fabric
 
 EDGE = changes.EDGE
 SIDE = 16 + 2 * EDGE
@@ -27,7 +27,7 @@ def bar(rows=(-EDGE, 16 + EDGE), columns=(-EDGE, 16 + EDGE)):
 
 
 def mask_of(spread):
-    return spread[..., changes.MASK] > 0
+    return spread[..., MASK] > 0
 
 
 def test_a_defect_that_ends_in_its_window_stays_there():
@@ -57,7 +57,7 @@ def test_a_defect_that_is_cut_by_its_window_is_completed_as_in_a_mirror():
 
 def test_what_is_mirrored_moves_yarns_the_other_way():
     spread = changes.spread(change(mask=1.0, row=2.0, column=-1.0), WINDOW, SHAPE)
-    moved = spread[..., changes.DISPLACEMENT]
+    moved = spread[..., DISPLACEMENT]
     np.testing.assert_array_equal(moved[25, 35], [2.0, -1.0])
     np.testing.assert_array_equal(moved[25, 50], [2.0, 1.0])
     np.testing.assert_array_equal(moved[40, 35], [-2.0, -1.0])
@@ -74,7 +74,7 @@ def test_a_turned_change_does_to_turned_fabric_what_it_does_to_fabric(turns):
     rng = np.random.default_rng(0)
     fabric = rng.uniform(-1, 1, (16, 16, 1)).astype("float32")
     made = rng.uniform(-1, 1, (16, 16, 5)).astype("float32")
-    made[..., changes.DISPLACEMENT] *= 3.0
+    made[..., DISPLACEMENT] *= 3.0
     expected = np.rot90(on_fabric(made[None], fabric[None]).numpy()[0], turns)
     turned = changes.turned(made, turns)
     of_turned = on_fabric(turned[None], np.rot90(fabric, turns)[None]).numpy()[0]

@@ -6,12 +6,15 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from scipy import ndimage
 
 from tfgad.errors import UsageError
 from tfgad.multistage import fusion, sources
+from tfgad.multistage.defect_generator import DefectGenerator
 from tfgad.multistage.painter import LEAST_MASK, TRIES, Painter, load_painter
 from tfgad.multistage.painter_training import train_painter
-from tfgad.multistage.patches import PATCH, resized
+from tfgad.networks.defects import MASK
 
 SIDE = 128  # of what is painted on: larger than any window with its rim
 
@@ -75,11 +78,10 @@ def test_what_is_not_fused_stays_as_it_was_drawn(painter, good):
     assert [each.kind for each in painted] == ["slub"] * 4
     for each in painted:
         window = fusion.inside(each.window)
-        assert each.patch.shape == (PATCH, PATCH, 2)
-        both = np.concatenate([each.image, each.mask * 2.0 - 1.0], axis=-1)[window]
-        shown = resized(both.astype("float32"), PATCH)
-        np.testing.assert_allclose(each.patch[..., 0], shown[..., 0], atol=1e-6)
-        assert np.mean((each.patch[..., 1] > 0) == (shown[..., 1] > 0)) > 0.9
+        np.testing.assert_array_equal(each.image[window], each.patch[..., :-1])
+        np.testing.assert_array_equal(each.mask[window], each.patch[..., -1:] > 0)
+        away = ndimage.maximum_filter(each.mask, (2 * fusion.RIM + 1,) * 2 + (1,)) == 0
+        np.testing.assert_array_equal(each.image[away], each.good[away])
         assert (each.image != each.good)[window].any()
 
 
@@ -124,6 +126,21 @@ def test_what_stays_empty_is_left_out_and_logged_once(painter, good, drawn, capl
     assert rounds == [16, *[8] * (TRIES - 1), 4, *[2] * (TRIES - 1)]
     (record,) = caplog.records
     assert "left out 10 of 20 images (hole: 10)" in record.getMessage()
+
+
+def test_masks_are_large_enough_in_the_image_not_in_the_patch_alone(painter, good, monkeypatch):
+    """A square of 4x4 pixels holds 16 of a patch, but of the smallest windows 9."""
+
+    def generate(self, style, kind, fabric, seed=0):
+        change = np.zeros((*fabric.shape[:3], 5), "float32")
+        change[..., MASK] = -1.0
+        change[:, 20:24, 20:24, MASK] = 1.0
+        return tf.constant(change)
+
+    monkeypatch.setattr(DefectGenerator, "generate", generate)
+    painted = list(painter.paint(good, 30, kinds=["hole"]))
+    assert 0 < len(painted) < 30
+    assert min(each.mask.sum() for each in painted) >= LEAST_MASK
 
 
 def test_a_painter_that_paints_nothing_must_be_trained_longer(painter, good, drawn):

@@ -12,8 +12,8 @@ import tensorflow as tf
 from scipy import ndimage
 
 from tfgad.multistage.fusion import RIM, inside
+from tfgad.networks.defects import DISPLACEMENT, MASK
 
-MASK, DISPLACEMENT = -3, slice(-2, None)  # channels of a change
 # Pixels of a patch, at its edges, that are not used: convolutions know no fabric outside, and make
 # what they draw there up to 1.4 times as opaque as elsewhere (twill's painter, 240 patches).
 EDGE = 4

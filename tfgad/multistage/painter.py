@@ -18,9 +18,9 @@ from tfgad import files, runs
 from tfgad.errors import UsageError, nearest
 from tfgad.multistage import changes, style  # noqa: F401  a painter's folder holds its layers
 from tfgad.multistage.defect_generator import DefectGenerator
-from tfgad.multistage.fusion import DefectFusion, paste, with_window
+from tfgad.multistage.fusion import DefectFusion, inside, paste, with_window
 from tfgad.multistage.pasting import draw_window
-from tfgad.multistage.patches import PATCH, crop, resized
+from tfgad.multistage.patches import PATCH, resized
 from tfgad.networks.defects import FUSER_STEP, on_fabric
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Painted:
         mask: uint8 `[H, W, 1]`, 1 on the defect.
         kind: of the defect.
         good: the image before.
-        patch: the generated defect before its fusion, as its window shows it: `[64, 64, C + 1]`.
+        patch: the generated defect before its fusion, as its window shows it: `[h, h, C + 1]`.
         window: `(row, column, side)`. A defect may go on outside.
     """
 
@@ -109,8 +109,8 @@ class Painter:
         turns = np.random.default_rng(seed).integers(4, size=len(images))
         fabrics = np.stack(
             [
-                np.rot90(resized(crop(image, corner, side), PATCH), turn)
-                for image, (*corner, side), turn in zip(images, windows, turns, strict=True)
+                np.rot90(resized(image[inside(window)], PATCH), turn)
+                for image, window, turn in zip(images, windows, turns, strict=True)
             ]
         )
         made = self.generator.generate(self.codes(fabrics), labels, fabrics, seed).numpy()
@@ -157,15 +157,11 @@ class Painter:
         """Paints one defect on each image; returns those on which there is one."""
         windows = [draw_window(image.shape, rng) for image in good]
         pasted = self._with_defects(good, kinds, windows, rng)
-        drawn = images = pasted[..., : self.channels]
+        images = pasted[..., : self.channels]
         if how == FUSED:
             images = self.fusion.fused(tf.constant(good), tf.constant(pasted)).numpy()
-        patches = [
-            resized(crop(patch, corner, side), PATCH)
-            for patch, (*corner, side) in zip(
-                np.concatenate([drawn, pasted[..., -1:]], axis=-1), windows, strict=True
-            )
-        ]
+        drawn = np.delete(pasted, -2, axis=-1)
+        patches = [image[inside(window)] for image, window in zip(drawn, windows, strict=True)]
         masks = (pasted[..., -1:] > 0).astype(np.uint8)
         rows = zip(images, masks, kinds, good, patches, windows, strict=True)
         return [painted for painted in (Painted(*row) for row in rows) if _is_large(painted.mask)]

@@ -16,6 +16,7 @@ from tfgad.networks.layers import BatchNormalization
 
 EMBEDDING = 16  # numbers that stand for a kind of defect, beside the style's and the code's
 MOMENTUM = 0.9  # of the averages of batch normalisation: trainings last hundreds of steps
+MASK, DISPLACEMENT = -3, slice(-2, None)  # channels of a change; see `on_fabric`
 REACH = 6.0  # pixels by which yarns are moved at most, about one yarn
 FUSER_STEP = 4  # T halves its images twice: their sides are multiples of this
 CONTEXT = (2, 4, 8)  # dilations at a quarter of the size: the last sees 128 pixels around
@@ -102,8 +103,8 @@ def on_fabric(change, y):
     Returns:
         Patches `[B, h, w, C + 1]`.
     """
-    image, opacity, mask = change[..., :-4], change[..., -4:-3], change[..., -3:-2]
-    moved = displaced(y, change[..., -2:])
+    image, opacity, mask = change[..., :-4], change[..., -4:-3], change[..., MASK, None]
+    moved = displaced(y, change[..., DISPLACEMENT])
     changed = moved + opacity * (image - moved)
     share = (mask + 1.0) / 2.0
     return tf.concat([y + share * (changed - y), mask], axis=-1)
