@@ -92,7 +92,7 @@ def test_it_learns(fabrics, tmp_path):
 def test_broken_off_adaptation_goes_on_to_the_same_segmenter(
     run, fabrics, painter_folder, tmp_path
 ):
-    """Dropout and the order of images go on where they were, and are the seed's."""
+    """Dropout, the order of images and the rate go on where they were, the first two by seed."""
     painter = load_painter(painter_folder)
     twill = tfgad.load("weave:twill?size=64&train=6&calibration=4&test=2")
 
@@ -116,6 +116,16 @@ def test_broken_off_adaptation_goes_on_to_the_same_segmenter(
     resumed = adapted("resumed", resume=True)
     for a, b in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_the_rate_of_an_adaptation_falls_to_nothing(run):
+    model = adaptation.renewed(run.model, 0.1, 10)
+    optimizer = model.optimizers["network"]
+    rates = []
+    for step in (0, 5, 10):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    np.testing.assert_allclose(rates, [0.1, 0.1 * 0.5**0.9, 0.0], rtol=1e-6)
 
 
 def test_adapting_trains_a_copy_on_painted_defects(run, fabrics, painter_folder, tmp_path):

@@ -20,6 +20,8 @@ from tfgad.multistage.sources import Source, good_images
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
 
+POWER = 0.9  # of the falling rate (Chen et al. 2017, section 4.1)
+
 
 def adapt_segmenter(
     run: runs.Run,
@@ -81,7 +83,7 @@ def adapt_segmenter(
     }
     rows = rehearsing(rows, known, chosen["rehearsed"], seed)
     held_out = good_images(images.calibration, images.calibration_size)
-    model = renewed(run.model, chosen["adapt_rate"], seed)
+    model = _renewed_for(chosen, run.model, seed)
     config |= {"vgg_weights": painter and painter.config["vgg_weights"]}
     made = runs.Run(folder, config, model)
     return trained(made, state, rows, held_out, chosen["adapt_steps"], callbacks)
@@ -100,10 +102,9 @@ def further(
     """
     chosen = run.config["settings"]
     rows = rehearsing(rows, known, chosen["rehearsed"], seed)
-    model = renewed(run.model, chosen["adapt_rate"], seed)
-    steps = runs.stage_steps(chosen["adapt_steps"], model.stages)["train"]
+    model = _renewed_for(chosen, run.model, seed)
     batches = segmentation_batches(**rows, batch_size=chosen["batch_size"], seed=seed)
-    model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+    model.fit(batches, steps_per_epoch=_steps(chosen), shuffle=False, verbose=0)
     return model
 
 
@@ -124,23 +125,38 @@ def rehearsing(
     }
 
 
-def renewed(model: segmenter.Segmenter, rate: float, seed: int = 0) -> segmenter.Segmenter:
-    """Returns a copy that has not trained a step, to be trained at another rate.
+def _renewed_for(chosen: dict[str, Any], model: segmenter.Segmenter, seed: int):
+    return renewed(model, chosen["adapt_rate"], _steps(chosen), seed)
 
-    Its batch normalisation keeps the statistics it has, as in DeepLab V3's second training (section
-    4.1 of the paper): those of the few images of one fabric differ between training and inference,
+
+def _steps(chosen: dict[str, Any]) -> int:
+    return runs.stage_steps(chosen["adapt_steps"], segmenter.Segmenter.stages)["train"]
+
+
+def renewed(
+    model: segmenter.Segmenter, rate: float, steps: int, seed: int = 0
+) -> segmenter.Segmenter:
+    """Returns a copy that has not trained a step, to be trained for a number of them.
+
+    The rate falls to nothing by (1 - step / steps)^0.9, the "poly" schedule of DeepLab V3 (section
+    4.1): where a training at one rate happens to stop decides its threshold, and with it the IoU.
+
+    Its batch normalisation keeps the statistics it has, as in DeepLab V3's second training (the
+    same section): those of the few images of one fabric differ between training and inference,
     and a segmenter adapted with them may mark everything (IoU 0.06 instead of 0.75, on twill).
 
     Args:
         model: stays as it is.
-        rate: of Adam.
+        rate: of Adam, at the first step.
+        steps: at the end of which the rate is 0.
         seed: of the training.
     """
     keras.utils.set_random_seed(seed)  # of dropout and of tf.data's shuffling
     network = keras.models.clone_model(model.network, clone_function=_unnormalising, recursive=True)
     network.set_weights(model.network.get_weights())
     copy = segmenter.Segmenter(network=network, stride=model.stride, seed=model.seed)
-    copy.compile(network=Adam(rate))
+    poly = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0, power=POWER)
+    copy.compile(network=Adam(poly))
     return copy
 
 
