@@ -55,6 +55,25 @@ def test_a_defect_that_is_cut_by_its_window_is_completed_as_in_a_mirror():
     np.testing.assert_array_equal(left, right[::-1])
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "cut"),
+    [
+        ((40, 50), (50, 60), False),  # within
+        ((0, 99), (50, 60), False),  # from edge to edge
+        ((0, 99), (0, 99), False),  # all over
+        ((40, 50), (80, 91), True),  # off at the right
+        ((40, 50), (34, 60), True),  # off at the left
+        ((24, 30), (50, 60), True),  # off above
+        ((0, 99), (34, 60), True),  # across, and off at the left
+    ],
+)
+def test_a_defect_is_cut_off_where_it_leaves_its_window_on_one_side_alone(rows, columns, cut):
+    """Of use in this window are the pixels from (24, 34) to (79, 89)."""
+    mask = np.zeros((99, 99), bool)
+    mask[slice(*rows), slice(*columns)] = True
+    assert changes.is_cut_off(mask, (20, 30, changes.PATCH)) is cut
+
+
 def test_what_is_mirrored_moves_yarns_the_other_way():
     spread = changes.spread(change(mask=1.0, row=2.0, column=-1.0), WINDOW, SHAPE)
     moved = spread[..., DISPLACEMENT]

@@ -89,7 +89,8 @@ def test_what_is_not_fused_stays_as_it_was_drawn(painter, good):
 def drawn(monkeypatch):
     """A function that has painters draw squares, of the sides given for each kind, one a drawing.
 
-    The last side holds for all further drawings.
+    The last side holds for all further drawings. Squares begin 20 pixels from the corner of their
+    windows, which are of 52 to 80: one of 10 lies within, one of 60 is cut off.
     """
 
     def draw(**sides):
@@ -117,6 +118,15 @@ def test_what_is_drawn_empty_is_drawn_again(painter, good, drawn, caplog):
     assert [each.kind for each in painted] == ["hole", "slub", "hole", "slub", "hole"]
     assert rounds == [5, 2, 2]
     assert not caplog.records
+
+
+def test_what_its_window_cuts_off_is_drawn_again(painter, good, drawn):
+    rounds = drawn(hole=[60, 10], slub=[60, 0, 60], knot=[0, 60, 0])
+    painted = list(painter.paint(good, 3, kinds=["hole", "slub", "knot"]))
+    assert rounds == [3, 3, *[2] * (TRIES - 2)]
+    assert painted[0].mask.sum() == 10 * 10
+    for each in painted[1:]:  # one that is cut off is better than none
+        assert each.mask.sum() == (each.window[-1] - 20) ** 2
 
 
 def test_what_stays_empty_is_left_out_and_logged_once(painter, good, drawn, caplog):

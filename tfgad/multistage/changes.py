@@ -12,6 +12,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from tfgad.multistage.fusion import RIM, inside
+from tfgad.multistage.patches import PATCH
 from tfgad.networks.defects import DISPLACEMENT, MASK
 
 # Pixels of a patch, at its edges, that are not used: convolutions know no fabric outside, and make
@@ -55,6 +56,22 @@ def spread(change: np.ndarray, window: tuple[int, int, int], shape: tuple[int, i
     near = ndimage.maximum_filter(np.isin(pieces, begun[begun > 0]), 2 * RIM + 1)
     everywhere[..., MASK] = np.where(near, everywhere[..., MASK], -1.0)
     return everywhere
+
+
+def is_cut_off(mask: np.ndarray, window: tuple[int, int, int]) -> bool:
+    """Whether a defect runs off its window on one side and not on the opposite one.
+
+    What crosses the window crosses the cloth, and may go on. But a stain that its window cuts is
+    not half of a stain twice its size. On twill, completed as in a mirror, knots, slubs and holes
+    have 2.8 to 3.8 times the area of real ones; those that are not cut off 0.9 to 1.2 times.
+
+    Args:
+        mask: of the image, bool `[H, W]`.
+        window: `(row, column, side)`.
+    """
+    seen = mask[inside(_shrunk(window, round(EDGE * window[-1] / PATCH)))]
+    top, bottom, left, right = (edge.any() for edge in (*seen[[0, -1]], *seen.T[[0, -1]]))
+    return bool(top != bottom or left != right)
 
 
 def _shrunk(window, by: int) -> tuple[int, int, int]:

@@ -82,9 +82,13 @@ class DefectGenerator(Trained):
             Patches `[B, h, w, C + 1]`, images and masks in [-1, 1]; or, if it draws on fabric, the
             changes that make such of it, `[B, h, w, C + 4]` (`tfgad.networks.defects.on_fabric`).
         """
-        style, kind = tf.convert_to_tensor(style), tf.convert_to_tensor(kind)
+        asked_for = (tf.convert_to_tensor(each) for each in (style, kind, fabric))
+        return self._generate(*asked_for, tf.constant(seed, tf.int64))
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _generate(self, style, kind, fabric, seed):
         z = tf.random.stateless_normal([tf.shape(style)[0], self.latent_dim], [seed, 0])
-        return self._generated(z, style, kind, tf.convert_to_tensor(fabric), training=False)
+        return self._generated(z, style, kind, fabric, training=False)
 
     def _drawn(self, z, s, k, y, training):
         """Returns patches."""

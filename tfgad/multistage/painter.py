@@ -29,7 +29,8 @@ CONFIG = "painter.json"
 MODELS = STYLE, GENERATOR, FUSION = "style.keras", "generator.keras", "fusion.keras"
 BATCH = 16
 LEAST_MASK = 12  # pixels of a defect worth the name, as `tfgad.data.weave` has it
-TRIES = 8  # drawings of a defect until its mask is large enough
+TRIES = 8  # drawings of a defect until it is large enough and not cut off
+SMALL, CUT_OFF, WHOLE = range(3)  # merits of a drawing
 FUSED, PASTED = "fused", "pasted"  # what becomes of a patch: stages 1 and 2, or stage 1 alone
 
 
@@ -128,8 +129,9 @@ class Painter:
     ) -> Iterator[Painted]:
         """Paints defects, of all kinds in turn, each on one of the images drawn by chance.
 
-        Where the painter draws no defect of `LEAST_MASK` pixels in `TRIES` drawings, the image is
-        left out; how many were is logged at the end.
+        A defect that its window cuts off is drawn again, `TRIES` times at most; see
+        `tfgad.multistage.changes.is_cut_off`. Where none of the drawings has `LEAST_MASK` pixels
+        the image is left out; how many were is logged at the end.
 
         Args:
             images: of good fabric, `[N, H, W, C]` in [-1, 1].
@@ -167,14 +169,18 @@ class Painter:
         return [painted for painted in (Painted(*row) for row in rows) if _is_large(painted.mask)]
 
     def _with_defects(self, good, kinds, windows, rng):
-        """Draws defects; those that are too small are drawn again, while tries last."""
+        """Draws defects; while tries last, again where one is too small or cut off."""
         pasted = self.draw(good, kinds, windows, int(rng.integers(2**31)))
+        merits = [_merit(*each) for each in zip(pasted, windows, strict=True)]
         for _ in range(TRIES - 1):
-            small = [i for i, image in enumerate(pasted) if not _is_large(image[..., -1] > 0)]
-            if not small:
+            poor = [i for i, merit in enumerate(merits) if merit < WHOLE]
+            if not poor:
                 break
-            again = ([each[i] for i in small] for each in (kinds, windows))
-            pasted[small] = self.draw(good[small], *again, int(rng.integers(2**31)))
+            again = ([each[i] for i in poor] for each in (kinds, windows))
+            drawn = self.draw(good[poor], *again, int(rng.integers(2**31)))
+            for i, image in zip(poor, drawn, strict=True):
+                if (merit := _merit(image, windows[i])) > merits[i]:
+                    pasted[i], merits[i] = image, merit
         return pasted
 
     def _tell(self, left_out, count):
@@ -223,12 +229,23 @@ class Painter:
 def _laid(image, change, window, turn):
     """Makes a change, drawn for the window turned, of an image: x of the fusion."""
     change = changes.spread(changes.turned(change, -turn), window, image.shape[:2])
-    return with_window(on_fabric(change[None], image[None])[0].numpy(), window)
+    return with_window(_made_of(change[None], image[None])[0].numpy(), window)
+
+
+_made_of = tf.function(on_fabric, autograph=False)  # traced anew for each size of image
 
 
 def _pasted(image, patch, window, turn):
     """Pastes a patch, drawn for the window turned, into an image: x of the fusion."""
     return paste(image, resized(np.rot90(patch, -turn), window[-1]), window)
+
+
+def _merit(pasted, window) -> int:
+    """What a drawing is worth: `SMALL`, `CUT_OFF` or `WHOLE`."""
+    mask = pasted[..., -1] > 0
+    if not _is_large(mask):
+        return SMALL
+    return CUT_OFF if changes.is_cut_off(mask, window) else WHOLE
 
 
 def _is_large(mask: np.ndarray) -> bool:
