@@ -60,14 +60,15 @@ def test_a_defect_that_is_cut_by_its_window_is_completed_as_in_a_mirror():
     [
         ((40, 50), (50, 60), False),  # within
         ((0, 99), (50, 60), False),  # from edge to edge
-        ((0, 99), (0, 99), False),  # all over
+        ((50, 60), (0, 99), False),
+        ((0, 99), (0, 99), True),  # all over
         ((40, 50), (80, 91), True),  # off at the right
         ((40, 50), (34, 60), True),  # off at the left
         ((24, 30), (50, 60), True),  # off above
         ((0, 99), (34, 60), True),  # across, and off at the left
     ],
 )
-def test_a_defect_is_cut_off_where_it_leaves_its_window_on_one_side_alone(rows, columns, cut):
+def test_a_defect_is_cut_off_unless_it_ends_in_its_window_or_crosses_it(rows, columns, cut):
     """Of use in this window are the pixels from (24, 34) to (79, 89)."""
     mask = np.zeros((99, 99), bool)
     mask[slice(*rows), slice(*columns)] = True

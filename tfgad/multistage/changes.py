@@ -59,11 +59,12 @@ def spread(change: np.ndarray, window: tuple[int, int, int], shape: tuple[int, i
 
 
 def is_cut_off(mask: np.ndarray, window: tuple[int, int, int]) -> bool:
-    """Whether a defect runs off its window on one side and not on the opposite one.
+    """Whether a defect leaves its window on one side and not on the opposite one, or on all four.
 
-    What crosses the window crosses the cloth, and may go on. But a stain that its window cuts is
-    not half of a stain twice its size. On twill, completed as in a mirror, knots, slubs and holes
-    have 2.8 to 3.8 times the area of real ones; those that are not cut off 0.9 to 1.2 times.
+    What crosses the window one way crosses the cloth, as yarns do, and may go on. But a stain that
+    its window cuts is not half of a stain twice its size, and nothing covers the cloth. On twill,
+    completed as in a mirror, knots, slubs and holes have 2.8 to 3.8 times the area of real ones;
+    those that are not cut off 0.9 to 1.2 times.
 
     Args:
         mask: of the image, bool `[H, W]`.
@@ -71,7 +72,7 @@ def is_cut_off(mask: np.ndarray, window: tuple[int, int, int]) -> bool:
     """
     seen = mask[inside(_shrunk(window, round(EDGE * window[-1] / PATCH)))]
     top, bottom, left, right = (edge.any() for edge in (*seen[[0, -1]], *seen.T[[0, -1]]))
-    return bool(top != bottom or left != right)
+    return bool(top != bottom or left != right or (top and left))
 
 
 def _shrunk(window, by: int) -> tuple[int, int, int]:
