@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfgad.multistage import changes
+from tfgad.multistage.patches import PATCH
 from tfgad.networks.defects import DISPLACEMENT, MASK, on_fabric
 
 EDGE = changes.EDGE
@@ -72,7 +73,7 @@ def test_a_defect_is_cut_off_unless_it_ends_in_its_window_or_crosses_it(rows, co
     """Of use in this window are the pixels from (24, 34) to (79, 89)."""
     mask = np.zeros((99, 99), bool)
     mask[slice(*rows), slice(*columns)] = True
-    assert changes.is_cut_off(mask, (20, 30, changes.PATCH)) is cut
+    assert changes.is_cut_off(mask, (20, 30, PATCH)) is cut
 
 
 def test_what_is_mirrored_moves_yarns_the_other_way():

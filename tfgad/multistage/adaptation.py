@@ -83,7 +83,7 @@ def adapt_segmenter(
     }
     rows = rehearsing(rows, known, chosen["rehearsed"], seed)
     held_out = good_images(images.calibration, images.calibration_size)
-    model = _renewed_for(chosen, run.model, seed)
+    model = renewed(run.model, chosen["adapt_rate"], _steps(chosen), seed)
     config |= {"vgg_weights": painter and painter.config["vgg_weights"]}
     made = runs.Run(folder, config, model)
     return trained(made, state, rows, held_out, chosen["adapt_steps"], callbacks)
@@ -102,7 +102,7 @@ def further(
     """
     chosen = run.config["settings"]
     rows = rehearsing(rows, known, chosen["rehearsed"], seed)
-    model = _renewed_for(chosen, run.model, seed)
+    model = renewed(run.model, chosen["adapt_rate"], _steps(chosen), seed)
     batches = segmentation_batches(**rows, batch_size=chosen["batch_size"], seed=seed)
     model.fit(batches, steps_per_epoch=_steps(chosen), shuffle=False, verbose=0)
     return model
@@ -123,10 +123,6 @@ def rehearsing(
         "defective": np.stack([*rows["defective"], *images]),
         "masks": np.stack([*rows["masks"], *masks]),
     }
-
-
-def _renewed_for(chosen: dict[str, Any], model: segmenter.Segmenter, seed: int):
-    return renewed(model, chosen["adapt_rate"], _steps(chosen), seed)
 
 
 def _steps(chosen: dict[str, Any]) -> int:

@@ -41,7 +41,7 @@ def spread(change: np.ndarray, window: tuple[int, int, int], shape: tuple[int, i
         `[H, W, C + 4]`; its mask is -1 except on the defect and `RIM` pixels around it.
     """
     scale = window[-1] / len(change)
-    *corner, side = within = _shrunk(window, round(EDGE * scale))
+    *corner, side = within = _of_use(window, len(change))
     used = change[EDGE:-EDGE, EDGE:-EDGE]
     enlarged = tf.image.resize(used, (side, side), antialias=True).numpy()
     enlarged[..., DISPLACEMENT] *= scale
@@ -70,14 +70,16 @@ def is_cut_off(mask: np.ndarray, window: tuple[int, int, int]) -> bool:
         mask: of the image, bool `[H, W]`.
         window: `(row, column, side)`.
     """
-    seen = mask[inside(_shrunk(window, round(EDGE * window[-1] / PATCH)))]
+    seen = mask[inside(_of_use(window, PATCH))]
     top, bottom, left, right = (edge.any() for edge in (*seen[[0, -1]], *seen.T[[0, -1]]))
     return bool(top != bottom or left != right or (top and left))
 
 
-def _shrunk(window, by: int) -> tuple[int, int, int]:
+def _of_use(window, patch_side: int) -> tuple[int, int, int]:
+    """Returns the part of a window in which a patch is used: all but `EDGE` of its pixels."""
     row, column, side = window
-    return row + by, column + by, side - 2 * by
+    edge = round(EDGE * side / patch_side)
+    return row + edge, column + edge, side - 2 * edge
 
 
 def _mirrored(at: int, side: int, length: int) -> tuple[np.ndarray, np.ndarray]:
