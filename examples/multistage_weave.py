@@ -13,12 +13,11 @@ where these cannot be had random ones take their place.
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 import tfgad
 from tfgad import evaluation, metrics, plots
 from tfgad.data.weave_cloth import FABRICS
 from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
+from tfgad.multistage.annotations import gallery
 
 QUICK = "?train=40&calibration=20&test=48"  # fewer tiles of each fabric
 
@@ -42,12 +41,12 @@ def main():
     )
     print("painter:", painter.config["seconds"], "VGG19:", painter.config["vgg_weights"])
     good = sources.good_images(images.train, images.train_size)
-    gallery = {
+    galleries = {
         "kinds": list(painter.paint(good, len(painter.kinds))),
         "codes": list(painter.paint(good[:1], 8, kinds=["hole"], seed=1)),
     }
-    for name, painted in gallery.items():
-        plots.save(picture(painted), arguments.out / f"{name}.png")
+    for name, painted in galleries.items():
+        plots.save(gallery(painted), arguments.out / f"{name}.png")
 
     folder = arguments.out / "segmenter"
     run = segmenter_training.train_segmenter(fabrics, folder, settings=of_segmenter, resume=True)
@@ -56,15 +55,6 @@ def main():
     run = adaptation.adapt_segmenter(run, painter, images, fabrics, folder, resume=True)
     report("adapted to painted and transplanted defects", run, images)
     print(f"wrote {arguments.out}")
-
-
-def picture(painted):
-    """Draws images as `plots.painted` does."""
-    good, images, masks = (
-        np.stack([getattr(each, name) for each in painted]) for name in ("good", "image", "mask")
-    )
-    patches, kinds = [each.patch for each in painted], [each.kind for each in painted]
-    return plots.painted(good, patches, images, masks, kinds)
 
 
 def report(name, run, images):

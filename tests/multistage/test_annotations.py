@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 import tfgad
@@ -20,7 +21,8 @@ def painted(kind="slub"):
     mask = np.zeros((32, 40, 1), np.uint8)
     mask[10:14, 20:26] = 1
     mask[0, 0] = 1
-    return Painted(image, mask, kind, image, image, (0, 0, 32))
+    patch = np.concatenate([image, mask * 2.0 - 1.0], axis=-1)[:, :32]
+    return Painted(image, mask, kind, image, patch, (0, 0, 32))
 
 
 def test_coco_boxes_and_outlines_by_hand(tmp_path):
@@ -76,6 +78,19 @@ def test_mvtec_layout_is_a_data_set(tmp_path):
     assert data.has_masks
     assert set(data.kinds) == {"hole", "slub"}
     assert data.train_size + data.calibration_size == 20  # two tiles an image
+
+
+@pytest.mark.parametrize("form", annotations.FORMATS)
+def test_a_picture_shows_the_first_images(tmp_path, form, monkeypatch):
+    shown = []
+    monkeypatch.setattr(annotations.plots, "painted", lambda *of: shown.append(of) or Figure())
+    good = np.zeros((1, 32, 40, 1), "float32")
+    rows = [painted(KINDS[n % 2]) for n in range(annotations.SHOWN + 3)]
+    annotations.write_dataset(tmp_path / form, rows, good, KINDS, form)
+    ((*arrays, names),) = shown
+    assert [len(each) for each in arrays] == [annotations.SHOWN] * 4
+    assert names == [each.kind for each in rows[: annotations.SHOWN]]
+    assert Image.open(tmp_path / form / "gallery.png").format == "PNG"
 
 
 def test_a_folder_in_the_way_is_left_alone(tmp_path):

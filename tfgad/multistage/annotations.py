@@ -1,7 +1,8 @@
 """Painted images as data sets on disk: MVTec AD's layout, COCO's JSON, YOLO's text.
 
 The last two are what object detectors such as RT-DETR or YOLO train on. Each region of a mask that
-hangs together is one object, with its box and, in COCO's, its outline.
+hangs together is one object, with its box and, in COCO's, its outline. Beside them lies a picture
+of the first images: to be looked at before anything learns from them.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from typing import Any
 
 import contourpy
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from tfgad import files
+from tfgad import files, plots
 from tfgad.data.images import to_uint8
 from tfgad.errors import UsageError
 from tfgad.multistage.painter import Painted
 
 LEAST_REGION = 4  # pixels: smaller specks of a mask are no objects
 EIGHT_NEIGHBOURS = np.ones((3, 3), int)
+GALLERY, SHOWN = "gallery.png", 24  # three bands of eight images, as much as a screen shows
 
 
 def write_dataset(
@@ -53,7 +56,10 @@ def write_dataset(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as partial:
             unfinished = Path(partial) / "dataset"
-            count = FORMATS[form](unfinished, painted, good, kinds)
+            first: list[Painted] = []
+            count = FORMATS[form](unfinished, _noted(painted, first), good, kinds)
+            if first:
+                plots.save(gallery(first), unfinished / GALLERY)
             if folder.exists():
                 folder.rmdir()
             os.replace(unfinished, folder)
@@ -61,6 +67,23 @@ def write_dataset(
         problem = f"cannot be written ({error.strerror or error})"
         raise UsageError("out", folder, problem, "name a folder you can write") from error
     return count
+
+
+def gallery(painted: Sequence[Painted]) -> Figure:
+    """Draws good fabric, generated defect, fused image and mask of images of one size."""
+    good, images, masks = (
+        np.stack([getattr(each, name) for each in painted]) for name in ("good", "image", "mask")
+    )
+    patches, kinds = [each.patch for each in painted], [each.kind for each in painted]
+    return plots.painted(good, patches, images, masks, kinds)
+
+
+def _noted(painted: Iterable[Painted], first: list[Painted]) -> Iterator[Painted]:
+    """Yields the images, and puts those that the gallery shows into a list."""
+    for each in painted:
+        if len(first) < SHOWN:
+            first.append(each)
+        yield each
 
 
 def _write_mvtec(folder: Path, painted, good, kinds) -> int:
