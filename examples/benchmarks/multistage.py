@@ -3,10 +3,14 @@
     python examples/benchmarks/multistage.py --out examples/benchmarks/results/multistage.json
     python examples/benchmarks/multistage.py --targets aitex:03 --seeds 1 \
         --out examples/benchmarks/results/multistage_aitex.json
+    python examples/benchmarks/multistage.py --targets aitex:03 --seeds 1 \
+        --learn-from aitex:00 aitex:01 'weave:*' --ways source known cut true \
+        --out examples/benchmarks/results/multistage_aitex_and_weaves.json
     python examples/benchmarks/multistage.py --quick --targets weave:twill --seeds 1 --out q.json
 
 Painter and segmenter learn from fabrics that are no target: from five weaves for the three others,
-from AITEX fabrics 00 and 01 for 03. For each target in turn the segmenter judges its test tiles,
+from AITEX fabrics 00 and 01 for 03, or from those that `--learn-from` names. For each target in
+turn the segmenter judges its test tiles,
 
 - `source`: as it is;
 - `known`: after further training on good tiles of the target, with no new defects at all;
@@ -21,9 +25,10 @@ from AITEX fabrics 00 and 01 for 03. For each target in turn the segmenter judge
 The six trainings are of equal length from the same weights, and half of their defects, all of
 `known`, are those of the other fabrics where they were, as in `tfgad segment adapt`. A pixel is
 marked above the threshold that one in a hundred held-out good tiles of the target exceeds; the JSON
-also has the IoU at even odds. Nothing is chosen on the test tiles. What the JSON holds already is
-not computed again. With `--work` the painters and segmenters are kept, and a training that was
-broken off goes on where it was.
+also has the IoU at even odds. Nothing is chosen on the test tiles. `--ways` names those wanted; the
+painter is trained only if one of them is painted. The JSON is written after each of them, and what
+it holds already is not computed again. With `--work` the painters and segmenters are kept, and a
+training that was broken off goes on where it was.
 """
 
 import argparse
@@ -47,6 +52,7 @@ from tfgad.multistage.transplants import transplanted
 TARGETS = ("weave:twill", "weave:satin", "weave:check")  # a diagonal, a smooth one, two colours
 OF_AITEX = ("aitex:00", "aitex:01")  # what is learnt from for another of its fabrics
 WAYS = ("source", "known", "cut", "pasted", "fused", "adapted", "true")
+PAINTED = {"pasted", "fused", "adapted"}
 OWN_TILES = 1000  # half of them defective: as many as are made in the other ways
 OTHER_BOLT = 1000  # added to the seed of the target's tiles whose defects are learnt from
 
@@ -55,32 +61,49 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON file; it is added to")
     parser.add_argument("--targets", nargs="+", default=TARGETS)
+    parser.add_argument("--learn-from", nargs="+", help="fabrics with known defects, no targets")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a trial: minutes, and no use")
     parser.add_argument("--work", type=Path, help="folder that keeps what is trained")
     parser.add_argument("--set-painter", nargs="*", default=[], help="settings, name=value")
     arguments = parser.parse_args()
     given = dict(setting.split("=", 1) for setting in arguments.set_painter)
-    specs = learnt_from(arguments.targets)
+    specs = sources.expand(arguments.learn_from or learnt_from(arguments.targets))
+    if common := set(specs) & set(arguments.targets):
+        parser.error(f"{', '.join(sorted(common))}: a target is not learnt from")
     asked = {"learnt from": specs, "quick": arguments.quick, "painter": given}
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"asked": asked}
     if results.get("asked") != asked:
         parser.error(f"{arguments.out} holds results of {results.get('asked')}, not of {asked}")
     results["versions"] = runs.versions()
     for seed in range(arguments.seeds):
-        of_seed = [results.setdefault(target, {}) for target in arguments.targets]
-        if all(str(seed) in each for each in of_seed):
+        rows = {target: row_of(results, target, seed) for target in arguments.targets}
+        togo = {
+            target: [way for way in arguments.ways if way not in row["figures"]]
+            for target, row in rows.items()
+        }
+        wanted = set().union(*togo.values())
+        if not wanted:
             continue
         with place(arguments.work, seed) as folder:
             fabrics = sources.read_sources(specs, seed=seed)
-            painter, segmenter, trainings = trained(fabrics, folder, seed, arguments.quick, given)
-            results.setdefault("trainings", {}).setdefault(str(seed), trainings)
-            for target, of_target in zip(arguments.targets, of_seed, strict=True):
-                if str(seed) not in of_target:
-                    of_target[str(seed)] = judge(target, painter, segmenter, fabrics, seed)
+            settings = given if PAINTED & wanted else None
+            painter, run, facts = trained(fabrics, folder, seed, arguments.quick, settings)
+            results.setdefault("trainings", {}).setdefault(str(seed), {}).update(facts)
+            for target, row in rows.items():
+                for way in judged(target, togo[target], painter, run, fabrics, seed, row):
                     files.write_json(arguments.out, results)
-                    print(target, seed, of_target[str(seed)], flush=True)
-    print(table(results))
+                    print(target, seed, way, row["figures"][way], flush=True)
+    print(table(results, arguments.ways))
+
+
+def row_of(results, target, seed):
+    """The figures and the seconds of a target and a seed; empty ones if there are none yet."""
+    row = results.setdefault(target, {}).setdefault(str(seed), {})
+    row.setdefault("figures", {})
+    row.setdefault("seconds", {"processor time, all of it": 0.0})
+    return row
 
 
 def learnt_from(targets):
@@ -91,12 +114,12 @@ def learnt_from(targets):
 
 
 def trained(fabrics, folder, seed, quick, given):
-    """Trains painter and segmenter; returns them, and the seconds of each stage."""
-    processor = time.process_time()
-    of_painter = {**(painter_training.QUICK if quick else {}), **given}
-    painter = painter_training.train_painter(
-        fabrics, folder / "painter", settings=of_painter, seed=seed, resume=True
-    )
+    """Trains a segmenter, and a painter unless `given`, what is set of it, is None.
+
+    Returns the painter, the segmenter's run, and what is to be told of them. Where one had been
+    trained before, in full or in part, the processor time of that is not known and not told.
+    """
+    began_anew, processor = not folder.exists(), time.process_time()
     run = segmenter_training.train_segmenter(
         fabrics,
         folder / "segmenter",
@@ -104,32 +127,49 @@ def trained(fabrics, folder, seed, quick, given):
         seed=seed,
         resume=True,
     )
-    seconds = {**painter.config["seconds"], "segmenter": run.config["training_seconds"]}
-    seconds["processor time, all of it"] = round(time.process_time() - processor, 1)
-    return painter, run, {"seconds": seconds, "vgg_weights": painter.config["vgg_weights"]}
+    painter, facts = None, {"seconds": {"segmenter": run.config["training_seconds"]}}
+    if given is not None:
+        of_painter = {**(painter_training.QUICK if quick else {}), **given}
+        painter = painter_training.train_painter(
+            fabrics, folder / "painter", settings=of_painter, seed=seed, resume=True
+        )
+        facts["seconds"] |= painter.config["seconds"]
+        facts["vgg_weights"] = painter.config["vgg_weights"]
+    if began_anew:
+        facts["seconds"]["processor time, all of it"] = since(processor)
+    return painter, run, facts
 
 
-def judge(target, painter, run, fabrics, seed):
-    """Adapts the segmenter to a target in each way; returns the figures, and seconds."""
+def judged(target, ways, painter, run, fabrics, seed, row):
+    """Adapts the segmenter to a target in some ways; yields each, its figures being in the row."""
+    figures, seconds = row["figures"], row["seconds"]
     images = tfgad.load(target, seed=seed)
     settings = run.config["settings"]
     count = settings["painted"] + settings["transplanted"]
-    true, left_out = own_defects(images, target, seed, count)
     begun, processor = time.monotonic(), time.process_time()
-    rows = {"known": [each[:0] for each in true]}
+    true, left_out = own_defects(images, target, seed, count)
     good = sources.good_images(images.train, images.train_size)
-    rows |= examples(fabrics, painter, good, seed, count) | {"true": true}
-    seconds = {"painting": round(time.monotonic() - begun, 1)}
     held_out = sources.good_images(images.calibration, images.calibration_size)
-    figures = {"source": figures_of(run.model, images, held_out, left_out)}
-    for way, (defective, masks) in rows.items():
-        begun = time.monotonic()
-        of_way = {"defective": defective, "masks": masks, "good": good}
-        adapted = adaptation.further(run, of_way, fabrics, seed)
-        seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
-        figures[way] = figures_of(adapted, images, held_out, left_out)
-    seconds["processor time, all of it"] = round(time.process_time() - processor, 1)
-    return {"figures": figures, "seconds": seconds}
+    of_ways = {"known": [each[:0] for each in true], "true": true}
+    of_ways |= examples(ways, fabrics, painter, good, seed, count)
+    seconds["painting"] = round(time.monotonic() - begun, 1)
+    for way in ways:
+        begun, model = time.monotonic(), run.model
+        if way != "source":
+            defective, masks = of_ways[way]
+            rows = {"defective": defective, "masks": masks, "good": good}
+            model = adaptation.further(run, rows, fabrics, seed)
+            seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
+        figures[way] = figures_of(model, images, held_out, left_out)
+        taken = seconds["processor time, all of it"] + since(processor)
+        seconds["processor time, all of it"] = round(taken, 1)
+        processor = time.process_time()
+        yield way
+
+
+def since(processor):
+    """Seconds of processor time since a moment."""
+    return round(time.process_time() - processor, 1)
 
 
 @contextlib.contextmanager
@@ -163,15 +203,20 @@ def picture(name):
     return name.rsplit("/", 1)[0]
 
 
-def examples(fabrics, painter, good, seed, count):
-    """Returns defective images and masks of each way that needs none of the target's defects."""
-    rows = {"cut": transplanted(fabrics, good, count, seed)[:2]}
+def examples(ways, fabrics, painter, good, seed, count):
+    """Returns defective images and masks of those ways that need none of the target's defects."""
+    needed = {*ways, *(("cut", "fused") if "adapted" in ways else ())}
+    rows = {"cut": transplanted(fabrics, good, count, seed)[:2]} if "cut" in needed else {}
     for way, how in (("pasted", PASTED), ("fused", FUSED)):
-        of_way = list(painter.paint(good, count, seed=seed, how=how))
-        rows[way] = [np.stack([getattr(p, name) for p in of_way]) for name in ("image", "mask")]
-    halves = zip(rows["fused"], rows["cut"], strict=True)
-    half = count // 2
-    return rows | {"adapted": [np.concatenate([a[:half], b[:half]]) for a, b in halves]}
+        if way in needed:
+            painted = list(painter.paint(good, count, seed=seed, how=how))
+            rows[way] = [
+                np.stack([getattr(p, name) for p in painted]) for name in ("image", "mask")
+            ]
+    if "adapted" in ways:
+        half, halves = count // 2, zip(rows["fused"], rows["cut"], strict=True)
+        rows["adapted"] = [np.concatenate([a[:half], b[:half]]) for a, b in halves]
+    return rows
 
 
 def figures_of(model, images, held_out, left_out):
@@ -190,14 +235,14 @@ def figures_of(model, images, held_out, left_out):
     }
 
 
-def table(results):
+def table(results, ways):
     """Returns the results as a Markdown table: IoU and F-measure, mean and deviation over seeds."""
     targets = [name for name in results if ":" in name]
     lines = [
         "| | " + " | ".join(f"{t}, IoU / F" for t in targets) + " |",
         "|---" * (len(targets) + 1) + "|",
     ]
-    for way in WAYS:
+    for way in ways:
         cells = []
         for target in targets:
             of_seeds = [each["figures"][way] for each in results[target].values()]
