@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tfgad
 from tfgad import recipes
+from tfgad.multistage import painter_training, segmenter_training
 
 SIDE, WINDOW = 48, 32  # of the images, and of what the networks see
 # Where a recipe has them.
@@ -119,3 +120,13 @@ def assert_descent():
         return logs
 
     return check
+
+
+@pytest.fixture
+def quicker(monkeypatch):
+    """Makes what is quick of the Multistage GAN quicker: two steps of networks four wide."""
+    small = {"width": 4, "batch_size": 4}
+    of_painter = {"patches": 40, "fusions": 8, "fusion_batch_size": 4, "steps": "2+2"}
+    monkeypatch.setattr(painter_training, "QUICK", {**small, **of_painter})
+    of_segmenter = {"painted": 8, "transplanted": 8, "steps": "2", "adapt_steps": "2"}
+    monkeypatch.setattr(segmenter_training, "QUICK", {**small, **of_segmenter})

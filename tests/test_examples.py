@@ -11,7 +11,6 @@ import pytest
 
 import tfgad
 from tfgad.errors import UsageError
-from tfgad.multistage import painter_training, segmenter_training
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FEW_TILES = "weave:twill?size=64&train=16&calibration=8&test=8"
@@ -182,12 +181,7 @@ def test_anogan_mnist_takes_the_first_images_of_each_part(tmp_path):
 
 
 @pytest.mark.slow
-def test_multistage_weave(tmp_path, monkeypatch, capsys):
-    small = {"width": 4, "batch_size": 4}
-    of_painter = {"patches": 40, "fusions": 8, "fusion_batch_size": 4, "steps": "2+2"}
-    monkeypatch.setattr(painter_training, "QUICK", {**small, **of_painter})
-    of_segmenter = {"painted": 8, "transplanted": 8, "steps": "2", "adapt_steps": "2"}
-    monkeypatch.setattr(segmenter_training, "QUICK", {**small, **of_segmenter})
+def test_multistage_weave(tmp_path, monkeypatch, capsys, quicker):
     example = runpy.run_path(str(EXAMPLES / "multistage_weave.py"))
     few = ["--quick", "--weaves", "plain", "satin", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["multistage_weave.py", *few])
