@@ -27,14 +27,16 @@ The six trainings are of equal length from the same weights, and half of their d
 marked above the threshold that one in a hundred held-out good tiles of the target exceeds; the JSON
 also has the IoU at even odds. Nothing is chosen on the test tiles. `--ways` names those wanted; the
 painter is trained only if one of them is painted. The JSON is written after each of them, and what
-it holds already is not computed again. With `--work` the painters and segmenters are kept, and a
-training that was broken off goes on where it was.
+it holds already is not computed again. The table ends with how ways differ on the same target and
+seed, for targets and seeds differ more than ways do. With `--work` the painters and segmenters are
+kept, and a training that was broken off goes on where it was.
 """
 
 import argparse
 import contextlib
 import itertools
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -53,6 +55,8 @@ TARGETS = ("weave:twill", "weave:satin", "weave:check")  # a diagonal, a smooth 
 OF_AITEX = ("aitex:00", "aitex:01")  # what is learnt from for another of its fabrics
 WAYS = ("source", "known", "cut", "pasted", "fused", "adapted", "true")
 PAINTED = {"pasted", "fused", "adapted"}
+FIGURES = ("iou", "f_measure", "iou_at_even_odds")
+COMPARED = [("fused", other) for other in ("source", "known", "cut", "pasted", "true")]
 OWN_TILES = 1000  # half of them defective: as many as are made in the other ways
 OTHER_BOLT = 1000  # added to the seed of the target's tiles whose defects are learnt from
 
@@ -236,19 +240,21 @@ def figures_of(model, images, held_out, left_out):
 
 
 def table(results, ways):
-    """Returns the results as a Markdown table: IoU and F-measure, mean and deviation over seeds."""
+    """Returns the results as Markdown, mean and deviation over seeds, and how ways differ."""
     targets = [name for name in results if ":" in name]
     lines = [
-        "| | " + " | ".join(f"{t}, IoU / F" for t in targets) + " |",
+        "| IoU / F-measure / IoU at even odds | " + " | ".join(targets) + " |",
         "|---" * (len(targets) + 1) + "|",
     ]
     for way in ways:
         cells = []
         for target in targets:
-            of_seeds = [each["figures"][way] for each in results[target].values()]
-            cells.append(" / ".join(cell(of_seeds, name) for name in ("iou", "f_measure")))
+            of_seeds = [row["figures"][way] for row in results[target].values()]
+            cells.append(" / ".join(cell(of_seeds, name) for name in FIGURES))
         lines.append(f"| `{way}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [row["figures"] for target in targets for row in results[target].values()]
+    pairs = [pair for pair in COMPARED if set(pair) <= set(ways)]
+    return "\n".join([*lines, "", *(difference(rows, *pair) for pair in pairs)])
 
 
 def cell(of_seeds, name):
@@ -256,6 +262,18 @@ def cell(of_seeds, name):
     values = [each[name] for each in of_seeds]
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{spread}"
+
+
+def difference(rows, way, other):
+    """How much higher the IoU of one way is than that of another, on the same target and seed."""
+    told = []
+    for name in ("iou", "iou_at_even_odds"):
+        gains = [row[way][name] - row[other][name] for row in rows]
+        error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else math.nan
+        above = sum(gain > 0 for gain in gains)
+        mean = statistics.mean(gains)
+        told.append(f"{name} {mean:+.3f} ± {error:.3f}, higher in {above} of {len(gains)}")
+    return f"`{way}` against `{other}` (mean ± standard error): {'; '.join(told)}"
 
 
 if __name__ == "__main__":
