@@ -27,17 +27,20 @@ def main():
     parser.add_argument("--target", default="twill", help="the weave without known defects")
     parser.add_argument("--weaves", nargs="+", help="those with known defects; all others")
     parser.add_argument("--quick", action="store_true", help="minutes, and too short to be of use")
-    parser.add_argument("--out", type=Path, default="multistage_weave", help="folder to write to")
+    parser.add_argument("--out", type=Path, help="folder to write to")
     arguments = parser.parse_args()
+    out = arguments.out or Path("multistage_weave_quick" if arguments.quick else "multistage_weave")
     few = QUICK if arguments.quick else ""
     of_painter = painter_training.QUICK if arguments.quick else None
     of_segmenter = segmenter_training.QUICK if arguments.quick else None
 
     weaves = arguments.weaves or [weave for weave in FABRICS if weave != arguments.target]
+    if arguments.target in weaves:
+        parser.error(f"--weaves: {arguments.target} is the target, whose defects are not known")
     fabrics = sources.read_sources([f"weave:{weave}{few}" for weave in weaves])
     images = tfgad.load(f"weave:{arguments.target}{few}")
     painter = painter_training.train_painter(
-        fabrics, arguments.out / "painter", settings=of_painter, resume=True
+        fabrics, out / "painter", settings=of_painter, resume=True
     )
     print("painter:", painter.config["seconds"], "VGG19:", painter.config["vgg_weights"])
     good = sources.good_images(images.train, images.train_size)
@@ -46,15 +49,15 @@ def main():
         "codes": list(painter.paint(good[:1], 8, kinds=["hole"], seed=1)),
     }
     for name, painted in galleries.items():
-        plots.save(gallery(painted), arguments.out / f"{name}.png")
+        plots.save(gallery(painted), out / f"{name}.png")
 
-    folder = arguments.out / "segmenter"
+    folder = out / "segmenter"
     run = segmenter_training.train_segmenter(fabrics, folder, settings=of_segmenter, resume=True)
     report("trained on other weaves", run, images)
-    folder = arguments.out / f"segmenter_{arguments.target}"
+    folder = out / f"segmenter_{arguments.target}"
     run = adaptation.adapt_segmenter(run, painter, images, fabrics, folder, resume=True)
     report("adapted to painted and transplanted defects", run, images)
-    print(f"wrote {arguments.out}")
+    print(f"wrote {out}")
 
 
 def report(name, run, images):

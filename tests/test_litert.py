@@ -89,7 +89,7 @@ def test_larger_images_are_judged_window_by_window(fitted, images):
 
 
 def test_a_segmenter(images, know_normal_images):
-    model = segmenter.build((48, 48, 1), backbone="small", width=4, rate=1e-3)
+    model, _ = segmenter.build((48, 48, 1), backbone="small", width=4, rate=1e-3)
     know_normal_images(model, images)
     assert_python_agrees(model, images[:4])
 

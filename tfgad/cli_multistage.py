@@ -40,6 +40,9 @@ PainterFolder = Annotated[
     Path, typer.Argument(metavar="PAINTER", help="Folder that `synthesize train` wrote.")
 ]
 
+# What a painter's training does when a stage has ended.
+AFTER_STAGES = {"generator": "drawing examples for the fusion", "fusion": "writing the painter"}
+
 
 class Format(str, enum.Enum):
     """What `paint` can write."""
@@ -81,7 +84,7 @@ def train_painter(
             seed=seed,
             resume=resume,
             overwrite=overwrite,
-            callbacks=training_callbacks(progress),
+            callbacks=training_callbacks(progress, AFTER_STAGES),
         )
     console.say(f"{out}: {len(fabrics)} fabrics, {len(painter.kinds)} kinds of defect")
     console.say(f"VGG19's weights: {painter.config['vgg_weights']}")
@@ -117,14 +120,15 @@ def paint(
         known = loaded.config | {"data": loaded.config["data"][0]}
         images = tfgad.load(data, **data_defaults(known, data))
         good = sources.good_images(images.train, images.train_size)
+        train, test = annotations.share_out(good, format.value)
         progress.phase("painting", count)
 
         def counted():
-            for each in loaded.paint(good, count, kinds=kind, seed=seed):
+            for each in loaded.paint(test, count, kinds=kind, seed=seed):
                 progress.advance()
                 yield each
 
-        written = annotations.write_dataset(out, counted(), good, loaded.kinds, format.value)
+        written = annotations.write_dataset(out, counted(), train, test, loaded.kinds, format.value)
     console.say(f"{out}: {written} images with a defect, {format.value}")
 
 
@@ -133,6 +137,10 @@ def train_segmenter(
     data: Sources,
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the run.")],
     leave_out: Except = None,
+    backbone_weights: Annotated[
+        str | None,
+        typer.Option(help="A file of ResNet-50's, imagenet, or random. [default: ImageNet's]"),
+    ] = None,
     steps: Steps = None,
     settings: Settings = None,
     quick: Quick = False,
@@ -152,12 +160,15 @@ def train_segmenter(
             fabrics,
             out,
             settings={**(segmenter_training.QUICK if quick else {}), **given},
+            backbone_weights=backbone_weights,
             seed=seed,
             resume=resume,
             overwrite=overwrite,
             callbacks=training_callbacks(progress),
         )
     console.say(f"{out}: trained in {run.config['training_seconds']:.0f} s")
+    if weights := run.config.get("backbone_weights"):
+        console.say(f"ResNet-50's weights: {weights}")
     console.say(f"next: tfgad segment adapt {out} --painter PAINTER --data SPEC --out RUN")
 
 

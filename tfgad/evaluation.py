@@ -75,10 +75,11 @@ def figures_of(judged: Judged, images: AnomalyData, threshold: float | None = No
 
 
 def _check_unlearnt(run: Run, spec: str) -> None:
-    """Raises UsageError if a segmenter has learnt from the very test images of a data set."""
-    if _tested_by(spec) in map(_tested_by, run.config.get("sources", ())):
-        mend = "give --data of a fabric that it has not learnt from, or another seed of a weave"
-        raise UsageError("data", spec, "has taught the segmenter its defects", mend)
+    """Raises UsageError if a segmenter or its painter has learnt from a data set's test images."""
+    for learner, specs in (("segmenter", "sources"), ("painter", "painter")):
+        if _tested_by(spec) in map(_tested_by, run.config.get(specs) or ()):
+            mend = "give --data of a fabric that it has not learnt from, or another seed of a weave"
+            raise UsageError("data", spec, f"has taught the {learner} its defects", mend)
 
 
 def _tested_by(spec: str) -> tuple[str, str, str | None]:

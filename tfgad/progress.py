@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from rich.progress import (
     BarColumn,
@@ -108,8 +109,15 @@ class Lines:
         STANDARD_ERROR.print(line, **PLAIN)
 
 
-def training_callbacks(progress: Progress) -> Callable[[str, int], Sequence]:
-    """Returns what `tfgad.runs.train` takes as `callbacks`: one bar a stage, with its losses."""
+def training_callbacks(
+    progress: Progress, afterwards: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[str, int], Sequence]:
+    """Returns what `tfgad.runs.train` takes as `callbacks`: one bar a stage, with its losses.
+
+    Args:
+        progress: is told of every step.
+        afterwards: what is done once a stage has ended; the threshold is set, where not said.
+    """
     import keras
 
     def of_stage(stage: str, steps: int) -> Sequence[keras.callbacks.Callback]:
@@ -117,7 +125,9 @@ def training_callbacks(progress: Progress) -> Callable[[str, int], Sequence]:
         return [
             keras.callbacks.LambdaCallback(
                 on_train_batch_end=lambda step, logs: progress.advance(_losses(logs)),
-                on_train_end=lambda logs: progress.phase("setting the threshold"),
+                on_train_end=lambda logs: progress.phase(
+                    afterwards.get(stage, "setting the threshold")
+                ),
             )
         ]
 

@@ -35,6 +35,7 @@ from tfgad.distribution import Team
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
 from tfgad.models.trained import Trained
+from tfgad.networks.pretrained import IMAGENET, RANDOM, known_as
 from tfgad.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def load_run(folder: str | os.PathLike) -> Run:
     if config is None:
         raise UsageError("run", folder, "is not a run", "give a folder that `tfgad train` wrote")
     if not (folder / MODEL).is_file():
-        raise UsageError("run", folder, "has not ended", "go on with `tfgad train ... --resume`")
+        raise UsageError("run", folder, "has not ended", "go on with its command and --resume")
     return Run(folder, config, load_model(folder / MODEL))
 
 
@@ -371,6 +372,29 @@ def check_same(folder: Path, old: dict[str, Any], config: dict[str, Any]) -> Non
         if old.get(key) != value:
             problem = f"was begun with {key} {old.get(key)!r}, not {value!r}"
             raise UsageError("out", folder, problem, "resume it with the same arguments")
+
+
+def weights_begun_with(
+    folder: Path, begun_with: dict[str, Any], name: str, asked: str | None
+) -> str | None:
+    """Returns the weights to resume with, those that a training was begun with.
+
+    If none are asked for, they need not be what `tfgad.networks.pretrained` would find today.
+
+    Args:
+        folder: of the training.
+        begun_with: its configuration.
+        name: of the weights there.
+        asked: a file, `imagenet`, `random` or None.
+
+    Raises:
+        UsageError: others are asked for, or they were a file's and no file is given.
+    """
+    source = begun_with.get(name)
+    weights = source if asked is None and source in (IMAGENET, RANDOM) else asked
+    settings = {"settings": {}}
+    check_same(folder, {name: source, **settings}, {name: known_as(weights), **settings})
+    return weights
 
 
 def _sizes(images: AnomalyData) -> dict[str, int]:

@@ -6,8 +6,16 @@ overlap, those that hold a pixel near their centre counting most. All of it is t
 so that an exported model does the same.
 """
 
+import math
+
 import numpy as np
 import tensorflow as tf
+
+
+def half(size: tuple[int, int]) -> int:
+    """Returns a stride by which pieces `(h, w)` overlap by half; odd ones touch instead."""
+    side = math.gcd(*size)
+    return side // 2 if side % 2 == 0 else side
 
 
 def hann(height: int, width: int) -> np.ndarray:

@@ -94,12 +94,13 @@ def main():
             fabrics = sources.read_sources(specs, seed=seed)
             settings = given if PAINTED & wanted else None
             painter, run, facts = trained(fabrics, folder, seed, arguments.quick, settings)
-            results.setdefault("trainings", {}).setdefault(str(seed), {}).update(facts)
+            known = results.setdefault("trainings", {}).setdefault(str(seed), facts)
+            known["seconds"] = facts["seconds"] | known["seconds"]
             for target, row in rows.items():
                 for way in judged(target, togo[target], painter, run, fabrics, seed, row):
                     files.write_json(arguments.out, results)
                     print(target, seed, way, row["figures"][way], flush=True)
-    print(table(results, arguments.ways))
+    print(table(results))
 
 
 def row_of(results, target, seed):
@@ -123,7 +124,8 @@ def trained(fabrics, folder, seed, quick, given):
     Returns the painter, the segmenter's run, and what is to be told of them. Where one had been
     trained before, in full or in part, the processor time of that is not known and not told.
     """
-    began_anew, processor = not folder.exists(), time.process_time()
+    began_anew = not any((folder / part).exists() for part in ("segmenter", "painter"))
+    processor = time.process_time()
     run = segmenter_training.train_segmenter(
         fabrics,
         folder / "segmenter",
@@ -146,6 +148,8 @@ def trained(fabrics, folder, seed, quick, given):
 
 def judged(target, ways, painter, run, fabrics, seed, row):
     """Adapts the segmenter to a target in some ways; yields each, its figures being in the row."""
+    if not ways:
+        return
     figures, seconds = row["figures"], row["seconds"]
     images = tfgad.load(target, seed=seed)
     settings = run.config["settings"]
@@ -239,22 +243,26 @@ def figures_of(model, images, held_out, left_out):
     }
 
 
-def table(results, ways):
+def table(results):
     """Returns the results as Markdown, mean and deviation over seeds, and how ways differ."""
     targets = [name for name in results if ":" in name]
     lines = [
         "| IoU / F-measure / IoU at even odds | " + " | ".join(targets) + " |",
         "|---" * (len(targets) + 1) + "|",
     ]
-    for way in ways:
+    for way in WAYS:
         cells = []
         for target in targets:
-            of_seeds = [row["figures"][way] for row in results[target].values()]
-            cells.append(" / ".join(cell(of_seeds, name) for name in FIGURES))
+            rows = (row["figures"].get(way) for row in results[target].values())
+            of_seeds = [row for row in rows if row]
+            cells.append(" / ".join(cell(of_seeds, name) for name in FIGURES) if of_seeds else "")
         lines.append(f"| `{way}` | {' | '.join(cells)} |")
-    rows = [row["figures"] for target in targets for row in results[target].values()]
-    pairs = [pair for pair in COMPARED if set(pair) <= set(ways)]
-    return "\n".join([*lines, "", *(difference(rows, *pair) for pair in pairs)])
+    figures = [row["figures"] for target in targets for row in results[target].values()]
+    told = []
+    for pair in COMPARED:
+        rows = [row for row in figures if row.keys() >= set(pair)]
+        told += [difference(rows, *pair)] if rows else []
+    return "\n".join([*lines, "", *told])
 
 
 def cell(of_seeds, name):

@@ -51,6 +51,8 @@ def main():
     arguments = parser.parse_args()
 
     painter = load_painter(arguments.painter)
+    if any(spec.startswith(f"weave:{arguments.target}?") for spec in painter.config["data"]):
+        parser.error(f"--target: the painter has learnt from {arguments.target}")
     features, vgg = feature_extractor(LAYER, None)
     features = grey_or_colour(features, painter.channels)
     patches = all_patches(painter, arguments.target, arguments.count, arguments.seed)

@@ -76,6 +76,13 @@ def test_a_defect_is_cut_off_unless_it_ends_in_its_window_or_crosses_it(rows, co
     assert changes.is_cut_off(mask, (20, 30, PATCH)) is cut
 
 
+@pytest.mark.parametrize(("first", "last", "cut"), [(21, 40, False), (20, 40, True), (0, 99, True)])
+def test_what_does_not_go_on_outside_must_end_in_its_window(first, last, cut):
+    mask = np.zeros((99, 99), bool)
+    mask[first:last, 50:60] = True
+    assert changes.is_cut_off(mask, (20, 30, PATCH), goes_on=False) is cut
+
+
 def test_what_is_mirrored_moves_yarns_the_other_way():
     spread = changes.spread(change(mask=1.0, row=2.0, column=-1.0), WINDOW, SHAPE)
     moved = spread[..., DISPLACEMENT]

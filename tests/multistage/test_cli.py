@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from tfgad import cli, console
@@ -131,10 +132,43 @@ def test_paint_writes_a_data_set(painter_folder, tmp_path):
     said = tfgad("synthesize", "paint", painter_folder, *given, "--out", out)
     assert said.exit_code == 0, said.stderr
     assert len(list((out / "test" / "hole").glob("*.png"))) == 5
-    assert len(list((out / "train" / "good").glob("*.png"))) == 6
+    for part in ("train", "test"):  # half of the six
+        assert len(list((out / part / "good").glob("*.png"))) == 3
+    assert (out / "gallery.png").is_file()
     again = tfgad("synthesize", "paint", painter_folder, *given, "--out", out)
     assert again.exit_code == 2
     assert "is there already" in again.stderr
+
+
+def test_what_was_painted_teaches_a_segmenter(painter_folder, tmp_path):
+    """Tiles of a folder in MVTec AD's layout, its kinds and masks, are a fabric like others."""
+    out, base = tmp_path / "painted", tmp_path / "base"
+    more = TWILL.replace("train=6", "train=40")
+    said = tfgad("synthesize", "paint", painter_folder, "--data", more, "--count", 6, "--out", out)
+    assert said.exit_code == 0, said.stderr
+    said = tfgad("segment", "train", "--data", f"folder:{out}?tile=64", "--out", base, *SMALL)
+    assert said.exit_code == 0, said.stderr
+    assert json.loads((base / "config.json").read_text())["images"]["defective"] == 6
+
+
+@pytest.mark.slow
+def test_all_of_it_in_colour(tmp_path):
+    colour = "&channels=3"
+    tiny = [f"{name}=4" for name in ("width", "fusion_width", "batch_size", "fusion_batch_size")]
+    tiny = [each for name in [*tiny, "patches=24", "fusions=6"] for each in ("--set", name)]
+    for arguments in (
+        ["synthesize", "train", "--data", PLAIN + colour, "--steps", "1+1", *tiny, "--out", "p"],
+        ["synthesize", "paint", "p", "--data", TWILL + colour, "--count", "3", "--out", "painted"],
+        ["segment", "train", "--data", PLAIN + colour, *SMALL, "--out", "base"],
+        ["segment", "adapt", "base", "--painter", "p", "--data", TWILL + colour, "--out", "new"],
+        ["segment", "evaluate", "new"],
+    ):
+        in_folder = [tmp_path / each if each in ("p", "painted", "base", "new") else each
+                     for each in arguments]  # fmt: skip
+        said = tfgad(*in_folder)
+        assert said.exit_code == 0, said.stderr
+    with Image.open(next((tmp_path / "painted" / "test").rglob("*.png"))) as image:
+        assert image.mode == "RGB"
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,17 @@ def test_a_broken_off_training_goes_on_to_the_same_painter(
     assert load_painter(folder).config["kinds"] == list(painter.kinds)
 
 
+def test_a_training_keeps_the_weights_of_vgg19_that_it_was_begun_with(
+    painter, painter_folder, fabrics
+):
+    """Without a name they are those of its beginning, whatever could be had today."""
+    settings = {"settings": painter.config["settings"], "resume": True}
+    same = train_painter(fabrics, painter_folder, **settings)
+    assert same.config == painter.config
+    with pytest.raises(UsageError, match="was begun with vgg_weights 'random', not 'imagenet'"):
+        train_painter(fabrics, painter_folder, vgg_weights="imagenet", **settings)
+
+
 def test_images_smaller_than_a_patch_are_refused(painter, tmp_path):
     small = sources.read_sources(["weave:plain?size=48&train=2&calibration=2&test=2"])
     with pytest.raises(UsageError, match="at least 64"):

@@ -1,5 +1,7 @@
 """The segmenter: its loss, its steps, its run, its adaptation, its export."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import tfgad
 from tfgad import evaluation, losses, metrics, runs, scoring
 from tfgad.errors import UsageError
 from tfgad.export import export_run
-from tfgad.multistage import adaptation, segmenter_training
+from tfgad.multistage import adaptation, segmenter, segmenter_training
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import load_painter
 from tfgad.multistage.sources import read_source
@@ -220,6 +222,111 @@ def test_an_unknown_backbone_is_refused(fabrics, tmp_path):
             fabrics, tmp_path / "run", settings={**TINY, "backbone": "resnet"}
         )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def twill():
+    """Good twill, and a few of its own defects."""
+    return tfgad.load("weave:twill?size=64&train=6&calibration=4&test=2")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"width": 8}, "setting 'width': is not one of adapting"),
+        ({"steps": "3"}, "adapt_steps"),
+        ({"adapt_steps": "2x"}, "positive number"),
+        ({"batch_size": 1}, "half of a batch"),
+    ],
+)
+def test_what_adapting_cannot_use_is_refused_before_anything_is_made(
+    run, fabrics, twill, settings, fault, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(adaptation, "transplanted")
+    with pytest.raises(UsageError, match=fault):
+        adaptation.adapt_segmenter(run, None, twill, fabrics, tmp_path / "a", settings=settings)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_run_is_not_adapted_in_its_own_place(run, fabrics, twill):
+    with pytest.raises(UsageError, match="another folder"):
+        adaptation.adapt_segmenter(run, None, twill, fabrics, run.folder, overwrite=True)
+    assert runs.load_run(run.folder).config == run.config
+
+
+def test_one_good_image_is_too_few_for_a_threshold(run, fabrics, tmp_path):
+    few = "weave:twill?size=64&train=6&calibration=1&test=12"
+    with pytest.raises(UsageError, match="too few good images"):
+        adaptation.adapt_segmenter(run, None, tfgad.load(few), fabrics, tmp_path / "a")
+    with pytest.raises(UsageError, match="too few good images"):
+        segmenter_training.train_segmenter([read_source(tfgad.load(few))], tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_adaptation_is_resumed_with_the_same_run_and_painter_alone(
+    run, fabrics, twill, painter_folder, tmp_path
+):
+    painter = load_painter(painter_folder)
+    arguments = {"images": twill, "known": fabrics, "out": tmp_path / "a"}
+    adaptation.adapt_segmenter(run, painter, **arguments)
+    adaptation.adapt_segmenter(run, painter, **arguments, resume=True)
+    other = dataclasses.replace(painter, config=painter.config | {"seed": 7})
+    with pytest.raises(UsageError, match="was begun with painter_seed 0, not 7"):
+        adaptation.adapt_segmenter(run, other, **arguments, resume=True)
+    other = dataclasses.replace(run, config=run.config | {"seed": 7})
+    with pytest.raises(UsageError, match="was begun with base_seed 0, not 7"):
+        adaptation.adapt_segmenter(other, painter, **arguments, resume=True)
+
+
+def test_a_segmenter_is_not_judged_by_what_taught_its_painter(
+    run, fabrics, painter_folder, tmp_path
+):
+    own = tfgad.load("weave:plain?size=64&train=6&calibration=4&test=2")
+    ignorant = dataclasses.replace(run, config=run.config | {"sources": []})
+    adapted = adaptation.adapt_segmenter(
+        ignorant, load_painter(painter_folder), own, fabrics, tmp_path / "a"
+    )
+    with pytest.raises(UsageError, match="has taught the painter its defects"):
+        evaluation.evaluate(adapted, own)
+
+
+def test_images_of_odd_sides_are_cut_into_windows_that_touch():
+    model, _ = segmenter.build((33, 33, 1), backbone="small", width=4, rate=1e-3)
+    assert model.stride == 33
+    assert model.anomaly(np.zeros((1, 70, 40, 1), "float32"))["map"].shape == (1, 70, 40)
+    assert segmenter.build((48, 32, 1), backbone="small", width=4, rate=1e-3)[0].stride == 8
+
+
+def test_weights_of_another_backbone_are_refused(fabrics, tmp_path):
+    with pytest.raises(UsageError, match="backbone=resnet50"):
+        segmenter_training.train_segmenter(
+            fabrics, tmp_path / "run", settings=TINY, backbone_weights="random"
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_resnet50_is_trained_saved_and_adapted(tmp_path):
+    twill = tfgad.load("weave:twill?size=32&train=2&calibration=2&test=2")
+    fabrics = [read_source(tfgad.load("weave:plain?size=32&train=2&calibration=2&test=12"))]
+    settings = {**TINY, "backbone": "resnet50", "steps": "1", "adapt_steps": "1", "batch_size": 2}
+    arguments = {"out": tmp_path / "base", "settings": settings, "backbone_weights": "random"}
+    run = segmenter_training.train_segmenter(fabrics, **arguments)
+    assert run.config["backbone_weights"] == "random"
+    resumed = segmenter_training.train_segmenter(
+        fabrics, tmp_path / "base", settings=settings, resume=True
+    )
+    with pytest.raises(UsageError, match="was begun with backbone_weights 'random'"):
+        segmenter_training.train_segmenter(
+            fabrics, **{**arguments, "backbone_weights": "imagenet"}, resume=True
+        )
+    adapted = adaptation.adapt_segmenter(resumed, None, twill, fabrics, tmp_path / "adapted")
+    assert statistics_of(run.model)
+    for old, now in zip(statistics_of(run.model), statistics_of(adapted.model), strict=True):
+        np.testing.assert_array_equal(old, now)
+    learnt = zip(run.model.get_weights(), adapted.model.get_weights(), strict=True)
+    assert any((old != now).any() for old, now in learnt)
+    assert np.isfinite(adapted.model.anomaly(fabrics[0].good[:1])["score"]).all()
 
 
 def test_a_finished_run_is_not_replaced_unasked(run, fabrics):

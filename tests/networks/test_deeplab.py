@@ -22,7 +22,7 @@ def test_resnet_keeps_its_weights_when_strides_become_dilation(output_stride):
     keras.utils.set_random_seed(0)
     usual = keras.applications.ResNet50(include_top=False, weights=None)
     keras.utils.set_random_seed(0)
-    dilated = deeplab._dilated_resnet(output_stride, None)
+    dilated = deeplab._dilated_resnet(output_stride, "random")[0]
     images = np.full((1, 512, 512, 3), 40.0, "float32")
     features = dilated(images, training=False).numpy()
     assert features.shape == (1, 512 // output_stride, 512 // output_stride, 2048)
@@ -37,7 +37,7 @@ def test_resnet_is_the_usual_one_where_its_strides_stay():
     keras.utils.set_random_seed(0)
     usual = keras.applications.ResNet50(include_top=False, weights=None)
     keras.utils.set_random_seed(0)
-    dilated = deeplab._dilated_resnet(8, None)
+    dilated = deeplab._dilated_resnet(8, "random")[0]
     images = np.random.default_rng(0).uniform(0, 255, (2, 70, 53, 3)).astype("float32")
     of_both = []
     for network in (dilated, usual):
@@ -86,7 +86,7 @@ def test_its_steps_keep_the_heap_whole():
 @pytest.mark.slow
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_resnet_takes_a_step_without_strided_1x1_convolutions(output_stride):
-    network = deeplab.resnet50((32, 32, 1), output_stride=output_stride)
+    network, _ = deeplab.resnet50((32, 32, 1), output_stride=output_stride, weights="random")
     (backbone,) = (layer for layer in network.layers if isinstance(layer, keras.Model))
     strided = [
         layer

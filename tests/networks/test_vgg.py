@@ -35,7 +35,7 @@ def test_without_a_network_random_weights_are_used_and_said(monkeypatch, caplog)
 
 
 def test_weights_come_from_a_file(tmp_path):
-    network = vgg._randomised(keras.applications.VGG19(include_top=False, weights=None))
+    network = keras.applications.VGG19(include_top=False, weights=None)
     network.save_weights(tmp_path / "own.weights.h5")
     features, source = vgg.feature_extractor("block1_conv1", tmp_path / "own.weights.h5")
     assert source == "own.weights.h5"

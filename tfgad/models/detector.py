@@ -208,15 +208,13 @@ class Detector(Trained):
 
     def _by_tile(self, images, errors):
         """What the cues make of tiles: level and tone are read as on the images of calibration."""
-        side = math.gcd(*self.tile)
-        stride = side // 2 if side % 2 == 0 else side
 
         def judged(pieces):
             channels = self.window[2]
             return self.cues(pieces[..., :channels], pieces[..., channels:])[..., None]
 
         both = tf.concat([images, errors], axis=-1)
-        return windows.by_piece(both, self.tile, stride, judged)[..., 0]
+        return windows.by_piece(both, self.tile, windows.half(self.tile), judged)[..., 0]
 
     def _checked_images(self, images):
         images = tf.convert_to_tensor(images, tf.float32)

@@ -15,12 +15,19 @@ from tfgad.errors import UsageError
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import Painter
-from tfgad.multistage.segmenter_training import METHOD, trained
+from tfgad.multistage.segmenter_training import (
+    METHOD,
+    check_held_out,
+    checked_steps,
+    trained,
+)
 from tfgad.multistage.sources import Source, good_images
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
 
 POWER = 0.9  # of the falling rate (Chen et al. 2017, section 4.1)
+# Settings of a segmenter that adapting uses; the others are of the network, which is there already.
+SETTINGS = ("painted", "transplanted", "rehearsed", "adapt_rate", "adapt_steps", "batch_size")
 
 
 def adapt_segmenter(
@@ -54,21 +61,28 @@ def adapt_segmenter(
         images: the new fabric; its training and calibration images alone are used.
         known: the fabrics that the run was trained on.
         out: folder of the new run.
-        settings: what differs from the run's, such as `painted` and `adapt_steps`.
+        settings: those of `SETTINGS` that differ from the run's.
         seed: of painting and training.
         resume: go on with a run that was broken off; the arguments must be the same.
         overwrite: put a new run in the place of an old one.
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
     Raises:
-        UsageError: images of another size or resized otherwise, an unknown setting, a folder in the
-            way. Nothing is changed then.
+        UsageError: images of another size or resized otherwise, too few good ones, a setting that
+            is unknown or will not do, a folder in the way. Nothing is changed then.
     """
-    _check_alike(run, images)
-    chosen = recipes.changed(run.config["settings"], settings or {}, "the segmenter")
-    config = runs.new_config(METHOD, images.spec, seed, chosen, images.image_shape, images.resized)
-    config |= {"sources": run.config["sources"], "painter": painter and painter.config["data"]}
     folder = Path(out)
+    if folder.resolve() == run.folder.resolve():
+        mend = "name another folder: the run stays as it is"
+        raise UsageError("out", folder, "is the run that is to be adapted", mend)
+    _check_alike(run, images)
+    check_held_out(images.spec, images.calibration_size)
+    given = run.config["settings"]
+    adapting = {name: given[name] for name in SETTINGS}
+    chosen = given | recipes.changed(adapting, settings or {}, "adapting")
+    steps = checked_steps(chosen, "adapt_steps")
+    config = runs.new_config(METHOD, images.spec, seed, chosen, images.image_shape, images.resized)
+    config |= {"sources": run.config["sources"], **_made_by(run, painter)}
     state = runs.state_of(folder, config, resume, overwrite)
     if state == runs.FINISHED:
         return runs.load_run(folder)
@@ -83,10 +97,18 @@ def adapt_segmenter(
     }
     rows = rehearsing(rows, known, chosen["rehearsed"], seed)
     held_out = good_images(images.calibration, images.calibration_size)
-    model = renewed(run.model, chosen["adapt_rate"], _steps(chosen), seed)
-    config |= {"vgg_weights": painter and painter.config["vgg_weights"]}
+    model = renewed(run.model, chosen["adapt_rate"], steps["train"], seed)
     made = runs.Run(folder, config, model)
-    return trained(made, state, rows, held_out, chosen["adapt_steps"], callbacks)
+    return trained(made, state, rows, held_out, steps, callbacks)
+
+
+def _made_by(run: runs.Run, painter: Painter | None) -> dict[str, Any]:
+    """What a new run is of, by which `resume` knows it: the run adapted, and the painter."""
+    base = {f"base_{name}": run.config[name] for name in ("data", "seed", "settings")}
+    base |= {"backbone_weights": run.config.get("backbone_weights")}
+    names = {"data": "painter", "seed": "painter_seed", "settings": "painter_settings"}
+    names |= {"vgg_weights": "vgg_weights"}
+    return base | {ours: painter and painter.config[name] for name, ours in names.items()}
 
 
 def further(
@@ -102,9 +124,10 @@ def further(
     """
     chosen = run.config["settings"]
     rows = rehearsing(rows, known, chosen["rehearsed"], seed)
-    model = renewed(run.model, chosen["adapt_rate"], _steps(chosen), seed)
+    steps = checked_steps(chosen, "adapt_steps")["train"]
+    model = renewed(run.model, chosen["adapt_rate"], steps, seed)
     batches = segmentation_batches(**rows, batch_size=chosen["batch_size"], seed=seed)
-    model.fit(batches, steps_per_epoch=_steps(chosen), shuffle=False, verbose=0)
+    model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
     return model
 
 
@@ -123,10 +146,6 @@ def rehearsing(
         "defective": np.stack([*rows["defective"], *images]),
         "masks": np.stack([*rows["masks"], *masks]),
     }
-
-
-def _steps(chosen: dict[str, Any]) -> int:
-    return runs.stage_steps(chosen["adapt_steps"], segmenter.Segmenter.stages)["train"]
 
 
 def renewed(

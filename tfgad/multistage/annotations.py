@@ -25,15 +25,34 @@ from tfgad.data.images import to_uint8
 from tfgad.errors import UsageError
 from tfgad.multistage.painter import Painted
 
+MVTEC = "mvtec"
 LEAST_REGION = 4  # pixels: smaller specks of a mask are no objects
 EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 GALLERY, SHOWN = "gallery.png", 24  # three bands of eight images, as much as a screen shows
 
 
+def share_out(good: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the good images that a data set is trained on, and those that are painted on.
+
+    In MVTec AD's layout they are two halves: a detector trained on the first is tested on the
+    others, bare and painted. The others' layouts hold nothing but painted images.
+
+    Raises:
+        UsageError: there is one image for two halves.
+    """
+    if form != MVTEC:
+        return good[:0], good
+    if len(good) < 2:
+        mend = "give two or more: some to train on, others to paint on; or another --format"
+        raise UsageError("data", f"{len(good)} good image", "is too few", mend)
+    return good[::2], good[1::2]
+
+
 def write_dataset(
     folder: str | Path,
     painted: Iterable[Painted],
-    good: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
     kinds: Sequence[str],
     form: str,
 ) -> int:
@@ -42,7 +61,8 @@ def write_dataset(
     Args:
         folder: where to; it must not be there yet, or be empty.
         painted: the images.
-        good: of good fabric, `[N, H, W, C]` in [-1, 1]; for `mvtec`, whose data sets need some.
+        train: good images, `[N, H, W, C]` in [-1, 1], that `mvtec` is trained on.
+        test: those that were painted on, which `mvtec` is tested on too.
         kinds: the names of all kinds of defect.
         form: one of `FORMATS`.
 
@@ -50,19 +70,25 @@ def write_dataset(
         UsageError: the folder is in the way, or cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    is_there = folder.exists()
+    if is_there and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("out", folder, "is there already", "name a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as partial:
+        # What is there already may be `.`, or another file system: it is filled, not replaced.
+        home = folder if is_there else folder.parent
+        with tempfile.TemporaryDirectory(dir=home, prefix=".partial-") as partial:
             unfinished = Path(partial) / "dataset"
             first: list[Painted] = []
+            good = {"train": train, "test": test}
             count = FORMATS[form](unfinished, _noted(painted, first), good, kinds)
             if first:
                 plots.save(gallery(first), unfinished / GALLERY)
-            if folder.exists():
-                folder.rmdir()
-            os.replace(unfinished, folder)
+            if is_there:
+                for path in unfinished.iterdir():
+                    os.replace(path, folder / path.name)
+            else:
+                os.replace(unfinished, folder)
     except OSError as error:
         problem = f"cannot be written ({error.strerror or error})"
         raise UsageError("out", folder, problem, "name a folder you can write") from error
@@ -88,8 +114,9 @@ def _noted(painted: Iterable[Painted], first: list[Painted]) -> Iterator[Painted
 
 def _write_mvtec(folder: Path, painted, good, kinds) -> int:
     """`train/good`, `test/<kind>` and `ground_truth/<kind>`; `folder:PATH` reads it."""
-    for n, image in enumerate(good):
-        _write_image(folder / "train" / "good" / f"{n:04d}.png", image)
+    for part, images in good.items():
+        for n, image in enumerate(images):
+            _write_image(folder / part / "good" / f"{n:04d}.png", image)
     count = 0
     for n, each in enumerate(painted):
         _write_image(folder / "test" / each.kind / f"{n:04d}.png", each.image)
@@ -161,7 +188,7 @@ def _yolo_description(kinds) -> str:
 
 
 FORMATS: dict[str, Callable[..., int]] = {
-    "mvtec": _write_mvtec,
+    MVTEC: _write_mvtec,
     "coco": _write_coco,
     "yolo": _write_yolo,
 }

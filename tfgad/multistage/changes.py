@@ -58,8 +58,10 @@ def spread(change: np.ndarray, window: tuple[int, int, int], shape: tuple[int, i
     return everywhere
 
 
-def is_cut_off(mask: np.ndarray, window: tuple[int, int, int]) -> bool:
+def is_cut_off(mask: np.ndarray, window: tuple[int, int, int], goes_on: bool = True) -> bool:
     """Whether a defect leaves its window on one side and not on the opposite one, or on all four.
+
+    One that does not go on outside, for it is a patch that was pasted, must not leave it at all.
 
     What crosses the window one way crosses the cloth, as yarns do, and may go on. But a stain that
     its window cuts is not half of a stain twice its size, and nothing covers the cloth. On twill,
@@ -69,9 +71,12 @@ def is_cut_off(mask: np.ndarray, window: tuple[int, int, int]) -> bool:
     Args:
         mask: of the image, bool `[H, W]`.
         window: `(row, column, side)`.
+        goes_on: whether the defect goes on outside; see `spread`.
     """
-    seen = mask[inside(_of_use(window, PATCH))]
+    seen = mask[inside(_of_use(window, PATCH) if goes_on else window)]
     top, bottom, left, right = (edge.any() for edge in (*seen[[0, -1]], *seen.T[[0, -1]]))
+    if not goes_on:
+        return bool(top or bottom or left or right)
     return bool(top != bottom or left != right or (top and left))
 
 

@@ -171,7 +171,7 @@ class Painter:
     def _with_defects(self, good, kinds, windows, rng):
         """Draws defects; while tries last, again where one is too small or cut off."""
         pasted = self.draw(good, kinds, windows, int(rng.integers(2**31)))
-        merits = [_merit(*each) for each in zip(pasted, windows, strict=True)]
+        merits = [self._merit(*each) for each in zip(pasted, windows, strict=True)]
         for _ in range(TRIES - 1):
             poor = [i for i, merit in enumerate(merits) if merit < WHOLE]
             if not poor:
@@ -179,9 +179,17 @@ class Painter:
             again = ([each[i] for i in poor] for each in (kinds, windows))
             drawn = self.draw(good[poor], *again, int(rng.integers(2**31)))
             for i, image in zip(poor, drawn, strict=True):
-                if (merit := _merit(image, windows[i])) > merits[i]:
+                if (merit := self._merit(image, windows[i])) > merits[i]:
                     pasted[i], merits[i] = image, merit
         return pasted
+
+    def _merit(self, pasted, window) -> int:
+        """What a drawing is worth: `SMALL`, `CUT_OFF` or `WHOLE`."""
+        mask = pasted[..., -1] > 0
+        if not _is_large(mask):
+            return SMALL
+        goes_on = self.generator.on_fabric
+        return CUT_OFF if changes.is_cut_off(mask, window, goes_on) else WHOLE
 
     def _tell(self, left_out, count):
         """Logs how many images of each kind were left out; if all were, that is an error."""
@@ -238,14 +246,6 @@ _made_of = tf.function(on_fabric, autograph=False)  # traced anew for each size 
 def _pasted(image, patch, window, turn):
     """Pastes a patch, drawn for the window turned, into an image: x of the fusion."""
     return paste(image, resized(np.rot90(patch, -turn), window[-1]), window)
-
-
-def _merit(pasted, window) -> int:
-    """What a drawing is worth: `SMALL`, `CUT_OFF` or `WHOLE`."""
-    mask = pasted[..., -1] > 0
-    if not _is_large(mask):
-        return SMALL
-    return CUT_OFF if changes.is_cut_off(mask, window) else WHOLE
 
 
 def _is_large(mask: np.ndarray) -> bool:

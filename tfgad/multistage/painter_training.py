@@ -89,12 +89,13 @@ def train_painter(
         "seed": seed,
     }
     state = painter_folder.state_of(folder, config, resume, overwrite)
+    if state != runs.NEW:
+        begun_with = painter_folder.read(folder)
+        vgg_weights = runs.weights_begun_with(folder, begun_with, "vgg_weights", vgg_weights)
     if state == runs.FINISHED:
         return load_painter(folder)
     features, vgg_source = feature_extractor(LAYER, vgg_weights)
     config |= {"vgg_weights": vgg_source}
-    if state == runs.BEGUN:
-        runs.check_same(folder, painter_folder.read(folder), config)
     painter = _untrained(config | {"versions": runs.versions()}, features)
     if state == runs.NEW:
         painter_folder.remove(folder)

@@ -48,7 +48,7 @@ def paste_examples(
         draw: good views `[N, H, W, C]`, kinds, N names, and N windows to `[N, H, W, C + 2]`, x.
         count: N.
         own_share: of the examples that get their own defect back, in [0, 1].
-        seed: of all that is left to chance.
+        seed: of all that is left to chance but what `draw` draws.
     """
     rng = np.random.default_rng(seed)
     drawn = [sources[rng.integers(len(sources))] for _ in range(count)]

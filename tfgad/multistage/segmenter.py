@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfgad import losses
+from tfgad import losses, windows
 from tfgad.errors import UsageError, nearest
 from tfgad.models.cues import gaussian_blur
 from tfgad.models.detector import DEFECT, Detector
@@ -15,7 +15,6 @@ from tfgad.networks.layers import Adam
 DEFECT_WEIGHT = 9.0  # of a defective pixel, a sound one having 1 (Liu et al. 2020)
 BACKBONES = ("small", "resnet50")
 SMOOTH_SIGMA = 1.0  # pixels, of the map: one pixel on its own is no defect
-STRIDE_SHARE = 2  # windows on larger images overlap by half
 
 
 @keras.saving.register_keras_serializable("tfgad")
@@ -69,7 +68,9 @@ def batch_iou(masks, logits):
     return tf.math.divide_no_nan(common, either)
 
 
-def build(image_shape, *, backbone, width, rate, seed=0, weights=None) -> Segmenter:
+def build(
+    image_shape, *, backbone, width, rate, seed=0, weights=None
+) -> tuple[Segmenter, str | None]:
     """Makes a compiled `Segmenter`.
 
     Args:
@@ -78,19 +79,24 @@ def build(image_shape, *, backbone, width, rate, seed=0, weights=None) -> Segmen
         width: of the small one.
         rate: of Adam.
         seed: of weights and training.
-        weights: of ResNet-50; see `tfgad.networks.deeplab.resnet50`.
+        weights: of ResNet-50; see `tfgad.networks.pretrained`.
+
+    Returns:
+        The model, and the name of its backbone's weights; None of the small one, which begins anew.
 
     Raises:
-        UsageError: no such backbone, or weights that cannot be had.
+        UsageError: no such backbone, or weights that it has not, or that cannot be had.
     """
     if backbone not in BACKBONES:
         raise UsageError("backbone", backbone, "is not known", nearest(backbone, BACKBONES))
     keras.utils.set_random_seed(seed)
     if backbone == "small":
-        network = deeplab.small(image_shape, width=width)
+        if weights is not None:
+            mend = "give --set backbone=resnet50 too"
+            raise UsageError("backbone weights", weights, "are not of the small backbone", mend)
+        network, source = deeplab.small(image_shape, width=width), None
     else:
-        network = deeplab.resnet50(image_shape, weights=weights)
-    stride = image_shape[0] // STRIDE_SHARE
-    model = Segmenter(network=network, stride=stride, seed=seed)
+        network, source = deeplab.resnet50(image_shape, weights=weights)
+    model = Segmenter(network=network, stride=windows.half(image_shape[:2]), seed=seed)
     model.compile(network=Adam(rate))
-    return model
+    return model, source

@@ -35,6 +35,7 @@ def train_segmenter(
     out: str | Path,
     *,
     settings: dict[str, Any] | None = None,
+    backbone_weights: str | None = None,
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
@@ -46,39 +47,68 @@ def train_segmenter(
         sources: the fabrics, their images of one size.
         out: the run's folder.
         settings: what differs from `SETTINGS`.
+        backbone_weights: of ResNet-50; see `tfgad.networks.pretrained`.
         seed: of weights and training.
         resume: go on with a run that was broken off; the arguments must be the same.
         overwrite: put a new run in the place of an old one.
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
     Raises:
-        UsageError: an unknown setting, images of several sizes, or a folder in the way. Nothing is
-            changed then.
+        UsageError: a setting that is unknown or will not do, weights that cannot be had, images of
+            several sizes, too few to set a threshold by, or a folder in the way. Nothing is changed
+            then.
     """
     shapes = {source.images.shape[1:] for source in sources}
     if len(shapes) > 1:
         given = " and ".join(str(shape) for shape in sorted(shapes))
         raise UsageError("data", given, "are of several sizes", "give one size or tile to all")
     chosen = recipes.changed(SETTINGS, settings or {}, "the segmenter")
+    steps = checked_steps(chosen, "steps")
+    held_out = np.concatenate([source.held_out for source in sources])
+    check_held_out(sources[0].spec, len(held_out))
     specs = [runs.from_anywhere(source.spec) for source in sources]
     config = runs.new_config(METHOD, specs[0], seed, chosen, *shapes, sources[0].resized)
     config |= {"sources": specs}
     folder = Path(out)
     state = runs.state_of(folder, config, resume, overwrite)
+    if state != runs.NEW:
+        begun_with = runs.read_config(folder)
+        backbone_weights = runs.weights_begun_with(
+            folder, begun_with, "backbone_weights", backbone_weights
+        )
     if state == runs.FINISHED:
         return runs.load_run(folder)
-    model = segmenter.build(
+    model, config["backbone_weights"] = segmenter.build(
         *shapes, backbone=chosen["backbone"], width=chosen["width"], rate=chosen["learning_rate"],
-        seed=seed,
+        seed=seed, weights=backbone_weights,
     )  # fmt: skip
     rows = {
         "defective": np.concatenate([source.images for source in sources]),
         "masks": np.concatenate([source.masks for source in sources]),
         "good": np.concatenate([source.good for source in sources]),
     }
-    held_out = np.concatenate([source.held_out for source in sources])
     run = runs.Run(folder, config, model)
-    return trained(run, state, rows, held_out, chosen["steps"], callbacks)
+    return trained(run, state, rows, held_out, steps, callbacks)
+
+
+def checked_steps(chosen: dict[str, Any], name: str) -> dict[str, int]:
+    """Returns the steps of a training by the name of their setting.
+
+    Raises:
+        UsageError: they are no number, or a batch is of less than two images.
+    """
+    size = chosen["batch_size"]
+    if size < 2:
+        mend = "give 2 or more: half of a batch is of good fabric"
+        raise UsageError("batch_size", size, "is too small", mend)
+    return runs.stage_steps(chosen[name], segmenter.Segmenter.stages)
+
+
+def check_held_out(spec: str, count: int) -> None:
+    """Raises UsageError if the good images that were held out are too few for a threshold."""
+    if count < runs.LEAST_IMAGES:
+        problem = f"leaves too few good images ({count}) for a threshold"
+        raise UsageError("data", spec, problem, "add good images")
 
 
 def load_segmenter(folder: str | Path) -> runs.Run:
@@ -94,7 +124,7 @@ def load_segmenter(folder: str | Path) -> runs.Run:
     return run
 
 
-def trained(run: runs.Run, state: str, rows, held_out, steps: str, callbacks) -> runs.Run:
+def trained(run: runs.Run, state: str, rows, held_out, steps, callbacks) -> runs.Run:
     """Trains a run's segmenter on arrays, sets its threshold on good images, and writes it.
 
     Args:
@@ -102,18 +132,10 @@ def trained(run: runs.Run, state: str, rows, held_out, steps: str, callbacks) ->
         state: of its folder; see `runs.state_of`.
         rows: `defective`, `masks` and `good`; see `segmentation_batches`.
         held_out: good images `[N, H, W, C]` for the threshold.
-        steps: as the setting has it.
+        steps: as `checked_steps` returns them.
         callbacks: as `train_segmenter` takes them.
-
-    Raises:
-        UsageError: a batch size of less than two.
     """
     begun, config, model = time.monotonic(), run.config, run.model
-    togo = runs.stage_steps(steps, model.stages)
-    size = config["settings"]["batch_size"]
-    if size < 2:
-        mend = "give 2 or more: half of a batch is of good fabric"
-        raise UsageError("batch_size", size, "is too small", mend)
     config |= {"window": list(model.window), "score": model.score, "versions": runs.versions()}
     config["images"] = {
         "train": len(rows["good"]),
@@ -127,10 +149,11 @@ def trained(run: runs.Run, state: str, rows, held_out, steps: str, callbacks) ->
     files.write_json(run.folder / runs.CONFIG, config)
 
     def batches(start):
-        return segmentation_batches(**rows, batch_size=size, seed=config["seed"], start=start)
+        size, seed = config["settings"]["batch_size"], config["seed"]
+        return segmentation_batches(**rows, batch_size=size, seed=seed, start=start)
 
     checkpoint = run.folder / runs.CHECKPOINT
-    runs.fit_stages(model, togo, batches, checkpoint, callbacks)
+    runs.fit_stages(model, steps, batches, checkpoint, callbacks)
     rate, images = runs.FALSE_POSITIVE_RATE, tf.data.Dataset.from_tensor_slices(held_out)
     threshold = model.calibrate(images, rate)
     config["training_seconds"] = round(time.monotonic() - begun, 1)

@@ -5,16 +5,15 @@ pyramid pooling (ASPP) looks at them at several distances at once, and at the im
 Their logits are enlarged to the image's size. There is no decoder and no CRF.
 """
 
-import logging
+from pathlib import Path
 
 import keras
 from keras import layers
 
 from tfgad.errors import UsageError
 from tfgad.networks.layers import BatchNormalization, Dropout
+from tfgad.networks.pretrained import pretrained
 from tfgad.networks.vgg import Preprocessing
-
-log = logging.getLogger(__name__)
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # of ASPP, by output stride (section 4.1 of the paper)
 ASPP_WIDTH = 256
@@ -25,14 +24,19 @@ SMALL_RATES = (2, 4, 8)  # at a stride of 4 the last sees 8·4 = 32 pixels to ea
 RESNET_BLOCKS = {"conv4": 6, "conv5": 3}
 
 
-def resnet50(image_shape, *, output_stride: int = 8, weights=None) -> keras.Model:
+def resnet50(
+    image_shape, *, output_stride: int = 8, weights: str | Path | None = None
+) -> tuple[keras.Model, str]:
     """DeepLab V3 on ResNet-50: images `[B, H, W, C]` in [-1, 1] to logits `[B, H, W, 1]`.
 
     Args:
         image_shape: `(H, W, C)`; H and W may be None, C is 1 or 3.
         output_stride: of the features, 8 or 16.
-        weights: of the backbone: `imagenet`, which Keras may have to download, the path of a file,
-            or None for random ones.
+        weights: of the backbone: a file of them, `imagenet` or `random`; see
+            `tfgad.networks.pretrained`.
+
+    Returns:
+        The network, and the name of the backbone's weights.
 
     Raises:
         UsageError: another output stride, or weights that cannot be had.
@@ -42,8 +46,9 @@ def resnet50(image_shape, *, output_stride: int = 8, weights=None) -> keras.Mode
         raise UsageError("output stride", output_stride, "is not one of ResNet-50's", mend)
     images = keras.Input(image_shape, name="images")
     colour = images if image_shape[2] == 3 else layers.Concatenate()([images] * 3)
-    features = _dilated_resnet(output_stride, weights)(Preprocessing(dtype="float32")(colour))
-    return _with_head(images, features, ASPP_WIDTH, RATES[output_stride])
+    backbone, source = _dilated_resnet(output_stride, weights)
+    features = backbone(Preprocessing(dtype="float32")(colour))
+    return _with_head(images, features, ASPP_WIDTH, RATES[output_stride]), source
 
 
 def small(image_shape, *, width: int = 32) -> keras.Model:
@@ -100,12 +105,12 @@ def _residual(x, filters: int, stride: int = 1, dilation: int = 1):
     return layers.ReLU()(layers.Add()([BatchNormalization(momentum=MOMENTUM)(y), short]))
 
 
-def _dilated_resnet(output_stride: int, weights) -> keras.Model:
+def _dilated_resnet(output_stride: int, weights) -> tuple[keras.Model, str]:
     """`keras.applications`' ResNet-50 with dilation for its last strides; its weights still fit.
 
     Of the strides that stay, those of 1x1 convolutions are subsampled; see `SubsampledConvolution`.
     """
-    network = _resnet(weights)
+    network, source = pretrained(keras.applications.ResNet50, weights)
     dilations = {"conv4": 1 if output_stride == 16 else 2, "conv5": 2 if output_stride == 16 else 4}
     unstrided = ("conv5",) if output_stride == 16 else ("conv4", "conv5")
 
@@ -126,15 +131,7 @@ def _dilated_resnet(output_stride: int, weights) -> keras.Model:
 
     dilated = keras.models.clone_model(network, clone_function=rewritten)
     dilated.set_weights(network.get_weights())
-    return dilated
-
-
-def _resnet(weights):
-    try:
-        return keras.applications.ResNet50(include_top=False, weights=weights)
-    except Exception as error:  # Keras raises no narrower one where a download fails
-        mend = "give a file of keras.applications' ResNet50 without its top, or none for random"
-        raise UsageError("backbone weights", weights, "cannot be had", mend) from error
+    return dilated, source
 
 
 @keras.saving.register_keras_serializable("tfgad")

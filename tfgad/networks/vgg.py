@@ -1,11 +1,9 @@
 """VGG19 as a fixed feature extractor φ (Simonyan and Zisserman 2015), by which texture is compared.
 
-Its ImageNet weights are Keras's, or a file of them. Where neither can be had the same network is
-given random weights of a fixed seed: random convolutions too carry what a texture is (Ustyuzhaninov
-et al. 2017), though not what an object is. Which weights they are is logged and returned.
+Where its ImageNet weights cannot be had it is given random ones of a fixed seed: random
+convolutions too carry what a texture is (Ustyuzhaninov et al. 2017), though not what an object is.
 """
 
-import logging
 import math
 from pathlib import Path
 
@@ -13,10 +11,8 @@ import keras
 from keras import layers
 
 from tfgad.errors import UsageError, nearest
+from tfgad.networks.pretrained import RANDOM, pretrained
 
-log = logging.getLogger(__name__)
-
-IMAGENET, RANDOM = "imagenet", "random"
 RANDOM_SEED = 0
 # Blue, green and red of ImageNet's mean image, which its weights expect to be taken off.
 IMAGENET_MEAN = (103.939, 116.779, 123.68)
@@ -27,9 +23,7 @@ def feature_extractor(layer: str, weights: str | Path | None = None):
 
     Args:
         layer: the last layer, such as `block2_conv1`, of `keras.applications.VGG19`.
-        weights: a file of VGG19's weights without its top, as Keras publishes it; or `imagenet`,
-            which Keras may have to download; or `random`. By default ImageNet's if they can be had,
-            else random ones.
+        weights: a file of them, `imagenet` or `random`; see `tfgad.networks.pretrained`.
 
     Returns:
         The network, images `[B, H, W, C]` in [-1, 1] with C 1 or 3, of any size, to features
@@ -38,7 +32,9 @@ def feature_extractor(layer: str, weights: str | Path | None = None):
     Raises:
         UsageError: there is no such layer, or the weights cannot be had or are not VGG19's.
     """
-    network, source = _with_weights(weights)
+    network, source = pretrained(keras.applications.VGG19, weights)
+    if source == RANDOM:
+        _randomise(network)
     names = [each.name for each in network.layers[1:]]
     if layer not in names:
         raise UsageError("vgg layer", layer, "is not one of VGG19", nearest(layer, names))
@@ -64,26 +60,7 @@ class Preprocessing(layers.Layer):
         return blue_green_red - keras.ops.convert_to_tensor(IMAGENET_MEAN)
 
 
-def _with_weights(weights):
-    if weights in (None, IMAGENET):
-        try:
-            return _vgg19(IMAGENET), IMAGENET
-        except Exception as error:  # Keras raises no narrower one where a download fails
-            if weights == IMAGENET:
-                mend = "give a file of them, or leave it out for random weights"
-                raise UsageError("vgg weights", weights, "cannot be downloaded", mend) from error
-            log.warning("VGG19's ImageNet weights cannot be had: random ones are used instead")
-            weights = RANDOM
-    if weights == RANDOM:
-        return _randomised(_vgg19(None)), RANDOM
-    return _from_file(Path(weights)), Path(weights).name
-
-
-def _vgg19(weights):
-    return keras.applications.VGG19(include_top=False, weights=weights)
-
-
-def _randomised(network):
+def _randomise(network: keras.Model) -> None:
     """Gives each convolution normal weights that keep the size of what passes (He et al. 2015)."""
     for number, layer in enumerate(network.layers):
         for variable in layer.trainable_weights:
@@ -91,16 +68,3 @@ def _randomised(network):
                 deviation = math.sqrt(2.0 / math.prod(variable.shape[:3]))
                 seed = RANDOM_SEED + number
                 variable.assign(keras.random.normal(variable.shape, stddev=deviation, seed=seed))
-    return network
-
-
-def _from_file(path: Path):
-    mend = "give vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 of keras.applications"
-    if not path.is_file():
-        raise UsageError("vgg weights", path, "is not there", mend)
-    network = _vgg19(None)
-    try:
-        network.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError("vgg weights", path, "does not hold VGG19's weights", mend) from error
-    return network
