@@ -191,6 +191,26 @@ def test_multistage_weave(tmp_path, monkeypatch, capsys, quicker):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
+def test_multistage_benchmark_by_hand():
+    """What an earlier call left out is passed over; ways are compared row by row."""
+    benchmark = runpy.run_path(str(EXAMPLES / "benchmarks" / "multistage.py"))
+    assert benchmark["learnt_from"](["aitex:03"]) == ["aitex:00", "aitex:01"]
+    of_weaves = benchmark["learnt_from"](["weave:twill", "weave:check"])
+    assert len(of_weaves) == 6
+    assert not {"weave:twill", "weave:check"} & set(of_weaves)
+
+    def row(**ious):
+        names = ("iou", "f_measure", "iou_at_even_odds")
+        return {"figures": {way: dict.fromkeys(names, iou) for way, iou in ious.items()}}
+
+    seeds = {"0": row(cut=0.5, fused=0.6), "1": row(cut=0.7, fused=0.9), "2": row(cut=0.6)}
+    lines = benchmark["table"]({"asked": {}, "weave:twill": seeds}).splitlines()
+    assert "| `cut` | 0.600 ± 0.100 / 0.600 ± 0.100 / 0.600 ± 0.100 |" in lines
+    assert "| `true` |  |" in lines
+    (told,) = (line for line in lines if "against" in line)
+    assert "iou +0.150 ± 0.050, higher in 2 of 2" in told
+
+
 def test_painted_defects_benchmark_by_hand(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
     benchmark = runpy.run_path(str(EXAMPLES / "benchmarks" / "painted_defects.py"))

@@ -313,14 +313,11 @@ def test_resnet50_is_trained_saved_and_adapted(tmp_path):
     arguments = {"out": tmp_path / "base", "settings": settings, "backbone_weights": "random"}
     run = segmenter_training.train_segmenter(fabrics, **arguments)
     assert run.config["backbone_weights"] == "random"
-    resumed = segmenter_training.train_segmenter(
-        fabrics, tmp_path / "base", settings=settings, resume=True
-    )
     with pytest.raises(UsageError, match="was begun with backbone_weights 'random'"):
         segmenter_training.train_segmenter(
             fabrics, **{**arguments, "backbone_weights": "imagenet"}, resume=True
         )
-    adapted = adaptation.adapt_segmenter(resumed, None, twill, fabrics, tmp_path / "adapted")
+    adapted = adaptation.adapt_segmenter(run, None, twill, fabrics, tmp_path / "adapted")
     assert statistics_of(run.model)
     for old, now in zip(statistics_of(run.model), statistics_of(adapted.model), strict=True):
         np.testing.assert_array_equal(old, now)
