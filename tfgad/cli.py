@@ -413,7 +413,7 @@ def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
     """Prints the method's figures beside those of the trivial detectors."""
     from tfgad import baselines, metrics
 
-    rows = {**metrics.NAMES, **metrics.SEGMENTATION_NAMES}
+    rows = metrics.ALL_NAMES
     trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
     console.show(console.figures_table(spec, {method: figures, **trivial}, rows))
 

@@ -13,7 +13,7 @@ from tfgad import baselines, files, metrics, plots, report
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
-from tfgad.models.detector import DEFECT, Detector, batched
+from tfgad.models.detector import DEFECT, EVEN_ODDS, Detector, batched
 from tfgad.runs import Run, check_shape, from_anywhere
 
 SHOWN = 16  # images in the report's heat maps: half of them normal
@@ -98,8 +98,8 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
 
     Returns:
         What `metrics.json` holds: the figures of `tfgad.metrics.evaluate`, for a segmenter also
-        those of `tfgad.metrics.segmentation`; `baseline_image_auroc`, and all figures of the
-        trivial detectors under `baselines`.
+        those of `tfgad.metrics.segmentation` at even odds and its `iou_at_threshold`;
+        `baseline_image_auroc`, and all figures of the trivial detectors under `baselines`.
 
     Raises:
         UsageError: images of another form, or a segmenter that has learnt from the test images.
@@ -110,7 +110,9 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     threshold = run.calibration["threshold"]
     figures = figures_of(judged, images, threshold) | baselines.evaluate_baselines(images)
     if run.model.score == DEFECT and images.has_masks:
-        figures |= metrics.segmentation(judged.masks, judged.maps > threshold)
+        figures |= metrics.segmentation(judged.masks, judged.maps > EVEN_ODDS)
+        above = metrics.segmentation(judged.masks, judged.maps > threshold)
+        figures["iou_at_threshold"] = above["iou"]
     out = out or run.folder
     files.write_json(out / "metrics.json", figures)
     report.write_report(

@@ -31,6 +31,9 @@ SEGMENTATION_NAMES = {
     "f_measure": "F-measure",
 }
 
+# Every figure of an evaluation -> its name in tables.
+ALL_NAMES = {**NAMES, **SEGMENTATION_NAMES, "iou_at_threshold": "IoU at the threshold"}
+
 AUPRO_LIMIT = 0.3  # Bergmann et al., MVTec AD (CVPR 2019): false-positive rates above are useless.
 
 # The published MVTec AD evaluation counts diagonal neighbours as one region.

@@ -13,9 +13,7 @@ from matplotlib.figure import Figure
 
 from tfgad import files, plots
 from tfgad.baselines import NAMES as BASELINES
-from tfgad.metrics import NAMES, SEGMENTATION_NAMES
-
-METRICS = {**NAMES, **SEGMENTATION_NAMES}
+from tfgad.metrics import ALL_NAMES
 
 # Figure in the table -> what it means.
 MEANINGS = {
@@ -26,10 +24,11 @@ MEANINGS = {
     "pixel_aupro": "overlap averaged over regions, small as large",
 }
 SEGMENTATION_MEANINGS = {
-    "iou": "common over joint area of marked and defective pixels",
+    "iou": "common over joint area of marked and defective pixels; at even odds a pixel is marked",
     "pixel_precision": "share of the marked pixels that are defective",
     "pixel_recall": "share of the defective pixels that are marked",
     "f_measure": "harmonic mean of the two",
+    "iou_at_threshold": "if instead those above the threshold of images are marked",
 }
 
 MISSING = '<span title="not defined on this test set">–</span>'
@@ -120,7 +119,7 @@ def _cards(metrics: Mapping) -> list[str]:
         ("pixel_aupro", ".3f"),
     )
     return [
-        f"<div><dt>{_capital(METRICS[key])}</dt><dd>{_number(metrics, key, form)}</dd></div>"
+        f"<div><dt>{_capital(ALL_NAMES[key])}</dt><dd>{_number(metrics, key, form)}</dd></div>"
         for key, form in cards
         if metrics.get(key) is not None
     ]
@@ -134,7 +133,7 @@ def _metrics_table(metrics: Mapping, baselines: Mapping[str, Mapping]) -> str:
     rows = []
     marks = metrics.get("iou") is not None
     for key, meaning in {**MEANINGS, **(SEGMENTATION_MEANINGS if marks else {})}.items():
-        name = _capital(METRICS[key])
+        name = _capital(ALL_NAMES[key])
         known = [figures[key] for figures in columns.values() if figures.get(key) is not None]
         cells = "".join(
             f"<td{_best(figures.get(key), known)}>{_number(figures, key, '.3f')}</td>"

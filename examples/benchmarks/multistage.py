@@ -23,13 +23,13 @@ turn the segmenter judges its test tiles,
   AITEX from every second defective strip, so there all six are judged by the other strips.
 
 The six trainings are of equal length from the same weights, and half of their defects, all of
-`known`, are those of the other fabrics where they were, as in `tfgad segment adapt`. A pixel is
-marked above the threshold that one in a hundred held-out good tiles of the target exceeds; the JSON
-also has the IoU at even odds. Nothing is chosen on the test tiles. `--ways` names those wanted; the
-painter is trained only if one of them is painted. The JSON is written after each of them, and what
-it holds already is not computed again. The table ends with how ways differ on the same target and
-seed, for targets and seeds differ more than ways do. With `--work` the painters and segmenters are
-kept, and a training that was broken off goes on where it was.
+`known`, are those of the other fabrics where they were, as in `tfgad segment adapt`. Pixels are
+marked at even odds, as DeepLab marks them, and besides above the threshold that one in a hundred
+held-out good tiles of the target exceeds. Nothing is chosen on the test tiles. `--ways` names those
+wanted; the painter is trained only if one of them is painted. The JSON is written after each of
+them, and what it holds already is not computed again. The table ends with how ways differ on the
+same target and seed, for targets and seeds differ more than ways do. With `--work` the painters and
+segmenters are kept, and a training that was broken off goes on where it was.
 """
 
 import argparse
@@ -55,7 +55,12 @@ TARGETS = ("weave:twill", "weave:satin", "weave:check")  # a diagonal, a smooth 
 OF_AITEX = ("aitex:00", "aitex:01")  # what is learnt from for another of its fabrics
 WAYS = ("source", "known", "cut", "pasted", "fused", "adapted", "true")
 PAINTED = {"pasted", "fused", "adapted"}
-FIGURES = ("iou", "f_measure", "iou_at_even_odds")
+FIGURES = {
+    "IoU": lambda row: row["iou_at_even_odds"],
+    # Of the same pixels, F = 2 hits / (2 hits + false + missed) follows from the IoU.
+    "F-measure": lambda row: 2 * row["iou_at_even_odds"] / (1 + row["iou_at_even_odds"]),
+    "IoU above the threshold": lambda row: row["iou"],
+}
 COMPARED = [("fused", other) for other in ("source", "known", "cut", "pasted", "true")]
 OWN_TILES = 1000  # half of them defective: as many as are made in the other ways
 OTHER_BOLT = 1000  # added to the seed of the target's tiles whose defects are learnt from
@@ -247,7 +252,7 @@ def table(results):
     """Returns the results as Markdown, mean and deviation over seeds, and how ways differ."""
     targets = [name for name in results if ":" in name]
     lines = [
-        "| IoU / F-measure / IoU at even odds | " + " | ".join(targets) + " |",
+        f"| {' / '.join(FIGURES)} | {' | '.join(targets)} |",
         "|---" * (len(targets) + 1) + "|",
     ]
     for way in WAYS:
@@ -255,7 +260,7 @@ def table(results):
         for target in targets:
             rows = (row["figures"].get(way) for row in results[target].values())
             of_seeds = [row for row in rows if row]
-            cells.append(" / ".join(cell(of_seeds, name) for name in FIGURES) if of_seeds else "")
+            cells.append(" / ".join(cell(map(of, of_seeds)) for of in FIGURES.values()))
         lines.append(f"| `{way}` | {' | '.join(cells)} |")
     figures = [row["figures"] for target in targets for row in results[target].values()]
     told = []
@@ -265,18 +270,20 @@ def table(results):
     return "\n".join([*lines, "", *told])
 
 
-def cell(of_seeds, name):
-    """Mean and standard deviation of one figure."""
-    values = [each[name] for each in of_seeds]
+def cell(values):
+    """Mean and standard deviation of one figure; nothing if there is none."""
+    values = list(values)
+    if not values:
+        return "–"
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{spread}"
 
 
 def difference(rows, way, other):
-    """How much higher the IoU of one way is than that of another, on the same target and seed."""
+    """How much higher the IoUs of one way are than another's, on the same target and seed."""
     told = []
-    for name in ("iou", "iou_at_even_odds"):
-        gains = [row[way][name] - row[other][name] for row in rows]
+    for name in ("IoU", "IoU above the threshold"):
+        gains = [FIGURES[name](row[way]) - FIGURES[name](row[other]) for row in rows]
         error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else math.nan
         above = sum(gain > 0 for gain in gains)
         mean = statistics.mean(gains)

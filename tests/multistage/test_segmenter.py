@@ -71,16 +71,17 @@ def test_it_is_a_detector(run, fabrics, tmp_path):
     np.testing.assert_allclose(served["score"], judged["score"][0], atol=0.02)
 
 
-def test_an_image_is_anomalous_if_a_pixel_is_marked(run, fabrics, tmp_path):
-    """The threshold is one of scores and of pixels, and the figures are taken at it."""
+def test_images_are_judged_by_the_threshold_and_pixels_marked_at_even_odds(run, tmp_path):
+    """The threshold is one of pixels too: an image is above it exactly if one of its pixels is."""
     images = tfgad.load("weave:twill?size=64&train=2&calibration=2&test=12")
     threshold = run.calibration["threshold"]
     judged = evaluation.judge_test_set(run.model, images)
-    marked = judged.maps > threshold
-    np.testing.assert_array_equal(marked.any(axis=(1, 2)), judged.scores > threshold)
+    above = judged.maps > threshold
+    np.testing.assert_array_equal(above.any(axis=(1, 2)), judged.scores > threshold)
     figures = evaluation.evaluate(run, images, tmp_path)
-    expected = metrics.segmentation(judged.masks, marked)
+    expected = metrics.segmentation(judged.masks, judged.maps > 0.0)
     assert {name: figures[name] for name in expected} == expected
+    assert figures["iou_at_threshold"] == metrics.segmentation(judged.masks, above)["iou"]
 
 
 def test_it_learns(fabrics, tmp_path):

@@ -16,7 +16,8 @@ from tfgad.models.trained import Trained
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
 CUES, DENSITY = "cues", "density"  # scores that reconstructing methods have beside their paper's
-DEFECT = "defect"  # the score of a segmenter
+DEFECT = "defect"  # the score of a segmenter: log-odds
+EVEN_ODDS = 0.0  # of that score: a pixel is as likely defective as not
 PEAKS = (CUES, DEFECT)  # scores that are the largest value of the map even where there is no window
 ADAPT_IMAGES = 128  # of 128x128 pixels, they hold 6,000 windows at a stride of 16
 ADAPT_WINDOWS = 8192  # a digit of MNIST has 7,000 at most; with 2,340 GANomaly loses 0.018 on 8s

@@ -40,7 +40,7 @@ SETTINGS = {
     "steps": "4000+400",
 }  # fmt: skip
 # To see it all at work: too short to be of use.
-QUICK = {"patches": 600, "width": 8, "fusions": 160, "fusion_width": 8, "steps": "60+30"}
+QUICK = {"patches": 1200, "width": 8, "fusions": 160, "fusion_width": 8, "steps": "1000+30"}
 
 STYLES = 1500  # patches that the style's components are fitted to
 BATCH = 64

@@ -23,9 +23,10 @@ class Segmenter(Detector):
 
     Its map is the log-odds that a pixel is defective, its score the largest of them. The loss,
     which counts a defective pixel nine times, raises the network's logits by log 9; the map is
-    without that. The threshold is set from good images as that of every detector, and is one of
-    pixels too: an image is anomalous if one of its pixels is. Whether that marks them better than
-    even odds, 0, differs from fabric to fabric (`examples/benchmarks/multistage.py` has both).
+    without that. The threshold of images is set from good ones as that of every detector. Pixels
+    are marked at even odds, as DeepLab's are by the likelier class: where the threshold lies is
+    decided by the few good images with the largest scores, and differs by several nats between
+    trainings that mark nearly the same at even odds (`examples/benchmarks/multistage.py` has both).
 
     Args:
         **kwargs: `network`, images `[B, h, w, C]` to logits `[B, h, w, 1]`
