@@ -57,7 +57,7 @@ def main():
     report("trained on other weaves", run, images)
     folder = out / f"segmenter_{arguments.target}"
     run = adaptation.adapt_segmenter(run, painter, images, fabrics, folder, resume=True)
-    report("adapted to painted and transplanted defects", run, images)
+    report("adapted to painted defects", run, images)
     print(f"wrote {out}")
 
 

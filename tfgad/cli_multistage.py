@@ -186,7 +186,7 @@ def adapt(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a segmenter further, on defects painted on a new fabric and known ones moved to it."""
+    """Train a segmenter further, on defects painted on a new fabric, or known ones moved to it."""
     given = settings_given(settings or [], None)
     import_tensorflow()
     import tfgad

@@ -17,8 +17,8 @@ turn the segmenter judges its test tiles,
 - `cut`: with good tiles onto which defects of the other fabrics were pasted as they are, cut out
   along their masks;
 - `pasted`: with patches of stage 1 instead, pasted unfused;
-- `fused`: with stages 1 and 2;
-- `adapted`: half with these, half with those of `cut`, as `tfgad segment adapt` does;
+- `fused`: with stages 1 and 2, as `tfgad segment adapt` does;
+- `mixed`: half with these, half with those of `cut`;
 - `true`: with the target's own defects: the upper bound. Of a weave they are from other tiles; of
   AITEX from every second defective strip, so there all six are judged by the other strips.
 
@@ -53,8 +53,8 @@ from tfgad.multistage.transplants import transplanted
 
 TARGETS = ("weave:twill", "weave:satin", "weave:check")  # a diagonal, a smooth one, two colours
 OF_AITEX = ("aitex:00", "aitex:01")  # what is learnt from for another of its fabrics
-WAYS = ("source", "known", "cut", "pasted", "fused", "adapted", "true")
-PAINTED = {"pasted", "fused", "adapted"}
+WAYS = ("source", "known", "cut", "pasted", "fused", "mixed", "true")
+PAINTED = {"pasted", "fused", "mixed"}
 FIGURES = {
     "IoU": lambda row: row["iou_at_even_odds"],
     # Of the same pixels, F = 2 hits / (2 hits + false + missed) follows from the IoU.
@@ -218,7 +218,7 @@ def picture(name):
 
 def examples(ways, fabrics, painter, good, seed, count):
     """Returns defective images and masks of those ways that need none of the target's defects."""
-    needed = {*ways, *(("cut", "fused") if "adapted" in ways else ())}
+    needed = {*ways, *(("cut", "fused") if "mixed" in ways else ())}
     rows = {"cut": transplanted(fabrics, good, count, seed)[:2]} if "cut" in needed else {}
     for way, how in (("pasted", PASTED), ("fused", FUSED)):
         if way in needed:
@@ -226,9 +226,9 @@ def examples(ways, fabrics, painter, good, seed, count):
             rows[way] = [
                 np.stack([getattr(p, name) for p in painted]) for name in ("image", "mask")
             ]
-    if "adapted" in ways:
+    if "mixed" in ways:
         half, halves = count // 2, zip(rows["fused"], rows["cut"], strict=True)
-        rows["adapted"] = [np.concatenate([a[:half], b[:half]]) for a, b in halves]
+        rows["mixed"] = [np.concatenate([a[:half], b[:half]]) for a, b in halves]
     return rows
 
 

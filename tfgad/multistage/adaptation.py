@@ -48,9 +48,8 @@ def adapt_segmenter(
     These are of three sorts, as many as the settings of their names say:
 
     - `painted` in the style of the fabric, as the paper has it;
-    - `transplanted`, known defects cut out of their own fabrics: they do not suit the new one, but
-      they are real. Which of the two sorts serves better depends on the fabric
-      (`examples/benchmarks/multistage.py`);
+    - `transplanted`, known defects cut out of their own fabrics: they are real, but do not suit the
+      new one. By default none, unless there is no painter;
     - `rehearsed`, the known defects where they were: without them it learns what defects look like
       that were put there and forgets what the others do (Robins 1995).
 
