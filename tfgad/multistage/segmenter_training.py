@@ -17,8 +17,8 @@ from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.sources import Source
 
 # All that is put on a new fabric is painted. Where half of it was transplanted instead, IoU was
-# 0.03 lower on twill and the same on satin and check (`mixed` of `multistage.py` in
-# `examples/benchmarks/`).
+# 0.04 lower on twill and 0.01 on satin and check (`mixed` of `examples/benchmarks/multistage.py`,
+# three seeds).
 # `adapt_rate` falls to nothing, so its mean is about half (`adaptation.renewed`). Beginning at 3e-4
 # a segmenter of two AITEX fabrics does not learn a third one in 200 steps, not even from its own
 # true defects: an IoU of 0.01, but at 6e-4 of 0.36.
