@@ -85,7 +85,10 @@ def _check_unlearnt(run: Run, spec: str) -> None:
 def _tested_by(spec: str) -> tuple[str, str, str | None]:
     """What two specs have in common whose test images are the same."""
     parsed = Spec.parse(from_anywhere(spec))
-    return parsed.kind, parsed.name, parsed.options.get("seed") if parsed.kind == "weave" else None
+    seed = (
+        parsed.options.get("seed", "0") if parsed.kind == "weave" else None
+    )  # as its loader has it
+    return parsed.kind, parsed.name, seed
 
 
 def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 
 import tfgad
 from tfgad import files, runs
+from tfgad.data.spec import Spec
 from tfgad.multistage import sources
 from tfgad.multistage.painter import PASTED, load_painter
 from tfgad.multistage.patches import PATCH, around, crop
@@ -51,7 +52,7 @@ def main():
     arguments = parser.parse_args()
 
     painter = load_painter(arguments.painter)
-    if any(spec.startswith(f"weave:{arguments.target}?") for spec in painter.config["data"]):
+    if arguments.target in {Spec.parse(spec).name for spec in painter.config["data"]}:
         parser.error(f"--target: the painter has learnt from {arguments.target}")
     features, vgg = feature_extractor(LAYER, None)
     features = grey_or_colour(features, painter.channels)
