@@ -36,7 +36,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -284,10 +283,10 @@ def difference(rows, way, other):
     told = []
     for name in ("IoU", "IoU above the threshold"):
         gains = [FIGURES[name](row[way]) - FIGURES[name](row[other]) for row in rows]
-        error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else math.nan
+        error = f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.3f}" if len(gains) > 1 else ""
         above = sum(gain > 0 for gain in gains)
         mean = statistics.mean(gains)
-        told.append(f"{name} {mean:+.3f} ± {error:.3f}, higher in {above} of {len(gains)}")
+        told.append(f"{name} {mean:+.3f}{error}, higher in {above} of {len(gains)}")
     return f"`{way}` against `{other}` (mean ± standard error): {'; '.join(told)}"
 
 
