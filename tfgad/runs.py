@@ -192,9 +192,7 @@ def train(
         ("to train on", images.train_size),
         ("for a threshold", images.calibration_size),
     ):
-        if size < LEAST_IMAGES:
-            problem = f"leaves too few good images ({size}) {purpose}"
-            raise UsageError("data", images.spec, problem, "add good images")
+        check_enough(images.spec, size, purpose)
     if "classes" in chosen:
         chosen["classes"] = count_classes(images, chosen["classes"])
     config = new_config(method, images.spec, seed, chosen, images.image_shape, images.resized)
@@ -206,6 +204,13 @@ def train(
             run = _trained(team, state, folder, config, images, callbacks)
         team.wait()
     return run
+
+
+def check_enough(spec: str, count: int, purpose: str = "for a threshold") -> None:
+    """Raises UsageError if the good images for a purpose are too few."""
+    if count < LEAST_IMAGES:
+        problem = f"leaves too few good images ({count}) {purpose}"
+        raise UsageError("data", spec, problem, "add good images")
 
 
 def _agreed_state(team: Team, folder: Path, config: dict[str, Any], resume, overwrite) -> str:

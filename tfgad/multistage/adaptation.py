@@ -15,12 +15,7 @@ from tfgad.errors import UsageError
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import Painter
-from tfgad.multistage.segmenter_training import (
-    METHOD,
-    check_held_out,
-    checked_steps,
-    trained,
-)
+from tfgad.multistage.segmenter_training import METHOD, checked_steps, trained
 from tfgad.multistage.sources import Source, good_images
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
@@ -75,7 +70,7 @@ def adapt_segmenter(
         mend = "name another folder: the run stays as it is"
         raise UsageError("out", folder, "is the run that is to be adapted", mend)
     _check_alike(run, images)
-    check_held_out(images.spec, images.calibration_size)
+    runs.check_enough(images.spec, images.calibration_size)
     given = run.config["settings"]
     adapting = {name: given[name] for name in SETTINGS}
     chosen = given | recipes.changed(adapting, settings or {}, "adapting")

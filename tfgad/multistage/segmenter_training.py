@@ -67,7 +67,7 @@ def train_segmenter(
     chosen = recipes.changed(SETTINGS, settings or {}, "the segmenter")
     steps = checked_steps(chosen, "steps")
     held_out = np.concatenate([source.held_out for source in sources])
-    check_held_out(sources[0].spec, len(held_out))
+    runs.check_enough(sources[0].spec, len(held_out))
     specs = [runs.from_anywhere(source.spec) for source in sources]
     config = runs.new_config(METHOD, specs[0], seed, chosen, *shapes, sources[0].resized)
     config |= {"sources": specs}
@@ -104,13 +104,6 @@ def checked_steps(chosen: dict[str, Any], name: str) -> dict[str, int]:
         mend = "give 2 or more: half of a batch is of good fabric"
         raise UsageError("batch_size", size, "is too small", mend)
     return runs.stage_steps(chosen[name], segmenter.Segmenter.stages)
-
-
-def check_held_out(spec: str, count: int) -> None:
-    """Raises UsageError if the good images that were held out are too few for a threshold."""
-    if count < runs.LEAST_IMAGES:
-        problem = f"leaves too few good images ({count}) for a threshold"
-        raise UsageError("data", spec, problem, "add good images")
 
 
 def load_segmenter(folder: str | Path) -> runs.Run:
