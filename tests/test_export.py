@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
 
+from tfgad import warmup
 from tfgad.calibration import Calibration
 from tfgad.data.images import read_image, resize
 from tfgad.errors import UsageError
@@ -225,6 +227,31 @@ def test_facts_lie_beside_the_model(model, as_is):
     }
 
 
+def test_each_signature_has_a_warm_up_request_that_it_answers(as_is, resizing, signatures):
+    """Read by the real messages, as TF Serving does; a request that fails keeps it from loading."""
+    prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    for version, loaded in zip((as_is, resizing), signatures, strict=True):
+        asked = []
+        for record in tf.data.TFRecordDataset(str(version / warmup.FILE)):
+            log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+            assert log.WhichOneof("log_type") == "predict_log"
+            request = log.predict_log.request
+            asked.append(request.model_spec.signature_name)
+            inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+            answer = loaded[asked[-1]](**{name: tf.constant(each) for name, each in inputs.items()})
+            if asked[-1] == "reconstruct":
+                assert answer["reconstruction"].shape == (1, 48, 48, 1)
+            else:
+                assert answer["map"].shape == (1, 48, 48)
+        assert asked == sorted(loaded)
+
+
+def test_the_warm_up_file_is_the_same_each_time(as_is):
+    before = (as_is / warmup.FILE).read_bytes()
+    warmup.write(as_is, (48, 48, 1))
+    assert (as_is / warmup.FILE).read_bytes() == before
+
+
 def test_thresholds_that_a_model_does_not_know_are_left_out(model, monkeypatch):
     monkeypatch.setattr(Calibration, "known_thresholds", {})
     assert "thresholds" not in facts_of_model(model, (48, 48, 1), resized=False)
@@ -243,6 +270,8 @@ class Archive:
 
     def write_out(self, path, verbose):
         os.mkdir(path)
+        with open(os.path.join(path, "saved_model.pb"), "wb") as file:
+            file.write(saved_model_pb2.SavedModel(meta_graphs=[{}]).SerializeToString())
         if self.error:
             raise self.error
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tfgad
+from tfgad import warmup
 from tfgad.scoring import SavedModelJudge
 
 FOLDER = Path(__file__).parents[1] / "saved_models"
@@ -29,6 +30,7 @@ def tiles():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_has_a_card_and_is_small(name):
     assert (FOLDER / name / "1" / "saved_model.pb").is_file()
+    assert (FOLDER / name / "1" / warmup.FILE).is_file()
     card = (FOLDER / name / "README.md").read_text()
     assert f"tfgad export runs/{name} saved_models/{name}" in card
     size = sum(path.stat().st_size for path in (FOLDER / name).rglob("*") if path.is_file())

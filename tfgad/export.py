@@ -27,7 +27,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfgad import files
+from tfgad import files, warmup
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
 from tfgad.runs import Run, calibration_numbers
@@ -74,6 +74,7 @@ def export(
                 str(unfinished), verbose=False
             )
             files.write_json(unfinished / FACTS, facts)
+            warmup.write(unfinished, image_shape)
             return unfinished.rename(directory / str(_next_version(directory)))
     except (OSError, tf.errors.OpError) as error:
         problem = f"cannot be written ({getattr(error, 'strerror', None) or error})"
