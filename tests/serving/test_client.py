@@ -1,8 +1,10 @@
-"""The client where a server is slow; what it gets from a quick one, `test_server` tests."""
+"""The client where a server is slow or away; what it gets from a quick one, `test_server` tests."""
 
 import contextlib
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -42,3 +44,47 @@ def test_who_answers_too_late_is_not_taken_for_absent(answer):
         client.status()
     assert told.value.code == "DEADLINE_EXCEEDED"
     assert len(held) == 1
+
+
+def test_a_grpc_client_finds_a_server_that_comes_back():
+    """It tries eight times in some seconds; gRPC by itself takes 43 s for as many."""
+    grpc = pytest.importorskip("grpc")
+    apis = pytest.importorskip("tensorflow_serving.apis.model_service_pb2_grpc")
+    from tensorflow_serving.apis import get_model_status_pb2
+
+    class Service(apis.ModelServiceServicer):
+        def GetModelStatus(self, request, context):  # noqa: N802
+            answer = get_model_status_pb2.GetModelStatusResponse()
+            answer.model_version_status.add(version=3, state="AVAILABLE")
+            return answer
+
+    attempts = []
+
+    def hang_up(listening):
+        for _ in range(8):
+            listening.accept()[0].close()
+            attempts.append(time.monotonic())
+
+    def version(client):
+        with contextlib.suppress(ClientError):
+            return list(client.status())
+
+    start = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        threading.Thread(target=hang_up, args=(listening,), daemon=True).start()
+        client = Client(f"grpc://127.0.0.1:{port}", "parts", timeout=5, retries=0)
+        while len(attempts) < 8:
+            assert version(client) is None
+            assert time.monotonic() - start < 30, len(attempts)
+            time.sleep(0.05)
+    server = grpc.server(ThreadPoolExecutor(1))
+    apis.add_ModelServiceServicer_to_server(Service(), server)
+    assert server.add_insecure_port(f"127.0.0.1:{port}") == port
+    server.start()
+    while not (found := version(client)):
+        assert time.monotonic() - start < 60
+        time.sleep(0.05)
+    assert found == [3]
+    client.close()
+    server.stop(None)

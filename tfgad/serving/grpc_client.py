@@ -24,6 +24,11 @@ from tensorflow_serving.apis import (  # noqa: E402
     prediction_service_pb2_grpc,
 )
 
+# Milliseconds between attempts to connect, growing from the first to the most. gRPC's own go up to
+# two minutes: a server was back for 43 s before a client got an answer. The least is the time that
+# an attempt may take (gRPC's is 20 s): what is sent to a machine that is off is never answered.
+RECONNECT = {"initial": 100, "min": 3000, "max": 2000}
+
 
 class Grpc:
     """The gRPC interface; see `tfgad.serving.client.Client`."""
@@ -98,7 +103,7 @@ def _spec(info) -> dict[str, Any]:
 
 
 def _options(retries: int) -> list[tuple[str, Any]]:
-    """Returns the options of a channel: gRPC's own retries, and no limit for maps."""
+    """Returns the options of a channel: gRPC's own retries and pauses, and no limit for maps."""
     policy = {
         "maxAttempts": retries + 1,
         "initialBackoff": f"{BACKOFF}s",
@@ -109,6 +114,7 @@ def _options(retries: int) -> list[tuple[str, Any]]:
     config = {"methodConfig": [{"name": [{}], "retryPolicy": policy}]} if retries else {}
     return [
         ("grpc.service_config", json.dumps(config)),
+        *((f"grpc.{name}_reconnect_backoff_ms", pause) for name, pause in RECONNECT.items()),
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
     ]
