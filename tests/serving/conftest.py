@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tfgad.export import export
@@ -31,6 +32,40 @@ def encoded(pixels, form="PNG"):
     file = io.BytesIO()
     Image.fromarray(np.squeeze(pixels)).save(file, form)
     return file.getvalue()
+
+
+REASONS = ("", "zu dunkel: ä", "", "no texture")
+
+
+def save_foreign(folder):
+    """Writes a SavedModel with what no model of tfgad's has.
+
+    `described` takes `x` float32 `[B]` and answers strings beside numbers; `positive` has fewer
+    rows than its input; `named` takes nothing; `turned` answers complex numbers.
+    """
+    module = tf.Module()
+    x = tf.TensorSpec([None], tf.float32, name="x")
+
+    @tf.function(input_signature=[x])
+    def described(x):
+        reasons = tf.gather(tf.constant(REASONS), tf.cast(x, tf.int32))
+        files = tf.strings.join([tf.constant(b"\xff"), reasons])
+        return {"score": x / 4, "reason": reasons, "file_bytes": files, "raw": files}
+
+    @tf.function(input_signature=[x])
+    def positive(x):
+        return {"y": tf.boolean_mask(x, x > 0)}
+
+    @tf.function(input_signature=[])
+    def named():
+        return {"name": tf.constant("foreign")}
+
+    @tf.function(input_signature=[x])
+    def turned(x):
+        return {"y": tf.complex(x, x)}
+
+    signatures = {"described": described, "positive": positive, "named": named, "turned": turned}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 class ServerProcess:
@@ -96,10 +131,14 @@ class ServerProcess:
 
 @pytest.fixture(scope="session")
 def models_folder(fitted, tmp_path_factory):
-    """`as_is` judges images as they are, `resizing` resizes them to 48x48 first."""
+    """`as_is` judges images as they are, `resizing` resizes them to 48x48 first.
+
+    For `foreign` see `save_foreign`.
+    """
     folder = tmp_path_factory.mktemp("models")
     export_small(fitted("ganomaly"), folder / "as_is")
     export_small(fitted("ganomaly"), folder / "resizing", resized=True)
+    save_foreign(folder / "foreign" / "1")
     return folder
 
 

@@ -200,12 +200,30 @@ def test_many_images_of_different_sizes_are_refused(batcher_of):
         submit(batcher, 1, 2, 3, kind=None)
 
 
-def test_a_model_that_loses_rows_is_told(batcher_of):
-    for lost in (np.array([1]), np.float32(1)):
-        batcher = Batcher(lambda inputs, lost=lost: {"y": lost}, Batching())
-        with pytest.raises(ServingError, match="not a row for each input"):
-            answer(submit(batcher, 1, 2))
-        batcher.close()
+def test_requests_run_whole_and_alone_where_outputs_have_not_the_rows_of_the_inputs(batcher_of):
+    class Sums(Model):
+        def __call__(self, inputs):
+            return {"y": super().__call__(inputs)["y"].sum(keepdims=True)}
+
+    model = Sums()
+    batcher = batcher_of(model, max_batch_size=3)
+    first = occupy(model, batcher)
+    others = [submit(batcher, 1, 2), submit(batcher, 3), submit(batcher, 1, 2, 3, 4)]
+    model.go_on.release(10)
+    assert [answer(each) for each in (first, *others)] == [[0], [6], [6], [20]]
+    assert model.runs == [[0], [1, 2, 3], [1, 2], [3], [1, 2, 3, 4]]
+    assert batcher.queued_rows == 0
+    assert answer(submit(batcher, *range(9))) == [72]
+
+
+def test_a_cut_request_runs_whole_where_outputs_have_not_the_rows_of_the_inputs():
+    def run(inputs):
+        return {"y": np.float32(inputs["x"].sum())}
+
+    batcher = Batcher(run, Batching(max_batch_size=2))
+    assert answer(submit(batcher, 1, 2, 3)) == 6
+    assert answer(submit(batcher, 4)) == 4
+    batcher.close()
 
 
 def test_runs_whose_outputs_do_not_fit_together_are_told():
@@ -241,9 +259,9 @@ class Failing:
 @pytest.mark.parametrize("error", [KeyError("y"), SystemExit()], ids=["error", "exit"])
 def test_whatever_a_batch_raises_the_queue_goes_on(error):
     outputs = [{"y": Failing(error)}, {"y": np.array([2])}]
-    batcher = Batcher(lambda inputs: outputs.pop(0), Batching())
+    batcher = Batcher(lambda inputs: outputs.pop(0), Batching(max_batch_size=1))
     with pytest.raises(RuntimeError, match="a batch ended in"):
-        answer(submit(batcher, 1))
+        answer(submit(batcher, 1, 2))
     assert answer(submit(batcher, 1)) == [2]
     batcher.close()
 

@@ -21,7 +21,9 @@ from tensorflow_serving.apis import (  # noqa: E402
     prediction_service_pb2_grpc,
 )
 
-from .conftest import MAX_BODY, encoded  # noqa: E402
+from tfgad.serving import messages  # noqa: E402
+
+from .conftest import MAX_BODY, REASONS, encoded  # noqa: E402
 
 TIMEOUT = 60
 
@@ -82,12 +84,72 @@ def test_pixels_and_files_give_the_values_of_python(predictions, pictures, expec
         assert answer.model_spec.version.value == 1
 
 
+def test_a_client_as_those_of_tf_serving_gets_the_values_of_all_images(
+    predictions, pictures, expected
+):
+    """They read the field of the type, and know nothing of `tensor_content`."""
+    pictures = pictures[[0, 1, 2, 2, 2]]  # the last score comes as often as its image
+    result = predictions.Predict(request_of(spec(), images=pictures), timeout=TIMEOUT)
+    scores = list(result.outputs["score"].float_val)
+    np.testing.assert_allclose(scores, expected["score"][[0, 1, 2, 2, 2]], rtol=1e-5)
+    assert len(result.outputs["is_anomalous"].bool_val) == 5
+    assert len(result.outputs["map"].float_val) == 5 * 48 * 48
+    again = request_of(spec(signature="reconstruct"), images=pictures)
+    (reconstruction,) = predictions.Predict(again, timeout=TIMEOUT).outputs.values()
+    assert len(reconstruction.int_val) == pictures.size
+    assert [dim.size for dim in reconstruction.tensor_shape.dim] == [5, 48, 48, 1]
+
+
 def test_only_the_outputs_that_are_asked_for_come(predictions, pictures):
     request = request_of(spec(), images=pictures[:1])
     request.output_filter.append("score")
     assert list(predictions.Predict(request, timeout=TIMEOUT).outputs) == ["score"]
+    request.output_filter.append("score")
+    refused("INVALID_ARGUMENT", "duplicate output", predictions.Predict, request)
+
+
+def test_outputs_are_checked_before_the_run(predictions, pictures):
+    """A run would find the image too small."""
+    request = request_of(spec(), images=pictures[:1, :31])
     request.output_filter.append("none")
-    refused("INVALID_ARGUMENT", "alias not found", predictions.Predict, request)
+    refused("INVALID_ARGUMENT", "not found in signature: none", predictions.Predict, request)
+
+
+def test_strings_come_beside_numbers(predictions):
+    request = request_of(spec("foreign", signature="described"), x=np.float32([1, 0, 3]))
+    answer = predictions.Predict(request, timeout=TIMEOUT)
+    reasons = [REASONS[i].encode() for i in (1, 0, 3)]
+    assert list(answer.outputs["reason"].string_val) == reasons
+    assert arrays(answer)["file_bytes"].tolist() == [b"\xff" + each for each in reasons]
+    assert list(answer.outputs["score"].float_val) == [0.25, 0, 0.75]
+
+
+def test_a_signature_may_answer_other_rows_and_take_no_input(predictions):
+    request = request_of(spec("foreign", signature="positive"), x=np.float32([-1, 2, 3]))
+    assert arrays(predictions.Predict(request, timeout=TIMEOUT))["y"].tolist() == [2, 3]
+    request = request_of(spec("foreign", signature="named"))
+    answer = predictions.Predict(request, timeout=TIMEOUT)
+    assert list(answer.outputs["name"].string_val) == [b"foreign"]
+    assert not answer.outputs["name"].tensor_shape.dim
+    request = request_of(spec("foreign", signature="turned"), x=np.float32([1, 2]))
+    assert arrays(predictions.Predict(request, timeout=TIMEOUT))["y"].tolist() == [1 + 1j, 2 + 2j]
+
+
+@pytest.mark.parametrize("dtype", [*messages.PACKED, *messages.LISTED])
+def test_an_output_of_any_type_fills_the_field_of_its_type(dtype):
+    dtype = tf.dtypes.as_dtype(dtype)
+    values = [b"", b"\0\xff", b"\0\xff"] if dtype == tf.string else [0, 1, 1]
+    array = np.array([values], dtype.as_numpy_dtype)
+    for each in (array, array[0, 1:2].reshape(()), array[:, :0]):
+        tensor = messages.tensor(each)
+        assert not tensor.tensor_content
+        (*_, held) = tensor.ListFields()
+        assert not each.size or len(held[1]) == each.size * (2 if dtype.is_complex else 1)
+        read = tf.make_ndarray(tensor)
+        assert read.dtype == array.dtype
+        np.testing.assert_array_equal(read, each)
+        if dtype != tf.string:
+            assert tf.io.parse_tensor(tensor.SerializeToString(), dtype).shape == each.shape
 
 
 def test_many_at_once_are_answered_each_with_its_own(predictions, pictures, expected):
@@ -108,6 +170,8 @@ def test_signatures(predictions):
     assert answer.model_spec.version.value == 1
     signatures = get_model_metadata_pb2.SignatureDefMap()
     assert answer.metadata["signature_def"].Unpack(signatures)
+    request.model_spec.name = ""
+    refused("INVALID_ARGUMENT", "no name", predictions.GetModelMetadata, request)
     images = signatures.signature_def["serving_default"].inputs["images"]
     assert images.dtype == types_pb2.DT_UINT8
     assert [dim.size for dim in images.tensor_shape.dim] == [-1, -1, -1, 1]
@@ -137,7 +201,8 @@ def test_mistakes_are_told(predictions, pictures):
         ("NOT_FOUND", "Specific(as_is, -1)", request_of(spec(version=-1), images=image)),
         ("NOT_FOUND", "Latest(../etc)", request_of(spec("../etc"), images=image)),
         ("INVALID_ARGUMENT", "Missing ModelSpec", predict_pb2.PredictRequest()),
-        ("INVALID_ARGUMENT", "not found in signature", request_of(spec(signature="no"), x=image)),
+        ("INVALID_ARGUMENT", "no name", request_of(spec(""), images=image)),
+        ("FAILED_PRECONDITION", 'key "no" not found', request_of(spec(signature="no"), x=image)),
         ("INVALID_ARGUMENT", "alias not found", request_of(spec(), pixels=image)),
         ("INVALID_ARGUMENT", "Missing but required: {images}", request_of(spec())),
         ("INVALID_ARGUMENT", "expected 4 (uint8)", request_of(spec(), images=image / 255.0)),

@@ -32,6 +32,7 @@ def spec(dtype):
         (tf.float32, "[NaN, -Infinity]", np.array([np.nan, -np.inf], np.float32)),
         (tf.bool, "[true, false]", np.array([True, False])),
         (tf.float32, "7", np.array(7, np.float32)),
+        (tf.float32, "[16777215, 16777217.0]", np.array([16777215, 16777216], np.float32)),
         (tf.uint8, "[]", np.zeros(0, np.uint8)),
     ],
 )
@@ -48,6 +49,8 @@ def test_values_of_every_type(dtype, text, expected):
         (tf.int64, "[9223372036854775808]", "9223372036854775808 is not of expected type: int64"),
         (tf.int32, "[1.0]", "1.0 is not of expected type: int32"),
         (tf.float32, "[1e39]", "1e+39 to float without loss of precision"),
+        (tf.float32, "[0.5, -16777216]", "-16777216 to float without loss of precision"),
+        (tf.float64, "[9007199254740992]", "9007199254740992 to float without loss"),
         (tf.float32, "[true]", "true is not of expected type: float32"),
         (tf.bool, "[1]", "1 is not of expected type: bool"),
         (tf.string, "[1]", "1 is not of expected type: string"),
@@ -154,6 +157,7 @@ def test_bytes_are_known_by_their_name():
 
 
 def test_outputs_that_are_no_rows_are_told():
-    for outputs in ({"x": np.float32(1)}, {"x": np.zeros(2), "y": np.zeros(3)}, {"x": np.zeros(0)}):
+    two = {"x": np.zeros(2), "y": np.zeros(3)}
+    for outputs in ({}, {"x": np.float32(1)}, two, {"x": np.zeros(0)}):
         with pytest.raises(ServingError):
             json_tensors.answer({k: np.asarray(v) for k, v in outputs.items()}, "instances")

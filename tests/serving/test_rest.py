@@ -1,9 +1,12 @@
 """The REST interface of a server that was really started, over a socket."""
 
 import base64
+import codecs
 import concurrent.futures
+import gzip
 import http.client
 import itertools
+import json
 import struct
 import threading
 import zlib
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 import requests
 
-from .conftest import MAX_BODY, MAX_PIXELS, encoded
+from .conftest import MAX_BODY, MAX_PIXELS, REASONS, encoded
 
 OUTPUTS = {"score", "probability", "is_anomalous", "map"}
 
@@ -151,6 +154,47 @@ def test_health_and_metrics(server, pictures):
     assert counted() == before + 1
 
 
+# A model of another program
+
+
+def foreign(server, signature, **content):
+    return predict(server, {"json": {"signature_name": signature, **content}}, "foreign")
+
+
+def test_strings_come_beside_numbers(server):
+    """Bytes in base 64 where an output is named so; what else is no UTF-8 is replaced."""
+    reasons = [REASONS[i] for i in (1, 0, 3)]
+    columns = {
+        "score": [0.25, 0.0, 0.75],
+        "reason": reasons,
+        "file_bytes": [b64(b"\xff" + each.encode()) for each in reasons],
+        "raw": ["\ufffd" + each for each in reasons],
+    }
+    answer = foreign(server, "described", inputs=[1, 0, 3])
+    assert answer.json() == {"outputs": columns}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    assert foreign(server, "described", instances=[1, 0, 3]).json() == {"predictions": rows}
+
+
+def test_more_strings_than_a_batch_are_answered_in_order(server):
+    values = [i % 4 for i in range(80)]
+    rows = foreign(server, "described", instances=values).json()["predictions"]
+    assert [row["reason"] for row in rows] == [REASONS[i] for i in values]
+
+
+def test_a_signature_may_answer_other_rows(server):
+    values = [-1, *range(50)]  # a batch has 32
+    assert foreign(server, "positive", inputs=values).json() == {"outputs": list(range(1, 50))}
+    assert foreign(server, "positive", instances=values[:4]).json() == {"predictions": [1, 2]}
+
+
+def test_what_json_cannot_say_is_told(server):
+    """As TF Serving does: a signature without inputs is one for gRPC."""
+    for content in ({"inputs": {}}, {"instances": [{}]}, {"inputs": []}):
+        refused(foreign(server, "named", **content), 400, "input map for signature: named")
+    refused(foreign(server, "turned", inputs=[1]), 400, "tensor type: complex64")
+
+
 # Mistakes
 
 WRONG = {
@@ -174,6 +218,7 @@ WRONG = {
     "another input": (b'{"instances": [{"pixels": 1}]}', 400, "must only have keys: images"),
     "a column missing": (b'{"inputs": {"pixels": 1}}', 400, "Missing named input: images"),
     "signature": (b'{"signature_name": "none", "inputs": 1}', 400, '"none" not found'),
+    "nothing after the byte order mark": (b"\xef\xbb\xbf", 400, "The document is empty"),
     "signature's type": (b'{"signature_name": 7, "inputs": 1}', 400, "must be a string value"),
     "nested deeply": (b'{"instances": ' + b"[" * 10**5, 400, "JSON Parse error"),
     "nested deeply, NaN": (b'{"instances": [NaN,' + b"[" * 10**5, 400, "JSON Parse error"),
@@ -319,9 +364,36 @@ def test_whoever_asks_first_is_told_before_sending(server):
     connection.close()
 
 
-def test_compressed_bodies_are_refused(server):
-    answer = predict(server, {"data": zlib.compress(b"{}")}, headers={"Content-Encoding": "gzip"})
-    refused(answer, 415, "Content-Encoding")
+def compressed(server, body, encoding="gzip"):
+    return predict(server, {"data": body}, headers={"Content-Encoding": encoding})
+
+
+def test_compressed_bodies_are_read(server, pictures, expected):
+    """Also one of several members, which concatenated files are, and one with a byte order mark."""
+    text = json.dumps({"instances": pictures[:2].tolist()}).encode()
+    in_two = gzip.compress(text[:1000]) + gzip.compress(text[1000:])
+    for body in (gzip.compress(text), in_two, gzip.compress(codecs.BOM_UTF8 + text)):
+        answer = compressed(server, body)
+        assert answer.status_code == 200, answer.text
+        assert_close(answer.json()["predictions"], expected)
+        assert "content-encoding" not in answer.headers  # TF Serving compresses no answer either
+    answer = predict(server, {"data": codecs.BOM_UTF8 + text})
+    assert_close(answer.json()["predictions"], expected)
+
+
+def test_a_compressed_body_that_cannot_be_read_is_told(server):
+    whole = gzip.compress(b'{"instances": []}')
+    for body in (b"{}", whole[:-1], whole[:15] + whole[16:], zlib.compress(b"{}")):
+        refused(compressed(server, body), 400, "no whole gzip")
+    refused(compressed(server, b""), 400, "The document is empty")
+    refused(compressed(server, whole, "br"), 415, "Content-Encoding 'br'")
+
+
+def test_a_compressed_body_is_not_held_beyond_the_limit(server):
+    before = server.memory()
+    body = gzip.compress(bytes(500 * 2**20))  # half a megabyte
+    refused(compressed(server, body), 413, f"larger than {MAX_BODY} bytes")
+    assert server.memory() - before < 3 * MAX_BODY
 
 
 # Crowds

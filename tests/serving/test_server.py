@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tfgad import cli
 from tfgad.serving.limits import Turns
 
-from .conftest import PATIENCE, ServerProcess, encoded, export_small
+from .conftest import PATIENCE, REASONS, ServerProcess, encoded, export_small
 
 IN_PROGRESS = "tfgad_serving_requests_in_progress "
 
@@ -468,6 +468,20 @@ def test_the_client_calls_a_signature(client, pictures):
     rebuilt = client.predict({"images": pictures[:2]}, "reconstruct")
     assert rebuilt["reconstruction"].shape == (2, 48, 48, 1)
     assert rebuilt["reconstruction"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_the_client_reads_strings(server, scheme):
+    pytest.importorskip("tensorflow_serving")
+    from tfgad.serving.client import Client
+
+    url = server.url if scheme == "http" else f"grpc://{server.grpc}"
+    with Client(url, "foreign", timeout=PATIENCE) as client:
+        given = client.predict({"x": np.float32([1, 0, 3])}, "described")
+    reasons = [REASONS[i].encode() for i in (1, 0, 3)]
+    assert given["reason"].tolist() == reasons
+    assert given["file_bytes"].tolist() == [b"\xff" + each for each in reasons]
+    assert given["score"].tolist() == [0.25, 0, 0.75]
 
 
 def test_the_client_says_what_a_model_is(client):

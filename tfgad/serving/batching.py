@@ -221,12 +221,17 @@ class Batcher:
             else:
                 _settle(batch[0][0], error)
             return
+        if _is_whole(batch):
+            _settle(batch[0][0], outputs)
+            return
+        count = sum(rows.stop - rows.start for _, rows in batch)
+        if any(array.shape[:1] != (count,) for array in outputs.values()):
+            self._run_alone(batch)
+            return
         start = 0
         for request, rows in batch:
             end = start + rows.stop - rows.start
-            part = outputs
-            if self._splits:
-                part = {name: array[start:end] for name, array in outputs.items()}
+            part = {name: array[start:end] for name, array in outputs.items()}
             start = end
             with self._changed:
                 request.parts[rows.start] = part
@@ -238,10 +243,26 @@ class Batcher:
     def _run_rows(self, inputs: Arrays) -> Arrays:
         rows = max((len(array) for array in inputs.values() if array.ndim), default=1)
         self._on_batch(rows)
-        outputs = self._run(inputs)
-        if self._splits and any(array.shape[:1] != (rows,) for array in outputs.values()):
-            raise ServingError("INTERNAL", "the model's outputs have not a row for each input")
-        return outputs
+        return self._run(inputs)
+
+    def _run_alone(self, batch: list[tuple[_Request, slice]]) -> None:
+        """Runs requests whole, one after another: the outputs have not a row for each input.
+
+        From now on no request shares a run.
+        """
+        log.warning("outputs have not a row for each input: requests share no run any more")
+        self._splits = False
+        for request, _ in batch:
+            try:
+                _settle(request, self._run_rows(request.inputs))
+            except Exception as error:
+                _settle(request, error)
+
+
+def _is_whole(batch: list[tuple[_Request, slice]]) -> bool:
+    """Returns whether a batch is one request with all its rows."""
+    (request, rows), *others = batch
+    return not others and rows == slice(0, request.rows.count)
 
 
 def _are_alike(one: _Request, other: _Request) -> bool:
@@ -249,7 +270,7 @@ def _are_alike(one: _Request, other: _Request) -> bool:
 
 
 def _joined(batch: list[tuple[_Request, slice]]) -> Arrays:
-    if len(batch) == 1 and batch[0][1] == slice(0, batch[0][0].rows.count):
+    if _is_whole(batch):
         return batch[0][0].inputs
     return _concatenated(
         [{name: array[rows] for name, array in request.inputs.items()} for request, rows in batch]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -69,7 +69,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             self._service.admitted(),
             self._service.memory.held() as hold,
         ):
-            call.model, number = _model_of(request)
+            call.model, number = _named_model_of(request)
             hold(request.ByteSize())
             limits = self._service.limits
             servable, future = self._service.submit(
@@ -83,13 +83,13 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             outputs = self._service.outputs(future, patience)
             name = request.model_spec.signature_name or "serving_default"
             answer = predict_pb2.PredictResponse(model_spec=messages.model_spec(servable, name))
-            for each in _wanted_outputs(request.output_filter, outputs):
-                answer.outputs[each].CopyFrom(tf.make_tensor_proto(outputs[each]))
+            for each in request.output_filter or outputs:
+                answer.outputs[each].CopyFrom(messages.tensor(outputs[each]))
             return answer
 
     def GetModelMetadata(self, request, context):  # noqa: N802
         with _answering(self._service, "GetModelMetadata", context) as call:
-            call.model, number = _model_of(request)
+            call.model, number = _named_model_of(request)
             if not request.metadata_field:
                 raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
             for field in request.metadata_field:
@@ -133,10 +133,21 @@ def _model_of(request) -> tuple[str, int | None]:
     return spec.name, spec.version.value if spec.HasField("version") else None
 
 
+def _named_model_of(request) -> tuple[str, int | None]:
+    name, number = _model_of(request)
+    if not name:
+        raise invalid("ModelSpec has no name specified.")
+    return name, number
+
+
 def _inputs(
     request, signature: Signature, limits: Limits, hold: Callable[[int], None]
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of a request; the signature checks them."""
+    """Returns the arrays of a request; the signature checks them.
+
+    Raises:
+        ServingError: an input or a wanted output is none of the signature's, or cannot be read.
+    """
     inputs = {}
     for name, proto in request.inputs.items():
         if name not in signature.inputs:
@@ -151,6 +162,7 @@ def _inputs(
             inputs[name] = tf.make_ndarray(proto)
         except (ValueError, TypeError, OverflowError) as error:
             raise invalid(f"tensor parsing error: {name}: {error}") from None
+    _check_filter(request.output_filter, signature)
     return inputs
 
 
@@ -177,13 +189,13 @@ def _checked_size(name: str, proto, dtype: tf.DType, most: int) -> int:
     return count * dtype.size
 
 
-def _wanted_outputs(names, outputs: dict[str, np.ndarray]) -> list[str]:
-    for name in names:
-        if name not in outputs:
+def _check_filter(names: Sequence[str], signature: Signature) -> None:
+    """Raises ServingError if a wanted output is none of the signature's, or is named twice."""
+    for i, name in enumerate(names):
+        if name not in signature.outputs:
             raise invalid(
-                f"output tensor alias not found in signature: {name}. Outputs expected to be in "
-                f"the set {{{','.join(sorted(outputs))}}}."
+                f"output tensor alias not found in signature: {name} Outputs expected to be in "
+                f"the set {{{','.join(signature.outputs)}}}."
             )
-    if len(set(names)) < len(names):
-        raise invalid("duplicate output tensor alias in output_filter")
-    return list(names) or sorted(outputs)
+        if name in names[:i]:
+            raise invalid(f"duplicate output tensor alias: {name}")

@@ -45,7 +45,7 @@ def measure(inputs: Mapping[str, np.ndarray], limits: Limits) -> Rows:
         ServingError: an image is too large, or is none; all together are too many or too large.
     """
     kind, cost, alike = [], 1, True
-    count = max(len(array) if array.ndim else 1 for array in inputs.values())
+    count = max((len(array) if array.ndim else 1 for array in inputs.values()), default=1)
     for name in sorted(inputs):
         array = inputs[name]
         kind.append((name, array.shape[1:], array.dtype.str))

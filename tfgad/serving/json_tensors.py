@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import itertools
 import json
 from collections.abc import Mapping
@@ -38,6 +39,7 @@ def parse(body: bytes) -> dict[str, Any]:
     Raises:
         ServingError: it is no JSON object.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)  # which some of Windows' programs write
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:
@@ -64,8 +66,11 @@ def inputs_of(document: Mapping[str, Any], signature: Signature) -> dict[str, np
     """Returns the arrays of a request, of the types that the signature wants.
 
     Raises:
-        ServingError: they are ragged, of other types, or not those of the signature.
+        ServingError: they are ragged, of other types, or not those of the signature; or it takes
+            none, and so cannot be called by JSON.
     """
+    if not signature.inputs:
+        raise invalid(f"Failed to get input map for signature: {signature.name}")
     form = form_of(document)
     value = document[form]
     if form == COLUMNS:
@@ -94,8 +99,11 @@ def answer(outputs: Mapping[str, np.ndarray], form: str) -> bytes:
     """Returns the body of an answer in the form that the request had.
 
     Raises:
-        ServingError: rows are wanted, and the outputs have none or not equally many.
+        ServingError: rows are wanted, and the outputs have none or not equally many; or JSON cannot
+            hold them.
     """
+    if not outputs:
+        raise invalid("Cannot convert empty tensor map to JSON")
     values = {name: _writable(name, outputs[name]) for name in sorted(outputs)}
     if form == COLUMNS:
         content = values if len(values) > 1 else next(iter(values.values()))
@@ -185,12 +193,24 @@ def _array(value: Any, spec: TensorSpec) -> np.ndarray:
         array = np.array(leaves, _WIDEST[wanted.kind])
     except OverflowError:
         raise _wrong_type(max(leaves, key=abs), spec) from None
+    if int in types and spec.dtype.name in _DIGITS:
+        _check_precision(array, leaves, spec)
     return _cast(array, wanted, spec).reshape(shape)
+
+
+def _check_precision(array: np.ndarray, leaves: list, spec: TensorSpec) -> None:
+    """Raises ServingError if a whole number has more digits than the type of the signature."""
+    digits = _DIGITS[spec.dtype.name]
+    if array.size and np.abs(array).max() >= 2**digits:
+        for leaf in leaves:
+            if type(leaf) is int and abs(leaf) >= 2**digits:
+                raise _inexact(leaf)
 
 
 # What JSON may hold for each kind of number that a signature may want (`V` is bfloat16). As TF
 # Serving does, a whole number is taken for a fraction, and not the reverse.
 _TYPES = {"f": {int, float}, "V": {int, float}, "i": {int}, "u": {int}, "b": {bool}}
+_DIGITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}  # binary, of the mantissa
 _WIDEST = {"f": np.float64, "V": np.float64, "i": np.int64, "u": np.uint64, "b": np.bool_}
 
 
@@ -203,9 +223,14 @@ def _cast(array: np.ndarray, wanted: np.dtype, spec: TensorSpec) -> np.ndarray:
     with np.errstate(over="ignore"):
         cast = array.astype(wanted)
     if wanted.kind in "fV" and (np.isinf(cast) != np.isinf(array)).any():
-        value = array[np.isinf(cast) != np.isinf(array)][0]
-        raise invalid(f"Cannot convert JSON value: {value} to float without loss of precision.")
+        value = float(array[np.isinf(cast) != np.isinf(array)][0])
+        raise _inexact(value)
     return cast
+
+
+def _inexact(value: Any) -> ServingError:
+    problem = f"Cannot convert JSON value: {_shown(value)} to float without loss of precision."
+    return invalid(problem)
 
 
 def _flatten(value: Any) -> tuple[tuple[int, ...], list]:
@@ -277,6 +302,8 @@ def _writable(name: str, array: np.ndarray) -> Any:
     if array.dtype == object:
         write = _as_base64 if name.endswith(BYTES_SUFFIX) else _as_text
         return np.vectorize(write, otypes=[object])(array).tolist()
+    if array.dtype.kind not in "fiubV":  # complex numbers
+        raise invalid(f"Failed to write JSON value for tensor type: {array.dtype.name}")
     if array.dtype.kind not in "fiub" or array.dtype.itemsize == 2:  # bfloat16 and float16
         array = array.astype(np.float32) if array.dtype.kind in "fV" else array
     return np.ascontiguousarray(array) if array.ndim else array[()]

@@ -27,7 +27,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from tfgad.serving import json_tensors, messages, metrics
+from tfgad.serving import encodings, json_tensors, messages, metrics
 from tfgad.serving.errors import ServingError, invalid
 from tfgad.serving.limits import MEBI
 from tfgad.serving.service import Call, Service, too_late
@@ -136,20 +136,21 @@ class _Handler:
         return form, future
 
     async def _body(self, request: Request, hold: Callable[[int], None]) -> bytes:
-        """Reads a body, unless it is too large or does not come."""
-        if request.headers.get("content-encoding", "identity").lower() != "identity":
-            problem = "Content-Encoding is not supported: send the body as it is"
-            raise ServingError("INVALID_ARGUMENT", problem, http_status=415)
+        """Reads a body, decompressed, unless it is too large or does not come."""
+        compressed = encodings.is_gzip(request.headers.get("content-encoding", ""))
         # Whoever says how much will come is answered before it does.
         announced = request.headers.get("content-length", "0")
         self._check_body(int(announced) if announced.isdecimal() else 0)
         try:
-            return await asyncio.wait_for(self._read(request, hold), self._limits.body_timeout)
+            body = await asyncio.wait_for(self._read(request, hold), self._limits.body_timeout)
         except (asyncio.TimeoutError, TimeoutError):
             problem = "the body did not arrive in time"
             raise ServingError("DEADLINE_EXCEEDED", problem, http_status=408) from None
         except ClientDisconnect:
             raise ServingError("CANCELLED", "the connection was closed") from None
+        if not compressed:
+            return body
+        return await run_in_threadpool(encodings.decompress, body, self._check_body, hold)
 
     async def _read(self, request: Request, hold: Callable[[int], None]) -> bytes:
         parts, size = [], 0

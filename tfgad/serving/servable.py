@@ -21,7 +21,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tfgad.export import FACTS
 from tfgad.scoring import SavedModelJudge
 from tfgad.serving.batching import Arrays, Batcher, Batching
-from tfgad.serving.errors import ServingError, invalid
+from tfgad.serving.errors import ServingError
 from tfgad.serving.image_sizes import IMAGE_BYTES, Rows
 from tfgad.serving.limits import Turns
 from tfgad.serving.signature import Signature
@@ -87,14 +87,12 @@ class Servable:
         """Returns a signature; the empty name stands for `serving_default`.
 
         Raises:
-            ServingError: INVALID_ARGUMENT, it has none of that name.
+            ServingError: FAILED_PRECONDITION, it has none of that name.
         """
-        found = self.signatures.get(name or DEFAULT_SIGNATURE)
-        if found is None:
-            raise invalid(
-                f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def'
-            )
-        return found
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
+        return self.signatures[name]
 
     def submit(self, signature: Signature, inputs: Arrays, rows: Rows) -> Future:
         """Queues inputs that fit the signature; see `Batcher.submit`."""
@@ -126,7 +124,11 @@ class Servable:
         try:
             with RUNS.taken():
                 outputs = self._model.signatures[signature.name](**tensors)
-                return {name: value.numpy() for name, value in outputs.items()}
+                # of a single string, `numpy()` is no array
+                return {
+                    name: np.asarray(value.numpy(), value.dtype.as_numpy_dtype)
+                    for name, value in outputs.items()
+                }
         except tf.errors.OpError as error:
             raise _as_serving_error(error) from error
 
