@@ -15,12 +15,18 @@ from tfgad.multistage.painter import Painted
 KINDS = ("hole", "slub")
 
 
-def painted(kind="slub"):
-    """An image of 32x40 with a defect of 4x6 pixels at row 10, column 20, and a speck."""
-    image = np.zeros((32, 40, 1), "float32")
+def block():
+    """A mask of 32x40 with a defect of 4x6 pixels at row 10, column 20, and a speck."""
     mask = np.zeros((32, 40, 1), np.uint8)
     mask[10:14, 20:26] = 1
     mask[0, 0] = 1
+    return mask
+
+
+def painted(kind="slub", mask=None):
+    """An image of 32x40 with a defect, that of `block` by default."""
+    image = np.zeros((32, 40, 1), "float32")
+    mask = block() if mask is None else mask
     patch = np.concatenate([image, mask * 2.0 - 1.0], axis=-1)[:, :32]
     return Painted(image, mask, kind, image, patch, (0, 0, 32))
 
@@ -30,34 +36,124 @@ def test_coco_boxes_and_outlines_by_hand(tmp_path):
     assert count == 1
     content = json.loads((tmp_path / "coco" / "annotations.json").read_text())
     assert content["images"] == [{"id": 1, "file_name": "000001.png", "width": 40, "height": 32}]
-    (defect,) = content["annotations"]  # the speck is none
+    speck, defect = content["annotations"]
+    assert speck["bbox"] == [0, 0, 1, 1]
+    assert speck["area"] == 1
+    assert corners_of(speck) == {(0, 0), (1, 0), (1, 1), (0, 1)}
     assert defect["bbox"] == [20, 10, 6, 4]
     assert defect["area"] == 24
     assert defect["category_id"] == 2
     assert defect["image_id"] == 1
-    (polygon,) = defect["segmentation"]
-    xs, ys = polygon[::2], polygon[1::2]
-    assert (min(xs), max(xs), min(ys), max(ys)) == (20.0, 26.0, 10.0, 14.0)
+    assert corners_of(defect) == {(20, 10), (26, 10), (26, 14), (20, 14)}
     assert content["categories"][1] == {"id": 2, "name": "slub"}
     assert {"info", "licenses"} <= content.keys()  # pycocotools' loadRes fails without the first
     assert Image.open(tmp_path / "coco" / "images" / "000001.png").size == (40, 32)
 
 
-def test_an_outline_encloses_about_the_area():
-    """Shoelace formula; corners of pixels are cut."""
-    region = np.zeros((32, 32), bool)
-    y, x = np.mgrid[:32, :32]
-    region[(y - 16) ** 2 + (x - 16) ** 2 < 100] = True
-    (polygon,) = annotations.outlines(region)
-    xs, ys = np.array(polygon[::2]), np.array(polygon[1::2])
-    area = abs(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1))) / 2
-    assert area == pytest.approx(region.sum(), rel=0.08)
+def corners_of(annotation):
+    (polygon,) = annotation["segmentation"]
+    return set(zip(polygon[::2], polygon[1::2], strict=True))
 
 
-def test_yolo_lines_by_hand(tmp_path):
+def drawn(*places):
+    """A mask of 32x40 with pixels set at places, each an index of rows and columns."""
+    mask = np.zeros((32, 40, 1), np.uint8)
+    for place in places:
+        mask[place] = 1
+    return mask
+
+
+def ring():
+    """A frame of three pixels around a hole, in which there is a speck."""
+    mask = drawn(np.s_[5:25, 5:30], np.s_[0, 39])
+    mask[8:22, 8:27] = 0
+    mask[15, 15] = 1
+    return mask
+
+
+SHAPES = {
+    "block": block(),
+    "ring": ring(),
+    "speck": drawn(np.s_[7, 9]),
+    "diagonal": drawn(np.s_[7, 9], np.s_[8, 10], np.s_[9, 11]),
+    "diamond": drawn(np.s_[7, 9], np.s_[8, 8], np.s_[8, 10], np.s_[9, 9]),
+    "edges": drawn(np.s_[0, :], np.s_[:, 39], np.s_[30:, :3]),
+    "full": drawn(np.s_[:]),
+    "noise": np.random.default_rng(0).integers(0, 2, (32, 40, 1), np.uint8),
+    "stripes": drawn(np.s_[::3]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_coco_masks_are_the_painted_pixels(tmp_path, shape):
+    """Read by COCO's own library, a polygon covers whole pixels as run lengths do."""
+    api = pytest.importorskip("pycocotools.coco")
+    mask = SHAPES[shape]
+    annotations.write_dataset(tmp_path / "coco", [painted(mask=mask)], [], [], KINDS, "coco")
+    coco = api.COCO(str(tmp_path / "coco" / "annotations.json"))
+    found = coco.loadAnns(coco.getAnnIds(imgIds=1, iscrowd=False))
+    masks = [coco.annToMask(each) for each in found]
+    np.testing.assert_array_equal(sum(masks), mask[..., 0])
+    for each, own in zip(found, masks, strict=True):
+        x, y, width, height = each["bbox"]
+        assert each["area"] == own.sum() == own[y : y + height, x : x + width].sum()
+        assert own[[y, y + height - 1]].any(axis=1).all()
+        assert own[:, [x, x + width - 1]].any(axis=0).all()
+
+
+def test_run_lengths_by_hand():
+    region = annotations.Region(1, 0, np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool))
+    lengths = {"size": [4, 5], "counts": [4, 3, 1, 1, 1, 1, 1, 3, 5]}
+    assert annotations.run_lengths(region, (4, 5)) == lengths
+    corner = annotations.Region(0, 0, np.array([[True]]))
+    assert annotations.run_lengths(corner, (2, 1)) == {"size": [2, 1], "counts": [0, 1, 1]}
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo"])
+def test_good_images_are_background(tmp_path, form):
+    good = np.zeros((2, 24, 24, 1), "float32")
+    rows = [painted(), painted("hole")]
+    assert annotations.write_dataset(tmp_path / form, rows, good[:0], good, KINDS, form) == 2
+    names = sorted(path.stem for path in (tmp_path / form / "images").iterdir())
+    assert names == ["000001", "000002", "000003", "000004"]
+    if form == "yolo":
+        for folder in ("labels", "labels_segment"):
+            files = sorted((tmp_path / form / folder).iterdir())
+            assert [path.stem for path in files] == names
+            assert [bool(path.read_text()) for path in files] == [True, True, False, False]
+        return
+    content = json.loads((tmp_path / form / "annotations.json").read_text())
+    assert [each["id"] for each in content["images"]] == [1, 2, 3, 4]
+    assert content["images"][3]["height"] == 24
+    assert {each["image_id"] for each in content["annotations"]} == {1, 2}
+
+
+@pytest.mark.parametrize("form", annotations.FORMATS)
+def test_an_image_without_a_painted_pixel_is_no_defective_one(tmp_path, form, caplog):
+    rows = [painted(), painted(mask=drawn())]
+    assert annotations.write_dataset(tmp_path / form, rows, [], [], KINDS, form) == 1
+    assert caplog.messages == ["left out 1 images: their masks are empty"]
+
+
+def test_yolo_lines_by_hand(tmp_path, caplog):
     annotations.write_dataset(tmp_path / "yolo", [painted("hole")], [], [], KINDS, "yolo")
-    line = (tmp_path / "yolo" / "labels" / "000001.txt").read_text()
-    assert line == "0 0.575000 0.375000 0.150000 0.125000\n"
+    boxes = (tmp_path / "yolo" / "labels" / "000001.txt").read_text().splitlines()
+    assert boxes == [
+        "0 0.012500 0.015625 0.025000 0.031250",
+        "0 0.575000 0.375000 0.150000 0.125000",
+    ]
+    polygons = (tmp_path / "yolo" / "labels_segment" / "000001.txt").read_text().splitlines()
+    assert [line.split()[0] for line in polygons] == ["0", "0"]
+    numbers = np.array(polygons[1].split()[1:], float).reshape(-1, 2) * (40, 32)
+    assert {tuple(each) for each in numbers} == {(20, 10), (26, 10), (26, 14), (20, 14)}
+    assert not caplog.messages
+
+
+def test_holes_that_yolo_cannot_say_are_counted(tmp_path, caplog):
+    rows = [painted(mask=SHAPES[each]) for each in ("ring", "diamond", "diagonal")]
+    annotations.write_dataset(tmp_path / "yolo", rows, [], [], KINDS, "yolo")
+    (message,) = caplog.messages
+    assert message.startswith("2 of 5 objects have holes")
 
 
 def test_yolo_description_keeps_the_kinds_names_and_names_no_folder(tmp_path):

@@ -1,13 +1,17 @@
 """Painted images as data sets on disk: MVTec AD's layout, COCO's JSON, YOLO's text.
 
 The last two are what object detectors such as RT-DETR or YOLO train on. Each region of a mask that
-hangs together is one object, with its box and, in COCO's, its outline. Beside them lies a picture
-of the first images: to be looked at before anything learns from them.
+hangs together is one object with its box and its outline, down to a single pixel; the good images
+come without objects, as background. Beside them lies a picture of the first images: to be looked at
+before anything learns from them.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +30,45 @@ from tfgad.errors import UsageError
 from tfgad.multistage.painter import Painted
 
 MVTEC = "mvtec"
-LEAST_REGION = 4  # pixels: smaller specks of a mask are no objects
 EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 GALLERY, SHOWN = "gallery.png", 24  # three bands of eight images, as much as a screen shows
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """Pixels of a mask that hang together.
+
+    Attributes:
+        x: the first column of the smallest box around them.
+        y: its first row.
+        inside: which pixels of the box are theirs, bool `[height, width]`.
+    """
+
+    x: int
+    y: int
+    inside: np.ndarray
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """The box: x, y, width, height in pixels."""
+        height, width = self.inside.shape
+        return self.x, self.y, width, height
+
+    @property
+    def area(self) -> int:
+        """The number of pixels."""
+        return int(self.inside.sum())
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether it surrounds pixels that are not its own."""
+        return self.filled().sum() != self.area
+
+    def filled(self) -> np.ndarray:
+        """Returns the pixels with those that they surround, bool `[height, width]`."""
+        return ndimage.binary_fill_holes(self.inside)
 
 
 def share_out(good: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
@@ -60,9 +100,10 @@ def write_dataset(
 
     Args:
         folder: where to; it must not be there yet, or be empty.
-        painted: the images.
+        painted: the images; those whose mask is empty are left out, and counted in the log.
         train: good images, `[N, H, W, C]` in [-1, 1], that `mvtec` is trained on.
-        test: those that were painted on, which `mvtec` is tested on too.
+        test: those that were painted on, which `mvtec` is tested on too. In `coco` and `yolo` all
+            good images are background: they have no objects.
         kinds: the names of all kinds of defect.
         form: one of `FORMATS`.
 
@@ -105,11 +146,25 @@ def gallery(painted: Sequence[Painted]) -> Figure:
 
 
 def _noted(painted: Iterable[Painted], first: list[Painted]) -> Iterator[Painted]:
-    """Yields the images, and puts those that the gallery shows into a list."""
+    """Yields the images that have a defect, and puts those that the gallery shows into a list."""
+    empty = 0
     for each in painted:
+        if not each.mask.any():
+            empty += 1
+            continue
         if len(first) < SHOWN:
             first.append(each)
         yield each
+    if empty:
+        log.warning("left out %d images: their masks are empty", empty)
+
+
+def _with_background(painted, good) -> Iterator[tuple[np.ndarray, list[Region], str]]:
+    """Yields image, regions and kind of the painted images, then of the good: they have none."""
+    for each in painted:
+        yield each.image, list(regions(each.mask)), each.kind
+    for image in itertools.chain(*good.values()):
+        yield image, [], ""
 
 
 def _write_mvtec(folder: Path, painted, good, kinds) -> int:
@@ -128,22 +183,28 @@ def _write_mvtec(folder: Path, painted, good, kinds) -> int:
 
 
 def _write_coco(folder: Path, painted, good, kinds) -> int:
-    """`images/` and `annotations.json`, with boxes and polygons (Lin et al. 2014)."""
+    """`images/` and `annotations.json`, with boxes and masks (Lin et al. 2014).
+
+    A region is a polygon or, if it has holes, run lengths.
+    """
     images, annotations = [], []
-    for n, each in enumerate(painted, start=1):
+    for n, (image, found, kind) in enumerate(_with_background(painted, good), start=1):
         name = f"{n:06d}.png"
-        _write_image(folder / "images" / name, each.image)
-        height, width = each.mask.shape[:2]
+        _write_image(folder / "images" / name, image)
+        height, width = image.shape[:2]
         images.append({"id": n, "file_name": name, "width": width, "height": height})
-        for region in regions(each.mask):
+        for region in found:
+            mask: Any = [outline(region).ravel().tolist()]
+            if region.has_holes:
+                mask = run_lengths(region, (height, width))
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": n,
-                    "category_id": kinds.index(each.kind) + 1,
-                    "bbox": [int(number) for number in box(region)],
-                    "area": int(region.sum()),
-                    "segmentation": outlines(region),
+                    "category_id": kinds.index(kind) + 1,
+                    "bbox": list(region.box),
+                    "area": region.area,
+                    "segmentation": mask,
                     "iscrowd": 0,
                 }
             )
@@ -156,25 +217,35 @@ def _write_coco(folder: Path, painted, good, kinds) -> int:
         "categories": categories,
     }
     files.write_json(folder / "annotations.json", content)
-    return len(images)
+    return len({each["image_id"] for each in annotations})
 
 
 def _write_yolo(folder: Path, painted, good, kinds) -> int:
-    """`images/`, `labels/` with a line an object, and `data.yaml`."""
-    count = 0
-    for n, each in enumerate(painted, start=1):
-        _write_image(folder / "images" / f"{n:06d}.png", each.image)
-        height, width = each.mask.shape[:2]
-        lines = []
-        for region in regions(each.mask):
-            x, y, w, h = box(region)
-            centre = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
-            numbers = " ".join(f"{number:.6f}" for number in centre)
-            lines.append(f"{kinds.index(each.kind)} {numbers}\n")
-        files.write_text(folder / "labels" / f"{n:06d}.txt", "".join(lines))
-        count += 1
+    """`images/`, `labels/` and `labels_segment/` with a line for each object, and `data.yaml`."""
+    counts = {"images": 0, "objects": 0, "holes": 0}
+    for n, (image, found, kind) in enumerate(_with_background(painted, good), start=1):
+        _write_image(folder / "images" / f"{n:06d}.png", image)
+        size = np.array(image.shape[1::-1])  # width, height
+        boxes, polygons = [], []
+        for region in found:
+            x, y, w, h = region.box
+            centre = np.array([[x + w / 2, y + h / 2], [w, h]])
+            boxes.append(_yolo_line(kinds.index(kind), centre / size))
+            polygons.append(_yolo_line(kinds.index(kind), outline(region) / size))
+            counts["holes"] += region.has_holes
+        files.write_text(folder / "labels" / f"{n:06d}.txt", "".join(boxes))
+        files.write_text(folder / "labels_segment" / f"{n:06d}.txt", "".join(polygons))
+        counts["images"] += bool(found)
+        counts["objects"] += len(found)
+    if counts["holes"]:
+        message = "%d of %d objects have holes, which YOLO's polygons cannot have: they are filled"
+        log.warning(message, counts["holes"], counts["objects"])
     files.write_text(folder / "data.yaml", _yolo_description(kinds))
-    return count
+    return counts["images"]
+
+
+def _yolo_line(kind: int, numbers: np.ndarray) -> str:
+    return f"{kind} {' '.join(f'{number:.6f}' for number in numbers.ravel())}\n"
 
 
 def _yolo_description(kinds) -> str:
@@ -184,7 +255,8 @@ def _yolo_description(kinds) -> str:
         f"  {n}: {json.dumps(name, ensure_ascii=False)}\n" for n, name in enumerate(kinds)
     )
     why = "# Ultralytics refuses a file without val; to judge by, name images of real defects."
-    return f"train: images\n{why}\nval: images\nnames:\n{names}"
+    which = "# labels holds boxes; for polygons, let labels_segment take its place."
+    return f"train: images\n{why}\nval: images\n{which}\nnames:\n{names}"
 
 
 FORMATS: dict[str, Callable[..., int]] = {
@@ -194,32 +266,44 @@ FORMATS: dict[str, Callable[..., int]] = {
 }
 
 
-def regions(mask: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields the regions of a mask `[H, W, 1]` that hang together, each bool `[H, W]`."""
-    labels, count = ndimage.label(mask[..., 0], EIGHT_NEIGHBOURS)
-    for number in range(1, count + 1):
-        region = labels == number
-        if region.sum() >= LEAST_REGION:
-            yield region
+def regions(mask: np.ndarray) -> Iterator[Region]:
+    """Yields the regions of a mask `[H, W, 1]`; pixels that touch at a corner hang together."""
+    labels, _ = ndimage.label(mask[..., 0], EIGHT_NEIGHBOURS)
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        yield Region(columns.start, rows.start, labels[rows, columns] == number)
 
 
-def box(region: np.ndarray) -> tuple[int, int, int, int]:
-    """Returns the smallest box of a region: x, y, width, height in pixels."""
-    rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
-    x, y = columns[0], rows[0]
-    return x, y, columns[-1] + 1 - x, rows[-1] + 1 - y
+def outline(region: Region) -> np.ndarray:
+    """Returns the corners of a region's outer border, int `[N, 2]`: x, y; pixels are squares.
+
+    What it encloses are the region's pixels and those of its holes, no more and no less.
+    """
+    doubled = np.pad(region.filled(), 1).repeat(2, axis=0).repeat(2, axis=1)
+    # Below one half, pixels that touch at a corner hang together here too.
+    (line,) = contourpy.contour_generator(z=doubled.astype(float)).lines(0.4)
+    # It cuts the corners of pixels by a quarter of a pixel, which rounding undoes.
+    corners = np.round((line[:-1] + 0.5) / 2).astype(int)
+    corners += np.array([region.x - 1, region.y - 1])
+    corners = corners[(corners != np.roll(corners, 1, axis=0)).any(axis=1)]
+    before = corners - np.roll(corners, 1, axis=0)
+    after = np.roll(corners, -1, axis=0) - corners
+    return corners[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]  # where it turns
 
 
-def outlines(region: np.ndarray) -> list[list[float]]:
-    """Returns the outer border of a region as polygons [x, y, x, y, ...], pixels being squares."""
-    filled = ndimage.binary_fill_holes(region)
-    height, width = region.shape
-    padded = np.pad(filled, 1).astype(float)
-    lines = contourpy.contour_generator(z=padded).lines(0.5)
-    # Contours run through the middles of pixels, which lie half a pixel inside their squares.
-    limits = np.array([width, height], float)
-    moved = (np.clip(line - 1.0 + 0.5, 0.0, limits) for line in lines)
-    return [[round(float(number), 1) for number in line.ravel()] for line in moved]
+def run_lengths(region: Region, shape: tuple[int, int]) -> dict[str, list[int]]:
+    """Returns a region in COCO's run lengths.
+
+    They go down one column after another: so many pixels outside, so many inside, outside...
+
+    Args:
+        region: of an image.
+        shape: of the image: height, width.
+    """
+    x, y, width, height = region.box
+    mask = np.zeros(shape, bool)
+    mask[y : y + height, x : x + width] = region.inside
+    changes = np.flatnonzero(np.diff(mask.ravel(order="F"), prepend=False))
+    return {"size": list(shape), "counts": np.diff(changes, prepend=0, append=mask.size).tolist()}
 
 
 def _write_image(path: Path, image: Any) -> None:
