@@ -129,7 +129,8 @@ def paint(
                 yield each
 
         written = annotations.write_dataset(out, counted(), train, test, loaded.kinds, format.value)
-    console.say(f"{out}: {written} images with a defect, {format.value}")
+    good_ones = len(train) + len(test)
+    console.say(f"{out}: {written} images with a defect, {good_ones} without, {format.value}")
 
 
 @segment.command("train")

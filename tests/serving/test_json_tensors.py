@@ -49,7 +49,7 @@ def test_values_of_every_type(dtype, text, expected):
         (tf.int64, "[9223372036854775808]", "9223372036854775808 is not of expected type: int64"),
         (tf.int32, "[1.0]", "1.0 is not of expected type: int32"),
         (tf.float32, "[1e39]", "1e+39 to float without loss of precision"),
-        (tf.float32, "[0.5, -16777216]", "-16777216 to float without loss of precision"),
+        (tf.float32, "[NaN, -16777216]", "-16777216 to float without loss of precision"),
         (tf.float64, "[9007199254740992]", "9007199254740992 to float without loss"),
         (tf.float32, "[true]", "true is not of expected type: float32"),
         (tf.bool, "[1]", "1 is not of expected type: bool"),

@@ -201,7 +201,7 @@ def _array(value: Any, spec: TensorSpec) -> np.ndarray:
 def _check_precision(array: np.ndarray, leaves: list, spec: TensorSpec) -> None:
     """Raises ServingError if a whole number has more digits than the type of the signature."""
     digits = _DIGITS[spec.dtype.name]
-    if array.size and np.abs(array).max() >= 2**digits:
+    if (np.abs(array) >= 2**digits).any():
         for leaf in leaves:
             if type(leaf) is int and abs(leaf) >= 2**digits:
                 raise _inexact(leaf)
