@@ -64,8 +64,8 @@ class ClientError(Exception):
 
     Attributes:
         code: the name of a gRPC status code: `INVALID_ARGUMENT`, `NOT_FOUND`, `UNAVAILABLE` (also
-            where nothing answers), `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `INTERNAL`... By REST,
-            whose status is the same for both, FAILED_PRECONDITION comes as `INVALID_ARGUMENT`.
+            where nothing answers), `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `INTERNAL`...
+            By REST `FAILED_PRECONDITION` has the status of `INVALID_ARGUMENT`, and comes as that.
         message: the server's.
     """
 
