@@ -73,6 +73,7 @@ def test_a_saved_model_judges_a_large_image_block_by_block(fitted, tmp_path, mon
     for name in ("map", "score", "probability"):
         np.testing.assert_allclose(cut[name], whole[name], rtol=1e-5, atol=1e-5)
     assert bool(cut["is_anomalous"]) == bool(whole["is_anomalous"])
+    assert cut["reason"] == whole["reason"]
 
 
 def test_a_saved_model_reconstructs_as_the_model_does(fitted, tmp_path, monkeypatch):
@@ -169,6 +170,7 @@ def test_together_or_alone_makes_no_difference(tmp_path, fitted, resized):
     for i, together in enumerate(judge.judge_images(images)):
         alone = judge(images[i])
         assert set(together) >= {"score", "probability", "is_anomalous", "map"}
+        assert together.pop("reason") == alone.pop("reason")
         for name, value in alone.items():
             np.testing.assert_allclose(together[name], value, rtol=1e-4, atol=1e-5)
 

@@ -213,6 +213,20 @@ class Calibration(keras.layers.Layer):
             "is_anomalous": scores > self.threshold,
         }
 
+    def with_reason(self, scores, reasons):
+        """Returns what `call` does and `reason`; an image with one is anomalous for certain.
+
+        Args:
+            scores: float32 `[B]`.
+            reasons: string `[B]`, empty where an image looks as good images do.
+        """
+        outside, by_score = reasons != "", self(scores)
+        return {
+            "probability": ops.where(outside, 1.0, by_score["probability"]),
+            "is_anomalous": by_score["is_anomalous"] | outside,
+            "reason": reasons,
+        }
+
 
 def _checked(scores: np.ndarray, false_positive_rate: float) -> np.ndarray:
     """Returns the scores sorted, as float64 `[n]`."""

@@ -451,7 +451,8 @@ def _report_scores(rows: list[dict[str, str]], broken: list[ImageError], csv: Pa
     for row in rows:
         if not csv and row["score"]:
             numbers = f"probability {float(row['probability']):.3f}  score {row['score']:<8}"
-            console.say(f"{row['verdict']:<9}  {numbers}  {row['image']}")
+            reason = row["reason"] and f"  ({row['reason']})"
+            console.say(f"{row['verdict']:<9}  {numbers}  {row['image']}{reason}")
     _say_counts(csv, collections.Counter(row["verdict"] for row in rows))
     for error in broken:
         console.warn(f"not judged: {error}")

@@ -11,8 +11,9 @@ Preprocessing and calibration are part of it. It takes images as cameras and fil
     score_bytes       image_bytes string [B], each a whole PNG (8 or 16 bits) or JPEG file
     reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; where the method does
 
-The first two answer `score`, `probability` float32 [B], `is_anomalous` bool [B] and `map` float32
-[B, H, W]. Images of one batch are of one size, which is any from the window's upwards; where the
+The first two answer `score`, `probability` float32 [B], `is_anomalous` bool [B], `map` float32
+[B, H, W] and `reason` string [B]: why an image is outside of what good images looked like, such as
+"too dark"; empty where it is not. Images of one batch are of one size, which is any from the window's upwards; where the
 model was trained on resized images, files of one batch may differ and there is no smallest size.
 """
 
@@ -183,8 +184,8 @@ class _Endpoints:
         """Judges what `_prepared` returns; the maps are of the given size."""
         judged = self.model.judge(images, self.model.score)
         anomaly_map = self._resized_to(size, judged["map"][..., None])[..., 0]
-        verdict = self.model.calibration(judged["score"])
-        return {"score": judged["score"], **verdict, "map": anomaly_map}
+        prediction = self.model.prediction(images, judged["score"])
+        return {"score": judged["score"], **prediction, "map": anomaly_map}
 
     def _resized_to(self, size, images):
         # The filter of `tfgad.data.images.resize`.

@@ -109,6 +109,7 @@ def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -
     facts = {
         **facts_of_run(run),
         "signature": "serving_default",
+        "reasons": run.model.image_quality.reasons,
         "compared_images": len(pixels),
         "tolerance": tolerance,
         "threads": _threads(),
@@ -141,7 +142,16 @@ def convert(
         images = tf.cast(images, tf.float32) / 127.5 - 1
         errors = model.error_maps(images, model.errors_of(model.score))
         judged = model.conclude(images, errors, model.score)
-        return {**judged, **model.calibration(judged["score"])}
+        # LiteRT has no strings worth the name: the reason's place in the list of `FACTS`.
+        reason = model.image_quality.place(images)
+        outside = reason < len(model.image_quality.reasons) - 1
+        prediction = model.calibration(judged["score"])
+        return {
+            **judged,
+            "probability": tf.where(outside, 1.0, prediction["probability"]),
+            "is_anomalous": prediction["is_anomalous"] | outside,
+            "reason": reason,
+        }
 
     form = tf.TensorSpec([1, *image_shape], tf.uint8, name="images")
     # Not the model itself, with every graph that it holds: the weights are all that is needed.

@@ -54,12 +54,16 @@ def row(result: Verdict | ImageError) -> dict[str, str]:
     if isinstance(result, ImageError):
         values = (str(result.path), "", "", NOT_JUDGED, result.reason)
         return dict(zip(COLUMNS, values, strict=True))
-    return judged_row(str(result.path), result.score, result.probability, result.is_anomalous)
+    return judged_row(
+        str(result.path), result.score, result.probability, result.is_anomalous, result.reason
+    )
 
 
-def judged_row(image: str, score: float, probability: float, is_anomalous: bool) -> dict[str, str]:
+def judged_row(
+    image: str, score: float, probability: float, is_anomalous: bool, reason: str = ""
+) -> dict[str, str]:
     """Returns what the table says of an image that could be judged."""
-    values = (image, f"{score:.6g}", f"{probability:.6g}", verdict_name(is_anomalous), "")
+    values = (image, f"{score:.6g}", f"{probability:.6g}", verdict_name(is_anomalous), reason)
     return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -147,7 +151,8 @@ def heat(verdict: Verdict) -> np.ndarray:
 
     lowest, middle, _ = heat_scale(verdict)
     colours = HEAT(np.clip((verdict.map - lowest) / (2 * max(middle - lowest, 1e-12)), 0, 1))
-    shown = verdict.map_threshold is not None or verdict.is_anomalous
+    above = verdict.is_anomalous and not verdict.reason
+    shown = verdict.map_threshold is not None or above
     colours[..., 3] *= (verdict.map > middle) * shown
     return colours
 

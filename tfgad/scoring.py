@@ -17,7 +17,9 @@ from tfgad.calibration import probability
 from tfgad.data.images import ImageError, from_uint8, read_image, resize, to_uint8
 from tfgad.errors import UsageError
 from tfgad.export import FACTS, facts_of_model
+from tfgad.data.tiles import starts
 from tfgad.models.detector import BATCH_PIXELS, MAP_SIGMA, PEAKS, Detector
+from tfgad.models.image_quality import first_reason
 from tfgad.runs import Run, first_line, load_run, read_config
 
 # Side of what is kept of a tile when a large image is cut: with its rim it takes about as much
@@ -39,10 +41,12 @@ class Verdict:
         image: float32 `[H, W, C]` in [-1, 1], in the model's channels, at the file's size.
         score: higher is more anomalous.
         probability: from 0 to 1, 0.5 at the threshold.
-        is_anomalous: whether the score is above the threshold.
+        is_anomalous: whether the score is above the threshold, or there is a reason.
         map: float32 `[H, W]`.
-        map_threshold: what the map exceeds where the image is anomalous; None where the score is
-            no maximum of the map, so that the map has a scale of its own.
+        map_threshold: what the map exceeds where the score is above the threshold; None where the
+            score is no maximum of the map, so that the map has a scale of its own.
+        reason: why the image is outside of what good images looked like, such as `"too dark"`;
+            empty where it is not.
     """
 
     path: Path
@@ -52,6 +56,7 @@ class Verdict:
     is_anomalous: bool
     map: np.ndarray
     map_threshold: float | None
+    reason: str = ""
 
 
 class Judge(Protocol):
@@ -102,8 +107,10 @@ class RunJudge:
         maps = judged["map"].numpy()
         if self.resized:
             maps = [_resize_map(each, images.shape[1:3]) for each in maps]
-        verdicts = self.model.calibration(judged["score"])
-        return _by_image({"score": judged["score"], "map": maps, **verdicts})
+        prediction = self.model.calibration.with_reason(
+            judged["score"], reasons_any_size(self.model, prepared)
+        )
+        return _by_image({"score": judged["score"], "map": maps, **prediction})
 
 
 class SavedModelJudge:
@@ -140,14 +147,24 @@ class SavedModelJudge:
         """Judges one image uint8 `[H, W, C]`; see `Judge`."""
         if self._fits(pixels):
             return self._judged(pixels)
-        anomaly_map = np.empty(pixels.shape[:2], np.float32)
-        self._by_block(pixels, lambda block: self._judged(block)["map"], anomaly_map)
+        anomaly_map, reasons = np.empty(pixels.shape[:2], np.float32), []
+
+        def judged_map(block):
+            judged = self._judged(block)
+            reasons.append(judged.get("reason", ""))
+            return judged["map"]
+
+        self._by_block(pixels, judged_map, anomaly_map)
         score = anomaly_map.max()  # as the model scores whatever is larger than its window
+        reason = first_reason(reasons)
         return {
             "score": score,
-            "probability": probability(score, self.threshold, self.facts["scale"]),
-            "is_anomalous": score > self.threshold,
+            "probability": 1.0
+            if reason
+            else probability(score, self.threshold, self.facts["scale"]),
+            "is_anomalous": score > self.threshold or bool(reason),
             "map": anomaly_map,
+            "reason": reason,
         }
 
     @property
@@ -319,7 +336,13 @@ def _verdicts(judge: Judge, alike: list[tuple[Path, np.ndarray]]) -> Iterator[Ve
 
 
 def _by_image(columns: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns of arrays by name, each with the batch as first axis, a dict for each image."""
+    """Returns of arrays by name, each with the batch as first axis, a dict for each image.
+
+    Strings, which are bytes in a tensor, become text.
+    """
+    if "reason" in columns:
+        texts = [reason.decode() for reason in np.asarray(columns["reason"])]
+        columns = {**columns, "reason": texts}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -333,6 +356,7 @@ def verdict_of(judge: Judge, path: Path, image: np.ndarray, judged: dict[str, An
         is_anomalous=bool(judged["is_anomalous"]),
         map=judged["map"],
         map_threshold=judge.threshold if _is_peak(judge, image.shape) else None,
+        reason=judged.get("reason", ""),  # exports of earlier versions give none
     )
 
 
@@ -362,6 +386,20 @@ def judge_any_size(model: Detector, images: np.ndarray) -> dict[str, tf.Tensor]:
             inside = _within(rows, rim_rows), _within(columns, rim_columns)
             errors[:, rows, columns] = judged[:, inside[0], inside[1]]
     return model.conclude(tf.constant(images), tf.constant(errors), model.score)
+
+
+def reasons_any_size(model: Detector, images: np.ndarray) -> tf.Tensor:
+    """Returns `Detector.image_quality` of a batch of images or a large one, string `[B]`.
+
+    Of a large image a row of tiles is seen at a time; see `ImageQuality.of_tiles`.
+    """
+    height, width = images.shape[1:3]
+    if height * width <= BATCH_PIXELS:
+        return model.reasons(tf.constant(images))
+    side = model.tile[0]
+    rows = [model.reasons(tf.constant(images[:, y : y + side])) for y in starts(height, side)]
+    of_images = zip(*(row.numpy() for row in rows), strict=True)
+    return tf.constant([first_reason(x.decode() for x in reasons) for reasons in of_images])
 
 
 def _tiles(length: int, core: int, rim: int) -> Iterator[tuple[slice, slice]]:

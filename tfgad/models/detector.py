@@ -12,6 +12,7 @@ from tfgad.errors import UsageError, nearest
 from tfgad.models.cues import FLOOR, Cues, gaussian_blur
 from tfgad.models.density import Density
 from tfgad.models.error_maps import mean_of_map, over_window
+from tfgad.models.image_quality import ImageQuality
 from tfgad.models.trained import Trained
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
@@ -20,6 +21,7 @@ DEFECT = "defect"  # the score of a segmenter: log-odds
 EVEN_ODDS = 0.0  # of that score: a pixel is as likely defective as not
 PEAKS = (CUES, DEFECT)  # scores that are the largest value of the map even where there is no window
 ADAPT_IMAGES = 128  # of 128x128 pixels, they hold 6,000 windows at a stride of 16
+QUALITY_IMAGES = 2048  # whose quality is taken; of 128x128 pixels, 12 s on two cores
 ADAPT_WINDOWS = 8192  # a digit of MNIST has 7,000 at most; with 2,340 GANomaly loses 0.018 on 8s
 BATCH_PIXELS = 16 * 128 * 128  # of images judged at once: about 1 GB at 32x32 windows
 
@@ -70,6 +72,7 @@ class Detector(Trained):
             self.cues = Cues(self.cue_groups)
             self.density = Density(len(self.cue_errors) + 1 + self.code_dim)
         self.calibration = Calibration(name="calibration")
+        self.image_quality = ImageQuality(self.tile, self.window[:2], self.window[2])
         self.built = True
 
     def get_config(self):
@@ -165,6 +168,25 @@ class Detector(Trained):
         largest = tf.reduce_max(anomaly_map, axis=[1, 2])
         return {"score": tf.where(one_window, of_window, largest), "map": anomaly_map}
 
+    def prediction(self, images, score):
+        """Returns what the calibrated model says of images and their scores.
+
+        Args:
+            images: float32 `[B, H, W, C]` in [-1, 1], as `judge` took them.
+            score: float32 `[B]`.
+
+        Returns:
+            `probability` float32 `[B]`, `is_anomalous` bool `[B]`, and `reason` string `[B]`: why
+            an image is outside of what good images looked like (`models/image_quality.py`). Such
+            an image is anomalous with a probability of 1, whatever its score; else it is empty.
+        """
+        return self.calibration.with_reason(score, self.reasons(images))
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def reasons(self, images):
+        """Returns the `reason` of `prediction` alone."""
+        return self.image_quality(images)
+
     @tf.function(reduce_retracing=True, autograph=False)
     def rebuild(self, images):
         """`reconstruct` without its checks."""
@@ -237,7 +259,7 @@ class Detector(Trained):
     # What scores need to know of normal images
 
     def adapt(self, normals: tf.data.Dataset, size: int) -> None:
-        """Learns the statistics of normal images that scores are relative to.
+        """Learns the statistics of normal images: of their quality, and those of scores.
 
         Those of `density` it learns if that is the model's score, or the images are windows.
 
@@ -245,6 +267,8 @@ class Detector(Trained):
             normals: images float32 `[H, W, C]`, one at a time; the training images will do.
             size: how many they are.
         """
+        some = spread(normals, size, QUALITY_IMAGES)
+        self.image_quality.adapt(np.concatenate([self._qualities(x) for x in batched(some)]))
         if not self.reconstructs:
             return
         if self.score == DENSITY or normals.element_spec.shape[:2] == self.window[:2]:
@@ -263,7 +287,7 @@ class Detector(Trained):
         self.density.adapt(np.concatenate(vectors))
 
     def calibrate(self, normals: tf.data.Dataset, false_positive_rate: float) -> Threshold:
-        """Sets the threshold from normal images that were held out of training.
+        """Sets the threshold and the limits of quality from images held out of training.
 
         Args:
             normals: images float32 `[H, W, C]`, one at a time.
@@ -273,8 +297,21 @@ class Detector(Trained):
             UsageError: the score is relative to normal images, and `adapt` has seen none.
         """
         self._refuse_unadapted(self.score)
-        scores = [self.judge(batch, self.score)["score"].numpy() for batch in batched(normals)]
-        return self.calibration.fit(np.concatenate(scores), false_positive_rate)
+        scores, qualities = [], []
+        for batch in batched(normals):
+            scores.append(self.judge(batch, self.score)["score"].numpy())
+            qualities.append(self._qualities(batch))
+        threshold = self.calibration.fit(np.concatenate(scores), false_positive_rate)
+        self.image_quality.calibrate(np.concatenate(qualities), false_positive_rate)
+        return threshold
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _statistics(self, images):
+        return self.image_quality.of_tiles(images)
+
+    def _qualities(self, images) -> np.ndarray:
+        """Returns the quality's statistics of a batch of images, `[N, K]`."""
+        return self._statistics(images).numpy()
 
     def _refuse_unadapted(self, score: str) -> None:
         if score == DENSITY and self.density is not None and not self.density.is_adapted:

@@ -149,6 +149,7 @@ def trained(run: runs.Run, state: str, rows, held_out, steps, callbacks) -> runs
 
     checkpoint = run.folder / runs.CHECKPOINT
     runs.fit_stages(model, steps, batches, checkpoint, callbacks)
+    model.adapt(tf.data.Dataset.from_tensor_slices(rows["good"]), len(rows["good"]))
     rate, images = runs.FALSE_POSITIVE_RATE, tf.data.Dataset.from_tensor_slices(held_out)
     threshold = model.calibrate(images, rate)
     config["training_seconds"] = round(time.monotonic() - begun, 1)

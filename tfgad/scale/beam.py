@@ -55,7 +55,7 @@ DEAD_LETTERS = ("image", "reason")
 WILDCARDS = "*?["
 SHOWN = 300  # characters of what a runner says when it fails: its lists of mistakes are long
 # Of the rows of the table that Parquet holds: numbers are numbers there, in all their digits.
-PARQUET_COLUMNS = ("image", "score", "probability", "verdict")
+PARQUET_COLUMNS = results.COLUMNS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Row(NamedTuple):
     score: float
     probability: float
     is_anomalous: bool
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,7 +293,9 @@ class _Conclude(beam.DoFn):
         if self._maps:
             _write(map_path(self._maps, self._root, name), results.map_png(verdict))
         self._counters[results.verdict_name(verdict.is_anomalous)].inc()
-        yield Row(name, verdict.score, verdict.probability, verdict.is_anomalous)
+        yield Row(
+            name, verdict.score, verdict.probability, verdict.is_anomalous, verdict.reason
+        )
 
 
 def map_path(maps: str, root: str, name: str) -> str:
@@ -325,6 +328,7 @@ def _parquet(rows: list[Row]) -> bytes:
         pyarrow.array([row.score for row in rows], pyarrow.float64()),
         pyarrow.array([row.probability for row in rows], pyarrow.float64()),
         pyarrow.array(verdicts, pyarrow.string()),
+        pyarrow.array([row.reason for row in rows], pyarrow.string()),
     )
     content = io.BytesIO()
     parquet.write_table(pyarrow.table(dict(zip(PARQUET_COLUMNS, columns, strict=True))), content)

@@ -65,9 +65,10 @@ def headline(result: Verdict | ImageError, threshold: float, scale: float) -> st
         "probability": f"{result.probability:.3f}",
     }
     cells = "".join(f"<div><dt>{key}</dt><dd>{each}</dd></div>" for key, each in numbers.items())
+    reason = f"<p><b>{_capital(result.reason)}</b>: unlike any good image.</p>" * bool(result.reason)
     return _panel(
         f'<header>{badge}{name}<span class="size">{size}</span></header>'
-        f"<dl>{cells}</dl>{_bar(result, threshold, scale)}"
+        f"<dl>{cells}</dl>{reason}{_bar(result, threshold, scale)}"
     )
 
 
@@ -147,7 +148,7 @@ def _bar(verdict: Verdict, threshold: float, scale: float) -> str:
     """Returns the score on a line with the threshold in its middle."""
     away = (verdict.score - threshold) / (2 * BAR_SCALES * scale)
     place = float(np.clip(50 + 100 * away, 1, 99))  # the mark stays within the line
-    kind = "bad" if verdict.is_anomalous else "good"
+    kind = "bad" if verdict.score > threshold else "good"
     beyond = " beyond" if abs(away) > 0.5 else ""
     label = f"score {verdict.score:.4g}, threshold {threshold:.4g}"
     return (
@@ -173,6 +174,8 @@ def _figure(title: str, content: str, shape: tuple[int, ...], caption: str) -> s
 def _legend(verdict: Verdict) -> str:
     if not verdict.is_anomalous:
         return "<p>Nothing to mark: the score is not above the threshold.</p>"
+    if verdict.reason:
+        return "<p>The image is anomalous as a whole; its map means little.</p>"
     _, middle, upper = results.heat_scale(verdict)
     colours = ",".join(to_hex(HEAT(x)[:3]) for x in np.linspace(0.5, 1, 8))
     what = "Coloured where the map exceeds the threshold."
