@@ -60,6 +60,11 @@ class Team:
         """How many parts a batch has."""
         return self.strategy.num_replicas_in_sync
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether weights made in the strategy's scope are its own, even on one device."""
+        return self.strategy is not tf.distribute.get_strategy()
+
     def check_batch(self, batch_size: int) -> None:
         """Raises UsageError unless a batch can be shared equally."""
         if batch_size % self.replicas:

@@ -241,7 +241,7 @@ def _trained(team: Team, state: str, folder: Path, config, images, callbacks) ->
     _fit(model, images, steps, chosen, folder, callbacks, team)
     if not team.is_chief:
         return None
-    if team.replicas > 1:  # from here on each weight is one variable, not one a replica
+    if team.is_distributed:  # from here on each weight is one plain variable
         model = built()
         model.load_weights(folder / CHECKPOINT)
     model.adapt(images.train, images.train_size)

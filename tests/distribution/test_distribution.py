@@ -31,6 +31,18 @@ def test_two_replicas_train_every_method_as_one_does():
         assert each["logs"] < 1e-4, method
 
 
+@pytest.mark.parametrize("way", ["alone", "mirrored"])
+def test_one_device_trains_a_run_that_can_be_loaded(tmp_path, way):
+    small = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 2, "stride": 24}
+    run = runs.train(
+        "ganomaly", "digits:8?size=24", tmp_path / "run", settings=small, distribute=way
+    )
+    loaded = runs.load_run(run.folder)
+    assert loaded.calibration == run.calibration
+    assert loaded.model.steps_done == 2
+    assert not (run.folder / runs.CHECKPOINT).exists()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_worker_is_left():
     """Kills what a failed test has left running."""
