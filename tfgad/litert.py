@@ -217,13 +217,12 @@ def _threads() -> int:
 def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray]:
     """Returns uint8 `[N, H, W, C]` that were not trained on, and labels int32 `[N]`."""
     if images.test_size:
-        rows = list(images.test.as_numpy_iterator())
-        pictures, labels = [row["image"] for row in rows], [row["label"] for row in rows]
+        rows = images.test.as_numpy_iterator()
+        pixels, labels = zip(*((to_uint8(row["image"]), row["label"]) for row in rows), strict=True)
     else:
         some = spread(images.calibration, images.calibration_size, COMPARED)
-        pictures = list(some.as_numpy_iterator())
-        labels = [0] * len(pictures)
-    pixels = [to_uint8(picture) for picture in pictures]
+        pixels = [to_uint8(image) for image in some.as_numpy_iterator()]
+        labels = [0] * len(pixels)
     return np.stack(pixels), np.array(labels, np.int32)
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tfgad
 from tfgad.errors import UsageError
 from tfgad.export import export
+from tfgad.models import detector
 from tfgad.recipes import METHODS, RECIPES
 
 RECONSTRUCTING = [method for method in METHODS if RECIPES[method].settings["score"] == "auto"]
@@ -230,6 +231,21 @@ def test_an_unknown_score_is_refused(model, images):
 def test_a_stride_that_does_not_divide_the_window_is_refused(build_small):
     with pytest.raises(UsageError, match="stride '5'"):
         build_small("ganomaly", stride=5)
+
+
+@pytest.mark.parametrize("size", [1, 9, 10, 11, 19, 21, 30])
+def test_as_many_images_are_taken_as_are_asked_for(size):
+    numbers = tf.data.Dataset.range(size)
+    even = list(detector.spread(numbers, size, 10).as_numpy_iterator())
+    assert even == [i * size // min(size, 10) for i in range(min(size, 10))]
+    drawn = [
+        list(detector.drawn(numbers, size, 10, seed).as_numpy_iterator()) for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1]
+    for each in drawn:
+        assert len(set(each)) == min(size, 10)
+    if size > 10:
+        assert drawn[0] != drawn[2]
 
 
 def test_noise_depends_on_seed_step_and_use_alone(build_small):

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 import tfgad
-from tfgad.models import adversarial
+from tfgad.models import adversarial, wgan
 from tfgad.recipes import RECIPES
 
 CLIP = 0.01
@@ -82,3 +82,20 @@ def test_images_that_the_critic_thinks_less_of_score_higher(build_small, images)
     scores = model.anomaly(windows(images, 16))["score"].numpy()
     np.testing.assert_allclose(scores, logit.mean() - logit, atol=1e-6)
     assert abs(scores.mean()) < 1e-6
+
+
+def test_the_critic_s_mean_is_of_images_drawn_by_the_seed(build_small, images, monkeypatch):
+    monkeypatch.setattr(wgan, "MEAN_IMAGES", 15)
+    normals = tf.data.Dataset.from_tensor_slices(images[:, :32, :32])
+    left_out = []
+    for seed in (0, 0, 1, 2):
+        model = build_small("wgan", seed=seed)
+        model.adapt(normals, len(images))
+        means = np.array(
+            [np.delete(logits(model, windows(images, 16)), i).mean() for i in range(16)]
+        )
+        distances = np.abs(means - float(model.normal_logit))
+        assert distances.min() < 1e-7 < np.partition(distances, 1)[1]
+        left_out.append(distances.argmin())
+    assert left_out[0] == left_out[1]
+    assert len(set(left_out)) > 1

@@ -320,11 +320,30 @@ class Detector(Trained):
 
 
 def spread(images: tf.data.Dataset, size: int, count: int) -> tf.data.Dataset:
-    """Takes every n-th of `size` images, so that they are `count` at most.
+    """Takes `count` of `size` images, evenly, or all if they are fewer.
 
-    Neighbours may be pieces of one picture. There may be little more than half of `count`.
+    Neighbours may be pieces of one picture.
     """
-    return images.shard(math.ceil(size / count), 0)
+    return _taken(images, size, np.arange(count) * size // count if count < size else None)
+
+
+def drawn(images: tf.data.Dataset, size: int, count: int, seed: int) -> tf.data.Dataset:
+    """Draws `count` of `size` images at random, none twice, or takes all if they are fewer.
+
+    They come in their own order, the same ones for the same seed.
+    """
+    rng = np.random.default_rng(seed)
+    return _taken(images, size, rng.choice(size, count, replace=False) if count < size else None)
+
+
+def _taken(images: tf.data.Dataset, size: int, places: np.ndarray | None) -> tf.data.Dataset:
+    """Takes the images at the given places of `size`; all of them for None."""
+    if places is None:
+        return images
+    is_taken = np.zeros(size, bool)
+    is_taken[places] = True
+    wanted = tf.constant(is_taken)
+    return images.enumerate().filter(lambda i, _: tf.gather(wanted, i)).map(lambda _, x: x)
 
 
 def batch_size(image_shape) -> int:

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from tfgad import losses
 from tfgad.models.adversarial import Adversarial
-from tfgad.models.detector import batched, spread
+from tfgad.models.detector import batched, drawn
 
-MEAN_IMAGES = 32_000  # at most, that the critic's mean is taken of
+MEAN_IMAGES = 32_000  # at most, drawn at random, that the critic's mean is taken of
 
 
 @keras.saving.register_keras_serializable("tfgad")
@@ -43,8 +43,9 @@ class WGAN(Adversarial):
         """Takes the mean of D over normal images, and what `Detector.adapt` takes."""
         super().adapt(normals, size)
         self.normal_logit.assign(0.0)
+        some = drawn(normals, size, MEAN_IMAGES, self.seed)
         distances = [
             tf.reduce_mean(self.error_maps(images, ("critic",)), axis=[1, 2, 3]).numpy()
-            for images in batched(spread(normals, size, MEAN_IMAGES))
+            for images in batched(some)
         ]
         self.normal_logit.assign(-np.concatenate(distances).mean(dtype="float64"))
