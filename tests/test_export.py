@@ -148,6 +148,19 @@ def test_verdicts_follow_the_calibration(model, signatures, pictures):
     np.testing.assert_array_equal(answer["is_anomalous"], answer["probability"] > 0.5)
 
 
+def test_a_covered_lens_is_anomalous_with_the_reason(signatures):
+    black = np.zeros((1, 48, 48, 1), "uint8")
+    for each in signatures:
+        for signature, inputs in (
+            ("serving_default", {"images": tf.constant(black)}),
+            ("score_bytes", {"image_bytes": tf.constant([encoded(black)])}),
+        ):
+            answer = each[signature](**inputs)
+            assert answer["reason"].numpy().tolist() == [b"too dark"]
+            assert answer["is_anomalous"].numpy().tolist() == [True]
+            assert answer["probability"].numpy().tolist() == [1.0]
+
+
 def test_an_image_alone_is_judged_as_among_others(signatures, pictures):
     for each in signatures:
         together = each["serving_default"](images=pictures)

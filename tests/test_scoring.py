@@ -8,6 +8,8 @@ from tfgad import files, results, scoring
 from tfgad.data.images import ImageError
 from tfgad.errors import UsageError
 from tfgad.export import FACTS, export, facts_of_model
+from tfgad.models.image_quality import ImageQuality
+from tfgad.runs import Run, load_model
 
 
 @pytest.fixture
@@ -239,3 +241,39 @@ def test_a_table_is_written_whole(tmp_path):
     expected = f'image,score,probability,verdict,reason\r\n"{tmp_path}/a, b.png",,,'
     expected += "not judged,is empty\r\n"
     assert (tmp_path / "t.csv").read_bytes().decode() == expected
+
+
+def test_a_model_saved_without_limits_of_quality_loads_and_says_so(
+    fitted, tmp_path, monkeypatch, caplog
+):
+    model, black = fitted("ganomaly"), np.full((1, 48, 48, 1), -1, "float32")
+    with monkeypatch.context() as then:
+        then.setattr(ImageQuality, "save_own_variables", lambda layer, store: None)
+        model.save(tmp_path / "model.keras")
+    config = {"image_shape": [48, 48, 1], "resized": False}
+    earlier = scoring.RunJudge(Run(tmp_path, config, load_model(tmp_path / "model.keras")))
+    assert earlier.judge_images(black)[0]["reason"] == ""
+    assert "does not check the quality of images" in caplog.text
+    caplog.clear()
+    now = scoring.RunJudge(Run(tmp_path, config, model))
+    assert now.judge_images(black)[0]["reason"] == "too dark"
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_black_strip_among_good_cloth_is_anomalous(fitted, tmp_path, monkeypatch, exported):
+    model = fitted("ganomaly")
+    if exported:
+        form = {"image_shape": (48, 48, 1), "resized": False, "facts": {}}
+        judge = scoring.SavedModelJudge(export(model, tmp_path, **form))
+    else:
+        config = {"image_shape": [48, 48, 1], "resized": False}
+        judge = scoring.RunJudge(Run(tmp_path, config, model))
+    strip = np.full((1, 60, 300, 1), -1, "float32")
+    for pixels in (2**20, 48 * 200):  # in one piece, and by blocks
+        monkeypatch.setattr(scoring, "SAVED_MODEL_PIXELS", pixels)
+        monkeypatch.setattr(scoring, "BATCH_PIXELS", pixels)
+        (black,) = judge.judge_images(strip)
+        assert (black["reason"], bool(black["is_anomalous"])) == ("too dark", True)
+        assert black["probability"] == 1
+        assert black["score"] < judge.threshold

@@ -12,9 +12,9 @@ Preprocessing and calibration are part of it. It takes images as cameras and fil
     reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; where the method does
 
 The first two answer `score`, `probability` float32 [B], `is_anomalous` bool [B], `map` float32
-[B, H, W] and `reason` string [B]: why an image is outside of what good images looked like, such as
-"too dark"; empty where it is not. Images of one batch are of one size, which is any from the window's upwards; where the
-model was trained on resized images, files of one batch may differ and there is no smallest size.
+[B, H, W] and `reason` string [B]: why an image is unlike any good one, such as "too dark"; empty
+where it is not. Images of one batch are of one size, which is any from the window's upwards; where
+the model was trained on resized images, files of one batch may differ and no size is too small.
 """
 
 from __future__ import annotations

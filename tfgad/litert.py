@@ -8,7 +8,9 @@
 One signature, with LiteRT's own operations alone, so that the plain runtime runs it:
 
     serving_default   images uint8 [1, H, W, C] -> score, probability float32 [1], is_anomalous
-                      bool [1], map float32 [1, H, W]
+                      bool [1], map float32 [1, H, W], reason int32 [1]
+
+The reason is the place of a text in the list `reasons` of `tfgad.json`, the last of which is empty.
 
 H, W, C are what the run was trained to judge: the runtime plans its memory for one size. Whoever
 calls resizes other images, or cuts them into tiles. Each file is run on images that training has

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,9 +16,9 @@ from PIL import Image
 from tfgad import files
 from tfgad.calibration import probability
 from tfgad.data.images import ImageError, from_uint8, read_image, resize, to_uint8
+from tfgad.data.tiles import starts
 from tfgad.errors import UsageError
 from tfgad.export import FACTS, facts_of_model
-from tfgad.data.tiles import starts
 from tfgad.models.detector import BATCH_PIXELS, MAP_SIGMA, PEAKS, Detector
 from tfgad.models.image_quality import first_reason
 from tfgad.runs import Run, first_line, load_run, read_config
@@ -28,8 +29,12 @@ CORE = 448
 # A SavedModel judges what it is given in one piece, so that it is given larger images in blocks.
 SAVED_MODEL_PIXELS = 4 * BATCH_PIXELS
 BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)  # of maps; see `tfgad.models.cues.gaussian_blur`
+# Of a model from before there were limits: a blind camera may pass as good.
+UNCHECKED = "%s does not check the quality of images, so that a black one may pass as good: %s"
 # What `SavedModelJudge` needs to know of the model.
 JUDGED_BY = {"image_shape", "resized", "window", "stride", "tile", "score", "threshold", "scale"}
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +98,8 @@ class RunJudge:
         self.image_shape, self.resized = tuple(run.config["image_shape"]), run.config["resized"]
         self.window, self.score = run.model.window, run.model.score
         self.threshold = float(run.model.calibration.threshold)
+        if not run.model.image_quality.is_adapted:
+            log.warning(UNCHECKED, run.folder, "calibrate it again: tfgad calibrate RUN")
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Judges one image; see `Judge`."""
@@ -133,6 +140,8 @@ class SavedModelJudge:
         self.threshold = facts["threshold"]
         self._model = _load_saved_model(folder)  # it owns what the signature uses
         self._serve = self._model.signatures["serving_default"]
+        if "reason" not in self._serve.structured_outputs:
+            log.warning(UNCHECKED, folder, "calibrate and export its run again")
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Judges one image; see `Judge`. It sees 8 bits of each pixel."""

@@ -40,7 +40,7 @@ def main():
 def measure(judge, count):
     """Returns shares of good and of blind images that are called anomalous, and the reasons."""
     spec = Spec.parse(judge.facts["data"])
-    height, width, channels = judge.image_shape
+    height, _, channels = judge.image_shape
     good = predictions(judge, (tile(spec.name, i, height, channels) for i in range(count)))
     image = tile(spec.name, 0, height, channels)
     blind = blind_images(image)

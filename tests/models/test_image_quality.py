@@ -2,14 +2,10 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from scipy import ndimage
 
-import tfgad
-from tfgad import scoring
 from tfgad.data.weave import render
-from tfgad.models import image_quality
-from tfgad.models.image_quality import ImageQuality
+from tfgad.models.image_quality import ImageQuality, first_reason
 
 TILE = 128
 FABRICS = ("twill", "satin")
@@ -74,3 +70,54 @@ def test_a_blind_camera_is_noticed(known, kind):
     images, quality = known
     image, expected = of_blind_cameras(images[60])[kind]
     assert reason(quality, np.clip(image, -1, 1).astype("float32")) == expected
+
+
+def test_another_colour_is_noticed():
+    images = good_images("twill", 30, channels=3)
+    quality = ImageQuality((TILE, TILE), (32, 32), 3)
+    quality.calibrate(quality.of_tiles(images[:20]).numpy(), 0.01)
+    assert reason(quality, images[20]) == ""
+    tinted = np.clip(images[20] + np.array([0.3, -0.15, -0.15], "float32"), -1, 1)
+    assert reason(quality, tinted) == "other colour"
+
+
+def test_one_bad_tile_of_a_large_image_is_enough(known):
+    images, quality = known
+    row = np.concatenate(images[60:64], axis=1)
+    assert reason(quality, row) == ""
+    assert reason(quality, row[:100, :300]) == ""  # part of a tile: continued by reflection
+    row = row.copy()
+    row[:, -TILE:] = -1
+    assert reason(quality, row) == "too dark"
+
+
+def test_limits_grow_with_the_images_of_calibration(known):
+    images, _ = known
+    quality = ImageQuality((TILE, TILE), (32, 32), 1)
+    quality.adapt(quality.of_tiles(images[:40]).numpy())
+    dim = (images[40:60] + 1) * 0.4 - 1
+    quality.calibrate(quality.of_tiles(images[40:60]).numpy(), 0.01)
+    assert reason(quality, dim[0]) == "too dark"
+    quality.calibrate(quality.of_tiles(dim).numpy(), 0.01)  # a new lamp, declared good
+    assert reason(quality, dim[0]) == ""
+    quality.calibrate(quality.of_tiles(images[40:60]).numpy(), 0.01)  # and taken back
+    assert reason(quality, dim[0]) == "too dark"
+
+
+def test_few_images_give_wide_limits(known):
+    images, _ = known
+    quality = ImageQuality((TILE, TILE), (32, 32), 1)
+    quality.calibrate(quality.of_tiles(images[:3]).numpy(), 0.01)
+    assert set(quality(images[3:]).numpy()) == {b""}
+
+
+def test_without_good_images_nothing_is_outside():
+    quality = ImageQuality((TILE, TILE), (32, 32), 1)
+    assert not quality.is_adapted
+    assert reason(quality, np.full((TILE, TILE, 1), -1, "float32")) == ""
+
+
+def test_first_reason():
+    assert first_reason(["", "other texture", "no texture", ""]) == "no texture"
+    assert first_reason(["other colour", ""]) == "other colour"
+    assert first_reason(["", ""]) == ""

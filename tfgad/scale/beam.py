@@ -293,9 +293,7 @@ class _Conclude(beam.DoFn):
         if self._maps:
             _write(map_path(self._maps, self._root, name), results.map_png(verdict))
         self._counters[results.verdict_name(verdict.is_anomalous)].inc()
-        yield Row(
-            name, verdict.score, verdict.probability, verdict.is_anomalous, verdict.reason
-        )
+        yield Row(name, verdict.score, verdict.probability, verdict.is_anomalous, verdict.reason)
 
 
 def map_path(maps: str, root: str, name: str) -> str:

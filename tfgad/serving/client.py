@@ -142,7 +142,8 @@ class Client:
                 unless the model resizes files.
 
         Returns:
-            `score`, `probability` `[B]`, `is_anomalous` bool `[B]` and `map` `[B, H, W]`.
+            `score`, `probability` `[B]`, `is_anomalous` bool `[B]`, `map` `[B, H, W]` and `reason`
+            `[B]`.
 
         Raises:
             ClientError: the server's answer is an error, or there is none.

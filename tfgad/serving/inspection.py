@@ -203,9 +203,7 @@ def at_threshold(verdict: Verdict, threshold: float, scale: float) -> Verdict:
     """
     return dataclasses.replace(
         verdict,
-        probability=1.0
-        if verdict.reason
-        else float(probability(verdict.score, threshold, scale)),
+        probability=1.0 if verdict.reason else float(probability(verdict.score, threshold, scale)),
         is_anomalous=verdict.score > threshold or bool(verdict.reason),
         map_threshold=None if verdict.map_threshold is None else threshold,
     )

@@ -65,7 +65,9 @@ def headline(result: Verdict | ImageError, threshold: float, scale: float) -> st
         "probability": f"{result.probability:.3f}",
     }
     cells = "".join(f"<div><dt>{key}</dt><dd>{each}</dd></div>" for key, each in numbers.items())
-    reason = f"<p><b>{_capital(result.reason)}</b>: unlike any good image.</p>" * bool(result.reason)
+    reason = ""
+    if result.reason:
+        reason = f"<p><b>{_capital(result.reason)}</b>: unlike any good image.</p>"
     return _panel(
         f'<header>{badge}{name}<span class="size">{size}</span></header>'
         f"<dl>{cells}</dl>{reason}{_bar(result, threshold, scale)}"
