@@ -16,7 +16,6 @@ from PIL import Image
 from tfgad import files
 from tfgad.calibration import probability
 from tfgad.data.images import ImageError, from_uint8, read_image, resize, to_uint8
-from tfgad.data.tiles import starts
 from tfgad.errors import UsageError
 from tfgad.export import FACTS, facts_of_model
 from tfgad.models.detector import BATCH_PIXELS, MAP_SIGMA, PEAKS, Detector
@@ -114,9 +113,7 @@ class RunJudge:
         maps = judged["map"].numpy()
         if self.resized:
             maps = [_resize_map(each, images.shape[1:3]) for each in maps]
-        prediction = self.model.calibration.with_reason(
-            judged["score"], reasons_any_size(self.model, prepared)
-        )
+        prediction = self.model.prediction(tf.constant(prepared), judged["score"])
         return _by_image({"score": judged["score"], "map": maps, **prediction})
 
 
@@ -395,20 +392,6 @@ def judge_any_size(model: Detector, images: np.ndarray) -> dict[str, tf.Tensor]:
             inside = _within(rows, rim_rows), _within(columns, rim_columns)
             errors[:, rows, columns] = judged[:, inside[0], inside[1]]
     return model.conclude(tf.constant(images), tf.constant(errors), model.score)
-
-
-def reasons_any_size(model: Detector, images: np.ndarray) -> tf.Tensor:
-    """Returns `Detector.image_quality` of a batch of images or a large one, string `[B]`.
-
-    Of a large image a row of tiles is seen at a time; see `ImageQuality.of_tiles`.
-    """
-    height, width = images.shape[1:3]
-    if height * width <= BATCH_PIXELS:
-        return model.reasons(tf.constant(images))
-    side = model.tile[0]
-    rows = [model.reasons(tf.constant(images[:, y : y + side])) for y in starts(height, side)]
-    of_images = zip(*(row.numpy() for row in rows), strict=True)
-    return tf.constant([first_reason(x.decode() for x in reasons) for reasons in of_images])
 
 
 def _tiles(length: int, core: int, rim: int) -> Iterator[tuple[slice, slice]]:

@@ -168,6 +168,7 @@ class Detector(Trained):
         largest = tf.reduce_max(anomaly_map, axis=[1, 2])
         return {"score": tf.where(one_window, of_window, largest), "map": anomaly_map}
 
+    @tf.function(reduce_retracing=True, autograph=False)
     def prediction(self, images, score):
         """Returns what the calibrated model says of images and their scores.
 
@@ -180,12 +181,7 @@ class Detector(Trained):
             an image is outside of what good images looked like (`models/image_quality.py`). Such
             an image is anomalous with a probability of 1, whatever its score; else it is empty.
         """
-        return self.calibration.with_reason(score, self.reasons(images))
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def reasons(self, images):
-        """Returns the `reason` of `prediction` alone."""
-        return self.image_quality(images)
+        return self.calibration.with_reason(score, self.image_quality(images))
 
     @tf.function(reduce_retracing=True, autograph=False)
     def rebuild(self, images):

@@ -147,12 +147,27 @@ class ImageQuality(keras.layers.Layer):
         return tf.gather(tf.constant(self.reasons), self.place(images))
 
     def place(self, images):
-        """Returns the reason's place in `reasons`, int32 `[B]`: that of the first that holds."""
-        outside = self._outside(self.of_tiles(images))
-        first = tf.argmax(outside, axis=1, output_type=tf.int32)
-        none = len(self.reasons) - 1
-        first = tf.where(tf.reduce_any(outside, axis=1), first, none)
-        return tf.reduce_min(tf.reshape(first, [tf.shape(images)[0], -1]), axis=1)
+        """Returns the reason's place in `reasons`, int32 `[B]`: that of the first that holds.
+
+        Tiles are looked at row by row, so that a large image takes the memory of one row.
+        """
+        images = windows.pad_to_grid(images, self.tile, 1)
+        starts = _starts(tf.shape(images)[1], self.tile[0])
+        none = tf.fill([tf.shape(images)[0]], len(self.reasons) - 1)
+
+        def add_row(row, first):
+            top = starts[row]
+            outside = self._outside(self.of_tiles(images[:, top : top + self.tile[0]]))
+            of_tiles = tf.argmax(outside, axis=1, output_type=tf.int32)
+            of_tiles = tf.where(tf.reduce_any(outside, axis=1), of_tiles, none[0])
+            of_tiles = tf.reshape(of_tiles, [tf.shape(none)[0], -1])
+            return row + 1, tf.minimum(first, tf.reduce_min(of_tiles, axis=1))
+
+        rows = tf.shape(starts)[0]
+        _, first = tf.while_loop(
+            lambda row, first: row < rows, add_row, [0, none], parallel_iterations=1
+        )
+        return first
 
     def _outside(self, values):
         """Returns which reasons hold for statistics `[N, K]`: bool `[N, R]`."""
@@ -197,8 +212,7 @@ class ImageQuality(keras.layers.Layer):
         """
         tiles = windows.pad_to_grid(images, self.tile, 1)
         for axis, side in zip((1, 2), self.tile, strict=True):
-            last = tf.shape(tiles)[axis] - side
-            starts = tf.concat([tf.range(0, last, side), [last]], axis=0)
+            starts = _starts(tf.shape(tiles)[axis], side)
             places = tf.reshape(starts[:, None] + tf.range(side), [-1])
             tiles = tf.gather(tiles, places, axis=axis)
         tiles = windows.cut(tiles, self.tile, self.tile)
@@ -246,6 +260,11 @@ def _reasons(statistics: Sequence[Statistic]) -> tuple[str, ...]:
     """Returns the reasons in their order; the last is that of an image within the limits."""
     sides = [reason for each in statistics for reason in (each.below, each.above)]
     return (*sides[:FLAT_PLACE], FLAT, *sides[FLAT_PLACE:], "")
+
+
+def _starts(length, tile: int):
+    """Returns where tiles begin along an axis that is no shorter; see `tfgad.data.tiles.starts`."""
+    return tf.concat([tf.range(0, length - tile, tile), [length - tile]], axis=0)
 
 
 def _brightness(mean):
