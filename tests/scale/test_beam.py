@@ -111,7 +111,13 @@ def test_patterns_files_and_duplicates_into_parquet(model, tiles, tmp_path):
         str(table),
     )
     found = parquet.read_table(table)
-    assert [str(field.type) for field in found.schema] == ["string", "double", "double", "string"]
+    assert [str(field.type) for field in found.schema] == [
+        "string",
+        "double",
+        "double",
+        "string",
+        "string",
+    ]
     paths = [tiles / name for name in ("a/0.png", "b/1.png", "a/2.png", "b/3.png", "a/4.png")]
     expected = plain(model, [*paths, tiles / "b/7.png"])
     rows = found.to_pylist()

@@ -17,7 +17,7 @@ import requests
 
 from .conftest import MAX_BODY, MAX_PIXELS, REASONS, encoded
 
-OUTPUTS = {"score", "probability", "is_anomalous", "map"}
+OUTPUTS = {"score", "probability", "is_anomalous", "map", "reason"}
 
 
 def predict(server, body, model="as_is", **options):

@@ -459,6 +459,7 @@ def test_the_client_scores_arrays_files_and_paths(client, pictures, expected, tm
             "probability": "float32",
             "is_anomalous": "bool",
             "map": "float32",
+            "reason": "object",
         }
         for name in ("score", "map"):
             np.testing.assert_allclose(given[name], expected[name][:count], rtol=1e-5, atol=1e-5)

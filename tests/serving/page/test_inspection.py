@@ -213,10 +213,13 @@ def test_another_threshold_gives_other_verdicts(judge, paths):
     assert (below.is_anomalous, above.is_anomalous) == (False, True)
     assert none is broken
     assert [each.score for each in (below, above)] == [good.score, noise.score]
-    batch.threshold = noise.score  # a score at the threshold is good
-    assert not any(each.is_anomalous for each in batch.verdicts if isinstance(each, Verdict))
+    batch.threshold = noise.score  # a score at the threshold is good, but noise is no cloth
+    below, _, at = batch.verdicts
+    assert (below.is_anomalous, at.is_anomalous) == (False, True)
+    assert (at.reason, at.probability) == ("too much contrast", 1.0)
     with batch.write_csv().open(newline="") as file:
-        assert [row["verdict"] for row in csv.DictReader(file)] == ["good", "not judged", "good"]
+        verdicts = [row["verdict"] for row in csv.DictReader(file)]
+    assert verdicts == ["good", "not judged", "defective"]
 
 
 def test_probability_and_map_follow_the_threshold():
