@@ -4,6 +4,7 @@
     client.score("part.png")  # {"score": [1], "probability": [1], "is_anomalous": [1], "map": ...}
     client.score(images)  # uint8 [B, H, W, C]
     Client("grpc://127.0.0.1:8500", "parts").score([file.read_bytes() for file in files])
+    Client("https://inspection:8501", "parts", token=token, ca_certificate="ca.pem")
 
 REST needs numpy and requests, no TensorFlow; gRPC needs tensorflow-serving-api, which imports it.
 """
@@ -21,6 +22,7 @@ from urllib.parse import quote
 import numpy as np
 
 from tfgad.errors import UsageError
+from tfgad.serving.credentials import check_authority, check_token, read_token
 
 DEFAULT_SIGNATURE, BYTES_SIGNATURE = "serving_default", "score_bytes"
 TIMEOUT = 60.0  # seconds for an answer
@@ -46,6 +48,8 @@ DTYPES = {
 # gRPC's codes for the HTTP statuses that TF Serving and `tfgad serve` answer with.
 CODES = {
     400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     408: "DEADLINE_EXCEEDED",
     413: "RESOURCE_EXHAUSTED",
@@ -98,11 +102,14 @@ class Client:
     whose time is up is not repeated, as its first run may still keep the server busy.
 
     Args:
-        url: `http://HOST:8501`, `https://...`, or `grpc://HOST:8500`.
+        url: `http://HOST:8501`, `https://...`, `grpc://HOST:8500`, or `grpcs://...`.
         model: its name.
         version: its number; the one in service, if not given.
         timeout: seconds for each answer.
         retries: how often to try again.
+        token: that the server asks for; that of the environment variable TFGAD_TOKEN, if not given.
+        ca_certificate: PEM file of what the server's certificate is checked against, such as that
+            certificate itself if it is self-signed; the usual authorities, if not given.
     """
 
     def __init__(
@@ -113,14 +120,25 @@ class Client:
         version: int | None = None,
         timeout: float = TIMEOUT,
         retries: int = RETRIES,
+        token: str | None = None,
+        ca_certificate: str | os.PathLike | None = None,
     ):
+        token = read_token(None) if token is None else check_token("token", "...", token)
         scheme, _, address = url.partition("://")
+        is_secure = scheme in ("https", "grpcs")
+        ca = Path(ca_certificate) if ca_certificate is not None else None
+        if ca is not None:
+            if not is_secure:
+                hint = "give https://HOST:8501 or grpcs://HOST:8500"
+                raise UsageError("url", url, "has no certificate to check", hint)
+            check_authority(ca)
+        way = (model, version, timeout, retries, token)
         if scheme in ("http", "https") and address:
-            self._transport: Transport = _Rest(url.rstrip("/"), model, version, timeout, retries)
-        elif scheme == "grpc" and address:
+            self._transport: Transport = _Rest(url.rstrip("/"), *way, ca)
+        elif scheme in ("grpc", "grpcs") and address:
             from tfgad.serving.grpc_client import Grpc
 
-            self._transport = Grpc(address.rstrip("/"), model, version, timeout, retries)
+            self._transport = Grpc(address.rstrip("/"), *way, ca, is_secure=is_secure)
         else:
             mend = "give http://HOST:8501 or grpc://HOST:8500"
             raise UsageError("url", url, "is no address of a server", mend)
@@ -212,7 +230,16 @@ class Client:
 class _Rest:
     """The REST interface."""
 
-    def __init__(self, url: str, model: str, version: int | None, timeout: float, retries: int):
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        version: int | None,
+        timeout: float,
+        retries: int,
+        token: str | None = None,
+        ca_certificate: Path | None = None,
+    ):
         import requests
         from requests.adapters import HTTPAdapter
         from urllib3.exceptions import ReadTimeoutError
@@ -236,6 +263,10 @@ class _Rest:
         )
         self._session = requests.Session()
         self._session.trust_env = False  # a server of one's own is behind no proxy
+        if token is not None:
+            self._session.headers["Authorization"] = f"Bearer {token}"
+        if ca_certificate is not None:
+            self._session.verify = str(ca_certificate)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=again, pool_maxsize=64))
         self._signatures: dict[str, Any] = {}

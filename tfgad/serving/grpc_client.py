@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,30 @@ RECONNECT = {"initial": 100, "min": 3000, "max": 2000}
 class Grpc:
     """The gRPC interface; see `tfgad.serving.client.Client`."""
 
-    def __init__(self, address: str, model: str, version: int | None, timeout: float, retries: int):
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        version: int | None,
+        timeout: float,
+        retries: int,
+        token: str | None = None,
+        ca_certificate: Path | None = None,
+        *,
+        is_secure: bool = False,
+    ):
         self._timeout = timeout
+        # gRPC's own credentials of a call want TLS; the server may be behind what ends it.
+        self._metadata = [] if token is None else [("authorization", f"Bearer {token}")]
         self._spec = model_pb2.ModelSpec(name=model)
         if version is not None:
             self._spec.version.value = version
-        self._channel = grpc.insecure_channel(address, options=_options(retries))
+        if is_secure:
+            roots = None if ca_certificate is None else ca_certificate.read_bytes()
+            credentials = grpc.ssl_channel_credentials(roots)
+            self._channel = grpc.secure_channel(address, credentials, options=_options(retries))
+        else:
+            self._channel = grpc.insecure_channel(address, options=_options(retries))
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -91,7 +110,7 @@ class Grpc:
 
     def _ask(self, method, request):
         try:
-            return method(request, timeout=self._timeout)
+            return method(request, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise ClientError(error.code().name, error.details()) from error
 

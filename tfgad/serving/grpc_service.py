@@ -35,7 +35,9 @@ def say_serving(checks: health.HealthServicer) -> None:
         checks.set(name, health_pb2.HealthCheckResponse.SERVING)
 
 
-def build(service: Service) -> tuple[grpc.Server, health.HealthServicer]:
+def build(
+    service: Service, interceptors: Sequence[grpc.ServerInterceptor] = ()
+) -> tuple[grpc.Server, health.HealthServicer]:
     """Returns a server without a port, and what it says of its health."""
     limits = service.limits
     threads = limits.max_concurrency + SPARE_THREADS
@@ -47,6 +49,7 @@ def build(service: Service) -> tuple[grpc.Server, health.HealthServicer]:
             ("grpc.so_reuseport", 0),  # else a second server would take half of the requests
         ],
         maximum_concurrent_rpcs=threads,
+        interceptors=interceptors,
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         _PredictionService(service), server

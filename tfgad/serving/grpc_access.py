@@ -1,0 +1,44 @@
+"""Who may ask by gRPC: the token, and TLS; see `tfgad.serving.access` for HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+
+from tfgad.serving.access import token_of
+from tfgad.serving.credentials import Secret, Tls, content
+
+# An orchestrator's probes have no token.
+OPEN_SERVICE = "/grpc.health.v1.Health/"
+METADATA_KEY = "authorization"
+
+
+class TokenInterceptor(grpc.ServerInterceptor):
+    """Refuses requests without the token, which stands in the metadata as over HTTP."""
+
+    def __init__(self, token: str):
+        self._secret = Secret(token)
+        # Of streams, so that no message is read before the answer.
+        self._refusal = grpc.stream_stream_rpc_method_handler(_refuse)
+
+    def intercept_service(self, continuation, handler_call_details):
+        """Returns what answers a request."""
+        details = handler_call_details
+        given = dict(details.invocation_metadata).get(METADATA_KEY, "")
+        is_open = details.method.startswith(OPEN_SERVICE)
+        if is_open or (isinstance(given, str) and self._secret.is_shown_by(token_of(given))):
+            return continuation(details)
+        return self._refusal
+
+
+def server_credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Returns what the gRPC interface shows its clients."""
+    key, certificate = content(tls.key, "--tls-key"), content(tls.certificate, "--tls-certificate")
+    return grpc.ssl_server_credentials([(key, certificate)])
+
+
+def _refuse(_, context) -> Iterator[None]:
+    problem = "a token is needed: metadata authorization: Bearer TOKEN"
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
+    yield  # a stream's handler is a generator
