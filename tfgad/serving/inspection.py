@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -44,6 +45,12 @@ class Batch:
 
     Images and maps lie on the disk until the batch is closed. Its table stays.
 
+    Args:
+        model: the model's name.
+        judge: the version of it that is in service.
+        visitor: whose it is.
+        folder: that the files must lie in, and its table; None for any.
+
     Attributes:
         model: the model's name.
         visitor: whose it is.
@@ -57,14 +64,20 @@ class Batch:
         replaced: whether the visitor wants others instead, so that nothing of these is shown.
     """
 
-    def __init__(self, model: str, judge: SavedModelJudge, visitor: str | None = None):
-        self.model, self.visitor = model, visitor
+    def __init__(
+        self,
+        model: str,
+        judge: SavedModelJudge,
+        visitor: str | None = None,
+        folder: Path | None = None,
+    ):
+        self.model, self.visitor, self._root = model, visitor, folder
         self.facts, self.reconstructs = judge.facts, judge.reconstructs
         self.results: list[Verdict | ImageError] = []
         self.threshold, self.shown = judge.threshold, 0
         self.stopped = self.replaced = False
         self._judge: SavedModelJudge | None = judge
-        self._folder = tempfile.TemporaryDirectory(prefix="tfgad-page-")
+        self._folder = tempfile.TemporaryDirectory(prefix="tfgad-table-", dir=folder)
         self._pixels = 0
         self._disk = _Disk()
         self._images: dict[int, _Place | None] = {}
@@ -82,6 +95,7 @@ class Batch:
                 raise ImageError(path, "is left out: others needed the room, so judge it again")
             if len(self) >= MOST_FILES:
                 raise ImageError(path, f"is more than {MOST_FILES} files at once")
+            check_file(path, self._root)
             self._pixels += check_limits(path, MOST_PIXELS_TOGETHER - self._pixels)
             (result,) = score_files(judge, [path])
         except ImageError as error:
@@ -218,6 +232,43 @@ def thresholds_of(facts: dict[str, Any]) -> dict[float, float]:
         return {}
     known = {rate: threshold for rate, threshold in facts["thresholds"]}
     return dict(sorted({**known, facts["false_positive_rate"]: facts["threshold"]}.items()))
+
+
+def check_file(path: Path, folder: Path | None) -> None:
+    """Checks that a path is a regular file, which alone can be read without waiting for ever.
+
+    Args:
+        path: the path, as somebody names it.
+        folder: that it must lie in, with no symbolic link on the way; None for any.
+
+    Raises:
+        ImageError: it is not.
+    """
+    if folder is not None and not _is_inside(path, folder):
+        raise ImageError(path, "is none of the files that were given")
+    try:
+        # The flags are those of POSIX: no link is followed, and no pipe's writer waited for.
+        flags = getattr(os, "O_NOFOLLOW", 0) if folder is not None else 0
+        file = os.open(path, os.O_RDONLY | flags | getattr(os, "O_NONBLOCK", 0))
+        try:
+            is_regular = stat.S_ISREG(os.fstat(file).st_mode)
+        finally:
+            os.close(file)
+    except FileNotFoundError:
+        raise ImageError(path, "is gone from the server: give it again") from None
+    except OSError as error:
+        raise ImageError(path, f"cannot be opened ({error.strerror})") from error
+    if not is_regular:
+        raise ImageError(path, "is no regular file")
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Returns whether a path leads into a folder without links and detours."""
+    try:
+        real = os.path.realpath(path)
+    except (OSError, ValueError):  # it is too long, or holds a zero byte
+        return False
+    return str(path) == real and Path(real).is_relative_to(os.path.realpath(folder))
 
 
 def check_limits(path: Path, pixels_left: int = MOST_PIXELS_TOGETHER) -> int:

@@ -24,46 +24,56 @@ except ImportError as error:
 
 from tfgad.data.images import ImageError
 from tfgad.results import NOT_JUDGED
+from tfgad.scoring import SavedModelJudge
 from tfgad.serving import viewer
-from tfgad.serving.inspection import MOST_BYTES, Batch, Batches, Models, rows, thresholds_of
+from tfgad.serving.errors import ServingError
+from tfgad.serving.inspection import Batch, Batches, Models, rows, thresholds_of
 from tfgad.serving.page_examples import Examples, examples_for
+from tfgad.serving.page_gate import PageGate
 from tfgad.serving.page_style import CSS, OPACITY
+from tfgad.serving.uploads import Uploads
 
 TITLE = "tfgad inspection"
 HEADERS = ["No.", "Image", "Verdict", "Score", "Probability", "Remark"]
 TYPES = ["number", "str", "html", "number", "str", "str"]
 WIDTHS = ["7%", "30%", "15%", "12%", "13%", "23%"]
-# Seconds: how often uploads are looked through, and how old those are that go.
-CACHE_SWEEP, CACHE_AGE = 3600, 24 * 3600
 JUDGING_AT_ONCE = 2  # visitors whose files are judged at the same time; others wait in line
-REFUSED_BYTES = 4 * MOST_BYTES  # a file larger than this is not even taken in
+MOST_WAITING = 256  # events in line; whose is one more is told to try again
 GONE = "The server has given up the pictures of these files. Judge them again to see them."
 
 # The opacity is a variable of the style sheet, so that the browser alone changes it.
 SET_OPACITY = "(v) => { document.documentElement.style.setProperty('--tfgad-heat', v / 100) }"
 
 
-def mount(app, models: Models, path: str = "/inspect"):
+def mount(app, models: Models, path: str = "/inspect", uploads: Uploads | None = None):
     """Puts the page into a web application, in the page's own theme.
 
     Args:
         app: a FastAPI application.
         models: the models in service.
         path: where the page is to be.
+        uploads: where visitors' files go; a new one with limits of its own, if not given.
 
     Returns:
         The application.
     """
-    return gradio.mount_gradio_app(
+    uploads = uploads or Uploads()
+    blocks = build(models, uploads)
+    gradio.mount_gradio_app(
         app,
-        build(models),
+        blocks,
         path,
         theme=theme(),
         footer_links=[],
         run_history=False,
-        max_file_size=REFUSED_BYTES,
         ssr_mode=False,
+        show_error=False,  # what a visitor may know of an error is a row of the table
     )
+    # Gradio checks which files are named only in what it launches by itself.
+    blocks.has_launched = True
+    mounted = app.routes[-1]
+    mounted.app = PageGate(mounted.app, uploads)
+    return app
 
 
 def theme() -> gradio.themes.Base:
@@ -78,18 +88,13 @@ def theme() -> gradio.themes.Base:
     )
 
 
-def build(models: Models) -> gradio.Blocks:
+def build(models: Models, uploads: Uploads | None = None) -> gradio.Blocks:
     """Returns the page for the models in service, which may change while it is open."""
-    page = _Page(models)
-    with gradio.Blocks(
-        title=TITLE,
-        analytics_enabled=False,
-        fill_width=True,
-        delete_cache=(CACHE_SWEEP, CACHE_AGE),
-    ) as blocks:
+    page = _Page(models, uploads or Uploads())
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         page.lay_out()
         page.connect(blocks)
-    return blocks.queue(default_concurrency_limit=JUDGING_AT_ONCE)
+    return blocks.queue(default_concurrency_limit=JUDGING_AT_ONCE, max_size=MOST_WAITING)
 
 
 class _Page:
@@ -99,10 +104,9 @@ class _Page:
     there is no use for yet: opacity, stop and table.
     """
 
-    def __init__(self, models: Models):
-        self.models = models
+    def __init__(self, models: Models, uploads: Uploads):
+        self.models, self.uploads = models, uploads
         self._batches = Batches()
-        self._folder = tempfile.TemporaryDirectory(prefix="tfgad-examples-")
         self._examples = functools.cache(self._draw_examples)
 
     # Layout
@@ -198,6 +202,7 @@ class _Page:
                 [self.files, self.model, self.rate],
                 [self.batch, self.rebuilt, *verdict, *table],
                 trigger_mode="multiple",  # the one before ends by itself: it was replaced
+                preprocess=False,  # gradio would leave an empty file on the disk for each
                 **quiet,
             )
         self.stop.click(self.stop_judging, self.batch, None, **quiet)
@@ -230,7 +235,7 @@ class _Page:
         """Says what a model is, and offers its false-positive rates and its examples."""
         if model is None:
             return {self.facts: ""}
-        facts = self.models.judge(model).facts
+        facts = self._in_service(model).facts
         rates = list(thresholds_of(facts))
         own = rates.index(facts["false_positive_rate"]) if rates else 0
         slider = {"maximum": max(len(rates) - 1, 1), "value": own, "interactive": bool(rates)}
@@ -247,35 +252,44 @@ class _Page:
 
     def judge(
         self,
-        files: list[str] | None,
+        files: list[dict[str, Any]] | None,
         model: str | None,
         rate: int,
         request: gradio.Request | None = None,
     ) -> Iterator[dict]:
-        """Judges the files one after another, and shows the first as soon as it is judged."""
+        """Judges the files one after another, and shows the first as soon as it is judged.
+
+        Args:
+            files: what gradio says of each; its `path` is checked once more as it is read.
+            model: its name.
+            rate: the place of the slider.
+            request: whose files they are.
+        """
         visitor = request and request.session_hash
-        if not files or model is None:
+        paths = [str(each["path"]) for each in files or ()]
+        self.uploads.claim(visitor, paths)
+        if not paths or model not in self.models.names():
             self._batches.leave(visitor)
             yield self._nothing()
             return
-        batch = Batch(model, self.models.judge(model), visitor)
+        batch = Batch(model, self._in_service(model), visitor, self.uploads.folder)
         batch.threshold = _threshold(batch.facts, rate)
         self._batches.start(batch)
         yield {
             **self._nothing(),
             self.batch: batch,
-            self.headline: viewer.waiting(len(files)),
+            self.headline: viewer.waiting(len(paths)),
         }
-        for path in files:
+        for path in paths:
             batch.add(Path(path))
             self._batches.use(batch)
             if batch.replaced:
                 return
             if len(batch) == 1:
-                yield {**self._verdict(batch), **self._table(batch, len(files))}
+                yield {**self._verdict(batch), **self._table(batch, len(paths))}
                 yield {self.rebuilt: self.reconstruct(batch)}
             else:
-                yield self._table(batch, len(files))
+                yield self._table(batch, len(paths))
             if batch.stopped:
                 break
         yield self._table(batch)
@@ -293,11 +307,12 @@ class _Page:
     def leave(self, request: gradio.Request) -> None:
         """Frees what is kept of a visitor who has closed or reloaded the page."""
         self._batches.leave(request.session_hash)
+        self.uploads.leave(request.session_hash)
 
     def change_rate(self, batch: Batch | None, rate: int, model: str | None) -> dict:
         """Shows the verdicts at another false-positive rate."""
         if batch is None:
-            facts = self.models.judge(model).facts if model else None
+            facts = self._in_service(model).facts if model else None
             return {self.rate_line: _rate_line(facts, rate, model)} if facts else {}
         batch.threshold = _threshold(batch.facts, rate)
         line = {self.rate_line: _rate_line(batch.facts, rate, batch.model)}
@@ -335,12 +350,19 @@ class _Page:
 
     # Parts
 
+    def _in_service(self, model: str) -> SavedModelJudge:
+        """Returns a model's version in service; that there is none is told, not its traceback."""
+        try:
+            return self.models.judge(model)
+        except ServingError as error:
+            raise gradio.Error(error.message, print_exception=False) from error
+
     def _draw_examples(self, model: str, kind: tuple) -> Examples:
-        folder = tempfile.mkdtemp(dir=self._folder.name)
+        folder = tempfile.mkdtemp(prefix="examples-", dir=self.uploads.folder)
         return examples_for(dict(kind), Path(folder))
 
     def _files_of_examples(self, model: str) -> list[str]:
-        examples = self._examples(model, _kind(self.models.judge(model).facts))
+        examples = self._examples(model, _kind(self._in_service(model).facts))
         return [str(path) for path, _ in examples.files]
 
     def _nothing(self) -> dict:
@@ -390,13 +412,18 @@ def _kind(facts: dict[str, Any]) -> tuple:
 def _threshold(facts: dict[str, Any], rate: int) -> float:
     """Returns the threshold at the slider's place, or the model's own if it has no other."""
     thresholds = list(thresholds_of(facts).values()) or [facts["threshold"]]
-    return thresholds[min(int(rate), len(thresholds) - 1)]
+    return thresholds[_place(rate, thresholds)]
 
 
 def _rate_line(facts: dict[str, Any], rate: int, model: str) -> str:
     rates = list(thresholds_of(facts))
     if not rates:
         return viewer.no_rates(model)
-    chosen = rates[min(int(rate), len(rates) - 1)]
+    chosen = rates[_place(rate, rates)]
     is_own = chosen == facts["false_positive_rate"]
     return viewer.rate_line(chosen, _threshold(facts, rate), is_own)
+
+
+def _place(rate: int, values: list[float]) -> int:
+    """Returns the place of the slider among as many values as the model has."""
+    return max(0, min(int(rate), len(values) - 1))

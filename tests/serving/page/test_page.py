@@ -2,7 +2,9 @@
 
 import csv
 import importlib
+import os
 import re
+import shutil
 import sys
 
 import pytest
@@ -10,19 +12,21 @@ import pytest
 from tfgad.calibration import RATES
 from tfgad.errors import UsageError
 from tfgad.serving import inspection
+from tfgad.serving.errors import ServingError
 from tfgad.serving.inspection import thresholds_of
 from tfgad.serving.page_style import CSS
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install 'tfgad[serve]'")
 
 from tfgad.serving import page as module  # noqa: E402  # it needs gradio
+from tfgad.serving.uploads import Uploads  # noqa: E402
 
 OWN = RATES.index(0.1)  # of the false-positive rates
 
 
 @pytest.fixture
 def page(models):
-    page = module._Page(models)
+    page = module._Page(models, Uploads())
     with gradio.Blocks(analytics_enabled=False):
         page.lay_out()
     return page
@@ -32,8 +36,11 @@ NAMES = ("good.png", "broken.png", "noise.png")
 
 
 @pytest.fixture
-def files(paths):
-    return [str(paths[name]) for name in NAMES]
+def files(page, paths):
+    """What gradio says of files that were uploaded."""
+    return [
+        {"path": shutil.copy(paths[name], page.uploads.folder), "orig_name": name} for name in NAMES
+    ]
 
 
 @pytest.fixture
@@ -64,6 +71,22 @@ def test_files_are_shown_one_after_another(page, files):
     assert third[page.table][1][3:] == [None, "", "is not a PNG, JPEG, BMP or TIFF"]
     assert "judging" not in third[page.summary]
     assert names(last, page) == list(NAMES)
+
+
+def test_files_of_no_visitor_are_not_read(page, paths, files):
+    link = page.uploads.folder / "link.png"
+    link.symlink_to(paths["good.png"])
+    pipe = page.uploads.folder / "pipe.png"
+    os.mkfifo(pipe)
+    gone = page.uploads.folder / "gone.png"
+    named = [paths["good.png"], link, "/dev/zero", pipe, f"{page.uploads.folder}/../x", gone]
+    *_, last = page.judge([{"path": str(each)} for each in named], "fabric", OWN)
+    assert set(verdicts(last, page)) == {"not judged"}
+    reasons = [row[5] for row in last[page.table]]
+    strange = "is none of the files that were given"
+    expected = [*[strange] * 3, "is no regular file", strange, "is gone from the server"]
+    for reason, words in zip(reasons, expected, strict=True):
+        assert words in reason
 
 
 def test_no_files_empty_the_page(page):
@@ -215,6 +238,15 @@ def test_the_models_are_those_in_service_as_the_page_is_opened(page, models, jud
     monkeypatch.setattr(models, "judges", {"a": judge, "b": judge})
     assert page.list_models("b")[page.model] == gradio.update(choices=["a", "b"], value="b")
     assert page.list_models("gone")[page.model] == gradio.update(choices=["a", "b"], value="a")
+
+
+def test_a_model_that_is_not_served_is_told_in_words(page, models, monkeypatch):
+    def fail(_):
+        raise ServingError("NOT_FOUND", "no version of it is in service")
+
+    monkeypatch.setattr(models, "judge", fail)
+    with pytest.raises(gradio.Error, match="no version of it"):
+        page.show_model("fabric")
 
 
 def test_the_page_asks_nothing_of_the_network(models):

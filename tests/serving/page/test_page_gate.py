@@ -1,0 +1,411 @@
+"""The page as an attacker sees it: no route gives a file away, hangs, or fills the disk."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import re
+import socket
+import threading
+import time
+from urllib.parse import quote
+
+import pytest
+import requests
+
+gradio = pytest.importorskip("gradio", reason="needs gradio: pip install 'tfgad[serve]'")
+
+import uvicorn  # noqa: E402
+from starlette.applications import Starlette  # noqa: E402
+from starlette.responses import JSONResponse  # noqa: E402
+from starlette.routing import Mount, Route  # noqa: E402
+
+from tfgad.serving import page as module  # noqa: E402
+from tfgad.serving.access import Gate, Hosts  # noqa: E402
+from tfgad.serving.process_folder import process_folder  # noqa: E402
+from tfgad.serving.uploads import ENTRY_BYTES, UploadLimits, Uploads  # noqa: E402
+
+CANARY = b"canary-5d1c9e: nobody may read this"
+PATIENCE = 60  # seconds; what hangs, hangs for ever
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+FOREIGN = "evil.example"
+# A stream of events stays open: as much as this is read of it.
+STREAM_SECONDS = 0.3
+
+
+class Site:
+    """The page behind the gate, as a server has it.
+
+    Attributes:
+        url: where it answers.
+        app: the application.
+        uploads: its files.
+    """
+
+    def __init__(self, models, limits=None):
+        self.uploads = Uploads(limits)
+        healthy = Route("/healthz", lambda request: JSONResponse({"status": "ok"}))
+        self.app = Starlette(routes=[healthy])
+        module.mount(self.app, models, "/", self.uploads)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        gate = Gate(self.app, Hosts("127.0.0.1", is_local=True))
+        self._server = uvicorn.Server(uvicorn.Config(gate, log_level="critical"))
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
+        )
+
+    def __enter__(self):
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_):
+        self._server.should_exit = self._server.force_exit = True
+        self._thread.join(PATIENCE)
+
+    def ask(self, method, path, **form):
+        """Returns status, head and body of an answer; of a stream what comes at once."""
+        with requests.Session() as session:
+            request = requests.Request(method, self.url, **form).prepare()
+            request.url = self.url + path  # as it is, dots included
+            with session.send(request, stream=True, timeout=PATIENCE, allow_redirects=False) as got:
+                return got.status_code, str(got.headers).encode(), b"".join(_content(got))
+
+    def is_healthy(self):
+        return requests.get(f"{self.url}/healthz", timeout=PATIENCE).status_code == 200
+
+    def upload(self, *files, **form):
+        return requests.post(
+            f"{self.url}/gradio_api/upload",
+            files=[("files", (name, content)) for name, content in files],
+            timeout=PATIENCE,
+            **form,
+        )
+
+    def files(self):
+        """The visitors' files on the disk, and folders of them."""
+        given = [each for each in self.uploads.folder.iterdir() if len(each.name) == 32]
+        return [file for each in given for file in (each, *each.iterdir())]
+
+
+def _content(answer):
+    if "event-stream" not in answer.headers.get("content-type", ""):
+        yield answer.content
+        return
+    timer = threading.Timer(STREAM_SECONDS, getattr(answer.raw, "shutdown", answer.raw.close))
+    timer.start()
+    with contextlib.suppress(requests.RequestException, OSError, ValueError, AttributeError):
+        yield from answer.iter_content(None)
+    timer.cancel()
+
+
+@pytest.fixture(scope="module")
+def site(models):
+    with Site(models) as site:
+        yield site
+
+
+@pytest.fixture
+def limited(models):
+    """A site that takes 3 MiB of all visitors, 2 MiB of one, 1 MiB a file, and five files."""
+    limits = UploadLimits(total=3 * 2**20, address=2 * 2**20, file=2**20, files=5, timeout=PATIENCE)
+    with Site(models, limits) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def baits(site, tmp_path_factory):
+    """Paths to what nobody may read, and to what would be read for ever."""
+    folder = tmp_path_factory.mktemp("baits")
+    canary = folder / "canary.txt"
+    canary.write_bytes(CANARY)
+    os.mkfifo(folder / "pipe")
+    link, beside = site.uploads.folder / "link.png", site.uploads.folder / "pipe.png"
+    link.symlink_to(canary)
+    os.mkfifo(beside)
+    up = "../" * 12 + str(canary)[1:]
+    paths = [
+        str(canary),
+        f"{site.uploads.folder}/{up}",
+        up,
+        str(link),
+        str(beside),
+        str(folder / "pipe"),
+        "/dev/zero",
+        f"file://{canary}",
+        f"{site.url}/healthz",
+    ]
+    yield paths
+    link.unlink()
+    beside.unlink()
+
+
+def routes_of(app, prefix=""):
+    """Yields the paths of all routes, those of mounted applications included."""
+    for route in app.routes:
+        if hasattr(route, "original_router"):  # FastAPI's newer way to include a router
+            yield from routes_of(route.original_router, prefix)
+        elif isinstance(route, Mount):
+            yield from routes_of(route, prefix + route.path)
+        else:
+            yield prefix + route.path
+
+
+def filled(route, value):
+    """Returns a route's path with a value for its last parameter, and something for the others."""
+    parameters = re.findall(r"\{[^}]+\}", route)
+    for parameter in parameters[:-1]:
+        route = route.replace(parameter, "0")
+    return route.replace(parameters[-1], value) if parameters else route
+
+
+def attacks(routes, paths):
+    """Yields the path of each route with each bait, in each form of writing."""
+    for route in routes:
+        if "{" not in route:
+            yield route
+            continue
+        for path in paths:
+            once = quote(path, safe="")
+            for written in (path, path.lstrip("/"), once, quote(once, safe="")):
+                yield filled(route, written)
+
+
+@pytest.mark.slow
+def test_no_route_gives_a_file_away(site, baits):
+    routes = sorted(set(routes_of(site.app)))
+    for known in ("/gradio_api/file={path_or_url:path}", "/gradio_api/upload", "/healthz"):
+        assert known in routes
+    assert len(routes) > 50  # third parties' are among them
+    query = {key: baits[0] for key in ("session_hash", "path", "deep_link", "upload_id", "url")}
+    body = {"data": [baits[0]], "fn_index": 0, "session_hash": "a", **query}
+
+    def attack(path):
+        for method in METHODS:
+            content = {"json": body} if method in ("POST", "PUT", "PATCH", "DELETE") else {}
+            status, head, answer = site.ask(method, path, params=query, **content)
+            assert CANARY not in head + answer, (method, path)
+            assert status < 500, (method, path, answer[:200])
+        for method in ("GET", "POST"):
+            foreign = {"Host": FOREIGN, "X-Forwarded-Host": "localhost"}
+            status, head, answer = site.ask(method, path, params=query, headers=foreign)
+            assert status == 403, (method, path)
+            assert CANARY not in head + answer, (method, path)
+
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        list(threads.map(attack, set(attacks(routes, baits))))
+    assert site.is_healthy()
+
+
+def test_routes_that_the_page_does_not_need_are_closed(site):
+    open_to_get = {
+        route
+        for route in routes_of(site.app)
+        if site.ask("GET", filled(route, "x"), params={"session_hash": "x"})[0] != 404
+    }
+    assert open_to_get == {
+        "/",
+        "/favicon.ico",
+        "/gradio_api/file={path_or_url:path}",
+        "/gradio_api/heartbeat/{session_hash}",
+        "/gradio_api/queue/data",
+        "/gradio_api/upload_progress",
+        "/healthz",
+        "/theme.css",
+    }
+
+
+META = {"_type": "gradio.FileData"}
+
+
+def files_of(path):
+    """Yields what gradio might take for a file, in all forms."""
+    whole = {"path": path, "meta": META, "url": path, "orig_name": path, "is_stream": False}
+    forms = [{"path": path, "meta": META}, whole, {**whole, "is_stream": True}, {"path": path}]
+    for form in (*forms, {"meta": {**META, "path": path}}, path):
+        yield from (form, [form], {"value": form})
+
+
+def events_of(site):
+    config = requests.get(site.url, timeout=PATIENCE).text
+    config = re.search(r"window.gradio_config = (.*?);</script>", config, re.S)[1]
+    return json.loads(config)["dependencies"]
+
+
+def test_no_event_reads_a_file_of_the_machine(site, baits):
+    events, meta = events_of(site), {"meta": META}
+    assert len(events) > 10
+    sent = [(event, value) for event in events for value in files_of(baits[0])]
+    sent += [(event, [{"path": path, **meta}]) for event in events for path in baits[1:]]
+
+    def attack(event, value):
+        body = {
+            "data": [value] * len(event["inputs"]),
+            "event_data": {"index": 0, "value": value, "row_value": [value]},
+            "fn_index": event["id"],
+            "session_hash": f"visitor{event['id']}",
+        }
+        url = f"{site.url}/gradio_api/queue/join"
+        answer = requests.post(url, json=body, timeout=PATIENCE)
+        # A path that stands alone is a text; what looks like a file is refused.
+        assert answer.status_code == 403 or "path" not in json.dumps(value)
+        assert answer.status_code in (200, 403, 422), answer.text
+        return body
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        bodies = list(threads.map(attack, *zip(*sent, strict=True)))
+        for path in ("call/judge", "call/v2/judge", "run/predict", "api/judge"):
+            for body in bodies[:3]:
+                assert site.ask("POST", f"/gradio_api/{path}", json=body)[0] == 404
+        sessions = {body["session_hash"] for body in bodies}
+        streams = [f"/gradio_api/queue/data?session_hash={each}" for each in sessions]
+        for _, head, stream in threads.map(lambda path: site.ask("GET", path), streams):
+            assert CANARY not in head + stream
+    # And nothing was brought to where it could be fetched from; links are baits.
+    copies = [each for each in process_folder().rglob("*") if each.is_file()]
+    assert not any(CANARY in each.read_bytes() for each in copies if not each.is_symlink())
+    assert site.is_healthy()
+
+
+def test_an_event_is_read_by_gradio_as_it_was_checked(site, baits):
+    """A key that stands twice, an unknown encoding: what was checked is what goes on."""
+    meta = '"meta": {"_type": "gradio.FileData"}'
+    twice = f'{{"path": "{baits[0]}", {meta}, "path": "{site.uploads.folder}/x"}}'
+    for body in (twice, "[" * 10**5, "\ud800", "{", b"\xff\xfe", b'{"a": NaN}', b""):
+        content = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
+        url = f"{site.url}/gradio_api/queue/join"
+        assert requests.post(url, data=content, timeout=PATIENCE).status_code in (400, 403, 422)
+    large = requests.post(url, data=b" " * (2**20 + 1), timeout=PATIENCE)
+    assert large.status_code == 413
+
+
+# Uploads
+
+
+def test_a_file_can_be_given_and_fetched(site):
+    names = ["part one.png", "../../etc/passwd", "C:\\x\\näh.png", ".hidden", "a" * 300 + ".png"]
+    paths = site.upload(*[(name, name.encode()) for name in names]).json()
+    expected = ["part one.png", "passwd", "näh.png", "hidden", "a" * 196 + ".png"]
+    assert [os.path.basename(path) for path in paths] == expected
+    for name, path in zip(names, paths, strict=True):
+        assert os.path.dirname(os.path.dirname(path)) == str(site.uploads.folder)
+        answer = requests.get(f"{site.url}/gradio_api/file={quote(path)}", timeout=PATIENCE)
+        assert answer.content == name.encode()
+        assert "sandbox" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_files_go_with_their_visitor(site):
+    before = site.files()
+    first, second = site.upload(("a.png", b"a"), ("b.png", b"b")).json()
+    (other,) = site.upload(("c.png", b"c")).json()
+    site.uploads.claim("one", [first, second])
+    site.uploads.claim("two", [other])
+    site.uploads.claim("one", [second, "/an/example.png"])
+    assert [os.path.exists(each) for each in (first, second, other)] == [False, True, True]
+    site.uploads.leave("one")
+    site.uploads.leave(None)
+    assert [os.path.exists(each) for each in (second, other)] == [False, True]
+    site.uploads.leave("two")
+    assert site.files() == before
+
+
+def test_what_is_too_much_is_refused_and_nothing_is_left(limited):
+    mebi = b"x" * (2**20 - 2 * ENTRY_BYTES)
+    answer = limited.upload(("large.png", b"x" * (2**20 + 1)))
+    assert (answer.status_code, answer.text) == (413, "a file is larger than 1 MB")
+    answer = limited.upload(*[(f"{i}.png", b"") for i in range(6)])
+    assert (answer.status_code, answer.text) == (413, "more than 5 files at once")
+    assert limited.files() == []
+    assert limited.upload(("a.png", mebi), ("b.png", mebi)).status_code == 200
+    answer = limited.upload(("c.png", mebi))
+    assert answer.status_code == 413
+    assert "your files may have 2 MB together" in answer.text
+    with limited.uploads._lock:  # two others' fill the rest
+        limited.uploads._held["192.0.2.1"] += 2**20
+    answer = limited.upload(("d.png", mebi[: 2**19]))
+    assert answer.status_code == 413
+    assert "the files of all visitors may have 3 MB together" in answer.text
+    assert len(limited.files()) == 4  # two, each in a folder
+    limited.uploads.sweep()
+    assert len(limited.files()) == 4
+    for upload in limited.uploads._uploads.values():
+        upload.used -= 25 * 3600
+    limited.uploads.sweep()
+    assert limited.files() == []
+    assert limited.uploads.bytes == 2**20
+
+
+HEAD = (
+    "POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+)
+PART = '--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nhalf'
+
+
+def begun_upload(site):
+    """Returns a connection that has sent half of a form."""
+    host, _, port = site.url.removeprefix("http://").rpartition(":")
+    connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
+    connection.sendall((HEAD + PART).encode())
+    return connection
+
+
+def test_who_does_not_finish_is_cut_and_nothing_is_left(models):
+    with Site(models, UploadLimits(timeout=0.5)) as site:
+        with begun_upload(site) as connection:
+            answer = b"".join(iter(lambda: connection.recv(2**16), b""))
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"did not arrive in time" in answer
+        assert site.files() == []
+        assert site.uploads.bytes == 0
+
+
+def test_who_hangs_up_leaves_nothing(limited):
+    with begun_upload(limited):
+        until(limited.files)
+    until(lambda: not limited.files() and not limited.uploads.bytes)
+
+
+def until(condition):
+    """Waits for something that the server does."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "problem"),
+    [
+        ("text/plain", PART, "no form with files"),
+        ("multipart/form-data", PART, "no form with files"),
+        ("multipart/form-data; boundary=b", PART, "the form is not whole"),
+        ("multipart/form-data; boundary=b", "nonsense", "the form cannot be read"),
+        (
+            "multipart/form-data; boundary=b",
+            '--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nx\r\n--b--\r\n',
+            "something other than files",
+        ),
+    ],
+)
+def test_a_broken_form_leaves_nothing(limited, kind, body, problem):
+    url = f"{limited.url}/gradio_api/upload"
+    answer = requests.post(url, data=body, headers={"Content-Type": kind}, timeout=PATIENCE)
+    assert answer.status_code == 400
+    assert problem in answer.text
+    assert limited.files() == []
+    assert limited.uploads.bytes == 0
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(limited, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tfgad.serving.uploads._Parts._write", fail)
+    answer = limited.upload(("a.png", b"a"))
+    assert (answer.status_code, answer.text) == (507, "the server's disk is full")
+    assert limited.files() == []
