@@ -14,6 +14,7 @@ from tfgad import console
 from tfgad.errors import UsageError
 from tfgad.progress import Progress
 from tfgad.quiet import import_tensorflow
+from tfgad.serving.credentials import Tls, read_token
 from tfgad.serving.limits import MEBI, Limits
 
 # Beside TensorFlow; the inspection page alone needs gradio.
@@ -65,7 +66,27 @@ def serve(
     poll_seconds: Annotated[
         float, typer.Option(min=0.01, help="Between two looks for new versions.")
     ] = 1,
-    no_page: Annotated[bool, typer.Option("--no-page", help="No inspection page.")] = False,
+    page: Annotated[
+        bool | None,
+        typer.Option(
+            "--page/--no-page",
+            help="The inspection page; by default not with a --host that lets others in.",
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name that callers know the server by; may be repeated."),
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file, with --tls-key: TLS for REST, gRPC and page.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of a token that REST, gRPC and page ask for; else the variable TFGAD_TOKEN."
+        ),
+    ] = None,
 ) -> None:
     """Serve exported models as TF Serving does, by REST and gRPC."""
     _check_installed()
@@ -91,7 +112,10 @@ def serve(
         rest_port=rest_port,
         grpc_port=grpc_port,
         poll_seconds=poll_seconds,
-        page=not no_page,
+        page=page,
+        allowed_hosts=tuple(allowed_host or ()),
+        token=read_token(token_file),
+        tls=_tls(tls_certificate, tls_key),
         batching=batching,
         limits=limits,
     )
@@ -100,12 +124,25 @@ def serve(
         progress.phase("loading the models")
         server.start()
     names = ", ".join(f"{name} {server.models.version(name)}" for name in server.models.names())
-    page = ", page at the same address" if server.has_page else ""
-    console.say(f"ready: {names}; REST {server.url}, gRPC {server.grpc_address}{page}")
+    also = ", page at the same address" if server.has_page else ""
+    console.say(f"ready: {names}; REST {server.url}, gRPC {server.grpc_address}{also}")
     _ease_collection()
     server.wait()
     server.stop()
     console.say("stopped")
+
+
+def _tls(certificate: Path | None, key: Path | None) -> Tls | None:
+    """Returns certificate and key, of which there are both or none."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None:
+        hint = "add --tls-certificate FILE"
+        raise UsageError("--tls-key", key, "is of no use without a certificate", hint)
+    if key is None:
+        hint = "add --tls-key FILE"
+        raise UsageError("--tls-certificate", certificate, "is of no use without its key", hint)
+    return Tls(certificate, key)
 
 
 def _ease_collection() -> None:

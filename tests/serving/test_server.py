@@ -276,7 +276,7 @@ def asking_by_grpc(server):
         yield ask_for
 
 
-HEAD = b"POST /v1/models/as_is:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+HEAD = b"POST /v1/models/as_is:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
 
 
 @pytest.mark.parametrize("sent", [b"", HEAD], ids=["nothing", "half a head"])

@@ -20,11 +20,14 @@ from pathlib import Path
 import h11
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tfgad.errors import UsageError
-from tfgad.serving import grpc_service, rest
+from tfgad.serving import grpc_access, grpc_service, rest
+from tfgad.serving.access import Gate, Hosts, is_loopback
 from tfgad.serving.batching import Batching
+from tfgad.serving.credentials import Tls, check_token
 from tfgad.serving.limits import Limits
 from tfgad.serving.repository import Repository
 from tfgad.serving.service import Service
@@ -45,7 +48,12 @@ class ServerOptions:
         rest_port: 0 for any that is free.
         grpc_port: likewise.
         poll_seconds: between two looks for new versions; TF Serving's default is 1, too.
-        page: whether to show the inspection page, if what it needs is installed.
+        page: whether to show the inspection page; None for where only this machine reaches it, and
+            what it needs is installed.
+        allowed_hosts: further names that callers know the server by, such as those of a proxy or a
+            cluster; addresses, the machine's name and `host` need not be among them.
+        token: that REST, gRPC and page ask for; None for no other lock than the network.
+        tls: certificate and key for all three; None for plain connections.
         batching: how requests share runs.
         limits: of requests.
     """
@@ -54,7 +62,10 @@ class ServerOptions:
     rest_port: int = 8501  # both are TF Serving's
     grpc_port: int = 8500
     poll_seconds: float = 1.0
-    page: bool = True
+    page: bool | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    token: str | None = dataclasses.field(default=None, repr=False)
+    tls: Tls | None = None
     batching: Batching = dataclasses.field(default_factory=Batching)
     limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -78,12 +89,36 @@ class Server:
     @property
     def url(self) -> str:
         """Of the REST interface, such as `http://127.0.0.1:8501`."""
-        return f"http://{_address(self._options.host, self._socket.getsockname()[1])}"
+        scheme = "https" if self._options.tls else "http"
+        return f"{scheme}://{_address(self._options.host, self._socket.getsockname()[1])}"
 
     @property
     def grpc_address(self) -> str:
         """Of the gRPC interface, such as `127.0.0.1:8500`."""
         return _address(self._options.host, self._grpc_port)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it listens where only its own machine reaches it."""
+        return is_loopback(self._socket.getsockname()[0])
+
+    @property
+    def opened(self) -> str | None:
+        """What other machines reach, in one line; None if nothing."""
+        if self.is_local:
+            return None
+        options = self._options
+        what = "REST, gRPC and page" if self.has_page else "REST and gRPC (no page without --page)"
+        lacks = [
+            each
+            for each, given in (
+                ("TLS (--tls-certificate, --tls-key)", options.tls),
+                ("token (--token-file)", options.token),
+            )
+            if not given
+        ]
+        how = f", without {' and without '.join(lacks)}" if lacks else ", by TLS and token"
+        return f"open to the network at {options.host}: {what}{how}"
 
     def __enter__(self) -> Server:
         self.start()
@@ -99,20 +134,32 @@ class Server:
             UsageError: the folder holds no model that can be loaded; a port is taken.
         """
         options = self._options
+        if options.tls:
+            options.tls.check()
+        if options.token is not None:
+            check_token("token", "...", options.token)
         self._socket = _listen(options.host, options.rest_port)
         with contextlib.ExitStack() as undo:
             undo.callback(self._socket.close)
             self._load()
             undo.callback(self.models.close)
             app = rest.build(self._service)
-            self.has_page = options.page and mount_page(app, self.models)
-            self._grpc, self._health = grpc_service.build(self._service)
-            self._grpc_port = _bind_grpc(self._grpc, options.host, options.grpc_port)
-            self._start_rest(app)
+            wants_page = self.is_local if options.page is None else options.page
+            self.has_page = wants_page and mount_page(app, self.models, options.limits.body_timeout)
+            if options.page and not self.has_page:
+                problem = "needs gradio, which is not installed"
+                raise UsageError("--page", True, problem, "run: pip install 'tfgad[serve]'")
+            locks = [] if options.token is None else [grpc_access.TokenInterceptor(options.token)]
+            self._grpc, self._health = grpc_service.build(self._service, locks)
+            self._grpc_port = _bind_grpc(self._grpc, options)
+            hosts = Hosts(options.host, self.is_local, options.allowed_hosts)
+            self._start_rest(Gate(app, hosts, options.token))
             undo.pop_all()
         self._grpc.start()
         grpc_service.say_serving(self._health)
         self.models.watch(options.poll_seconds)
+        if self.opened:
+            log.warning(self.opened)
 
     def stop(self) -> None:
         """Takes no more requests, answers those in progress, and unloads the models."""
@@ -157,7 +204,8 @@ class Server:
         mend = "export one into it: tfgad export RUN DIR/NAME"
         raise UsageError("DIR", folder, problem, mend)
 
-    def _start_rest(self, app: Starlette) -> None:
+    def _start_rest(self, app: ASGIApp) -> None:
+        tls = self._options.tls
         config = uvicorn.Config(
             app,
             http=_protocol(self._options.limits.header_timeout),
@@ -169,6 +217,8 @@ class Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nobody stands before it whom it should believe
+            ssl_certfile=tls and tls.certificate,
+            ssl_keyfile=tls and tls.key,
         )
         self._rest = uvicorn.Server(config)
         # Outside of the main thread uvicorn leaves the signals alone.
@@ -182,8 +232,13 @@ class Server:
             raise RuntimeError("the REST server did not start")
 
 
-def mount_page(app: Starlette, models: Repository) -> bool:
+def mount_page(app: Starlette, models: Repository, timeout: float = Limits.body_timeout) -> bool:
     """Mounts the inspection page (`tfgad.serving.page`) at `PAGE_PATH`, if gradio is installed.
+
+    Args:
+        app: the application.
+        models: the models in service.
+        timeout: seconds for a body to arrive, beside what its size takes.
 
     Returns:
         Whether it is there.
@@ -193,8 +248,9 @@ def mount_page(app: Starlette, models: Repository) -> bool:
         return False
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # a server reports to nobody
     from tfgad.serving import page
+    from tfgad.serving.uploads import UploadLimits, Uploads
 
-    page.mount(app, models, PAGE_PATH)
+    page.mount(app, models, PAGE_PATH, Uploads(UploadLimits(timeout=timeout)))
     return True
 
 
@@ -223,7 +279,8 @@ def _protocol(seconds: float) -> type[H11Protocol]:
 
         def eof_received(self) -> bool:
             answering = self.cycle is not None and not self.cycle.response_complete
-            if answering and self.conn.their_state is h11.DONE:
+            is_tls = self.transport.get_extra_info("sslcontext") is not None  # no half is closed
+            if answering and not is_tls and self.conn.their_state is h11.DONE:
                 self.cycle.keep_alive = False
                 return True
             return False
@@ -260,11 +317,15 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _bind_grpc(server, host: str, port: int) -> int:
+def _bind_grpc(server, options: ServerOptions) -> int:
     """Opens the port of the gRPC interface; see `_listen`."""
+    host, port = options.host, options.grpc_port
     # gRPC says no more than that it failed; a socket of our own says why.
     _probe("--grpc-port", host, port)
     try:
+        if options.tls:
+            credentials = grpc_access.server_credentials(options.tls)
+            return server.add_secure_port(_address(host, port), credentials)
         return server.add_insecure_port(_address(host, port))
     except RuntimeError as error:
         raise _cannot_listen("--grpc-port", host, port, error) from error
