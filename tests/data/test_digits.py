@@ -155,8 +155,49 @@ def test_a_half_prepared_set_is_named(empty_machine):
 def test_images_of_another_shape_are_refused(empty_machine, arrays):
     wrong = [array[:, :14] if array.ndim == 3 else array for array in arrays]
     write_npz(empty_machine / "TFGAD_DATA_DIR" / "mnist.npz", wrong)
-    with pytest.raises(UsageError, match="not uint8"):
+    with pytest.raises(UsageError, match=r"mnist\.npz: x_train.*not images uint8"):
         load("mnist:8")
+
+
+NAMES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+
+
+@pytest.mark.parametrize(
+    ("order", "at_fault", "reason"),
+    [
+        ((0, 3, 2, 1), 1, "60 training images and 30 labels"),
+        ((0, 1, 2, 1), 3, "30 test images and 60 labels"),
+        ((2, 1, 2, 3), 0, "30 training images and 60 labels"),
+        ((1, 1, 2, 3), 0, r"uint8 \(60,\), not images"),
+        ((0, 0, 2, 3), 1, "not labels"),
+    ],
+)
+def test_of_files_mixed_up_the_one_at_fault_is_named(
+    empty_machine, arrays, monkeypatch, order, at_fault, reason
+):
+    monkeypatch.setattr(digit_files, "PUBLISHED", {"training": TRAIN, "test": TEST})
+    write_idx(empty_machine / "TFGAD_DATA_DIR" / "mnist", [arrays[i] for i in order], True)
+    with pytest.raises(UsageError, match=f"{NAMES[at_fault]}.*{reason}"):
+        load("mnist:8")
+
+
+def test_labels_beyond_9_and_foreign_headers_name_their_file(empty_machine, arrays):
+    folder = empty_machine / "TFGAD_DATA_DIR" / "mnist"
+    write_idx(folder, [*arrays[:3], arrays[3] + 10], False)
+    with pytest.raises(UsageError, match=f"{NAMES[3]}.*holds the label 10, not only 0 to 9"):
+        load("mnist:8")
+    labels = folder / f"{NAMES[1]}-ubyte"
+    labels.write_bytes(b"\0\0\x0d\x01" + labels.read_bytes()[4:])
+    with pytest.raises(UsageError, match=f"{NAMES[1]}.*is broken.*00000d01"):
+        load("mnist:8")
+
+
+def test_fashion_files_are_not_taken_for_digits(empty_machine, arrays, monkeypatch):
+    write_idx(empty_machine / "Fashion-MNIST", arrays, True)
+    monkeypatch.setenv("TFGAD_DATA_DIR", str(empty_machine / "Fashion-MNIST"))
+    with pytest.raises(UsageError, match="not on this machine"):
+        digit_files.read_published("mnist")
+    assert_found("fashion_mnist", arrays)
 
 
 def test_without_a_network_the_answer_comes_at_once(monkeypatch):

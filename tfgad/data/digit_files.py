@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from tfgad.errors import UsageError
 
 log = logging.getLogger(__name__)
 
-SIDE = 28
+SIDE, CLASSES = 28, 10
+PUBLISHED = {"training": 60_000, "test": 10_000}  # images of either set
 # tensorflow-datasets downloads from these; without a network it retries for 204 s.
 HOSTS = {
     "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/train-labels-idx1-ubyte.gz",
@@ -30,6 +31,8 @@ HOSTS = {
 }
 # A host that is there answers within a fraction of a second; the whole answer may take 5.
 PROBE_SECONDS = 2.0
+
+NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 # What the readers raise on truncated, empty and foreign files.
 BROKEN = (
@@ -88,7 +91,7 @@ def _read_idx(folder: pathlib.Path, kind: str) -> Images | None:
     The format: two zero bytes, the type (8 for uint8), the number of axes, each axis's length as
     a big-endian int32, then the values.
     """
-    if kind == "fashion_mnist" and "fashion" not in folder.name:
+    if ("fashion" in folder.name.lower()) != (kind == "fashion_mnist"):
         return None
     stems = (
         "train-images-idx3-ubyte", "train-labels-idx1-ubyte",
@@ -97,14 +100,16 @@ def _read_idx(folder: pathlib.Path, kind: str) -> Images | None:
     paths = [_first(folder, f"{stem}.gz", stem, stem.replace("-idx", ".idx")) for stem in stems]
     if None in paths:
         return None
-    return _checked(folder, *(_guarded(_read_idx_file, path) for path in paths))
+    return _checked(paths, [_guarded(_read_idx_file, path) for path in paths])
 
 
 def _read_idx_file(path: pathlib.Path) -> np.ndarray:
     content = path.read_bytes()
     if path.suffix == ".gz":
         content = gzip.decompress(content)
-    axes = content[3]
+    zeros, kind, axes = content[:2], content[2], content[3]
+    if zeros != bytes(2) or kind != 8:
+        raise ValueError(f"it begins with {content[:4].hex()}, not as an idx file of bytes does")
     shape = np.frombuffer(content, ">i4", axes, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
@@ -112,12 +117,14 @@ def _read_idx_file(path: pathlib.Path) -> np.ndarray:
 def _read_npz(folder: pathlib.Path, kind: str) -> Images | None:
     """Reads Keras's layout: arrays x_train, y_train, x_test, y_test."""
     path = _first(folder, f"{kind}.npz")
-    return _checked(path, *_guarded(_read_npz_file, path)) if path else None
+    if path is None:
+        return None
+    return _checked([f"{path}: {key}" for key in NPZ_KEYS], _guarded(_read_npz_file, path))
 
 
 def _read_npz_file(path: pathlib.Path) -> list[np.ndarray]:
     with np.load(path) as arrays:
-        return [arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")]
+        return [arrays[key] for key in NPZ_KEYS]
 
 
 def _read_csv(folder: pathlib.Path, kind: str) -> Images | None:
@@ -128,7 +135,8 @@ def _read_csv(folder: pathlib.Path, kind: str) -> Images | None:
     )
     if train is None or test is None:
         return None
-    return _checked(folder, *_guarded(_read_csv_file, train), *_guarded(_read_csv_file, test))
+    arrays = [*_guarded(_read_csv_file, train), *_guarded(_read_csv_file, test)]
+    return _checked([train, train, test, test], arrays)
 
 
 def _read_csv_file(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
@@ -149,18 +157,35 @@ def _guarded(read: Callable[[pathlib.Path], Any], path: pathlib.Path) -> Any:
         raise UsageError("data file", path, f"is broken ({error})", "get it again") from error
 
 
-def _checked(
-    place: pathlib.Path,
-    train: np.ndarray,
-    train_labels: np.ndarray,
-    test: np.ndarray,
-    test_labels: np.ndarray,
-) -> Images:
-    for images, labels in ((train, train_labels), (test, test_labels)):
-        if images.shape != (len(labels), SIDE, SIDE) or images.dtype != np.uint8:
-            problem = f"holds images {images.dtype} {images.shape}, not uint8 [N, {SIDE}, {SIDE}]"
-            raise UsageError("data file", place, problem, "get it again")
-    return Images(train, train_labels, test, test_labels)
+def _checked(places: Sequence[str | pathlib.Path], arrays: Sequence[np.ndarray]) -> Images:
+    """Checks images and labels of the training set, then those of the test set.
+
+    Args:
+        places: the file of each of the four arrays.
+        arrays: what was read there.
+
+    Raises:
+        UsageError: one of them is not what its file's name says; names the file.
+    """
+    for (part, published), first in zip(PUBLISHED.items(), (0, 2), strict=True):
+        images, labels = arrays[first : first + 2]
+        if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or images.dtype != np.uint8:
+            problem = f"holds {images.dtype} {images.shape}, not images uint8 [N, {SIDE}, {SIDE}]"
+            raise UsageError("data file", places[first], problem, "get it again")
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            problem = f"holds {labels.dtype} {labels.shape}, not labels [N]"
+            raise UsageError("data file", places[first + 1], problem, "get it again")
+        wrong = labels[(labels < 0) | (labels >= CLASSES)]
+        if wrong.size:
+            problem = f"holds the label {wrong[0]}, not only 0 to {CLASSES - 1}"
+            raise UsageError("data file", places[first + 1], problem, "get it again")
+        if len(images) != len(labels):
+            at_fault = first + (len(labels) != published)
+            problem = (
+                f"does not fit: there are {len(images)} {part} images and {len(labels)} labels"
+            )
+            raise UsageError("data file", places[at_fault], problem, "get it again")
+    return Images(*arrays)
 
 
 def _read_prepared(kind: str) -> Images | None:
