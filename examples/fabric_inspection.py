@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 import tfgad
-from tfgad import metrics, plots
-from tfgad.evaluation import judge_test_set
+from tfgad import plots
+from tfgad.evaluation import figures_of, judge_test_set
 from tfgad.export import export
 
 FALSE_POSITIVE_RATE = 0.01
@@ -45,10 +45,7 @@ def main():
 
     # The test set, judged once.
     judged = judge_test_set(model, data)
-    masks = judged.masks if data.has_masks else None
-    figures = metrics.evaluate(
-        judged.labels, judged.scores, masks, judged.maps, threshold.value, bootstrap=0
-    )
+    figures = figures_of(judged, data, threshold.value)
     for name in ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro", "recall"):
         if figures[name] is not None:
             print(f"{name:12s} {figures[name]:.3f}")

@@ -97,7 +97,7 @@ def make(name, method, spec, settings, folder, out):
         rate=facts["false_positive_rate"],
         signatures=", ".join(f"`{each}`" for each in signatures),
         versions=", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
-        names=" | ".join(metrics.NAMES.values()),
+        names=" | ".join(metrics.names_of(figures["unit"])[key] for key in metrics.NAMES),
         rules="---|" * len(metrics.NAMES),
         rows="\n".join(rows(method, figures)),
         **{part: facts["images"][part] for part in ("train", "calibration", "test")},

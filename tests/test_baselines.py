@@ -3,9 +3,10 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import tfgad.data
-from tfgad import baselines
+from tfgad import baselines, metrics
 from tfgad.data.anomaly_data import AnomalyData
 
 DETECTORS = [
@@ -132,3 +133,23 @@ def test_aitex_fabric_03_gives_the_published_figures():
     for name, figures in baselines.evaluate_baselines(data, bootstrap=0)["baselines"].items():
         keys = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
         assert [figures[key] for key in keys] == pytest.approx(published[name], abs=0.015)
+
+
+def test_without_masks_a_detector_of_few_bad_tiles_is_perfect_by_image(tmp_path):
+    def save(kind, index, spot=False):
+        (tmp_path / kind).mkdir(exist_ok=True)
+        pixels = np.random.default_rng(index).integers(90, 110, (64, 64), np.uint8)
+        pixels[5:20, 5:20] += 100 * np.uint8(spot)  # in one of four tiles
+        Image.fromarray(pixels).save(tmp_path / kind / f"{index}.png")
+
+    for index in range(8):
+        save("good", index)
+        save("dent", 100 + index, spot=True)
+    data = tfgad.load(f"folder:{tmp_path}?tile=32")
+    figures = baselines.evaluate_baselines(data, bootstrap=20)["baselines"]["mean_deviation"]
+    assert figures["image_auroc"] == 1.0
+    assert figures["pixel_auroc"] is None
+    test = list(data.test.as_numpy_iterator())
+    scores = np.array([element["image"].max() for element in test])
+    by_tile = metrics.evaluate([element["label"] for element in test], scores, bootstrap=0)
+    assert by_tile["image_auroc"] < 0.7  # as it was counted once

@@ -184,3 +184,41 @@ def test_shapes_that_do_not_match_are_refused():
         metrics.image_metrics([0, 1], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="masks"):
         metrics.pixel_aupro(np.zeros((2, 4, 4)), np.zeros((2, 8, 8)))
+
+
+def test_images_are_counted_by_the_highest_of_their_tiles():
+    labels, scores = np.array([1, 1, 0, 0, 1, 1]), np.array([0.1, 0.9, 0.3, 0.2, 0.0, 0.8])
+    images_of = np.array([2, 2, 0, 0, 1, 1])
+    by_image = metrics.by_image(labels, scores, images_of)
+    np.testing.assert_array_equal(by_image, [[0, 1, 1], [0.3, 0.8, 0.9]])
+    assert metrics.evaluate(labels, scores)["image_auroc"] == 0.5
+    result = metrics.evaluate(labels, scores, threshold=0.25, images_of=images_of)
+    assert result["image_auroc"] == 1.0
+    assert (result["recall"], result["false_positive_rate"]) == (1.0, 1.0)
+    assert metrics.by_image(labels, scores, None)[1] is scores
+
+
+def test_pixels_without_a_known_mask_are_not_counted():
+    rng = np.random.default_rng(0)
+    masks = np.zeros((8, 6, 6), int)
+    masks[4:6, 1:3, 1:3] = 1
+    maps = masks + rng.uniform(0, 0.5, masks.shape)
+    maps[6:] = 2  # defects all over, of which no mask tells
+    labels, scores = np.repeat([0, 1], 4), maps.max(axis=(1, 2))
+    masked = np.arange(8) < 6
+    result = metrics.evaluate(labels, scores, masks, maps, masked=masked, bootstrap=50)
+    assert result["image_auroc"] == result["pixel_auroc"] == result["pixel_aupro"] == 1.0
+    assert result["pixel_auroc_ci"] == pytest.approx([1.0, 1.0])
+    assert metrics.evaluate(labels, scores, masks, maps)["pixel_auroc"] < 1
+    tiles = metrics.evaluate(
+        labels, scores, masks, maps, masked=masked, images_of=np.arange(8) // 2, bootstrap=50
+    )
+    assert tiles["pixel_auroc_ci"] == pytest.approx([1.0, 1.0])
+
+
+def test_figures_are_named_by_what_is_counted():
+    assert metrics.names_of("image") == metrics.ALL_NAMES
+    names = metrics.names_of("tile")
+    assert names["image_auroc"] == "tile AUROC"
+    assert names["recall"] == "tile recall"
+    assert names["pixel_auroc"] == "pixel AUROC"

@@ -72,6 +72,14 @@ def test_page_says_what_the_numbers_say(tmp_path):
         assert fact in words
 
 
+def test_page_says_what_was_counted(tmp_path):
+    figures = {"unit": "tile", **metrics.evaluate([0, 1], [0.1, 0.9], threshold=0.5, bootstrap=0)}
+    words = Page(make_report(tmp_path / "report.html", metrics=figures)).words
+    for said in ("of the anomalous tiles and", "orders the tiles", "Tile AUROC", "the test tiles"):
+        assert said in words
+    assert "mage AUROC" not in words
+
+
 def test_page_admits_defeat(tmp_path):
     labels, scores = np.repeat([0, 1], 20), np.arange(40.0)
     rival = {"patch_pca": metrics.evaluate(labels, scores, bootstrap=0)}

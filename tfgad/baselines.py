@@ -183,6 +183,8 @@ def evaluate_baselines(data: AnomalyData, *, bootstrap: int = 1000, seed: int = 
     every = math.ceil(data.train_size / TRAIN_IMAGES)
     train = _stacked(data.train.shard(every, 0))
     test = _stacked(data.test)
+    names = [name.decode() for name in test["name"]]
+    counted = {"masked": data.is_masked(names), "images_of": data.images_of(names)}
     masks = test["mask"] if data.has_masks else None
     detectors: dict[str, Baseline] = {
         "mean_deviation": MeanDeviation(),
@@ -193,7 +195,7 @@ def evaluate_baselines(data: AnomalyData, *, bootstrap: int = 1000, seed: int = 
     for name, detector in detectors.items():
         maps = detector.fit(train).maps(test["image"])
         figures[name] = metrics.evaluate(
-            test["label"], scores(maps), masks, maps, bootstrap=bootstrap, seed=seed
+            test["label"], scores(maps), masks, maps, bootstrap=bootstrap, seed=seed, **counted
         )
     return {
         "baseline_image_auroc": figures["mean_deviation"]["image_auroc"],

@@ -350,13 +350,14 @@ def _export_litert(run: Path, directory: Path, spec: str | None) -> None:
     with Progress() as progress:
         progress.phase("converting, and comparing scores")
         variants = litert.export_litert(loaded, images, directory)
+    unit = images.counted_unit
     for each in variants:
         line = (
             f"{directory / each.name}: {each.size / 1e6:.2f} MB, {each.milliseconds:.1f} ms an "
             f"image, scores differ by {each.largest_difference:.2g} at most"
         )
         if each.image_auroc is not None:
-            line += f", image AUROC {each.image_auroc:.3f} (loss {each.auroc_loss:.4f})"
+            line += f", {unit} AUROC {each.image_auroc:.3f} (loss {each.auroc_loss:.4f})"
         console.say(line)
 
 
@@ -413,7 +414,7 @@ def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
     """Prints the method's figures beside those of the trivial detectors."""
     from tfgad import baselines, metrics
 
-    rows = metrics.ALL_NAMES
+    rows = metrics.names_of(figures["unit"])
     trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
     console.show(console.figures_table(spec, {method: figures, **trivial}, rows))
 

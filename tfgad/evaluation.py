@@ -26,6 +26,8 @@ class Judged:
     Attributes:
         images: float32 `[N, H, W, C]`. masks: uint8 `[N, H, W, 1]`. labels: int32 `[N]`.
         names: N strings. scores: float32 `[N]`. maps: float32 `[N, H, W]`.
+        masked: bool `[N]`, of which the mask is known; None of all.
+        images_of: int `[N]`, the image that each is a tile of, where images are counted.
     """
 
     images: np.ndarray
@@ -34,11 +36,18 @@ class Judged:
     names: list[str]
     scores: np.ndarray
     maps: np.ndarray
+    masked: np.ndarray | None = None
+    images_of: np.ndarray | None = None
+
+    @property
+    def counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and scores of what is counted: `[N]`, or fewer where N tiles make images."""
+        return metrics.by_image(self.labels, self.scores, self.images_of)
 
     @property
     def image_auroc(self) -> float:
         """How well the scores rank anomalous above normal images."""
-        return metrics.image_metrics(self.labels, self.scores)["image_auroc"]
+        return metrics.image_metrics(*self.counted)["image_auroc"]
 
 
 def judge_test_set(model: Detector, images: AnomalyData, score: str | None = None) -> Judged:
@@ -51,13 +60,16 @@ def judge_test_set(model: Detector, images: AnomalyData, score: str | None = Non
         for row in batched(images.test).as_numpy_iterator()
     ]
     columns = {key: np.concatenate([np.asarray(row[key]) for row in rows]) for key in rows[0]}
+    names = [name.decode() for name in columns["name"]]
     return Judged(
         images=columns["image"],
         masks=columns["mask"],
         labels=columns["label"],
-        names=[name.decode() for name in columns["name"]],
+        names=names,
         scores=columns["score"],
         maps=columns["map"],
+        masked=images.is_masked(names),
+        images_of=images.images_of(names),
     )
 
 
@@ -69,9 +81,18 @@ def reconstructions(model: Detector, judged: Judged) -> Figure:
 
 
 def figures_of(judged: Judged, images: AnomalyData, threshold: float | None = None) -> dict:
-    """Returns `tfgad.metrics.evaluate` of a judged test set."""
+    """Returns `tfgad.metrics.evaluate` of a judged test set, and the `unit` that it counts."""
     masks = judged.masks if images.has_masks else None
-    return metrics.evaluate(judged.labels, judged.scores, masks, judged.maps, threshold)
+    figures = metrics.evaluate(
+        judged.labels,
+        judged.scores,
+        masks,
+        judged.maps,
+        threshold,
+        masked=judged.masked,
+        images_of=judged.images_of,
+    )
+    return {"unit": images.counted_unit, **figures}
 
 
 def _check_unlearnt(run: Run, spec: str) -> None:
@@ -100,7 +121,8 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
         out: where `metrics.json` and `report.html` go; the run's folder if not given.
 
     Returns:
-        What `metrics.json` holds: the figures of `tfgad.metrics.evaluate`, for a segmenter also
+        What `metrics.json` holds: the `unit` counted, `"image"` or `"tile"`, of which the figures
+        named `image_...` are, too; the figures of `tfgad.metrics.evaluate`, for a segmenter also
         those of `tfgad.metrics.segmentation` at even odds and its `iou_at_threshold`;
         `baseline_image_auroc`, and all figures of the trivial detectors under `baselines`.
 
@@ -113,8 +135,9 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     threshold = run.calibration["threshold"]
     figures = figures_of(judged, images, threshold) | baselines.evaluate_baselines(images)
     if run.model.score == DEFECT and images.has_masks:
-        figures |= metrics.segmentation(judged.masks, judged.maps > EVEN_ODDS)
-        above = metrics.segmentation(judged.masks, judged.maps > threshold)
+        masks, maps = judged.masks[judged.masked], judged.maps[judged.masked]
+        figures |= metrics.segmentation(masks, maps > EVEN_ODDS)
+        above = metrics.segmentation(masks, maps > threshold)
         figures["iou_at_threshold"] = above["iou"]
     out = out or run.folder
     files.write_json(out / "metrics.json", figures)
@@ -136,7 +159,8 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
 
 def _pictures(run: Run, images: AnomalyData, judged: Judged, threshold: float):
     """Makes the report's figures, in the order of the data's way."""
-    anomalous = judged.labels == 1
+    labels, scores = judged.counted
+    anomalous = labels == 1
     yield report.Picture(
         plots.image_grid(
             np.stack(list(images.train.take(8).as_numpy_iterator())), "Training images"
@@ -165,20 +189,20 @@ def _pictures(run: Run, images: AnomalyData, judged: Judged, threshold: float):
             judged.scores[places],
             threshold,
             [judged.names[i] for i in places],
-            judged.labels[places],
+            None if judged.images_of is not None else judged.labels[places],
         ),
         "Test images taken evenly over the ranks of their scores, with the true outline.",
         "Heat maps beside the true masks",
     )
     if anomalous.any() and not anomalous.all():
         yield report.Picture(
-            plots.roc(judged.labels, judged.scores, threshold),
+            plots.roc(labels, scores, threshold),
             "Recall against false alarms for every threshold; the point is the calibrated one.",
             "Receiver operating characteristic",
         )
     yield report.Picture(
-        plots.score_histogram(judged.scores[~anomalous], judged.scores[anomalous], threshold),
-        "How the scores of good and anomalous test images spread about the threshold.",
+        plots.score_histogram(scores[~anomalous], scores[anomalous], threshold),
+        f"How the scores of good and anomalous {images.counted_unit}s spread about the threshold.",
         "Histogram of scores",
     )
 
@@ -196,12 +220,16 @@ def _shown(judged: Judged) -> np.ndarray:
 
 def _facts(run: Run, images: AnomalyData) -> dict[str, Any]:
     height, width, channels = images.image_shape
+    unit, counted = images.unit, images.counted_unit
+    colour = "grey" if channels == 1 else "colour"
+    counts = "" if counted == unit else f", counted by {counted}: the highest score of its {unit}s"
     return {
         "data set": images.spec,
-        "image": f"{height} x {width}, {'grey' if channels == 1 else 'colour'}",
-        "training images": images.train_size,
-        "calibration images": images.calibration_size,
-        "test images": images.test_size,
+        unit: f"{height} x {width}, {colour}",
+        f"training {unit}s": images.train_size,
+        f"calibration {unit}s": images.calibration_size,
+        f"test {unit}s": f"{images.test_size:,}{counts}",
+        **({"defective images without a mask": len(images.unmasked)} if images.unmasked else {}),
         "kinds of anomaly": ", ".join(images.kinds) or "not named",
         "files left out": len(images.skipped),
         "training seconds": run.config["training_seconds"],

@@ -96,11 +96,15 @@ def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -
         mend = "give a data set of that size"
         raise UsageError("data", images.image_shape, f"but the run has {image_shape}", mend)
     converted = convert(run.model, image_shape)
-    pixels, labels = _held_out(images)
+    pixels, labels, images_of = _held_out(images)
     own = _own_scores(run.model, pixels)
-    own_auroc = metrics.image_metrics(labels, own)["image_auroc"]
+
+    def auroc_of(scores: np.ndarray) -> float | None:
+        return metrics.image_metrics(*metrics.by_image(labels, scores, images_of))["image_auroc"]
+
+    own_auroc = auroc_of(own)
     variants = [
-        _measured(name, content, pixels, own, labels, own_auroc)
+        _measured(name, content, pixels, own, own_auroc, auroc_of)
         for name, content in converted.items()
     ]
     tolerance = TOLERANCE * float(run.model.calibration.scale)
@@ -216,16 +220,24 @@ def _threads() -> int:
     return os.cpu_count() or 1
 
 
-def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray]:
-    """Returns uint8 `[N, H, W, C]` that were not trained on, and labels int32 `[N]`."""
+def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Returns uint8 `[N, H, W, C]` that were not trained on, labels int32 `[N]`, and their images.
+
+    The last is what `AnomalyData.images_of` says of them.
+    """
+    images_of = None
     if images.test_size:
         rows = images.test.as_numpy_iterator()
-        pixels, labels = zip(*((to_uint8(row["image"]), row["label"]) for row in rows), strict=True)
+        pixels, labels, names = zip(
+            *((to_uint8(row["image"]), row["label"], row["name"].decode()) for row in rows),
+            strict=True,
+        )
+        images_of = images.images_of(names)
     else:
         some = spread(images.calibration, images.calibration_size, COMPARED)
         pixels = [to_uint8(image) for image in some.as_numpy_iterator()]
         labels = [0] * len(pixels)
-    return np.stack(pixels), np.array(labels, np.int32)
+    return np.stack(pixels), np.array(labels, np.int32), images_of
 
 
 def _own_scores(model: Detector, pixels: np.ndarray) -> np.ndarray:
@@ -234,9 +246,9 @@ def _own_scores(model: Detector, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([each["score"].numpy() for each in judged])
 
 
-def _measured(name: str, content: bytes, pixels, own, labels, own_auroc) -> Variant:
+def _measured(name: str, content: bytes, pixels, own, own_auroc, auroc_of) -> Variant:
     scores, milliseconds = scores_of(content, pixels)
-    auroc = metrics.image_metrics(labels, scores)["image_auroc"]
+    auroc = auroc_of(scores)
     return Variant(
         name=name,
         size=len(content),

@@ -11,6 +11,8 @@ import numpy as np
 from scipy import ndimage
 from sklearn import metrics as sklearn_metrics
 
+from tfgad.data.anomaly_data import IMAGE
+
 # Figure of `evaluate` -> its name in tables: short, for terminals of 80 columns.
 NAMES = {
     "image_auroc": "image AUROC",
@@ -31,8 +33,17 @@ SEGMENTATION_NAMES = {
     "f_measure": "F-measure",
 }
 
-# Every figure of an evaluation -> its name in tables.
+# Every figure of an evaluation of images -> its name in tables.
 ALL_NAMES = {**NAMES, **SEGMENTATION_NAMES, "iou_at_threshold": "IoU at the threshold"}
+
+
+def names_of(unit: str) -> dict[str, str]:
+    """Returns every figure's name in tables where `unit`, `"image"` or `"tile"`, was counted."""
+    if unit == IMAGE:
+        return ALL_NAMES
+    of_alarms = {"false_positive_rate": f"{unit} FPR", "recall": f"{unit} recall"}
+    return {key: name.replace(IMAGE, unit) for key, name in ALL_NAMES.items()} | of_alarms
+
 
 AUPRO_LIMIT = 0.3  # Bergmann et al., MVTec AD (CVPR 2019): false-positive rates above are useless.
 
@@ -174,6 +185,8 @@ def evaluate(
     maps: np.ndarray | None = None,
     threshold: float | None = None,
     *,
+    masked: np.ndarray | None = None,
+    images_of: np.ndarray | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, float | list[float] | None]:
@@ -189,6 +202,10 @@ def evaluate(
         masks: `[N, H, W]` or `[N, H, W, 1]`, non-zero on the anomaly; None without ground truth.
         maps: float `[N, H, W]`; None if the method draws none.
         threshold: the calibrated score; None if there is none.
+        masked: bool `[N]`, of which the mask is known; the pixel figures are of these. All if not
+            given.
+        images_of: int `[N]`, from 0 up, the image that each is a tile of. Images are then
+            counted, see `by_image`, and drawn with all of their tiles.
         bootstrap: draws; 0 leaves every interval None.
         seed: of the draws.
 
@@ -202,16 +219,24 @@ def evaluate(
         ValueError: scores or maps that are not finite, or shapes that do not match.
     """
     labels, scores = _checked(labels, scores)
-    draws = _draws(labels, bootstrap, np.random.default_rng(seed))
+    count = len(scores)
+    masked = np.ones(count, bool) if masked is None else np.asarray(masked, bool)
+    images_of = np.arange(count) if images_of is None else images_of
+    labels, scores = by_image(labels, scores, images_of)
+    draws = of_pixels = _draws(labels, bootstrap, np.random.default_rng(seed))
     figures = image_metrics(labels, scores)
     figures |= {"pixel_auroc": None, "pixel_aupro": None}
     intervals = _image_intervals(labels, scores, draws)
     if masks is not None and maps is not None:
-        if len(maps) != len(scores):
-            raise ValueError(f"{len(scores)} scores but {len(maps)} maps")
+        if len(maps) != count:
+            raise ValueError(f"{count} scores but {len(maps)} maps")
+        if not masked.all():  # else a draw might hold no defect with a mask
+            masks, maps = np.asarray(masks)[masked], np.asarray(maps)[masked]
+            drawn, images_of = np.unique(images_of[masked], return_inverse=True)
+            of_pixels = _draws(labels[drawn], bootstrap, np.random.default_rng(seed))
         figures["pixel_auroc"] = pixel_auroc(masks, maps)
         figures["pixel_aupro"] = pixel_aupro(masks, maps)
-        intervals |= _pixel_intervals(*_checked_maps(masks, maps), draws)
+        intervals |= _pixel_intervals(*_checked_maps(masks, maps), of_pixels[:, images_of])
     figures |= {"threshold": threshold, "false_positive_rate": None, "recall": None}
     if threshold is not None:
         confusion = at_threshold(labels, scores, threshold)
@@ -224,6 +249,27 @@ def evaluate(
     return figures | {
         f"{key}_ci": None if value is None else intervals.get(key) for key, value in figures.items()
     }
+
+
+def by_image(
+    labels: np.ndarray, scores: np.ndarray, images_of: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the labels and scores of images, each the largest of its tiles.
+
+    Args:
+        labels: `[N]`, 0 normal, 1 anomalous, of tiles.
+        scores: float `[N]`.
+        images_of: int `[N]`, the number of each tile's image, from 0 up, none left out; None if
+            they are images already.
+
+    Returns:
+        Both `[M]`, for M images.
+    """
+    if images_of is None:
+        return labels, scores
+    order = np.argsort(images_of, kind="stable")
+    starts = np.flatnonzero(np.diff(images_of[order], prepend=-1))
+    return np.maximum.reduceat(labels[order], starts), np.maximum.reduceat(scores[order], starts)
 
 
 def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -190,7 +190,7 @@ def roc(labels: np.ndarray, scores: np.ndarray, threshold: float | None = None) 
         offset, side = ((12, -8), "left") if alarms < 0.6 else ((-4, -12), "right")
         looks = {"xytext": offset, "textcoords": "offset points", "va": "top", "ha": side}
         axes.annotate(words, (alarms, found), **looks)
-    axes.set(xlabel="false alarms among normal images", ylabel="anomalous images found")
+    axes.set(xlabel="false alarms among the normal", ylabel="anomalous ones found")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
@@ -218,7 +218,7 @@ def score_histogram(
     edges = np.linspace(low, high if high > low else low + 1, 41)
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.set_title("Scores of the test images")
+    axes.set_title("Scores of the test set")
     for values, name, colour in ((normal, "normal", NORMAL), (anomalous, "anomalous", ANOMALOUS)):
         if len(values):
             shares = np.full(len(values), 1 / len(values))
@@ -228,7 +228,7 @@ def score_histogram(
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--", label="threshold")
     beyond = " (last bin: all above)" if scores.max() > edges[-1] else ""
-    axes.set(xlabel=f"score{beyond}", ylabel="share of the images of each kind")
+    axes.set(xlabel=f"score{beyond}", ylabel="share of each kind")
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.legend()
     return figure

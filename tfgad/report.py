@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 
 from tfgad import files, plots
 from tfgad.baselines import NAMES as BASELINES
-from tfgad.metrics import ALL_NAMES
+from tfgad.data.anomaly_data import IMAGE
+from tfgad.metrics import names_of
 
 # Figure in the table -> what it means.
 MEANINGS = {
-    "image_auroc": "a random anomalous image scores above a random normal one",
+    "image_auroc": "a random anomalous {unit} scores above a random normal one",
     "image_ap": "average precision: the mean precision over all recalls",
     "image_f1_max": "best threshold, chosen on the test set: an upper bound",
     "pixel_auroc": "the same for pixels of the map",
@@ -64,7 +65,7 @@ def write_report(
     Args:
         path: the HTML file.
         title: what was evaluated, such as `"GANomaly on weave:twill"`.
-        metrics: what `tfgad.metrics.evaluate` returns.
+        metrics: what `tfgad.metrics.evaluate` returns, and the `unit` counted, if not images.
         baselines: name -> the same of a trivial detector: `baselines` of `evaluate_baselines`.
         pictures: in the order in which they appear.
         data: fact -> value of the data set, such as `{"training images": 462}`.
@@ -75,6 +76,7 @@ def write_report(
     """
     page = PAGE.substitute(
         title=escape(title),
+        unit=metrics.get("unit", IMAGE),
         verdict=_verdict(metrics, baselines),
         cards="\n".join(_cards(metrics)),
         table=_metrics_table(metrics, baselines),
@@ -90,12 +92,12 @@ def write_report(
 
 def _verdict(metrics: Mapping, baselines: Mapping[str, Mapping]) -> str:
     """Returns in two sentences what the numbers say."""
-    sentences = []
+    sentences, unit = [], metrics.get("unit", IMAGE)
     recall, alarms = metrics.get("recall"), metrics.get("false_positive_rate")
     if recall is not None and alarms is not None:
         sentences.append(
             f"At its threshold the detector finds <strong>{recall:.1%}</strong> of the anomalous "
-            f"images and raises a false alarm on <strong>{alarms:.1%}</strong> of the normal ones."
+            f"{unit}s and raises a false alarm on <strong>{alarms:.1%}</strong> of the normal ones."
         )
     rivals = {name: figures["image_auroc"] for name, figures in baselines.items()}
     own = metrics.get("image_auroc")
@@ -103,7 +105,7 @@ def _verdict(metrics: Mapping, baselines: Mapping[str, Mapping]) -> str:
         best = max(rivals, key=rivals.get)
         relation = "ahead of" if own > rivals[best] else "not ahead of"
         sentences.append(
-            f"It orders the images with an AUROC of <strong>{own:.3f}</strong>, {relation} the "
+            f"It orders the {unit}s with an AUROC of <strong>{own:.3f}</strong>, {relation} the "
             f"best trivial detector ({escape(BASELINES[best])}, {rivals[best]:.3f})."
         )
     return " ".join(sentences) or "The test set holds one class only: most figures are undefined."
@@ -118,8 +120,9 @@ def _cards(metrics: Mapping) -> list[str]:
         ("pixel_auroc", ".3f"),
         ("pixel_aupro", ".3f"),
     )
+    names = names_of(metrics.get("unit", IMAGE))
     return [
-        f"<div><dt>{_capital(ALL_NAMES[key])}</dt><dd>{_number(metrics, key, form)}</dd></div>"
+        f"<div><dt>{_capital(names[key])}</dt><dd>{_number(metrics, key, form)}</dd></div>"
         for key, form in cards
         if metrics.get(key) is not None
     ]
@@ -130,10 +133,10 @@ def _metrics_table(metrics: Mapping, baselines: Mapping[str, Mapping]) -> str:
     columns = {"This detector": metrics}
     columns |= {_capital(BASELINES[name]): figures for name, figures in baselines.items()}
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    rows = []
+    rows, unit = [], metrics.get("unit", IMAGE)
     marks = metrics.get("iou") is not None
     for key, meaning in {**MEANINGS, **(SEGMENTATION_MEANINGS if marks else {})}.items():
-        name = _capital(ALL_NAMES[key])
+        name, meaning = _capital(names_of(unit)[key]), meaning.format(unit=unit)
         known = [figures[key] for figures in columns.values() if figures.get(key) is not None]
         cells = "".join(
             f"<td{_best(figures.get(key), known)}>{_number(figures, key, '.3f')}</td>"
@@ -277,7 +280,7 @@ $cards
 <main>
 <h2>Beside the trivial detectors</h2>
 <div class="scroll">$table</div>
-<p class="note">Small figures: 95 % bootstrap interval over the test images. Blue: the best of
+<p class="note">Small figures: 95 % bootstrap interval over the test ${unit}s. Blue: the best of
 its row. A method that does not beat these detectors has learnt nothing worth its training.</p>
 <h2>Data</h2>
 $data

@@ -60,6 +60,7 @@ def judge(method, spec, seed, settings):
     figures = evaluation.figures_of(judged, images, threshold)
     return {
         **{name: figures[name] for name in FIGURES},
+        "unit": figures["unit"],
         "score": run.model.score,
         "training_seconds": round(trained - begun, 1),
         "judging_seconds": round(time.monotonic() - trained, 1),
@@ -78,7 +79,8 @@ def row(of_seeds):
 
 def table(result):
     """Returns the data set's results as a Markdown table."""
-    names = " | ".join(metrics.NAMES[name] for name in FIGURES)
+    unit = next(each[0]["unit"] for name, each in result.items() if name != "baselines")
+    names = " | ".join(metrics.names_of(unit)[name] for name in FIGURES)
     lines = [f"| detector | {names} |", "|---" * (len(FIGURES) + 1) + "|"]
     for name, figures in result["baselines"].items():
         lines.append(f"| {name} | {row([figures])} |")

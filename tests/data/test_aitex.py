@@ -129,6 +129,23 @@ def test_what_is_skipped_is_listed_with_its_reason(root):
     assert len(read(root).skipped) == 5
 
 
+def test_letter_case_does_not_matter(root):
+    expected = read(root)
+    for old, new in (
+        ("NODefect_images", "NoDefect_images"),
+        ("Defect_images", "defect_images"),
+        ("Mask_images", "MASK_IMAGES"),
+    ):
+        (root / old).rename(root / new)
+    for path in sorted(root.rglob("00[0-3]*.png")):
+        path.rename(path.with_name(path.name.replace("_mask", "_Mask")).with_suffix(".PNG"))
+    found = read(root)
+    sizes = ("train_size", "calibration_size", "test_size", "kinds")
+    assert [getattr(found, size) for size in sizes] == [getattr(expected, s) for s in sizes]
+    assert [each.lower() for each in found.skipped] == [each.lower() for each in expected.skipped]
+    assert (found.unit, found.counted_unit) == ("tile", "tile")
+
+
 def test_the_fabric_is_the_last_field_of_the_name(root):
     with pytest.raises(UsageError, match="at least two good"):  # found, though only one strip
         strips("01", root=str(root))

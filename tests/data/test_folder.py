@@ -96,11 +96,13 @@ def test_calibration_is_by_whole_image_and_seed(mvtec):
 
 def test_a_flat_folder_is_all_good_and_tests_nothing(tmp_path):
     for i in range(5):
-        save(tmp_path / f"{i}.png")
+        save(tmp_path / f"{i}.png", i)
     (tmp_path / "notes.txt").write_text("passed over")
     save(tmp_path / "._0.png")
     data = load(f"folder:{tmp_path}?size=8")
-    assert (data.train_size, data.calibration_size, data.test_size) == (4, 1, 0)
+    assert data.test_size == 0
+    assert sorted(levels(data.train) + levels(data.calibration)) == list(range(5))
+    assert min(data.train_size, data.calibration_size) == 2
     assert not data.has_masks
     assert data.skipped == ()
     assert elements(data) == []
@@ -121,12 +123,16 @@ def test_good_and_other_folders(tmp_path):
     assert [e["name"] for e in elements(other)] == [e["name"] for e in elements(data)]
 
 
-def test_without_masks_a_tile_has_its_images_label(tmp_path):
+def test_without_masks_tiles_are_counted_by_image(tmp_path):
     for i in range(5):
-        save(tmp_path / "good" / f"{i}.png")
+        save(tmp_path / "good" / f"{i}.png", i)
     save(tmp_path / "dent" / "a.png")
-    labels = [element["label"] for element in elements(load(f"folder:{tmp_path}?tile=20"))]
+    data = load(f"folder:{tmp_path}?tile=20")
+    names = [element["name"].decode() for element in elements(data)]
+    labels = [element["label"] for element in elements(data)]
     assert labels == [0, 0, 1, 1]
+    assert (data.unit, data.counted_unit) == ("tile", "image")
+    assert data.images_of(names).tolist() == [1, 1, 0, 0]
 
 
 def test_mixed_formats_sizes_and_modes(tmp_path):
@@ -165,24 +171,151 @@ def test_broken_files_are_named_and_skipped(tmp_path, broken_files, caplog):
     assert len(list(data.train)) == data.train_size
 
 
-def test_anomalies_without_a_fitting_mask_are_skipped(mvtec):
+def test_a_defective_image_without_a_mask_stays_in_the_test(mvtec, caplog):
     (mvtec / "ground_truth" / "hole" / "000_mask.png").unlink()
-    save_mask(mvtec / "ground_truth" / "cut" / "000_mask.png", (0, 0, 2, 2), (9, 9))
-    save_mask(mvtec / "ground_truth" / "cut" / "001_mask.png", (0, 0, 0, 0))
-    data = load(f"folder:{mvtec}")
-    assert data.test_size == 2
-    assert data.skipped == (
-        "test/cut/000.png: differs in size from its mask 000_mask.png",
-        "test/cut/001.png: has an all-black mask 001_mask.png",
-        "test/hole/000.png: has no mask 000_mask.png",
-    )
+    save_mask(mvtec / "ground_truth" / "cut" / "000_mask.png", (0, 0, 0, 0))
+    data = load(f"folder:{mvtec}?size=16")
+    assert data.has_masks
+    assert data.unmasked == {"test/hole/000.png", "test/cut/000.png"}
+    test = elements(data)
+    assert [element["label"] for element in test] == [1, 1, 0, 0, 1]
+    names = [element["name"].decode() for element in test]
+    assert data.is_masked(names).tolist() == [False, True, True, True, False]
+    assert data.images_of(names) is None
+    assert "without a mask: 2 of 3 (test/cut/000.png has an all-black mask" in caplog.text
+    assert "test/hole/000.png has no mask)" in caplog.text
+
+    tiles = load(f"folder:{mvtec}?tile=12")
+    assert (tiles.unit, tiles.counted_unit) == ("tile", "image")
+    names = [element["name"].decode() for element in elements(tiles)]
+    assert tiles.images_of(names).tolist() == [i for i in range(5) for _ in range(4)]
+    assert "whole images are scored" in caplog.text
 
 
-def test_masks_of_0_and_1(mvtec):
-    mask = np.zeros((20, 24), np.uint8)
-    mask[:10, :12] = 1
-    Image.fromarray(mask).save(mvtec / "ground_truth" / "hole" / "000_mask.png")
-    assert elements(load(f"folder:{mvtec}?size=16"))[-1]["mask"].sum() == 64
+def test_masks_of_which_none_fits_are_refused(mvtec):
+    masks = list((mvtec / "ground_truth").rglob("*.png"))
+    for path in masks:
+        path.rename(path.with_name(f"x{path.name}"))
+    with pytest.raises(UsageError, match=r"has ground_truth/cut/x000_mask\.png, but no mask"):
+        load(f"folder:{mvtec}")
+    for path in masks:
+        path.with_name(f"x{path.name}").unlink()
+    with pytest.raises(UsageError, match=r"has ground_truth, but .*ground_truth/cut/000\.\*"):
+        load(f"folder:{mvtec}")
+
+
+@pytest.mark.parametrize(
+    ("good", "image", "mask"),
+    [
+        ("Good/a", "hole/000.JPG", "Ground_Truth/HOLE/000_MASK.PNG"),
+        ("good/a", "hole/000.png", "ground_truth/hole/000.png"),
+        ("GOOD/a", "hole/monday/A 1.bmp", "masks/hole/monday/a 1-gt.tif"),
+        ("train/good/a", "test/hole/000.png", "ground_truth/hole/000/001.png"),
+        ("train/Good/a", "test/hole/000.png", "test/ground_truth/hole/000_mask2.png"),
+        ("good/a", "hole/000.jpg", "hole/000.png"),
+        ("good/a", "hole/000.png", "hole/000_mask.png"),
+    ],
+)
+def test_masks_are_found_by_the_stem_of_their_image(tmp_path, good, image, mask):
+    for i in range(8):
+        save(tmp_path / f"{good}{i}.png", 100 + i)
+    rng = np.random.default_rng(0)
+    (tmp_path / image).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (20, 24), np.uint8)).save(tmp_path / image)
+    save_mask(tmp_path / mask, (0, 0, 12, 10))
+    data = load(f"folder:{tmp_path}?size=16")
+    assert data.has_masks
+    assert data.kinds == ("hole",)
+    defective = [element for element in elements(data) if element["label"]]
+    assert [int(element["mask"].sum()) for element in defective] == [64]
+    assert defective[0]["name"].decode() == image
+
+
+def test_masks_beside_good_images_are_no_good_images(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 256, (20, 24), np.uint8)).save(tmp_path / f"{i}.jpg")
+        save_mask(tmp_path / f"{i}.png", (0, 0, 4, 4) if i == 3 else (0, 0, 0, 0))
+    data = load(f"folder:{tmp_path}?size=16")
+    assert data.train_size + data.calibration_size == 5
+    assert data.skipped == ("3.jpg: is called good, but has a mask that marks a defect",)
+    assert "masks beside their images" in caplog.text
+    assert "6 (0.png, 1.png, 2.png, ...)" in caplog.text
+
+
+def test_one_picture_in_two_formats_is_no_image_and_mask(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        image = Image.fromarray(rng.integers(0, 256, (20, 24), np.uint8))
+        image.save(tmp_path / f"{i}.jpg")
+        image.save(tmp_path / f"{i}.png")
+    data = load(f"folder:{tmp_path}?size=16")
+    assert data.train_size + data.calibration_size == 8
+
+
+def test_a_mask_of_another_size_is_resized_if_the_aspect_agrees(mvtec, caplog):
+    save_mask(mvtec / "ground_truth" / "cut" / "000_mask.png", (0, 0, 6, 5), (12, 10))
+    save_mask(mvtec / "ground_truth" / "cut" / "001_mask.png", (0, 0, 6, 5), (12, 20))
+    data = load(f"folder:{mvtec}?size=16")
+    assert data.unmasked == {"test/cut/001.png"}
+    assert "differs in aspect from its mask 001_mask.png" in caplog.text
+    assert "resized: 1 (000_mask.png)" in caplog.text
+    assert elements(data)[0]["mask"].sum() == 64
+
+
+def test_all_masks_of_an_image_count(mvtec):
+    save_mask(mvtec / "ground_truth" / "hole" / "000_mask1.png", (12, 10, 24, 20))
+    assert elements(load(f"folder:{mvtec}?size=16"))[-1]["mask"].sum() == 128
+
+
+def test_a_small_defect_survives_resizing(mvtec):
+    save_mask(mvtec / "ground_truth" / "hole" / "000_mask.png", (7, 3, 8, 4))
+    assert elements(load(f"folder:{mvtec}?size=4"))[-1]["mask"].sum() == 1
+
+
+def test_what_is_of_no_part_is_counted(mvtec, caplog):
+    save(mvtec / "validation" / "good" / "000.png")
+    save_mask(mvtec / "ground_truth" / "cut" / "007_mask.png", (0, 0, 4, 4))
+    save(mvtec / "test" / "OK" / "000.png", 33)
+    save_mask(mvtec / "ground_truth" / "OK" / "000.png", (0, 0, 4, 4))
+    load(f"folder:{mvtec}")
+    assert "of no part of the layout: 1 (validation/good/000.png)" in caplog.text
+    assert "masks that fit no image: 1 (ground_truth/cut/007_mask.png)" in caplog.text
+    assert "the images in OK/ count as defective" in caplog.text
+
+
+def test_a_folder_that_does_not_say_good_is_refused_with_what_it_holds(tmp_path):
+    for kind in ("OK", "NG"):
+        save(tmp_path / kind / "0.png")
+    with pytest.raises(UsageError, match=r"has no good images, but NG/, OK/"):
+        load(f"folder:{tmp_path}")
+
+
+def test_no_image_changes_sides_when_the_folder_grows(tmp_path):
+    def parts():
+        return load(f"folder:{tmp_path}?size=8").files
+
+    for i in range(30):
+        save(tmp_path / "good" / f"{i}.png", i)
+    save(tmp_path / "dent" / "a.png", 250)
+    before = parts()
+    for i in range(30, 120):
+        save(tmp_path / "good" / f"{i}.png", i)
+    after = parts()
+    for part in ("train", "calibration", "test"):
+        assert getattr(before, part).items() <= getattr(after, part).items()
+    assert len(after.train) + len(after.calibration) + len(after.test) == 121
+
+
+def test_copies_of_images_learnt_from_are_left_out_of_the_test(mvtec, caplog):
+    for name in ("000.png", "001.png"):
+        (mvtec / "test" / "good" / name).unlink()
+    (mvtec / "test" / "good" / "link.png").symlink_to(mvtec / "train" / "good" / "003.png")
+    save(mvtec / "test" / "good" / "002.png", 123)
+    data = load(f"folder:{mvtec}?size=16")
+    assert data.skipped == ("test/good/link.png: is a copy of train/good/003.png",)
+    assert "trained or calibrated on: 1" in caplog.text
+    assert len(elements(data)) == data.test_size == 4
 
 
 def test_the_home_folder(mvtec, monkeypatch):

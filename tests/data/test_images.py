@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfgad.data.images import ImageError, is_grey, read_image, resize, resize_mask
+from tfgad.data.images import ImageError, is_grey, read_image, resize
 
 GREY = np.array([[0, 51, 255], [102, 204, 153]], np.uint8)
 SCALED = np.array([[-1, -0.6, 1], [-0.2, 0.6, 0.2]], np.float32)
@@ -101,9 +101,3 @@ def test_resize_is_tensorflows(shape):
     image = np.random.default_rng(0).uniform(-1, 1, (*shape, 3)).astype(np.float32)
     expected = tf.image.resize(image, (32, 32), antialias=True)
     np.testing.assert_allclose(resize(image, 32), expected, atol=1e-5)
-
-
-def test_resized_masks_stay_binary():
-    mask = np.zeros((64, 64, 1), np.uint8)
-    mask[:32] = 1
-    np.testing.assert_array_equal(resize_mask(mask, 16)[:, 0, 0], [1] * 8 + [0] * 8)

@@ -6,6 +6,8 @@ AUTEX Research Journal 19(4), 2019, doi 10.2478/aut-2019-0035. The layout is the
     NODefect_images/<folder of a fabric>/NNNN_000_FF.png
     Defect_images/NNNN_DDD_FF.png          DDD the defect's code, FF the fabric's
     Mask_images/NNNN_DDD_FF_mask*.png
+
+The letter case of folders and endings does not matter: it is also published as `NoDefect_images`.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.anomaly_data import TILE, AnomalyData
 from tfgad.data.images import ImageError, open_image
 from tfgad.data.split import hold_out
 from tfgad.errors import UsageError, nearest
 
+NORMAL, DEFECTIVE, MASKS = "NODefect_images", "Defect_images", "Mask_images"
 # The left margin shows the backdrop or a grey panel, up to x = 1240 on the strips seen.
 LEFT = 1300
 # Masks are anti-aliased: this and less is the rim.
@@ -93,7 +96,8 @@ def strips(
         fabric: the two digits that end the file names, such as `"03"`.
         calibration: the part of the training strips held out, whole strips at a time.
         seed: decides which.
-        root: the folder that holds `NODefect_images`; default `$TFGAD_DATA_DIR/aitex`.
+        root: the folder that holds `NODefect_images`, in any letter case; default
+            `$TFGAD_DATA_DIR/aitex`.
 
     Raises:
         UsageError: the database or the fabric is not there.
@@ -149,6 +153,7 @@ def load(
         has_masks=True,
         kinds=_kinds(fabric.test),
         skipped=fabric.skipped,
+        unit=TILE,
     )
 
 
@@ -158,8 +163,7 @@ def fabrics(root: str | None = None) -> tuple[str, ...]:
     Args:
         root: as for `strips`.
     """
-    folder = _root(root)
-    return tuple(sorted({_fabric(path) for path in folder.glob("NODefect_images/*/*.png")}))
+    return tuple(sorted({_fabric(path) for path in _find(_root(root), NORMAL, "*/*.png")}))
 
 
 def _root(root: str | None) -> pathlib.Path:
@@ -173,9 +177,20 @@ def _root(root: str | None) -> pathlib.Path:
     if root is None:
         raise UsageError("TFGAD_DATA_DIR", "", "is not set and no root is given", mend)
     folder = pathlib.Path(root).expanduser()
-    if not (folder / "NODefect_images").is_dir():
-        raise UsageError("aitex root", folder, "has no folder NODefect_images", mend)
+    if not folder.is_dir() or not _folders(folder, NORMAL):
+        raise UsageError("aitex root", folder, f"has no folder {NORMAL}", mend)
     return folder
+
+
+def _folders(root: pathlib.Path, name: str) -> list[pathlib.Path]:
+    """Returns the folders of a name in whatever letter case."""
+    return [path for path in sorted(root.iterdir()) if path.name.lower() == name.lower()]
+
+
+def _find(root: pathlib.Path, name: str, pattern: str) -> list[pathlib.Path]:
+    """Returns the files in such folders that match a pattern in whatever letter case, sorted."""
+    any_case = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in pattern)
+    return sorted(path for folder in _folders(root, name) for path in folder.glob(any_case))
 
 
 def _fabric(path: pathlib.Path) -> str:
@@ -184,7 +199,7 @@ def _fabric(path: pathlib.Path) -> str:
 
 
 def _normal_strips(folder: pathlib.Path, fabric: str) -> tuple[list[Strip], list[str]]:
-    paths = sorted(folder.glob("NODefect_images/*/*.png"), key=lambda path: path.name)
+    paths = sorted(_find(folder, NORMAL, "*/*.png"), key=lambda path: path.name)
     of_fabric = [path for path in paths if _fabric(path) == fabric]
     if not of_fabric:
         mend = nearest(fabric, {_fabric(path) for path in paths})
@@ -201,9 +216,9 @@ def _normal_strips(folder: pathlib.Path, fabric: str) -> tuple[list[Strip], list
 
 def _defective_strips(folder: pathlib.Path, fabric: str) -> tuple[list[Strip], list[str]]:
     masks = collections.defaultdict(list)
-    for path in sorted(folder.glob("Mask_images/*_mask*.png")):
-        masks[path.stem.split("_mask")[0]].append(path)
-    images = {path.stem: path for path in sorted(folder.glob("Defect_images/*.png"))}
+    for path in _find(folder, MASKS, "*_mask*.png"):
+        masks[path.stem.lower().split("_mask")[0]].append(path)
+    images = {path.stem.lower(): path for path in _find(folder, DEFECTIVE, "*.png")}
     found, skipped = [], []
     for name in sorted(images.keys() | masks.keys()):
         if not name.endswith(f"_{fabric}"):

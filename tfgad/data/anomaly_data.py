@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import tensorflow as tf
+
+IMAGE, TILE = "image", "tile"
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The image files of a data set that is a folder.
+
+    Attributes:
+        train, calibration, test: the files of each part, name -> hash of the content.
+        of_good: names of good files -> their images as `AnomalyData.train` has them, and how many.
+        of_test: names of test files -> the same as `AnomalyData.test` has them.
+    """
+
+    train: dict[str, str]
+    calibration: dict[str, str]
+    test: dict[str, str]
+    of_good: Callable[[Collection[str]], tuple[tf.data.Dataset, int]]
+    of_test: Callable[[Collection[str]], tuple[tf.data.Dataset, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +52,11 @@ class AnomalyData:
         classes: the names of the normal classes, where the set names them.
         train_labels: int32 `[train_size]`, the class of each image of `train` in order, by its
             place in `classes`; None where there are none.
+        unit: what the elements of `test` are: whole images, or tiles, which are named by their
+            image and, after a slash, their place in it.
+        unmasked: names of the anomalous test images whose mask is missing in a set with masks. Of
+            their tiles each has label 1.
+        files: the files, where the set is a folder of them.
     """
 
     spec: str
@@ -47,3 +73,32 @@ class AnomalyData:
     skipped: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     train_labels: np.ndarray | None = None
+    unit: str = IMAGE
+    unmasked: frozenset[str] = frozenset()
+    files: Files | None = None
+
+    @property
+    def counted_unit(self) -> str:
+        """What an evaluation counts: whole images too where the labels of tiles are not known."""
+        return self.unit if self.has_masks and not self.unmasked else IMAGE
+
+    def images_of(self, names: Sequence[str]) -> np.ndarray | None:
+        """Returns the number of each test element's image, or None where elements are counted.
+
+        Args:
+            names: of N elements of `test`.
+
+        Returns:
+            int `[N]`, from 0 up: elements with the same number are tiles of one image.
+        """
+        if self.counted_unit == self.unit:
+            return None
+        return np.unique([self._image(name) for name in names], return_inverse=True)[1]
+
+    def is_masked(self, names: Sequence[str]) -> np.ndarray:
+        """Returns of which test elements the mask is known: bool `[N]`."""
+        known = [self.has_masks and self._image(name) not in self.unmasked for name in names]
+        return np.array(known, bool)
+
+    def _image(self, name: str) -> str:
+        return name.rpartition("/")[0] if self.unit == TILE else name

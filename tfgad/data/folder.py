@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import hashlib
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
-from tfgad.data.anomaly_data import AnomalyData
-from tfgad.data.folder_layout import GOOD, Layout, Sample, read_layout
+from tfgad.data.anomaly_data import IMAGE, TILE, AnomalyData, Files
+from tfgad.data.folder_layout import GOOD, MASKS, Layout, Sample, read_layout
 from tfgad.data.images import ImageError, read_image
-from tfgad.data.split import hold_out
-from tfgad.data.stream import Form, read_mask, stream_normal, stream_test
+from tfgad.data.masks import Truth, listed, read_truth
+from tfgad.data.split import hold_out_by_name
+from tfgad.data.stream import Form, stream_normal, stream_test
 from tfgad.errors import UsageError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +31,17 @@ TEST_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A sample whose files were decoded once, and the shape `[H, W, C]` of its image."""
+    """A sample whose image was decoded once.
+
+    Attributes:
+        sample: the files.
+        shape: `[H, W, C]` of the image.
+        digest: a hash of the file's content.
+    """
 
     sample: Sample
     shape: tuple[int, int, int]
+    digest: str
 
 
 def load(
@@ -46,23 +59,30 @@ def load(
     broken ones are logged and left out. That costs one pass over the data on all cores, a second
     for some 40 colour images of 1024x1024 on two.
 
-    In a layout with `good` and other folders, 20 % of the good images are for the test, the same
-    ones for every seed. A flat folder has an empty test.
+    In a layout with `good` and other folders, about 20 % of the good images are for the test, the
+    same ones for every seed. A flat folder has an empty test. Which images are held out a hash of
+    their names decides, so that none changes sides when others are added. A copy of an image that
+    is trained on is left out of calibration and test.
+
+    A defective image whose mask is missing, broken, all black or of another aspect stays in the
+    test, but its pixels are not counted, see `AnomalyData.unmasked`.
 
     Args:
         name: path of the folder; `~` is the home directory.
         size: side in pixels of the images that come out: each is resized to a square, with
-            antialiasing; masks to the nearest neighbour.
+            antialiasing; in masks a defect of any size stays.
         tile: cut the images into tiles of this side instead, at their own resolution. The tiles
             cover the image; the last of a row or column may overlap its neighbour; an image
             smaller than a tile is continued by reflection. A tile is anomalous if its mask is not
-            empty, or, without masks, if its image is.
+            empty. Without masks an evaluation counts whole images.
         channels: 1 for grey, 3 for colour; 1 if all images are grey, else 3, if not given.
-        calibration: the part of the good training images held out, whole images at a time.
+        calibration: the part of the good training images held out, whole images at a time; at least
+            two, if there are four.
         seed: decides which.
 
     Raises:
-        UsageError: the folder is not there or has no good images, or an option is out of range.
+        UsageError: the folder is not there or has no good images, it has masks of which none fits
+            an image, or an option is out of range.
     """
     if channels not in (None, 1, 3):
         raise UsageError("channels", channels, "is neither grey nor colour", "give 1 or 3")
@@ -77,24 +97,44 @@ def load(
         raise UsageError(
             "folder", root, f"has no good image that can be read ({good_skipped[0]})", "replace it"
         )
+    truth = _read_truth(root, layout, [*good, *test], tile is not None)
+    good, contradicted = _without_defects(good, truth)
+    train, held, test = _split(layout, good, test, calibration, seed)
+    train, held, test, copies = _without_copies(train, held, test)
     for reason in (*good_skipped, *test_skipped):
         log.warning("skipped %s", reason)
-    grey = all(each.shape[2] == 1 for each in (*good, *test))
+    grey = all(each.shape[2] == 1 for each in (*train, *held, *test))
     form = Form(side, tile is not None, channels or (1 if grey else 3))
-    train, held, test = _split(layout, good, test, calibration, seed)
+    known = {each.sample.name: each for each in (*train, *held, *test)}
+
+    def of_good(names: Collection[str]) -> tuple[tf.data.Dataset, int]:
+        chosen = [each for name, each in known.items() if name in names]
+        return stream_normal(_samples(chosen), form), _count(chosen, form)
+
+    def of_test(names: Collection[str]) -> tuple[tf.data.Dataset, int]:
+        chosen = [each for name, each in known.items() if name in names]
+        return stream_test(_samples(chosen), truth.masks, form), _count(chosen, form)
+
+    files = Files(*(_digests(part) for part in (train, held, test)), of_good, of_test)
+    (trained, train_size), (calibrated, calibration_size), (tested, test_size) = (
+        of_good(files.train), of_good(files.calibration), of_test(files.test)
+    )  # fmt: skip
     return AnomalyData(
         spec=f"folder:{name}",
         image_shape=(form.side, form.side, form.channels),
-        train=stream_normal(_samples(train), form),
-        calibration=stream_normal(_samples(held), form),
-        test=stream_test(_samples(test), form),
-        train_size=_count(train, form),
-        calibration_size=_count(held, form),
-        test_size=_count(test, form),
-        has_masks=layout.has_masks,
+        train=trained,
+        calibration=calibrated,
+        test=tested,
+        train_size=train_size,
+        calibration_size=calibration_size,
+        test_size=test_size,
+        has_masks=layout.masks is not None,
         resized=not form.tiled,
         kinds=tuple(sorted({each.sample.kind for each in test} - {GOOD})),
-        skipped=(*good_skipped, *test_skipped),
+        skipped=(*good_skipped, *test_skipped, *contradicted, *copies),
+        unit=TILE if form.tiled else IMAGE,
+        unmasked=frozenset(truth.missing.keys() & files.test.keys()),
+        files=files,
     )
 
 
@@ -103,9 +143,11 @@ def _check(samples: Sequence[Sample]) -> tuple[list[Checked], list[str]]:
 
     def attempt(sample: Sample) -> Checked | str:
         try:
-            return Checked(sample, _checked_shape(sample))
+            content = _content(sample.path)
+            shape = read_image(sample.path, content=content).shape
         except ImageError as error:
             return f"{sample.name}: {error.reason}"
+        return Checked(sample, shape, hashlib.blake2b(content, digest_size=8).hexdigest())
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         results = list(pool.map(attempt, samples))
@@ -113,18 +155,53 @@ def _check(samples: Sequence[Sample]) -> tuple[list[Checked], list[str]]:
     return [result for result in results if isinstance(result, Checked)], skipped
 
 
-def _checked_shape(sample: Sample) -> tuple[int, int, int]:
-    shape = read_image(sample.path).shape
-    if sample.mask is None:
-        return shape
-    if not sample.mask.is_file():
-        raise ImageError(sample.path, f"has no mask {sample.mask.name}")
-    mask = read_mask(sample.mask)
-    if mask.shape[:2] != shape[:2]:
-        raise ImageError(sample.path, f"differs in size from its mask {sample.mask.name}")
-    if not mask.any():
-        raise ImageError(sample.path, f"has an all-black mask {sample.mask.name}")
-    return shape
+def _content(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(path, f"cannot be read ({error.strerror})") from error
+
+
+def _read_truth(
+    root: pathlib.Path, layout: Layout, checked: Sequence[Checked], tiled: bool
+) -> Truth:
+    """Reads all masks once; says which defective images have none.
+
+    Raises:
+        UsageError: there is a folder of masks, or masks, but none of a defective image.
+    """
+    wanted = [c for c in checked if c.sample.masks or (c.sample.kind != GOOD and layout.masks)]
+    truth = read_truth([(c.sample.name, c.sample.masks, c.shape) for c in wanted])
+    defective = [c.sample for c in wanted if c.sample.kind != GOOD]
+    missing = {s.name: truth.missing[s.name] for s in defective if s.name in truth.missing}
+    if defective and len(missing) == len(defective):
+        first = defective[0]
+        stem = f"{MASKS[0]}/{first.kind}/{first.path.stem}"
+        found = layout.masks.relative_to(root).as_posix()
+        problem = (
+            f"has {found}, but no mask that serves a defective image: "
+            f"{first.name} {missing[first.name]} (looked for {stem}.* and {stem}_mask.*)"
+        )
+        raise UsageError("folder", root, problem, "name each mask as its image, or remove them")
+    if missing:
+        named = listed([f"{n} {reason}" for n, reason in missing.items()], len(defective))
+        effect = "pixel figures leave them out"
+        if tiled:
+            effect = f"whole images are scored, and {effect}"
+        log.warning("defective images without a mask: %s; %s", named, effect)
+    return Truth(truth.masks, missing)
+
+
+def _without_defects(good: list[Checked], truth: Truth) -> tuple[list[Checked], list[str]]:
+    """Leaves out images that are called good and have a mask that says otherwise."""
+    skipped = [
+        f"{each.sample.name}: is called good, but has a mask that marks a defect"
+        for each in good
+        if each.sample.name in truth.masks
+    ]
+    if skipped:
+        log.warning("skipped good images with a defect in their mask: %s", listed(skipped))
+    return [each for each in good if each.sample.name not in truth.masks], skipped
 
 
 def _split(
@@ -132,11 +209,39 @@ def _split(
 ) -> tuple[list[Checked], list[Checked], list[Checked]]:
     """Returns what is for training, for calibration and for the test."""
     if layout.good_is_all:
-        kept, for_test = hold_out(len(good), TEST_PART, TEST_SEED)
+        names = [each.sample.name for each in good]
+        kept, for_test = hold_out_by_name(names, TEST_PART, TEST_SEED, "test", least=1)
         test = [good[i] for i in for_test] + test
         good = [good[i] for i in kept]
-    kept, held = hold_out(len(good), calibration, seed)
+    names = [each.sample.name for each in good]
+    kept, held = hold_out_by_name(names, calibration, seed)
     return [good[i] for i in kept], [good[i] for i in held], test
+
+
+def _without_copies(*parts: list[Checked]) -> tuple[list[Checked], ...]:
+    """Leaves out of later parts what is in an earlier one by its content; says so in one line.
+
+    Returns:
+        The parts, and as the last element what was left out, each with its reason.
+    """
+    before: dict[str, str] = {}
+    result, skipped = [], []
+    for part in parts:
+        result.append([each for each in part if each.digest not in before])
+        skipped += [
+            f"{each.sample.name}: is a copy of {before[each.digest]}"
+            for each in part
+            if each.digest in before
+        ]
+        before = {each.digest: each.sample.name for each in part} | before
+    if skipped:
+        text = "left out of calibration and test, for being trained or calibrated on: %s"
+        log.warning(text, listed(skipped))
+    return *result, skipped
+
+
+def _digests(checked: Sequence[Checked]) -> dict[str, str]:
+    return {each.sample.name: each.digest for each in checked}
 
 
 def _count(checked: Sequence[Checked], form: Form) -> int:

@@ -119,12 +119,6 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
     return np.stack([np.asarray(plane) for plane in resized], axis=2)
 
 
-def resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """Resizes uint8 `[H, W, 1]` to `[side, side, 1]`, each pixel to its nearest neighbour."""
-    plane = Image.fromarray(mask[:, :, 0]).resize((side, side), Image.Resampling.NEAREST)
-    return np.asarray(plane)[:, :, None]
-
-
 def _deep_grey(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
     """Scales grey of 16 bits (0 to 65535) or floating point (0 to 1) to [-1, 1]."""
     pixels = np.asarray(image).astype(np.float32)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from tfgad.data import masks as mask_files
 from tfgad.data.folder_layout import GOOD, Sample
-from tfgad.data.images import open_image, read_image, resize, resize_mask
+from tfgad.data.images import read_image, resize
 from tfgad.data.tiles import cut, starts
 
 
@@ -41,7 +41,9 @@ class Form:
 
     def masks(self, mask: np.ndarray) -> np.ndarray:
         """Brings uint8 `[H, W, 1]` into `[N, side, side, 1]`."""
-        return cut(mask, self.side) if self.tiled else resize_mask(mask, self.side)[None]
+        if self.tiled:
+            return cut(mask, self.side)
+        return mask_files.resize(mask, self.side, self.side)[None]
 
     def names(self, name: str, shape: Sequence[int]) -> list[str]:
         """Names what comes out: a tile by its file and its upper left corner."""
@@ -49,19 +51,6 @@ class Form:
             return [name]
         ys, xs = starts(shape[0], self.side), starts(shape[1], self.side)
         return [f"{name}/x{x}_y{y}" for y in ys for x in xs]
-
-
-def read_mask(path: str | pathlib.Path) -> np.ndarray:
-    """Reads a mask file, of levels 0 and 255 or 0 and 1.
-
-    Returns:
-        uint8 `[H, W, 1]`, 0 or 1; the rim of an anti-aliased mask is cut at half its height.
-
-    Raises:
-        ImageError: the file cannot be decoded.
-    """
-    levels = np.asarray(open_image(path).convert("L"))[:, :, None]
-    return (levels > levels.max() // 2).astype(np.uint8)
 
 
 def stream_normal(samples: Sequence[Sample], form: Form) -> tf.data.Dataset:
@@ -75,8 +64,16 @@ def stream_normal(samples: Sequence[Sample], form: Form) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(paths).map(read, tf.data.AUTOTUNE).unbatch()
 
 
-def stream_test(samples: Sequence[Sample], form: Form) -> tf.data.Dataset:
-    """Streams dicts of `image`, `label`, `mask` and `name`, as `AnomalyData.test` has them."""
+def stream_test(
+    samples: Sequence[Sample], masks: Mapping[str, Sequence[mask_files.Mask]], form: Form
+) -> tf.data.Dataset:
+    """Streams dicts of `image`, `label`, `mask` and `name`, as `AnomalyData.test` has them.
+
+    Args:
+        samples: the images.
+        masks: image's name -> its masks, where they are known.
+        form: what comes out.
+    """
     types = {"image": tf.float32, "label": tf.int32, "mask": tf.uint8, "name": tf.string}
     shapes = {
         "image": (None, form.side, form.side, form.channels),
@@ -86,7 +83,10 @@ def stream_test(samples: Sequence[Sample], form: Form) -> tf.data.Dataset:
     }
 
     def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = tf.numpy_function(lambda i: _test(samples[i], form), [index], [*types.values()])
+        def values_of(i):
+            return _test(samples[i], masks.get(samples[i].name, ()), form)
+
+        values = tf.numpy_function(values_of, [index], [*types.values()])
         named = zip(types, values, strict=True)
         return {key: tf.ensure_shape(value, shapes[key]) for key, value in named}
 
@@ -97,14 +97,15 @@ def _normal(path: bytes, form: Form) -> np.ndarray:
     return form.images(read_image(path.decode(), form.channels))
 
 
-def _test(sample: Sample, form: Form) -> tuple[np.ndarray, ...]:
+def _test(sample: Sample, masks: Sequence[mask_files.Mask], form: Form) -> tuple[np.ndarray, ...]:
     """Reads a sample into images, labels, masks and names."""
     image = read_image(sample.path, form.channels)
     images, names = form.images(image), form.names(sample.name, image.shape)
     labels = np.full(len(images), sample.kind != GOOD, np.int32)
-    masks = np.zeros((len(images), form.side, form.side, 1), np.uint8)
-    if sample.mask:
-        masks = form.masks(read_mask(sample.mask))
+    marked = np.zeros((len(images), form.side, form.side, 1), np.uint8)
+    if masks:
+        union = functools.reduce(np.maximum, (mask.read(image.shape) for mask in masks))
+        marked = form.masks(union)
         if form.tiled:
-            labels = masks.any(axis=(1, 2, 3)).astype(np.int32)
-    return images, labels, masks, np.array([name.encode() for name in names], object)
+            labels = marked.any(axis=(1, 2, 3)).astype(np.int32)
+    return images, labels, marked, np.array([name.encode() for name in names], object)
