@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tfgad import baselines, files, metrics, plots, report
+from tfgad import baselines, files, held_out, metrics, plots, report
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
@@ -131,6 +131,7 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     """
     check_shape(run, images)
     _check_unlearnt(run, images.spec)
+    images = held_out.for_test(run, images)
     judged = judge_test_set(run.model, images)
     threshold = run.calibration["threshold"]
     figures = figures_of(judged, images, threshold) | baselines.evaluate_baselines(images)

@@ -2,6 +2,7 @@
 
     config.json          method, settings, data, seed, versions; what was found on the way
     checkpoint.weights.h5   weights, optimizers and step, while training goes on
+    split.json           of a data set of files: those trained on and those calibrated by
     model.keras          the fitted, calibrated model, once it has ended
     logs/                TensorBoard: losses, samples, reconstructions
     previews/            the same pictures as PNG
@@ -26,7 +27,7 @@ import keras
 import numpy
 import tensorflow as tf
 
-from tfgad import data, distribution, files, recipes
+from tfgad import data, distribution, files, held_out, recipes
 from tfgad.callbacks import Checkpoint, Log, StopIfDiverged
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 CONFIG, CHECKPOINT, MODEL = "config.json", "checkpoint.weights.h5", "model.keras"
 NEW, BEGUN, FINISHED = STATES = "new", "begun", "finished"
 KEYS = {"method", "data", "seed", "settings", "image_shape", "resized"}  # of every configuration
-FILES = {CONFIG, CHECKPOINT, MODEL, "metrics.json", "report.html"}
+FILES = {CONFIG, CHECKPOINT, MODEL, held_out.SPLIT, "metrics.json", "report.html"}
 FOLDERS = {"logs", "previews"}
 LEAST_IMAGES = 2  # to train on, and to calibrate by: of one nothing is known to vary
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
@@ -171,7 +172,8 @@ def train(
         out: the run's folder.
         seed: of the data, the weights and the training.
         settings: what differs from the recipe, by name.
-        resume: go on with a run that was broken off; the arguments must be the same.
+        resume: go on with a run that was broken off; the arguments must be the same, and so must
+            the good images of a folder.
         overwrite: put a new run in the place of an old one.
         callbacks: stage name and its number of steps still to go -> further Keras callbacks.
         distribute: see `tfgad.distribution.join`. `batch_size` is that of all together.
@@ -197,7 +199,7 @@ def train(
         chosen["classes"] = count_classes(images, chosen["classes"])
     config = new_config(method, images.spec, seed, chosen, images.image_shape, images.resized)
     with distribution.told_of_a_loss():
-        state = _agreed_state(team, folder, config, resume, overwrite)
+        state = _agreed_state(team, folder, config, images, resume, overwrite)
         if state == FINISHED:
             run = load_run(folder) if team.is_chief else None
         else:
@@ -213,9 +215,13 @@ def check_enough(spec: str, count: int, purpose: str = "for a threshold") -> Non
         raise UsageError("data", spec, problem, "add good images")
 
 
-def _agreed_state(team: Team, folder: Path, config: dict[str, Any], resume, overwrite) -> str:
+def _agreed_state(
+    team: Team, folder: Path, config: dict[str, Any], images: AnomalyData, resume, overwrite
+) -> str:
     """Returns what the chief found at the run's place, to all workers; see `state_of`."""
     state = state_of(folder, config, resume, overwrite) if team.is_chief else NEW
+    if state != NEW:
+        held_out.check_same_files(folder, images, state == FINISHED)
     return STATES[team.agreed(STATES.index(state))]
 
 
@@ -235,6 +241,8 @@ def _trained(team: Team, state: str, folder: Path, config, images, callbacks) ->
         if state == NEW:
             remove(folder)
         files.write_json(folder / CONFIG, config)
+        if state == NEW:
+            held_out.write_split(folder, images)
     team.wait()  # or others might find the checkpoint of the run that is being replaced
 
     begun = time.monotonic()
@@ -255,8 +263,16 @@ def _trained(team: Team, state: str, folder: Path, config, images, callbacks) ->
 
 
 def calibrate(run: Run, images: AnomalyData, false_positive_rate: float) -> dict[str, Any]:
-    """Sets the run's threshold anew from normal images, and returns what there is to say of it."""
+    """Sets the run's threshold anew from normal images, and returns what there is to say of it.
+
+    All good images serve that the run was not trained on and that the test does not need.
+
+    Raises:
+        UsageError: images of another form, too few of them, or some that the run was trained on.
+    """
     check_shape(run, images)
+    images = held_out.for_calibration(run, images)
+    check_enough(images.spec, images.calibration_size)
     threshold = run.model.calibrate(images.calibration, false_positive_rate)
     spec = from_anywhere(images.spec)
     run.config["calibration"] = calibration_facts(threshold, false_positive_rate, spec)

@@ -1,0 +1,170 @@
+"""Which images a run was trained on, so that none of them sets its threshold or tests it.
+
+A run on a folder keeps the names of its files with a hash of their content. Other data sets are
+made anew from their spec, or never change: there the specs tell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfgad import files
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.digits import normal_classes
+from tfgad.data.masks import listed
+from tfgad.data.spec import Spec
+from tfgad.errors import UsageError
+
+if TYPE_CHECKING:
+    from tfgad.runs import Run
+
+logger = logging.getLogger(__name__)
+
+SPLIT = "split.json"
+DIGITS = ("mnist", "fashion_mnist", "digits")
+
+
+def write_split(folder: Path, images: AnomalyData) -> None:
+    """Writes which files a run is trained on and calibrated by, if its data set is of files."""
+    if images.files:
+        files.write_json(folder / SPLIT, _split_of(images))
+
+
+def check_same_files(folder: Path, images: AnomalyData, is_finished: bool) -> None:
+    """Raises UsageError if the files of a run that is to be resumed have changed."""
+    old = _read_split(folder)
+    if not images.files or (old is None and is_finished):  # from before runs had the names
+        return
+    mend = "put the files back, or give --overwrite to train anew"
+    if old is None:
+        problem = f"has no {SPLIT}, which says what it was begun with"
+        raise UsageError("out", folder, problem, "give --overwrite to train anew")
+    before, now = _by_part(old), _by_part(_split_of(images))
+    differences = {
+        "added": sorted(now.keys() - before.keys()),
+        "removed": sorted(before.keys() - now.keys()),
+        "changed": sorted(name for name in now.keys() & before.keys() if now[name] != before[name]),
+    }
+    said = [f"{listed(names)} {how}" for how, names in differences.items() if names]
+    if said:
+        problem = f"was begun with other good images: {', '.join(said)}"
+        raise UsageError("out", folder, problem, mend)
+
+
+def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
+    """Returns a data set with all good images to calibrate by that the run was not trained on.
+
+    Those that the data set needs for its test stay there.
+
+    Raises:
+        UsageError: the data set mixes images that the run was trained on with others.
+    """
+    if images.files:
+        good = images.files.train | images.files.calibration
+        seen = _seen(run, images, good)
+        if seen is None:
+            return images
+        if seen and not _is_its_folder(run, images):
+            logger.warning("left out, for %s was trained on them: %s", run.folder, listed(seen))
+        of, size = images.files.of_good(good.keys() - seen)
+        return dataclasses.replace(images, calibration=of, calibration_size=size)
+    if any(_shares_images(Spec.parse(spec), Spec.parse(images.spec)) for spec in _trained_on(run)):
+        return images
+    return dataclasses.replace(
+        images,
+        calibration=images.train.concatenate(images.calibration),
+        calibration_size=images.train_size + images.calibration_size,
+    )
+
+
+def for_test(run: Run, images: AnomalyData) -> AnomalyData:
+    """Returns a data set whose test holds no file that the run was trained on or calibrated by."""
+    if not images.files:
+        return images
+    seen = _seen(run, images, images.files.test, ("train", "calibration"))
+    if not seen:
+        return images
+    logger.warning("left out of the test, for %s has seen them: %s", run.folder, listed(seen))
+    of, size = images.files.of_test(images.files.test.keys() - set(seen))
+    return dataclasses.replace(images, test=of, test_size=size)
+
+
+def _seen(
+    run: Run, images: AnomalyData, given: Mapping[str, str], parts: Iterable[str] = ("train",)
+) -> list[str] | None:
+    """Returns those of the given files that a run has seen, by content or by name in its folder.
+
+    Returns:
+        Their names; None where the run does not know its files, but they may be the same.
+    """
+    split, same = _read_split(run.folder), _is_its_folder(run, images)
+    if split is None:
+        if same and "sources" not in run.config:
+            logger.warning(
+                "%s was trained before runs kept the names of their images: "
+                "some of these may be among them; train it again",
+                run.folder,
+            )
+        return None if same else []
+    known = {name: digest for part in parts for name, digest in split[part].items()}
+    digests = set(known.values())
+    return sorted(n for n, each in given.items() if each in digests or (same and n in known))
+
+
+def _read_split(folder: Path) -> dict[str, dict[str, str]] | None:
+    split = files.read_object(folder / SPLIT)
+    return split if split and split.keys() >= {"train", "calibration"} else None
+
+
+def _split_of(images: AnomalyData) -> dict[str, dict[str, str]]:
+    return {"train": images.files.train, "calibration": images.files.calibration}
+
+
+def _by_part(split: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
+    return {
+        name: (part, digest)
+        for part in ("train", "calibration")
+        for name, digest in split[part].items()
+    }
+
+
+def _trained_on(run: Run) -> set[str]:
+    return {run.config["data"], *(run.config.get("sources") or ())}
+
+
+def _is_its_folder(run: Run, images: AnomalyData) -> bool:
+    given = Path(Spec.parse(images.spec).name).expanduser().resolve()
+    own = [Spec.parse(spec) for spec in _trained_on(run)]
+    return any(each.kind == "folder" and Path(each.name).resolve() == given for each in own)
+
+
+def _shares_images(own: Spec, given: Spec) -> bool:
+    """Returns whether good images of two specs are the same ones, split alike.
+
+    Raises:
+        UsageError: they are the same ones, but split otherwise.
+    """
+    if own.kind != given.kind:
+        return False
+    if own.kind == "weave":
+        return own.name == given.name and _option(own, "seed", 0) == _option(given, "seed", 0)
+    if own.kind in DIGITS:
+        shared = bool(normal_classes(own.name) & normal_classes(given.name))
+    else:
+        shared = own.name == given.name
+    alike = own.name == given.name and all(
+        _option(own, key, default) == _option(given, key, default)
+        for key, default in (("seed", 0), ("calibration", 0.2))
+    )
+    if shared and not alike:
+        problem = f"holds images that the run was trained on, as {own}"
+        raise UsageError("data", given, problem, "give that, or data without such images")
+    return shared
+
+
+def _option(spec: Spec, name: str, default: Any) -> float:
+    return float(spec.options.get(name, default))
