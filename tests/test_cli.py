@@ -153,7 +153,7 @@ def test_calibrate_sets_another_threshold(run, tmp_path):
 def test_a_folder_without_options_is_read_as_the_run_read_its_own(tmp_path):
     for i in range(10):
         write_image(tmp_path / "parts" / "good" / f"{i}.png", side=50, seed=i)
-    write_image(tmp_path / "parts" / "hole" / "0.png", side=50)
+    write_image(tmp_path / "parts" / "hole" / "0.png", side=50, seed=100)
     spec, out = f"folder:{tmp_path / 'parts'}", tmp_path / "run"
     small = ["--data", f"{spec}?size=32", "--out", out, "--seed", 5, *SMALL]
     assert tfgad("train", "ganomaly", *small).exit_code == 0
@@ -345,13 +345,13 @@ def test_folders_without_good_images(tmp_path):
 
 def test_images_smaller_than_the_networks_take(tmp_path):
     for i in range(8):
-        write_image(tmp_path / "parts" / f"{i}.png")
+        write_image(tmp_path / "parts" / f"{i}.png", seed=i)
     assert "at least 24x24" in train_on(tmp_path, tmp_path / "parts", "?size=4")
 
 
 def test_too_few_good_images_for_a_threshold_are_noticed_before_training(tmp_path):
     for i in range(2):
-        write_image(tmp_path / "parts" / f"{i}.png")
+        write_image(tmp_path / "parts" / f"{i}.png", seed=i)
     assert "add good images" in train_on(tmp_path, tmp_path / "parts", "?size=32")
 
 
@@ -402,7 +402,7 @@ def test_false_positive_rates_outside_0_to_1(run, tmp_path):
 
 def test_evaluation_needs_test_images(run, tmp_path):
     for i in range(4):
-        write_image(tmp_path / "parts" / f"{i}.png")
+        write_image(tmp_path / "parts" / f"{i}.png", seed=i)
     spec = f"folder:{tmp_path / 'parts'}"
     assert "has no test images" in mistake(tmp_path, "evaluate", run, "--data", spec)
 

@@ -27,7 +27,8 @@ def data_of(images, anomalies=0):
     """A data set of normal images, the last of them called anomalous."""
     count = len(images) if anomalies else 0
     labels = (np.arange(len(images)) >= len(images) - anomalies).astype("int32")
-    rows = {"image": images, "label": labels}
+    names = [str(number) for number in range(len(images))]
+    rows = {"image": images, "label": labels, "name": names}
     normals = tf.data.Dataset.from_tensor_slices(images)
     return AnomalyData(
         spec="made:up",

@@ -180,7 +180,10 @@ def train(
 
 @app.command()
 def calibrate(run: RunFolder, data: OtherData = None, false_positive_rate: Rate = 0.01) -> None:
-    """Set a run's threshold anew, from good images alone."""
+    """Set a run's threshold anew, from good images alone that it was not trained on.
+
+    Of another data set all serve, but for those that its test needs.
+    """
     loaded, images = _load(run, data)
     from tfgad import runs
 
