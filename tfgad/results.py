@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfgad import files
-from tfgad.data.images import SUFFIXES, ImageError
+from tfgad.data.images import SUFFIXES, ImageError, log_passed_over, named_like_images
 from tfgad.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ COLUMNS = ("image", "score", "probability", "verdict", "reason")
 def find_images(paths: Iterable[Path]) -> list[Path]:
     """Returns the files, each once; of a folder those in it that are named like images.
 
+    How many others are passed over is logged.
+
     Raises:
         UsageError: a path is not there, or a folder holds no images.
     """
@@ -33,20 +35,15 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise UsageError("image", path, "is not there", "check the path")
-        inside = _images_in(path) if path.is_dir() else [path]
+        inside = [path]
+        if path.is_dir():
+            inside = named_like_images(path.rglob("*"))
+            log_passed_over(path)
         if not inside:
             mend = f"give a folder with {', '.join(SUFFIXES)} files"
             raise UsageError("image", path, "is a folder without images", mend)
         found += inside
     return list(dict.fromkeys(found))
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
 
 
 def row(result: Verdict | ImageError) -> dict[str, str]:

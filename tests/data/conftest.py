@@ -13,7 +13,7 @@ def broken_files(tmp_path):
     """
     whole = tmp_path / "whole.png"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
-    for suffix in ("png", "jpg", "bmp", "tif"):
+    for suffix in ("png", "jpg", "bmp", "tif", "webp"):
         Image.fromarray(noise).save(whole.with_suffix(f".{suffix}"))
         content = whole.with_suffix(f".{suffix}").read_bytes()
         (tmp_path / f"truncated.{suffix}").write_bytes(content[: len(content) // 2])
@@ -27,8 +27,9 @@ def broken_files(tmp_path):
         "truncated.jpg": "cannot be read",
         "truncated.bmp": "cannot be read",
         "truncated.tif": "cannot be read",
+        "truncated.webp": "cannot be read",
         "empty.png": "is empty",
-        "text.png": "is not a PNG, JPEG, BMP or TIFF",
+        "text.png": "is not a PNG, JPEG, BMP, TIFF or WebP",
         "nan.tif": "not numbers",
         "seven.tif": "outside 0 to 1",
         "deep.tif": "outside 0 to 65535",

@@ -7,8 +7,8 @@ import logging
 import pathlib
 from collections.abc import Sequence
 
-from tfgad.data.images import FORMATS
-from tfgad.data.masks import MaskFolder, beside, image_files, listed
+from tfgad.data.images import NAMES, log_passed_over, named_like_images
+from tfgad.data.masks import MaskFolder, beside, listed
 from tfgad.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def read_layout(root: pathlib.Path) -> Layout:
     The letter case of the folders does not matter. Masks are found by the stems of their images,
     see `tfgad.data.masks`; they may also lie beside the images. Images that are of no part of the
     layout are counted in the log. Files whose names start with a dot, or do not end like an
-    image's, are passed over.
+    image's, are passed over; the latter are counted, too.
 
     Raises:
         UsageError: the folder is not there, or has no good images.
@@ -78,9 +78,9 @@ def read_layout(root: pathlib.Path) -> Layout:
     except OSError as error:
         problem = f"cannot be read ({error.strerror}: {error.filename})"
         raise UsageError("folder", root, problem, "check the permissions") from error
+    log_passed_over(root)
     if not layout.good:
-        formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} images"
-        mend = f"put {formats} of good parts into it, or into its folder good/ or train/good/"
+        mend = f"put {NAMES} images of good parts into it, or into its folder good/ or train/good/"
         found = sorted(f"{path.name}/" for path in _folders(root))
         problem = f"has no good images, but {', '.join(found)}" if found else "has no good images"
         raise UsageError("folder", root, problem, mend)
@@ -93,9 +93,9 @@ def _layout(root: pathlib.Path) -> tuple[Layout, list[pathlib.Path]]:
     trained = [good for train in _folders(root, "train") for good in _folders(train, GOOD)]
     tests = _folders(root, "test") if trained else [root]
     masks = _folders(root, *MASKS) or [each for test in tests for each in _folders(test, *MASKS)]
-    mask_files = [path for folder in masks for path in image_files(folder.rglob("*"))]
+    mask_files = [path for folder in masks for path in named_like_images(folder.rglob("*"))]
     if not trained and not _folders(root, GOOD):
-        good = _samples(root, root, GOOD, [], image_files(root.glob("*")))
+        good = _samples(root, root, GOOD, [], named_like_images(root.glob("*")))
         return Layout(good), []
     good = [s for folder in trained or _folders(root, GOOD) for s in _of_kind(root, folder, masks)]
     test = [
@@ -128,7 +128,7 @@ def _of_kind(
     """Lists the images of one kind, those in folders within it too."""
     kind = GOOD if folder.name.lower() == GOOD else folder.name
     of_kind = [each for parent in masks for each in _folders(parent, folder.name.lower())]
-    return _samples(root, folder, kind, of_kind, image_files(folder.rglob("*")))
+    return _samples(root, folder, kind, of_kind, named_like_images(folder.rglob("*")))
 
 
 def _samples(root, folder, kind, mask_folders, files) -> tuple[Sample, ...]:
@@ -156,7 +156,7 @@ def _log_what_is_odd(
     """Names the images and masks that are of no part, and kinds that are likely no defects."""
     samples = (*layout.good, *layout.test)
     known = {sample.path for sample in samples} | {m for s in samples for m in s.masks}
-    others = sorted({*image_files(root.rglob("*"))} - known - {*mask_files})
+    others = sorted({*named_like_images(root.rglob("*"))} - known - {*mask_files})
     if fitting_none := [path for path in mask_files if path not in known]:
         log.warning("masks that fit no image: %s", listed(_names(root, fitting_none)))
     if others:

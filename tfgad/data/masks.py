@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image
 
-from tfgad.data.images import SUFFIXES, ImageError, is_grey, open_image
+from tfgad.data.images import ImageError, is_grey, named_like_images, open_image
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ MARK_BESIDE = re.compile(MARK.pattern.replace("|label", ""))
 # 21 classes, while 182 of the 210 grey masks of the magnetic tile data have more than 32 levels.
 LABELS = 32
 VOID = 255  # of VOC's masks of classes: a rim that is neither
-LOSSY = (".jpg", ".jpeg", ".jfif")  # their levels ring around edges, so that they number nothing
+# Their levels ring around edges, so that they number nothing.
+LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
 # Sides are whole pixels: a mask of half the size may be off by one of them.
 ASPECT_TOLERANCE = 0.01
 NAMED = 3  # files that a line names; the rest it counts
@@ -92,7 +93,7 @@ class MaskFolder:
         self._by_name: dict[tuple[str, ...], list[pathlib.Path]] = {}
         self._by_folder: dict[tuple[str, ...], list[pathlib.Path]] = {}
         for folder in folders:
-            for path in image_files(folder.rglob("*")):
+            for path in named_like_images(folder.rglob("*")):
                 parent = _lower(path.relative_to(folder).parent)
                 for stem in {path.stem.lower(), unmarked(path)}:
                     self._by_name.setdefault((*parent, stem), []).append(path)
@@ -102,15 +103,6 @@ class MaskFolder:
         """Returns the masks of an image, by its path below the folder of its kind."""
         key = _lower(relative.with_suffix(""))
         return tuple(self._by_name.get(key) or self._by_folder.get(key, ()))
-
-
-def image_files(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """Returns those paths that are files and named like images, sorted; hidden ones are not."""
-    return sorted(
-        path
-        for path in paths
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
 
 
 def unmarked(path: pathlib.Path) -> str:
