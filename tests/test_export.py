@@ -61,8 +61,8 @@ def as_is(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resizing(model, tmp_path_factory):
-    """A version of the model that resizes images to 48x48 first."""
-    return export_small(model, tmp_path_factory.mktemp("resizing"), resized=True)
+    """A version of the model that resizes images to 48x48 first, for files of 12 bits."""
+    return export_small(model, tmp_path_factory.mktemp("resizing"), resized=True, depth=12)
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +200,28 @@ def test_files_are_decoded_as_they_are_for_training(
     path.write_bytes(encoded(convert(pictures), form))
     expected = model.anomaly(read_image(path, channels=1)[None])
     assert_close(expected, signatures[0]["score_bytes"](image_bytes=[path.read_bytes()]))
+
+
+def test_a_photo_is_judged_upright(signatures, pictures):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise
+    turned = encoded(np.rot90(pictures[0]), exif=exif)
+    files = tf.constant([encoded(pictures[0]), turned])
+    answer = {k: v.numpy() for k, v in signatures[0]["score_bytes"](image_bytes=files).items()}
+    assert_close({name: value[:1] for name, value in answer.items()}, {
+        name: value[1:] for name, value in answer.items()
+    })  # fmt: skip
+
+
+def test_files_of_12_bits_are_judged_as_those_of_8(resizing, signatures, pictures):
+    assert json.loads((resizing / FACTS).read_text())["depth"] == 12
+    score_bytes = signatures[1]["score_bytes"]
+    deep = np.rint(pictures[0] * (4095 / 255)).astype(np.uint16)
+    expected = score_bytes(image_bytes=[encoded(pictures[0])])
+    answer = score_bytes(image_bytes=[encoded(deep)])
+    np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="above 4095, the maximum of 12 bits"):
+        score_bytes(image_bytes=[encoded(deep * 2 + 4096)])
 
 
 def test_files_of_a_batch_may_differ_in_size_where_they_are_resized(signatures, pictures):

@@ -8,7 +8,8 @@
 Preprocessing and calibration are part of it. It takes images as cameras and files give them:
 
     serving_default   images uint8 [B, H, W, C]
-    score_bytes       image_bytes string [B], each a whole PNG (8 or 16 bits) or JPEG file
+    score_bytes       image_bytes string [B], each a whole PNG (8 or 16 bits) or JPEG file, which
+                      is turned upright by its EXIF orientation
     reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; where the method does
 
 The first two answer `score`, `probability` float32 [B], `is_anomalous` bool [B], `map` float32
@@ -28,14 +29,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfgad import files, warmup
+from tfgad import decoding, files, warmup
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
 from tfgad.runs import Run, calibration_numbers
 
 FACTS = "assets.extra/tfgad.json"  # assets.extra is TensorFlow's place for what it need not read
-JPEG_START = b"\xff\xd8\xff"
-LUMA = (19595, 38470, 7471)  # of ITU-R BT.601 in 65536ths, as Pillow converts colour to grey
 
 
 def export(
@@ -45,6 +44,7 @@ def export(
     image_shape: tuple[int, int, int],
     resized: bool,
     facts: dict[str, Any],
+    depth: int | None = None,
 ) -> Path:
     """Writes the next version of a model, whole or not at all.
 
@@ -56,6 +56,8 @@ def export(
             size; if not, it is judged as it is.
         facts: what else to say of the model in `FACTS`: its `method` and `data`, the sizes of the
             data set's parts as `images`, `versions`.
+        depth: of PNG files of 16 bits, for `score_bytes` and whoever reads files for the model;
+            see `tfgad.data.images.scaled`.
 
     Returns:
         The folder of the version, `directory/<number>`.
@@ -65,13 +67,13 @@ def export(
     """
     model.calibration.require_calibrated()
     directory = Path(directory)
-    facts = {**facts, **facts_of_model(model, image_shape, resized)}
+    facts = {**facts, **facts_of_model(model, image_shape, resized, depth)}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # A server looks for numbers only, so it passes over this folder until it is renamed.
         with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as partial:
             unfinished = Path(partial) / "version"
-            _archive(model, _Endpoints(model, image_shape, resized)).write_out(
+            _archive(model, _Endpoints(model, image_shape, resized, depth)).write_out(
                 str(unfinished), verbose=False
             )
             files.write_json(unfinished / FACTS, facts)
@@ -91,20 +93,24 @@ def export_run(run: Run, directory: str | os.PathLike) -> Path:
         image_shape=tuple(run.config["image_shape"]),
         resized=run.config["resized"],
         facts=_described(run),
+        depth=run.config.get("depth"),
     )
 
 
 def facts_of_run(run: Run) -> dict[str, Any]:
     """Returns what there is to say of a run's model beside its file; see `FACTS`."""
     shape, resized = run.config["image_shape"], run.config["resized"]
-    return {**_described(run), **facts_of_model(run.model, shape, resized)}
+    depth = run.config.get("depth")
+    return {**_described(run), **facts_of_model(run.model, shape, resized, depth)}
 
 
 def _described(run: Run) -> dict[str, Any]:
     return {key: run.config[key] for key in ("method", "data", "images", "versions")}
 
 
-def facts_of_model(model: Detector, image_shape: Sequence[int], resized: bool) -> dict[str, Any]:
+def facts_of_model(
+    model: Detector, image_shape: Sequence[int], resized: bool, depth: int | None = None
+) -> dict[str, Any]:
     """Returns what whoever judges by a calibrated model needs to know of it; see `export`."""
     thresholds = [list(pair) for pair in model.calibration.known_thresholds.items()]
     return {
@@ -116,6 +122,8 @@ def facts_of_model(model: Detector, image_shape: Sequence[int], resized: bool) -
         "score": model.score,
         **calibration_numbers(model),
         "scale": float(model.calibration.scale),
+        # Of images; a model of an earlier tfgad knows nothing of it.
+        **({"depth": depth} if depth else {}),
         # At other false-positive rates: pairs of rate and threshold, where they are known.
         **({"thresholds": thresholds} if thresholds else {}),
     }
@@ -146,8 +154,14 @@ def _archive(model: Detector, endpoints: _Endpoints) -> keras.export.ExportArchi
 class _Endpoints:
     """What the signatures compute; their names are those of the outputs."""
 
-    def __init__(self, model: Detector, image_shape: tuple[int, int, int], resized: bool):
-        self.model, self.resized = model, resized
+    def __init__(
+        self,
+        model: Detector,
+        image_shape: tuple[int, int, int],
+        resized: bool,
+        depth: int | None,
+    ):
+        self.model, self.resized, self.depth = model, resized, depth
         self.size, self.channels = image_shape[:2], image_shape[2]
 
     def score(self, images):
@@ -155,7 +169,7 @@ class _Endpoints:
 
     def score_bytes(self, image_bytes):
         def decoded(file):
-            image = _decoded(file, self.channels)
+            image = decoding.decode(file, self.channels, self.depth)
             return self._prepared(image[None])[0], tf.shape(image)[:2]
 
         side = self.size if self.resized else (None, None)
@@ -194,29 +208,3 @@ class _Endpoints:
 
 def _from_uint8(images):
     return tf.cast(images, tf.float32) / 127.5 - 1
-
-
-def _decoded(file, channels: int):
-    """A PNG or JPEG to `[H, W, C]` in [-1, 1]: the pixels that `tfgad.data.images` reads.
-
-    Not turned upright by the EXIF orientation of a JPEG, which TensorFlow does not read.
-    """
-
-    def png():  # 8 bits come out as 257 times themselves
-        return tf.io.decode_png(file, channels=3, dtype=tf.uint16)
-
-    def jpeg():  # the accurate transform is Pillow's; TensorFlow's own is off by up to 13 levels
-        pixels = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
-        return tf.cast(pixels, tf.uint16) * 257
-
-    is_jpeg = tf.strings.substr(file, 0, len(JPEG_START)) == JPEG_START
-    colour = tf.cast(tf.cond(is_jpeg, jpeg, png), tf.int32)
-    pixels = colour if channels == 3 else _grey(colour)
-    return tf.cast(pixels, tf.float32) * (2 / 65535) - 1
-
-
-def _grey(colour):
-    """Colour of 16 bits `[H, W, 3]` to grey `[H, W, 1]`; what is grey keeps its 16 bits."""
-    luma = tf.reduce_sum(colour // 256 * LUMA, axis=-1, keepdims=True) + 2**15
-    is_grey = tf.reduce_all(colour == colour[..., :1], axis=-1, keepdims=True)
-    return tf.where(is_grey, colour[..., :1], luma // 2**16 * 257)

@@ -30,6 +30,15 @@ def test_the_size_of_a_file(form):
     assert encoded_size(picture(5, 7, form)) == (5, 7)
 
 
+def test_the_size_is_that_of_the_upright_image():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for form in ("PNG", "JPEG"):
+        file = io.BytesIO()
+        Image.new("L", (7, 5)).save(file, form, exif=exif)
+        assert encoded_size(file.getvalue()) == (7, 5)
+
+
 def test_pixels_are_counted_whichever_way_they_come():
     rows = measure({"images": np.zeros((3, 5, 7, 1), "u1")}, LIMITS)
     assert (rows.count, rows.cost) == (3, 35)

@@ -10,7 +10,9 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 from PIL import JpegImagePlugin, PngImagePlugin
 
-from tfgad.export import JPEG_START
+from tfgad.data import exif
+from tfgad.data.images import PNG_START, orientation_of
+from tfgad.decoding import JPEG_START
 from tfgad.serving.errors import invalid
 from tfgad.serving.limits import Limits
 
@@ -18,7 +20,7 @@ IMAGE_BYTES = "image_bytes"  # the input of `tfgad.export` that takes whole file
 # By how files begin. TensorFlow's decoder takes more kinds than an exported model promises, GIF and
 # its frames for one. These readers, unlike `Image.open`, leave it to the caller what is too large.
 READERS = {
-    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    PNG_START: PngImagePlugin.PngImageFile,
     JPEG_START: JpegImagePlugin.JpegImageFile,
 }
 
@@ -68,7 +70,7 @@ def measure(inputs: Mapping[str, np.ndarray], limits: Limits) -> Rows:
 
 
 def encoded_size(file: bytes, index: int = 0) -> tuple[int, int]:
-    """Returns height and width of a PNG or JPEG from its head.
+    """Returns height and width of a PNG or JPEG from its head, once it is turned upright.
 
     Raises:
         ServingError: it is none.
@@ -77,7 +79,8 @@ def encoded_size(file: bytes, index: int = 0) -> tuple[int, int]:
         if file.startswith(start):
             try:
                 with reader(io.BytesIO(file)) as image:
-                    return image.height, image.width
+                    across = orientation_of(image) in exif.TRANSPOSED
+                    return image.size if across else (image.height, image.width)
             except Exception:  # on broken files Pillow's readers raise almost anything
                 break
     raise invalid(f"image {index} is no PNG or JPEG that can be read")
