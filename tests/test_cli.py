@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tfgad import __version__, baselines, cli, console, data, metrics, recipes, runs
 from tfgad.demo import demo
-from tfgad.export import export
+from tfgad.export import export, facts_of_run
 from tfgad.progress import Progress
 
 WEAVE = "weave:plain?size=48&train=8&calibration=4&test=6"
@@ -167,7 +167,7 @@ def test_a_folder_without_options_is_read_as_the_run_read_its_own(tmp_path):
 def test_data_of_another_kind_come_at_the_size_of_the_run():
     config = {"data": "weave:twill?size=64", "image_shape": [64, 64, 1], "resized": False}
     defaults = cli.data_defaults(config, "folder:parts")
-    assert defaults == {"channels": 1, "size": 64, "tile": 64}
+    assert defaults == {"channels": 1, "depth": 16, "size": 64, "tile": 64}  # a run without depth
     assert cli.data_defaults({**config, "resized": True}, "folder:parts")["tile"] is None
 
 
@@ -248,6 +248,32 @@ def test_score_of_a_folder_prints_a_line_an_image(run, images, tmp_path):
     lines = tfgad("score", run, tmp_path / "images").stdout.splitlines()
     assert [line.split()[-1] for line in lines[:-1]] == sorted(str(image) for image in images)
     assert sum(int(word) for word in lines[-1].split() if word.isdecimal()) == 3
+
+
+def test_a_camera_of_12_bits_is_scored_as_one_of_8(tmp_path):
+    tiles = [*data.load(WEAVE).train.as_numpy_iterator(), *data.load(WEAVE).calibration]
+    for depth, dtype in ((8, np.uint8), (12, np.uint16)):
+        folder = tmp_path / str(depth) / "train" / "good"
+        folder.mkdir(parents=True)
+        for i, tile in enumerate(tiles):
+            levels = np.rint((np.asarray(tile)[..., 0] + 1) / 2 * (2**depth - 1)).astype(dtype)
+            Image.fromarray(levels).save(folder / f"{i}.png")
+    spec = f"folder:{tmp_path / '12'}?tile=48"
+    result = tfgad("train", "ganomaly", "--data", spec, "--out", tmp_path / "run", *SMALL)
+    assert "read as 12 bits" in result.stderr
+    run = runs.load_run(tmp_path / "run")
+    assert facts_of_run(run)["depth"] == 12
+    assert cli.data_defaults(run.config, None)["depth"] == 12
+
+    def scores(depth, *options):
+        images = [tmp_path / str(depth) / "train" / "good" / f"{i}.png" for i in range(3)]
+        result = tfgad("score", run.folder, *images, "--csv", tmp_path / "t.csv", *options)
+        rows = csv.DictReader((tmp_path / "t.csv").open(newline=""))
+        return result, [float(row["score"]) for row in rows if row["score"]]
+
+    np.testing.assert_allclose(scores(12)[1], scores(8)[1], rtol=0.05)
+    assert "holds values above 511, the maximum of 9 bits" in scores(12, "--depth", 9)[0].stderr
+    assert "see --max-pixels" in scores(12, "--max-pixels", 100)[0].stderr
 
 
 def test_a_saved_model_scores_as_its_run(run, saved_model, images, tmp_path):

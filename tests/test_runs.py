@@ -185,6 +185,16 @@ def test_a_run_is_resumed_with_its_own_arguments_alone(copied, change, key):
         runs.train(out=copied, resume=True, **arguments)
 
 
+def test_a_run_from_before_depths_is_resumed_with_files_of_8_or_16_bits(copied):
+    config = json.loads((copied / runs.CONFIG).read_text())
+    assert config.pop("depth") == 8
+    (copied / runs.CONFIG).write_text(json.dumps(config))
+    assert runs.state_of(copied, {**config, "depth": 8}, True, False) == runs.FINISHED
+    assert runs.state_of(copied, {**config, "depth": 16}, True, False) == runs.FINISHED
+    with pytest.raises(UsageError, match="was begun with depth 16, not 12"):
+        runs.state_of(copied, {**config, "depth": 12}, True, False)
+
+
 @pytest.mark.parametrize("missing", recipes.COMMON)
 def test_a_run_from_before_a_common_setting_is_resumed_with_its_default(copied, whole, missing):
     config = json.loads((copied / runs.CONFIG).read_text())

@@ -105,7 +105,7 @@ class Half:
     """A judge of images resized to 32x32 whose map is 1 on the left half of each image."""
 
     image_shape, window, resized = (32, 32, 1), (32, 32, 1), True
-    score, threshold = "residual", 0.5
+    score, threshold, depth = "residual", 0.5, None
 
     def __init__(self):
         self.batches = []
@@ -141,6 +141,26 @@ def test_large_files_are_read_one_at_a_time(tmp_path):
     next(verdicts)
     write_grey(later)
     assert next(verdicts).path == later
+
+
+def test_12_bits_are_told_from_16(tmp_path, caplog):
+    ramp = np.linspace(0, 1, 40 * 60).reshape(40, 60)
+    path = tmp_path / "ramp.png"
+    Image.fromarray(np.rint(ramp * 4095).astype(np.uint16)).save(path)
+    judge = Half()
+    list(scoring.score_files(judge, [path, write_grey(tmp_path / "grey.png"), path]))
+    (said,) = [record.message for record in caplog.records]
+    assert said.startswith(f"{path} and 1 other images: read as 16 bits")
+    assert said.endswith("give --depth 12")
+
+    caplog.clear()
+    for known, given in ((12, None), (8, 12)):
+        judge.depth = known
+        (verdict,) = scoring.score_files(judge, [path], depth=given)
+        np.testing.assert_allclose(verdict.image[..., 0], ramp * 2 - 1, atol=1 / 4095)
+    (broken,) = scoring.score_files(judge, [path], depth=10)
+    assert broken.reason == "holds values above 1023, the maximum of 10 bits; give --depth"
+    assert not caplog.records
 
 
 def test_files_of_one_size_are_judged_together(tmp_path):
@@ -198,6 +218,16 @@ def test_the_scale_of_a_peak_is_the_threshold(tmp_path):
     judge.image_shape = (64, 64, 1)
     (verdict,) = scoring.score_files(judge, [write_grey(tmp_path / "grey.png")])
     assert verdict.map_threshold == 0.5
+
+
+def test_files_passed_over_are_counted(tmp_path, caplog):
+    write_grey(tmp_path / "a.JFIF")
+    for name in ("a.txt", "b.txt", "c.GIF", "d", ".hidden"):
+        (tmp_path / name).touch()
+    assert results.find_images([tmp_path]) == [tmp_path / "a.JFIF"]
+    (said,) = [record.message for record in caplog.records]
+    counts = "2 .txt, 1 .gif, 1 without an ending"
+    assert said == f"{tmp_path}: passed over 4 files that do not end like an image ({counts})"
 
 
 def test_maps_mirror_the_folders_of_their_images(tmp_path):

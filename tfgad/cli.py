@@ -13,7 +13,7 @@ import typer
 
 from tfgad import cli_multistage, cli_serving, console, results
 from tfgad.cli_multistage import settings_given
-from tfgad.data.images import ImageError
+from tfgad.data.images import FULL_DEPTH, MAX_PIXELS, ImageError
 from tfgad.data.weave_cloth import FABRICS
 from tfgad.errors import UsageError
 from tfgad.progress import Progress, training_callbacks
@@ -243,6 +243,13 @@ def score(
             help="An option of Beam's, such as direct_num_workers=4.",
         ),
     ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=9, max=16, help="Bits of files of 16 bits, if not those trained on."),
+    ] = None,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Pixels of the largest image that is read.")
+    ] = MAX_PIXELS,
 ) -> None:
     """Judge images of any size; those that cannot be read are named and left out.
 
@@ -250,16 +257,19 @@ def score(
     then be remote. Files that cannot be judged are listed in NAME.dead_letters.csv beside the
     table.
     """
+    reading = {"depth": depth, "max_pixels": max_pixels}
     if runner:
-        _score_with_beam(model, images, csv, maps, runner, runner_options or [])
+        _score_with_beam(model, images, csv, maps, runner, runner_options or [], reading)
     elif runner_options:
         raise UsageError("--runner-option", runner_options[0], "needs a runner", "add --runner")
     else:
         paths = csv and Path(csv), maps and Path(maps)
-        _score(Path(model), [Path(image) for image in images], *paths)
+        _score(Path(model), [Path(image) for image in images], *paths, reading)
 
 
-def _score(model: Path, images: list[Path], csv: Path | None, maps: Path | None) -> None:
+def _score(
+    model: Path, images: list[Path], csv: Path | None, maps: Path | None, reading: dict[str, Any]
+) -> None:
     paths = results.find_images(images)
     if csv:
         results.check_writable("csv", csv)
@@ -274,7 +284,7 @@ def _score(model: Path, images: list[Path], csv: Path | None, maps: Path | None)
         progress.phase("loading the model")
         judge = scoring.load_judge(model)
         progress.phase("judging", len(paths))
-        for result in scoring.score_files(judge, paths):
+        for result in scoring.score_files(judge, paths, **reading):
             rows.append(results.row(result))
             if isinstance(result, ImageError):
                 broken.append(result)
@@ -291,6 +301,7 @@ def _score_with_beam(
     maps: str | None,
     runner: Runner,
     options: list[str],
+    reading: dict[str, Any],
 ) -> None:
     if csv is None:
         mend = "add --csv FILE, a .csv or .parquet file"
@@ -299,11 +310,16 @@ def _score_with_beam(
     # Else Beam's first warning opens the terminal to all that libraries log.
     logging.getLogger().addHandler(logging.NullHandler())
     from tfgad.scale import beam
+    from tfgad.scoring import doubt
 
     with Progress() as progress:
         progress.phase(f"judging with {runner.value}")
-        scored = beam.score(model, images, csv, maps=maps, runner=runner.value, options=options)
+        scored = beam.score(
+            model, images, csv, maps=maps, runner=runner.value, options=options, **reading
+        )
     _say_counts(csv, scored.counts)
+    for fitting, count in scored.doubtful.items():
+        console.warn(doubt(f"{count} images", fitting))
     for name, reason in scored.broken[:WARNED]:
         console.warn(f"not judged: {name}: {reason}")
     if len(scored.broken) > WARNED:
@@ -406,10 +422,13 @@ def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
 
     own, given = Spec.parse(config["data"]), Spec.parse(spec or config["data"])
     side, _, channels = config["image_shape"]
+    depth = config.get("depth", FULL_DEPTH)  # before runs had it, files of 16 bits had all 16
+    depth = depth if depth > 8 else None  # nothing is known of such files
     if given.kind == own.kind:
-        defaults = {"channels": channels, **own.options}
+        defaults = {"channels": channels, "depth": depth, **own.options}
     else:
-        defaults = {"channels": channels, "size": side, "tile": None if config["resized"] else side}
+        tile = None if config["resized"] else side
+        defaults = {"channels": channels, "depth": depth, "size": side, "tile": tile}
     return {**defaults, "tile": None} if "size" in given.options else defaults
 
 
@@ -484,6 +503,8 @@ def _facts(model: Path) -> Iterator[tuple[str, str]]:
     if "train" in facts.get("images", {}):
         yield "training images", f"{facts['images']['train']:,}"
     yield "image size", f"{height} x {width}, {colour}; {how}"
+    if "depth" in facts:
+        yield "depth", f"{facts['depth']} bits"
     yield "window", f"{facts['window'][0]} x {facts['window'][1]}"
     yield "score", facts["score"]
     yield "threshold", f"{facts['threshold']:.4g}"

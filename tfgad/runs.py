@@ -31,6 +31,7 @@ from tfgad import data, distribution, files, held_out, recipes
 from tfgad.callbacks import Checkpoint, Log, StopIfDiverged
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
+from tfgad.data.images import FULL_DEPTH
 from tfgad.data.spec import Spec
 from tfgad.distribution import Team
 from tfgad.errors import UsageError
@@ -107,9 +108,15 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 
 def new_config(
-    method: str, spec: str, seed: int, settings: dict[str, Any], image_shape, resized: bool
+    method: str,
+    spec: str,
+    seed: int,
+    settings: dict[str, Any],
+    image_shape,
+    resized: bool,
+    depth: int,
 ) -> dict[str, Any]:
-    """Returns what is known of every run before it is trained: `KEYS`."""
+    """Returns what is known of every run before it is trained: `KEYS`, and `depth`."""
     return {
         "method": method,
         "data": from_anywhere(spec),
@@ -117,6 +124,7 @@ def new_config(
         "settings": settings,
         "image_shape": list(image_shape),
         "resized": resized,
+        "depth": depth,
     }
 
 
@@ -197,7 +205,8 @@ def train(
         check_enough(images.spec, size, purpose)
     if "classes" in chosen:
         chosen["classes"] = count_classes(images, chosen["classes"])
-    config = new_config(method, images.spec, seed, chosen, images.image_shape, images.resized)
+    shape, resized = images.image_shape, images.resized
+    config = new_config(method, images.spec, seed, chosen, shape, resized, images.depth)
     with distribution.told_of_a_loss():
         state = _agreed_state(team, folder, config, images, resume, overwrite)
         if state == FINISHED:
@@ -375,6 +384,8 @@ def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool
     if not resume:
         mend = "give --resume to go on with it, --overwrite to replace it"
         raise UsageError("out", folder, "holds a run already", mend)
+    # Before runs had a depth, files of 16 bits were read as they are.
+    old = {"depth": 8 if config["depth"] == 8 else FULL_DEPTH, **old}
     # A run from before a common setting existed did what the setting's default does now.
     with_common = (
         {**each, "settings": recipes.COMMON | each["settings"]} for each in (old, config)

@@ -15,7 +15,16 @@ from PIL import Image
 
 from tfgad import files
 from tfgad.calibration import probability
-from tfgad.data.images import ImageError, from_uint8, read_image, resize, to_uint8
+from tfgad.data.images import (
+    MAX_PIXELS,
+    ImageError,
+    doubtful_depth,
+    from_uint8,
+    read_levels,
+    resize,
+    scaled,
+    to_uint8,
+)
 from tfgad.errors import UsageError
 from tfgad.export import FACTS, facts_of_model
 from tfgad.models.detector import BATCH_PIXELS, MAP_SIGMA, PEAKS, Detector
@@ -72,6 +81,8 @@ class Judge(Protocol):
         window: `(height, width, channels)` of the smallest image that it takes as it is.
         score: what it scores by.
         threshold: scores above it are anomalous.
+        depth: bits of files of 16 bits; 8 or None where it knows none, see
+            `tfgad.data.images.scaled`.
     """
 
     image_shape: tuple[int, int, int]
@@ -79,6 +90,7 @@ class Judge(Protocol):
     window: tuple[int, int, int]
     score: str
     threshold: float
+    depth: int | None
 
     def judge_images(self, images: np.ndarray) -> list[dict[str, Any]]:
         """Returns `score`, `probability`, `is_anomalous` and `map` `[H, W]` of each image.
@@ -97,6 +109,7 @@ class RunJudge:
         self.image_shape, self.resized = tuple(run.config["image_shape"]), run.config["resized"]
         self.window, self.score = run.model.window, run.model.score
         self.threshold = float(run.model.calibration.threshold)
+        self.depth = run.config.get("depth")
         if not run.model.image_quality.is_adapted:
             log.warning(UNCHECKED, run.folder, "calibrate it again: tfgad calibrate RUN")
 
@@ -134,7 +147,7 @@ class SavedModelJudge:
         self.facts = facts = saved_model_facts(folder)
         self.image_shape, self.resized = tuple(facts["image_shape"]), facts["resized"]
         self.window, self.score = tuple(facts["window"]), facts["score"]
-        self.threshold = facts["threshold"]
+        self.threshold, self.depth = facts["threshold"], facts.get("depth")
         self._model = _load_saved_model(folder)  # it owns what the signature uses
         self._serve = self._model.signatures["serving_default"]
         if "reason" not in self._serve.structured_outputs:
@@ -271,7 +284,7 @@ def facts_of(path: Path) -> dict[str, Any]:
         return saved_model_facts(folder)
     run = load_run(path)  # its model: the threshold is there
     shape, resized = run.config["image_shape"], run.config["resized"]
-    return {**run.config, **facts_of_model(run.model, shape, resized)}
+    return {**run.config, **facts_of_model(run.model, shape, resized, run.config.get("depth"))}
 
 
 def saved_model_facts(folder: Path) -> dict[str, Any]:
@@ -302,17 +315,35 @@ def _load_saved_model(folder: Path):
     return model
 
 
-def score_files(judge: Judge, paths: Iterable[Path]) -> Iterator[Verdict | ImageError]:
+def score_files(
+    judge: Judge,
+    paths: Iterable[Path],
+    *,
+    depth: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Verdict | ImageError]:
     """Judges one file after another; one that cannot be judged does not stop the others.
 
     Files of one size that follow one another are judged together, as many as make a batch: so many
     images are in memory at a time, and of large ones, one.
+
+    Args:
+        judge: the model.
+        paths: the files.
+        depth: bits of files of 16 bits, if not those that the model knows.
+        max_pixels: of an image; a larger one is not judged.
     """
     alike: list[tuple[Path, np.ndarray]] = []
+    depth = depth or judge.depth
+    doubtful: list[tuple[Path, int]] = []
     for path in paths:
         try:
-            image = read_image(path, judge.image_shape[2])
-            check_size(judge, path, image.shape)
+            levels = read_levels(path, judge.image_shape[2], max_pixels=max_pixels)
+            check_size(judge, path, levels.shape)
+            image = scaled(path, levels, depth)
+            if fitting := doubtful_depth(levels, depth):
+                doubtful.append((path, fitting))
+            del levels  # a large image is not to be in memory twice
         except ImageError as error:
             yield from _verdicts(judge, alike)
             alike = []
@@ -326,6 +357,18 @@ def score_files(judge: Judge, paths: Iterable[Path]) -> Iterator[Verdict | Image
             yield from _verdicts(judge, alike)
             alike = []
     yield from _verdicts(judge, alike)
+    if doubtful:
+        path, fitting = doubtful[0]
+        others = f" and {len(doubtful) - 1} other images" if len(doubtful) > 1 else ""
+        log.warning(doubt(f"{path}{others}", fitting))
+
+
+def doubt(what: str, depth: int) -> str:
+    """Returns the warning that images of 16 bits may have fewer: they look dark then."""
+    return (
+        f"{what}: read as 16 bits, though all values fit {depth}; the model was trained on no such "
+        f"files, so if the camera has {depth} bits, give --depth {depth}"
+    )
 
 
 def pixels_of(judge: Judge, shape: tuple[int, ...]) -> int:

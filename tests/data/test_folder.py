@@ -94,12 +94,14 @@ def test_calibration_is_by_whole_image_and_seed(mvtec):
     assert any(held(0) != held(seed) for seed in (1, 2, 3))
 
 
-def test_a_flat_folder_is_all_good_and_tests_nothing(tmp_path):
+def test_a_flat_folder_is_all_good_and_tests_nothing(tmp_path, caplog):
     for i in range(5):
         save(tmp_path / f"{i}.png", i)
     (tmp_path / "notes.txt").write_text("passed over")
     save(tmp_path / "._0.png")
     data = load(f"folder:{tmp_path}?size=8")
+    assert "passed over 1 file that does not end like an image (1 .txt)" in caplog.text
+    assert data.depth == 8
     assert data.test_size == 0
     assert sorted(levels(data.train) + levels(data.calibration)) == list(range(5))
     assert min(data.train_size, data.calibration_size) == 2
@@ -162,7 +164,7 @@ def test_images_smaller_than_a_tile_are_continued(tmp_path):
 
 def test_broken_files_are_named_and_skipped(tmp_path, broken_files, caplog):
     data = load(f"folder:{tmp_path}?size=16")
-    assert data.train_size + data.calibration_size == 4  # the whole one in each format
+    assert data.train_size + data.calibration_size == 5  # the whole one in each format
     assert [reason.split(":")[0] for reason in data.skipped] == sorted(broken_files)
     for name, reason in broken_files.items():
         said = [record.message for record in caplog.records if f"{name}:" in record.message]
@@ -318,6 +320,43 @@ def test_copies_of_images_learnt_from_are_left_out_of_the_test(mvtec, caplog):
     assert len(elements(data)) == data.test_size == 4
 
 
+def save_deep(path, highest):
+    """Writes grey of 16 bits, an even slope up to a value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    slope = np.rint(np.linspace(0, highest, 20 * 24)).astype(np.uint16)
+    Image.fromarray(slope.reshape(20, 24)).save(path)
+
+
+def test_the_depth_of_a_camera_is_found(tmp_path, caplog):
+    for i in range(6):
+        highest = 4095 if i == 3 else 2000 + i
+        save_deep(tmp_path / "12" / "good" / f"{i}.png", highest)
+        save_deep(tmp_path / "16" / "good" / f"{i}.png", highest * 65535 / 4095)
+    save_deep(tmp_path / "12" / "glare" / "0.png", 5000)
+    save_deep(tmp_path / "16" / "glare" / "0.png", 5000)
+    caplog.set_level("INFO", "tfgad")
+    narrow, full = (load(f"folder:{tmp_path / depth}?size=16") for depth in ("12", "16"))
+    assert (narrow.depth, full.depth) == (12, 16)
+    for ours, theirs in zip(narrow.train, full.train, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1 / 2000)
+    reason = (
+        "glare/0.png: holds values up to 5000, above 4095, the maximum of 12 bits; give depth=14"
+    )
+    assert narrow.skipped == (reason,)
+    said = [record.message for record in caplog.records]
+    assert any("values up to 4095: read as 12 bits" in line for line in said)
+    assert any("values up to 65535: read as 16 bits" in line for line in said)
+    assert not any("check exposure" in line for line in said)
+
+    caplog.clear()
+    given = load(f"folder:{tmp_path / '12'}?size=16&depth=14")
+    assert (given.depth, given.skipped) == (14, ())
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path / '12'}: no image has a value above 4095 of 16383, the maximum of 14 bits; "
+        "check exposure and depth"
+    ]
+
+
 def test_the_home_folder(mvtec, monkeypatch):
     monkeypatch.setenv("HOME", str(mvtec.parent))
     assert load(f"folder:~/{mvtec.name}").train_size == 8
@@ -362,7 +401,9 @@ def test_folders_of_no_use(tmp_path, make, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("option", ["channels=2", "size=0", "tile=0", "calibration=1"])
+@pytest.mark.parametrize(
+    "option", ["channels=2", "size=0", "tile=0", "calibration=1", "depth=8", "depth=17"]
+)
 def test_options_out_of_range(mvtec, option):
     with pytest.raises(UsageError):
         load(f"folder:{mvtec}?{option}")

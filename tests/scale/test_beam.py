@@ -37,7 +37,7 @@ def write_noise(path, rng, height=48, width=48):
 
 @pytest.fixture
 def tiles(tmp_path):
-    """Images of three sizes in two folders, one of them large; two broken files and a small one."""
+    """Images of three sizes in two folders, one large; two broken ones, a small, a CIELAB one."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "tiles"
     for i in range(9):
@@ -47,6 +47,7 @@ def tiles(tmp_path):
     write_noise(folder / "a/small.png", rng, 20, 20)
     (folder / "a/empty.png").touch()
     (folder / "b/text.png").write_text("no image")
+    Image.merge("LAB", 3 * [Image.new("L", (48, 48), 128)]).save(folder / "b/lab.tif")
     return folder
 
 
@@ -77,12 +78,13 @@ def test_a_folder_of_many_sizes(model, tiles, tmp_path):
     scored = beam.score(model, [str(tiles)], str(table), maps=str(maps))
     expected = plain(model, results.find_images([tiles]))
     assert_rows_are_those_of(read_csv(table), expected)
-    assert sum(scored.counts.values()) == 13
-    assert scored.counts["not judged"] == 3
+    assert sum(scored.counts.values()) == 14
+    assert scored.counts["not judged"] == 4
     assert scored.broken == [
         (str(tiles / "a/empty.png"), "is empty"),
         (str(tiles / "a/small.png"), "is smaller than 32x32 pixels"),
-        (str(tiles / "b/text.png"), "is not a PNG, JPEG, BMP or TIFF"),
+        (str(tiles / "b/lab.tif"), "is a LAB image; save it as grey or RGB"),
+        (str(tiles / "b/text.png"), "is not a PNG, JPEG, BMP, TIFF or WebP"),
     ]
     letters = read_csv(tmp_path / "scores.dead_letters.csv")
     assert [(each["image"], each["reason"]) for each in letters] == scored.broken
@@ -300,6 +302,21 @@ def test_model_images_and_all_that_is_written_may_be_remote(model, tiles, tmp_pa
         "t.csv",
         "t.dead_letters.csv",
     }
+
+
+def test_depth_and_size_of_images_are_given(model, tmp_path):
+    ramp = np.linspace(0, 4095, 48 * 48).reshape(48, 48).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    Image.fromarray(np.tile(ramp, (2, 1))).save(tmp_path / "tall.png")
+    given = [str(tmp_path / "ramp.png"), str(tmp_path / "tall.png")], str(tmp_path / "t.csv")
+    scored = beam.score(model, *given, max_pixels=48 * 48)
+    assert scored.doubtful == {12: 1}
+    (letter,) = scored.broken
+    assert letter[1] == "has more than 0.0 megapixels; see --max-pixels"
+    assert beam.score(model, *given, depth=12).doubtful == {}
+    judge = scoring.load_judge(pathlib.Path(model))
+    (expected,) = scoring.score_files(judge, [tmp_path / "ramp.png"], depth=12)
+    assert float(read_csv(given[1])[0]["score"]) == pytest.approx(expected.score, rel=1e-5)
 
 
 @pytest.mark.slow

@@ -57,6 +57,7 @@ class AnomalyData:
         unmasked: names of the anomalous test images whose mask is missing in a set with masks. Of
             their tiles each has label 1.
         files: the files, where the set is a folder of them.
+        depth: bits of the images' grey levels: 8, or what was given or found for files of 16 bits.
     """
 
     spec: str
@@ -76,6 +77,7 @@ class AnomalyData:
     unit: str = IMAGE
     unmasked: frozenset[str] = frozenset()
     files: Files | None = None
+    depth: int = 8
 
     @property
     def counted_unit(self) -> str:

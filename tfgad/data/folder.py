@@ -10,9 +10,11 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tfgad.data.anomaly_data import IMAGE, TILE, AnomalyData, Files
 from tfgad.data.folder_layout import GOOD, MASKS, Layout, Sample, read_layout
-from tfgad.data.images import ImageError, read_image
+from tfgad.data.images import FULL_DEPTH, ImageError, fitting_depth, read_levels, white_of
 from tfgad.data.masks import Truth, listed, read_truth
 from tfgad.data.split import hold_out_by_name
 from tfgad.data.stream import Form, stream_normal, stream_test
@@ -37,11 +39,13 @@ class Checked:
         sample: the files.
         shape: `[H, W, C]` of the image.
         digest: a hash of the file's content.
+        highest: its highest grey level, if it has more than 8 bits.
     """
 
     sample: Sample
     shape: tuple[int, int, int]
     digest: str
+    highest: int | None
 
 
 def load(
@@ -52,6 +56,7 @@ def load(
     channels: int | None = None,
     calibration: float = 0.2,
     seed: int = 0,
+    depth: int | None = None,
 ) -> AnomalyData:
     """Loads a folder laid out in one of the ways of `folder_layout.read_layout`.
 
@@ -79,6 +84,8 @@ def load(
         calibration: the part of the good training images held out, whole images at a time; at least
             two, if there are four.
         seed: decides which.
+        depth: bits of the camera, 9 to 16, whose files have 16; the smallest of 10, 12, 14 and 16
+            that holds all good images, if not given. An image with higher levels is left out.
 
     Raises:
         UsageError: the folder is not there or has no good images, it has masks of which none fits
@@ -86,6 +93,8 @@ def load(
     """
     if channels not in (None, 1, 3):
         raise UsageError("channels", channels, "is neither grey nor colour", "give 1 or 3")
+    if depth is not None and not 8 < depth <= FULL_DEPTH:
+        raise UsageError("depth", depth, "is no depth of files of 16 bits", "give 9 to 16")
     side = size if tile is None else tile
     if side < 1:
         raise UsageError("size or tile", side, "is no side of an image", "give at least 1")
@@ -97,14 +106,22 @@ def load(
         raise UsageError(
             "folder", root, f"has no good image that can be read ({good_skipped[0]})", "replace it"
         )
+    deep = [each.highest for each in good if each.highest is not None]
+    deep = deep or [each.highest for each in test if each.highest is not None]
+    depth = _depth(root, max(deep, default=None), depth)
+    good, good_too_deep = _within(good, depth)
+    test, test_too_deep = _within(test, depth)
+    unread = (*good_skipped, *test_skipped, *good_too_deep, *test_too_deep)
+    if not good:
+        raise UsageError("folder", root, f"has no good image left ({unread[0]})", "replace it")
     truth = _read_truth(root, layout, [*good, *test], tile is not None)
     good, contradicted = _without_defects(good, truth)
     train, held, test = _split(layout, good, test, calibration, seed)
     train, held, test, copies = _without_copies(train, held, test)
-    for reason in (*good_skipped, *test_skipped):
+    for reason in unread:
         log.warning("skipped %s", reason)
     grey = all(each.shape[2] == 1 for each in (*train, *held, *test))
-    form = Form(side, tile is not None, channels or (1 if grey else 3))
+    form = Form(side, tile is not None, channels or (1 if grey else 3), depth)
     known = {each.sample.name: each for each in (*train, *held, *test)}
 
     def of_good(names: Collection[str]) -> tuple[tf.data.Dataset, int]:
@@ -131,10 +148,11 @@ def load(
         has_masks=layout.masks is not None,
         resized=not form.tiled,
         kinds=tuple(sorted({each.sample.kind for each in test} - {GOOD})),
-        skipped=(*good_skipped, *test_skipped, *contradicted, *copies),
+        skipped=(*unread, *contradicted, *copies),
         unit=TILE if form.tiled else IMAGE,
         unmasked=frozenset(truth.missing.keys() & files.test.keys()),
         files=files,
+        depth=depth,
     )
 
 
@@ -144,10 +162,12 @@ def _check(samples: Sequence[Sample]) -> tuple[list[Checked], list[str]]:
     def attempt(sample: Sample) -> Checked | str:
         try:
             content = _content(sample.path)
-            shape = read_image(sample.path, content=content).shape
+            levels = read_levels(sample.path, content=content)
         except ImageError as error:
             return f"{sample.name}: {error.reason}"
-        return Checked(sample, shape, hashlib.blake2b(content, digest_size=8).hexdigest())
+        highest = int(levels.max()) if levels.dtype == np.uint16 else None
+        digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+        return Checked(sample, levels.shape, digest, highest)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         results = list(pool.map(attempt, samples))
@@ -202,6 +222,46 @@ def _without_defects(good: list[Checked], truth: Truth) -> tuple[list[Checked], 
     if skipped:
         log.warning("skipped good images with a defect in their mask: %s", listed(skipped))
     return [each for each in good if each.sample.name not in truth.masks], skipped
+
+
+def _depth(root: pathlib.Path, highest: int | None, given: int | None) -> int:
+    """Returns the depth of a folder's images, and says what was found of files of 16 bits.
+
+    Args:
+        root: the folder.
+        highest: the highest level of files of more than 8 bits; None if there are none.
+        given: what the user says.
+    """
+    if highest is None:
+        return given or 8
+    depth = given or fitting_depth(highest)
+    if given is None:
+        log.info(
+            "%s: files of 16 bits hold values up to %d: read as %d bits; "
+            "if the camera has more, give depth=",
+            *(root, highest, depth),
+        )
+    white = white_of(depth)
+    if highest <= white // 2:
+        log.warning(
+            "%s: no image has a value above %d of %d, the maximum of %d bits; "
+            "check exposure and depth",
+            *(root, highest, white, depth),
+        )
+    return depth
+
+
+def _within(checked: list[Checked], depth: int) -> tuple[list[Checked], list[str]]:
+    """Returns the images whose levels a depth holds, and why the others are not among them."""
+    white = white_of(depth)
+    too_deep = [each for each in checked if (each.highest or 0) > white]
+    reason = f"above {white}, the maximum of {depth} bits; give depth="
+    reasons = [
+        f"{each.sample.name}: holds values up to {each.highest}, {reason}"
+        f"{fitting_depth(each.highest)}"
+        for each in too_deep
+    ]
+    return [each for each in checked if (each.highest or 0) <= white], reasons
 
 
 def _split(

@@ -23,11 +23,13 @@ class Form:
         side: of the square images that come out, in pixels.
         tiled: cut tiles of that side at the image's own resolution, or resize it whole.
         channels: 1 or 3.
+        depth: bits of files that have more than 8; see `tfgad.data.images.scaled`.
     """
 
     side: int
     tiled: bool
     channels: int
+    depth: int | None = None
 
     def count(self, shape: Sequence[int]) -> int:
         """Returns how many images come out of one of shape `[H, W, C]`."""
@@ -94,12 +96,12 @@ def stream_test(
 
 
 def _normal(path: bytes, form: Form) -> np.ndarray:
-    return form.images(read_image(path.decode(), form.channels))
+    return form.images(read_image(path.decode(), form.channels, depth=form.depth))
 
 
 def _test(sample: Sample, masks: Sequence[mask_files.Mask], form: Form) -> tuple[np.ndarray, ...]:
     """Reads a sample into images, labels, masks and names."""
-    image = read_image(sample.path, form.channels)
+    image = read_image(sample.path, form.channels, depth=form.depth)
     images, names = form.images(image), form.names(sample.name, image.shape)
     labels = np.full(len(images), sample.kind != GOOD, np.int32)
     marked = np.zeros((len(images), form.side, form.side, 1), np.uint8)

@@ -75,7 +75,8 @@ def adapt_segmenter(
     adapting = {name: given[name] for name in SETTINGS}
     chosen = given | recipes.changed(adapting, settings or {}, "adapting")
     steps = checked_steps(chosen, "adapt_steps")
-    config = runs.new_config(METHOD, images.spec, seed, chosen, images.image_shape, images.resized)
+    shape, resized = images.image_shape, images.resized
+    config = runs.new_config(METHOD, images.spec, seed, chosen, shape, resized, images.depth)
     config |= {"sources": run.config["sources"], **_made_by(run, painter)}
     state = runs.state_of(folder, config, resume, overwrite)
     if state == runs.FINISHED:

@@ -69,7 +69,8 @@ def train_segmenter(
     held_out = np.concatenate([source.held_out for source in sources])
     runs.check_enough(sources[0].spec, len(held_out))
     specs = [runs.from_anywhere(source.spec) for source in sources]
-    config = runs.new_config(METHOD, specs[0], seed, chosen, *shapes, sources[0].resized)
+    resized, depth = sources[0].resized, max(source.depth for source in sources)
+    config = runs.new_config(METHOD, specs[0], seed, chosen, *shapes, resized, depth)
     config |= {"sources": specs}
     folder = Path(out)
     state = runs.state_of(folder, config, resume, overwrite)

@@ -34,6 +34,7 @@ class Source:
         masks: uint8 `[M, H, W, 1]`, 1 on the defect; none is empty.
         kinds: the kind of each defect, M names.
         resized: whether the images were resized as wholes; see `AnomalyData`.
+        depth: bits of their grey levels; see `AnomalyData`.
     """
 
     spec: str
@@ -43,6 +44,7 @@ class Source:
     masks: np.ndarray
     kinds: tuple[str, ...]
     resized: bool = False
+    depth: int = 8
 
 
 def expand(specs: Sequence[str], leave_out: Sequence[str] = ()) -> list[str]:
@@ -119,6 +121,7 @@ def read_source(images: AnomalyData) -> Source:
         masks=np.stack([row["mask"] for row in rows]),
         kinds=tuple(_kind(row["name"].decode(), images.kinds) for row in rows),
         resized=images.resized,
+        depth=images.depth,
     )
 
 

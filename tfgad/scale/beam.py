@@ -31,7 +31,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfgad import results
-from tfgad.data.images import ImageError, from_uint8, read_image, to_uint8
+from tfgad.data.images import (
+    MAX_PIXELS,
+    ImageError,
+    doubtful_depth,
+    from_uint8,
+    read_levels,
+    scaled,
+    to_uint8,
+)
 from tfgad.errors import UsageError
 
 try:
@@ -51,6 +59,7 @@ except ImportError as error:
 # it is not there. This is what it uses otherwise.
 LOCAL = {"DirectRunner": "FnApiRunner"}
 NAMESPACE = "tfgad"  # of the counters
+DOUBTFUL = "fits bits: "  # the counter of such images, with the bits behind it
 DEAD_LETTERS = ("image", "reason")
 WILDCARDS = "*?["
 SHOWN = 300  # characters of what a runner says when it fails: its lists of mistakes are long
@@ -66,11 +75,14 @@ class Scored:
         counts: verdict -> number of images.
         broken: path and reason of each file that could not be judged, sorted.
         dead_letters: where these are written, too.
+        doubtful: the fewer bits that images of 16 would fit -> how many; see
+            `tfgad.data.images.doubtful_depth`.
     """
 
     counts: dict[str, int]
     broken: list[tuple[str, str]]
     dead_letters: str
+    doubtful: dict[int, int]
 
 
 class Pixels(NamedTuple):
@@ -99,6 +111,15 @@ class Form:
     window: tuple[int, int, int]
     score: str
     threshold: float
+    depth: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How images are read; see `tfgad.data.images.read_levels` and `scaled`."""
+
+    depth: int | None
+    max_pixels: int
 
 
 def score(
@@ -109,6 +130,8 @@ def score(
     maps: str | None = None,
     runner: str = "DirectRunner",
     options: Sequence[str] = (),
+    depth: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Scored:
     """Scores images and writes the table, the dead letters and the heat maps.
 
@@ -121,6 +144,8 @@ def score(
         maps: folder for heat maps. It mirrors the images' folders; that of `a.png` is `a.png.png`.
         runner: a runner of Beam's.
         options: of Beam and of the runner, as `name=value`, or `name` for a flag.
+        depth: bits of files of 16 bits, if not those that the model knows.
+        max_pixels: of an image; a larger one is a dead letter.
 
     Raises:
         UsageError: a mistake in what was given, a runner that cannot run, or no image that can be
@@ -138,9 +163,8 @@ def score(
     try:
         with _failures(runner):
             pipeline = beam.Pipeline(options=pipeline_options)
-            build(
-                pipeline, model, form, files, patterns, list(partial.values()), maps=maps, root=root
-            )
+            outputs, reading = list(partial.values()), Reading(depth or form.depth, max_pixels)
+            build(pipeline, model, form, reading, files, patterns, outputs, maps=maps, root=root)
             result = pipeline.run()
             state = result.wait_until_finish()
             if state != PipelineState.DONE:
@@ -154,6 +178,7 @@ def build(
     pipeline: beam.Pipeline,
     model: str,
     form: Form,
+    reading: Reading,
     files: Sequence[str],
     patterns: Sequence[str],
     outputs: Sequence[str],
@@ -167,6 +192,7 @@ def build(
         pipeline: an empty one.
         model: folder of the SavedModel, which each worker loads.
         form: of the model.
+        reading: of the images.
         files: paths that are taken as they are.
         patterns: what is matched by the workers.
         outputs: where the table and the dead letters go.
@@ -184,7 +210,7 @@ def build(
         (named, matched)
         | beam.Flatten()
         | "Once each" >> beam.Distinct()
-        | "Decode" >> beam.ParDo(_Decode(form)).with_outputs("broken", main="images")
+        | "Decode" >> beam.ParDo(_Decode(form, reading)).with_outputs("broken", main="images")
     )
     table, dead_letters = outputs
     _ = (
@@ -257,21 +283,25 @@ class SavedModelHandler(ModelHandler[Pixels, PredictionResult, Any]):
 class _Decode(beam.DoFn):
     """Paths to `Pixels`; those of files that cannot be judged go to `broken`, with the reason."""
 
-    def __init__(self, form: Form):
-        self._form = form
+    def __init__(self, form: Form, reading: Reading):
+        self._form, self._reading = form, reading
         self._broken = Metrics.counter(NAMESPACE, results.NOT_JUDGED)
 
     def process(self, name: str):
         from tfgad import scoring
 
         try:
-            image = read_image(name, self._form.image_shape[2], _content(name))
-            scoring.check_size(self._form, name, image.shape)
+            channels, max_pixels = self._form.image_shape[2], self._reading.max_pixels
+            levels = read_levels(name, channels, _content(name), max_pixels)
+            scoring.check_size(self._form, name, levels.shape)
+            pixels = to_uint8(scaled(name, levels, self._reading.depth))
         except ImageError as error:
             self._broken.inc()
             yield beam.pvalue.TaggedOutput("broken", (name, error.reason))
             return
-        yield Pixels(name, to_uint8(image))
+        if fitting := doubtful_depth(levels, self._reading.depth):
+            Metrics.counter(NAMESPACE, f"{DOUBTFUL}{fitting}").inc()
+        yield Pixels(name, pixels)
 
 
 class _Conclude(beam.DoFn):
@@ -374,6 +404,7 @@ def _form(model: str) -> Form:
         window=tuple(facts["window"]),
         score=facts["score"],
         threshold=facts["threshold"],
+        depth=facts.get("depth"),
     )
 
 
@@ -522,7 +553,12 @@ def _finished(result, partial: dict[str, str], table: str, dead_letters: str) ->
         others = f", nor {len(broken) - 1} others" if len(broken) > 1 else ""
         raise UsageError("image", name, f"{reason}{others}", "give images that can be judged")
     FileSystems.rename(list(partial.values()), list(partial))
-    return Scored(counts, broken, dead_letters)
+    doubtful = {
+        int(name.removeprefix(DOUBTFUL)): count
+        for name, count in counted.items()
+        if name.startswith(DOUBTFUL)
+    }
+    return Scored(counts, broken, dead_letters, doubtful)
 
 
 def _read_dead_letters(path: str) -> list[tuple[str, str]]:
