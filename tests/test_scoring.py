@@ -12,54 +12,35 @@ from tfgad.models.image_quality import ImageQuality
 from tfgad.runs import Run, load_model
 
 
-@pytest.fixture
-def large_image():
-    """A wave under noise `[101, 122, 1]`, neither side fitting the stride."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:101, :122][..., None] * (2 * np.pi / 8)
-    wave = np.sin(x) * np.sin(y) + rng.normal(0, 0.1, (101, 122, 1))
-    return (0.5 * wave).clip(-1, 1).astype("float32")
-
-
 @pytest.mark.parametrize("method", ["ganomaly", "wgan_gp"])
-def test_tiles_change_nothing(fitted, large_image, monkeypatch, method):
+def test_a_run_judges_a_large_image_block_by_block(fitted, monkeypatch, method):
     model = fitted(method)
-    whole = model.anomaly(large_image[None])
-    monkeypatch.setattr(scoring, "BATCH_PIXELS", 0)
-    monkeypatch.setattr(scoring, "CORE", 40)
-    tiled = scoring.judge_any_size(model, large_image[None])
-    np.testing.assert_allclose(tiled["map"], whole["map"], atol=1e-5, rtol=1e-5)
-    np.testing.assert_allclose(tiled["score"], whole["score"], rtol=1e-5)
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 71, 401, 1)).astype("float32")
+    whole = model.anomaly(image)
+    served, anomaly = [], model.anomaly
+    monkeypatch.setattr(model, "anomaly", lambda block: served.append(block) or anomaly(block))
+    monkeypatch.setattr(scoring, "AT_ONCE", 150**2)
+    cut = scoring.judge_any_size(model, image)
+    assert len(served) > 2
+    assert max(block.shape[2] for block in served) < 300
+    np.testing.assert_allclose(cut["map"], whole["map"], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(cut["score"], whole["score"], rtol=1e-5)
 
 
-def test_tiles_keep_each_pixel_once_with_a_window_around_it():
-    tiles = list(scoring._tiles(length=100, core=40, rim=32))
-    assert tiles == [
-        (slice(0, 40), slice(0, 72)),
-        (slice(40, 80), slice(8, 100)),
-        (slice(80, 100), slice(48, 100)),
-    ]
-
-
-@pytest.mark.parametrize("length", [1, 60, 61, 100, 101, 180])
-def test_blocks_keep_each_pixel_once_with_its_reach_around_it(length):
-    blocks = list(scoring._overlapping(length, step=40, reach=30))
-    kept = [pixel for keep, _ in blocks for pixel in range(keep.start, keep.stop)]
-    assert kept == list(range(length))
-    for keep, block in blocks:
-        assert block.start % 40 == 0
-        assert block.stop - block.start <= 100
-        assert block.start <= max(keep.start - 30, 0)
-        assert block.stop >= min(keep.stop + 30, length)
-
-
-@pytest.mark.parametrize("method", ["ganomaly", "wgan_gp"])
-def test_a_saved_model_judges_a_large_image_block_by_block(fitted, tmp_path, monkeypatch, method):
+@pytest.mark.parametrize(
+    ("method", "at_once"),
+    [("ganomaly", "AT_ONCE"), ("wgan_gp", "AT_ONCE"), ("ganomaly", "AT_ONCE_EARLIER")],
+)
+def test_a_saved_model_judges_a_large_image_block_by_block(
+    fitted, tmp_path, monkeypatch, method, at_once
+):
     model = fitted(method)
     form = {"image_shape": (48, 48, 1), "resized": False, "facts": {}}
     judge = scoring.SavedModelJudge(export(model, tmp_path, **form))
+    assert judge.facts.pop("by_block")
+    judge.facts |= {"by_block": True} if at_once == "AT_ONCE" else {}
     rng = np.random.default_rng(0)
-    pixels = rng.normal(128, 40, (70, 400, 1)).clip(0, 255).astype("uint8")
+    pixels = rng.normal(128, 40, (70, 501, 1)).clip(0, 255).astype("uint8")
     image = pixels.astype("float32") / 127.5 - 1
     whole = judge(image)
     served = []
@@ -67,10 +48,10 @@ def test_a_saved_model_judges_a_large_image_block_by_block(fitted, tmp_path, mon
     monkeypatch.setattr(
         judge, "_serve", lambda images: served.append(images) or serve(images=images)
     )
-    monkeypatch.setattr(scoring, "SAVED_MODEL_PIXELS", 200 * 70)
+    monkeypatch.setattr(scoring, at_once, 150**2)
     cut = judge(image)
     assert len(served) > 2
-    assert max(block.shape[2] for block in served) <= 208
+    assert max(block.shape[2] for block in served) < 300
     assert cut.keys() == whole.keys()
     for name in ("map", "score", "probability"):
         np.testing.assert_allclose(cut[name], whole[name], rtol=1e-5, atol=1e-5)
@@ -87,9 +68,11 @@ def test_a_saved_model_reconstructs_as_the_model_does(fitted, tmp_path, monkeypa
     whole = judge.reconstruct(image)
     assert whole.shape == image.shape
     np.testing.assert_allclose(whole, model.reconstruct(image[None])[0], atol=1 / 255 + 1e-5)
-    monkeypatch.setattr(scoring, "SAVED_MODEL_PIXELS", 40 * 200)
-    assert len(list(judge._blocks(pixels.shape, axis=1))) == 3
+    served, rebuilt = [], judge._rebuilt
+    monkeypatch.setattr(judge, "_rebuilt", lambda block: served.append(block) or rebuilt(block))
+    monkeypatch.setattr(scoring, "AT_ONCE", 100**2)
     cut = judge.reconstruct(image)
+    assert len(served) > 2
     assert np.abs(cut - whole).max() < 1.01 / 127.5  # a grey level, where a half is rounded
 
 
@@ -206,6 +189,13 @@ def test_heat_covers_what_is_above_the_threshold_and_nothing_else(tmp_path):
     assert (picture[:, :30, 0] > picture[:, :30, 2]).all()  # warm
 
 
+def test_strips_of_a_picture_are_those_of_the_whole(tmp_path, monkeypatch):
+    (verdict,) = scoring.score_files(Half(), [write_grey(tmp_path / "grey.png")])
+    whole = results.overlay(verdict)
+    monkeypatch.setattr(results, "STRIP", 7 * 60)
+    np.testing.assert_array_equal(results.overlay(verdict), whole)
+
+
 def test_a_map_of_its_own_scale_is_shown_on_defective_images_only(tmp_path):
     judge = Half()
     (verdict,) = scoring.score_files(judge, [write_grey(tmp_path / "grey.png")])
@@ -301,8 +291,7 @@ def test_a_black_strip_among_good_cloth_is_anomalous(fitted, tmp_path, monkeypat
         judge = scoring.RunJudge(Run(tmp_path, config, model))
     strip = np.full((1, 60, 300, 1), -1, "float32")
     for pixels in (2**20, 48 * 200):  # in one piece, and by blocks
-        monkeypatch.setattr(scoring, "SAVED_MODEL_PIXELS", pixels)
-        monkeypatch.setattr(scoring, "BATCH_PIXELS", pixels)
+        monkeypatch.setattr(scoring, "AT_ONCE", pixels)
         (black,) = judge.judge_images(strip)
         assert (black["reason"], bool(black["is_anomalous"])) == ("too dark", True)
         assert black["probability"] == 1

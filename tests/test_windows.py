@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfgad import windows
 
@@ -71,3 +72,41 @@ def test_overlapping_windows_are_averaged_by_their_weights():
             total[place] += pieces[:, row, column] * weight
             weights[place] += weight
     np.testing.assert_allclose(windows.blend(pieces, stride), total / weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 60, 69, 70, 71, 100, 101, 180])
+def test_blocks_keep_each_pixel_once_with_its_rim_around_it(length):
+    blocks = list(windows.parts(length, step=40, far=30))
+    kept = [pixel for keep, _ in blocks for pixel in range(keep.start, keep.stop)]
+    assert kept == list(range(length))
+    for keep, block in blocks:
+        assert keep.start % 40 == 0
+        assert block.stop - block.start <= 100
+        assert block.start == max(keep.start - 30, 0)
+        assert block.stop == min(keep.stop + 30, length)
+
+
+@pytest.mark.parametrize("size", [(1, 16, 16), (3, 40, 170), (1, 64, 300), (40, 16, 16)])
+def test_blocks_of_windows_and_tiles_change_nothing(monkeypatch, size):
+    monkeypatch.setattr(windows, "BLOCK", 100)
+    images = np.random.default_rng(0).uniform(-1, 1, (*size, 1)).astype("float32")
+    seen = []
+
+    def of_windows(pieces):  # as networks do, and the cues, it sees each window and tile whole
+        return pieces * tf.reduce_mean(pieces, axis=[1, 2], keepdims=True)
+
+    def whole(x, trim=lambda x: x):
+        errors = trim(windows.by_piece(x, (16, 16), 8, of_windows))
+        return windows.by_piece(errors, (32, 32), 16, of_windows)
+
+    def of_block(block, trim):
+        seen.append(tf.shape(block))
+        return whole(block, trim)
+
+    rims = 2 * (windows.rim(16, 8, 32, 16),)
+    assert rims[0] == (16, 24, 16)
+    by_block = windows.by_block(images, rims, 1, of_block)
+    np.testing.assert_allclose(by_block, whole(tf.constant(images)), rtol=1e-5, atol=1e-6)
+    pixels = [int(tf.reduce_prod(each)) for each in seen]
+    assert max(pixels) <= 100**2
+    assert len(seen) == {3: 12, 1: 1 if size[1] == 16 else 6, 40: 2}[size[0]]

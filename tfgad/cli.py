@@ -290,6 +290,7 @@ def _score(
                 broken.append(result)
             elif maps:
                 results.write_map(places[result.path], result)
+            del result  # or a large image stays in memory while the next is read
             progress.advance()
     _report_scores(rows, broken, csv)
 

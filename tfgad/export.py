@@ -120,6 +120,7 @@ def facts_of_model(
         "stride": model.stride,
         "tile": list(model.tile),
         "score": model.score,
+        "by_block": True,  # a large image takes no more memory than a block, beside its map
         **calibration_numbers(model),
         "scale": float(model.calibration.scale),
         # Of images; a model of an earlier tfgad knows nothing of it.

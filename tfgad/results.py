@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 GOOD, DEFECTIVE, NOT_JUDGED = "good", "defective", "not judged"
 COLUMNS = ("image", "score", "probability", "verdict", "reason")
+STRIP = 2**20  # pixels that are coloured at once: their colours take 64 bytes each
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -130,10 +131,15 @@ def overlay(verdict: Verdict) -> np.ndarray:
     """Returns the image with `heat` over it: uint8 `[H, W, 3]`."""
     import numpy as np
 
-    cloth = np.broadcast_to((verdict.image + 1) / 2, (*verdict.map.shape, 3))
-    colours = heat(verdict)
-    alpha = colours[..., 3:]
-    return np.rint(255 * (cloth * (1 - alpha) + colours[..., :3] * alpha)).astype(np.uint8)
+    scale, (height, width) = heat_scale(verdict), verdict.map.shape
+    picture = np.empty((height, width, 3), np.uint8)
+    step = max(1, STRIP // width)
+    for start in range(0, height, step):
+        rows = slice(start, start + step)
+        cloth, colours = (verdict.image[rows] + 1) / 2, _heat(verdict, rows, scale)
+        alpha = colours[..., 3:]
+        picture[rows] = np.rint(255 * (cloth * (1 - alpha) + colours[..., :3] * alpha))
+    return picture
 
 
 def heat(verdict: Verdict) -> np.ndarray:
@@ -142,15 +148,21 @@ def heat(verdict: Verdict) -> np.ndarray:
     Returns:
         red, green, blue and opacity, float `[H, W, 4]` in [0, 1].
     """
+    return _heat(verdict, slice(None), heat_scale(verdict))
+
+
+def _heat(verdict: Verdict, rows: slice, scale: tuple[float, float, float]) -> np.ndarray:
+    """Returns some rows of `heat`, given the `heat_scale`."""
     import numpy as np
 
     from tfgad.plots import HEAT
 
-    lowest, middle, _ = heat_scale(verdict)
-    colours = HEAT(np.clip((verdict.map - lowest) / (2 * max(middle - lowest, 1e-12)), 0, 1))
+    lowest, middle, _ = scale
+    values = verdict.map[rows]
+    colours = HEAT(np.clip((values - lowest) / (2 * max(middle - lowest, 1e-12)), 0, 1))
     above = verdict.is_anomalous and not verdict.reason
     shown = verdict.map_threshold is not None or above
-    colours[..., 3] *= (verdict.map > middle) * shown
+    colours[..., 3] *= (values > middle) * shown
     return colours
 
 

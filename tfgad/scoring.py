@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfgad import files
+from tfgad import files, windows
 from tfgad.calibration import probability
 from tfgad.data.images import (
     MAX_PIXELS,
@@ -27,16 +27,15 @@ from tfgad.data.images import (
 )
 from tfgad.errors import UsageError
 from tfgad.export import FACTS, facts_of_model
-from tfgad.models.detector import BATCH_PIXELS, MAP_SIGMA, PEAKS, Detector
+from tfgad.models.detector import BATCH_PIXELS, PEAKS, Detector, rims
 from tfgad.models.image_quality import first_reason
 from tfgad.runs import Run, first_line, load_run, read_config
 
-# Side of what is kept of a tile when a large image is cut: with its rim it takes about as much
-# memory as a batch, 1 GB.
-CORE = 448
-# A SavedModel judges what it is given in one piece, so that it is given larger images in blocks.
-SAVED_MODEL_PIXELS = 4 * BATCH_PIXELS
-BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)  # of maps; see `tfgad.models.cues.gaussian_blur`
+# Pixels that a model is given at once; a larger image is given in blocks. The model itself computes
+# by smaller blocks (`tfgad.windows.BLOCK`); beside those the image and its maps take memory.
+AT_ONCE = 4096**2
+# A SavedModel from before it did so takes 0.7 GB for these.
+AT_ONCE_EARLIER = 1024**2
 # Of a model from before there were limits: a blind camera may pass as good.
 UNCHECKED = "%s does not check the quality of images, so that a black one may pass as good: %s"
 # What `SavedModelJudge` needs to know of the model.
@@ -123,21 +122,18 @@ class RunJudge:
         if self.resized:
             prepared = np.stack([resize(image, self.image_shape[0]) for image in images])
         judged = judge_any_size(self.model, prepared)
-        maps = judged["map"].numpy()
+        maps = judged["map"]
         if self.resized:
             maps = [_resize_map(each, images.shape[1:3]) for each in maps]
-        prediction = self.model.prediction(tf.constant(prepared), judged["score"])
+        prediction = self.model.calibration.with_reason(judged["score"], judged["reason"])
         return _by_image({"score": judged["score"], "map": maps, **prediction})
 
 
 class SavedModelJudge:
     """Judges by a SavedModel, which resizes and calibrates by itself.
 
-    The memory of its graph grows with the image. A large image that is judged as it is, is
-    therefore sent in overlapping blocks, one at a time: of a megapixel, or more where the model's
-    tiles are larger than 256 pixels. They begin on the grid of its windows and tiles, and overlap
-    by all that a pixel of the map depends on; of each block's map the middle is kept. So map and
-    score are those of the image in one piece.
+    A large image that is judged as it is, is sent in overlapping blocks, one at a time; see
+    `in_blocks`.
 
     Attributes:
         facts: what `tfgad.export` says of the model.
@@ -159,21 +155,26 @@ class SavedModelJudge:
 
     def judge_images(self, images: np.ndarray) -> list[dict[str, Any]]:
         """Judges images of one size; see `Judge`. It sees 8 bits of each pixel."""
-        pixels = to_uint8(images)
-        return self.judge_batch(pixels) if len(pixels) > 1 else [self.judge_pixels(pixels[0])]
+        if len(images) > 1:
+            return self.judge_batch(to_uint8(images))
+        return [self._judged_any_size(images[0], to_uint8)]
 
     def judge_pixels(self, pixels: np.ndarray) -> dict[str, Any]:
         """Judges one image uint8 `[H, W, C]`; see `Judge`."""
-        if self._fits(pixels):
-            return self._judged(pixels)
-        anomaly_map, reasons = np.empty(pixels.shape[:2], np.float32), []
+        return self._judged_any_size(pixels, lambda block: block)
 
-        def judged_map(block):
-            judged = self._judged(block)
+    def _judged_any_size(self, image: np.ndarray, as_pixels: Callable) -> dict[str, Any]:
+        """Judges an image of which `as_pixels` makes uint8: of a large one block by block."""
+        if self._fits(image):
+            return self._judged(as_pixels(image))
+        anomaly_map, reasons = np.empty(image.shape[:2], np.float32), []
+
+        def map_of(block):
+            judged = self._judged(as_pixels(block))
             reasons.append(judged.get("reason", ""))
             return judged["map"]
 
-        self._by_block(pixels, judged_map, anomaly_map)
+        in_blocks(image, self._rims(self.score), self._at_once, map_of, anomaly_map)
         score = anomaly_map.max()  # as the model scores whatever is larger than its window
         reason = first_reason(reasons)
         return {
@@ -211,7 +212,7 @@ class SavedModelJudge:
             rebuilt = self._rebuilt(pixels)
         else:
             rebuilt = np.empty_like(pixels)
-            self._by_block(pixels, self._rebuilt, rebuilt)
+            in_blocks(pixels, self._rims(None), self._at_once, self._rebuilt, rebuilt)
         return from_uint8(rebuilt)
 
     def judge_batch(self, pixels: np.ndarray) -> list[dict[str, Any]]:
@@ -228,23 +229,15 @@ class SavedModelJudge:
 
     def _fits(self, pixels: np.ndarray) -> bool:
         """Returns whether an image is sent in one piece."""
-        return self.resized or pixels.shape[0] * pixels.shape[1] <= SAVED_MODEL_PIXELS
+        return self.resized or pixels.shape[0] * pixels.shape[1] <= self._at_once
 
-    def _by_block(self, pixels: np.ndarray, judge: Callable, result: np.ndarray) -> None:
-        """Fills `[H, W, ...]` with what `judge` says of blocks of uint8 `[H, W, C]`."""
-        for rows, rim_rows in self._blocks(pixels.shape, axis=0):
-            for columns, rim_columns in self._blocks(pixels.shape, axis=1):
-                inside = _within(rows, rim_rows), _within(columns, rim_columns)
-                result[rows, columns] = judge(pixels[rim_rows, rim_columns])[inside]
+    @property
+    def _at_once(self) -> int:
+        """How many pixels of an image are sent in one piece."""
+        return AT_ONCE if self.facts.get("by_block") else AT_ONCE_EARLIER
 
-    def _blocks(self, shape: tuple[int, ...], axis: int) -> Iterator[tuple[slice, slice]]:
-        """Yields along one axis what is kept of each block, and the block."""
-        # A pixel of the map depends on the tiles that hold it, whose pixels depend on the windows
-        # that hold them; or on the windows in reach of the blur.
-        reach = max(self.facts["tile"][axis], BLUR_RADIUS) + self.window[axis]
-        grid = math.lcm(self.facts["stride"], math.gcd(*self.facts["tile"]))
-        wanted = math.isqrt(SAVED_MODEL_PIXELS) - 2 * reach
-        return _overlapping(shape[axis], grid * max(1, wanted // grid), reach)
+    def _rims(self, score: str | None):
+        return rims(self.window, self.facts["tile"], self.facts["stride"], score)
 
 
 def load_judge(path: Path) -> Judge:
@@ -379,7 +372,9 @@ def pixels_of(judge: Judge, shape: tuple[int, ...]) -> int:
 
 def _verdicts(judge: Judge, alike: list[tuple[Path, np.ndarray]]) -> Iterator[Verdict]:
     if alike:
-        judged = judge.judge_images(np.stack([image for _, image in alike]))
+        images = [image for _, image in alike]
+        # A large image comes alone, and is not copied.
+        judged = judge.judge_images(np.stack(images) if len(images) > 1 else images[0][None])
         for (path, image), of_image in zip(alike, judged, strict=True):
             yield verdict_of(judge, path, image, of_image)
 
@@ -409,58 +404,63 @@ def verdict_of(judge: Judge, path: Path, image: np.ndarray, judged: dict[str, An
     )
 
 
-def judge_any_size(model: Detector, images: np.ndarray) -> dict[str, tf.Tensor]:
+def judge_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
     """Judges a batch of images or a large one as `Detector.anomaly` does, with bounded memory.
-
-    What costs the memory are the windows, and those are local: the error maps of a large image are
-    made tile by tile. What compares the image with itself, then sees it whole.
 
     Args:
         model: a fitted detector.
         images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
 
     Returns:
-        `score` `[B]` and `map` `[B, H, W]`.
+        `score` `[B]`, `map` `[B, H, W]` and `reason` `[B]`, that of `Detector.image_quality`.
     """
-    count, height, width, _ = images.shape
-    if height * width <= BATCH_PIXELS:
-        return model.anomaly(images)
-    names = model.errors_of(model.score)
-    errors = np.empty((count, height, width, len(names)), np.float32)
-    core = model.stride * max(1, CORE // model.stride)
-    for rows, rim_rows in _tiles(height, core, model.window[0]):
-        for columns, rim_columns in _tiles(width, core, model.window[1]):
-            tile = tf.constant(images[:, rim_rows, rim_columns])
-            judged = model.error_maps(tile, names).numpy()
-            inside = _within(rows, rim_rows), _within(columns, rim_columns)
-            errors[:, rows, columns] = judged[:, inside[0], inside[1]]
-    return model.conclude(tf.constant(images), tf.constant(errors), model.score)
+    if images[0, ..., 0].size <= AT_ONCE:
+        judged = {**model.anomaly(images), "reason": model.image_quality(tf.constant(images))}
+        return {name: value.numpy() for name, value in judged.items()}
+    maps, reasons = np.empty(images.shape[:3], np.float32), []
+    of_map = rims(model.window, model.tile, model.stride, model.score)
+    for image, anomaly_map in zip(images, maps, strict=True):
+        of_blocks = []
+
+        def map_of(block, of_blocks=of_blocks):
+            block = tf.constant(block[None])
+            of_blocks.append(model.image_quality(block).numpy()[0].decode())
+            return model.anomaly(block)["map"][0].numpy()
+
+        in_blocks(image, of_map, AT_ONCE, map_of, anomaly_map)
+        reasons.append(first_reason(of_blocks).encode())
+    return {"score": maps.max(axis=(1, 2)), "map": maps, "reason": np.array(reasons)}
 
 
-def _tiles(length: int, core: int, rim: int) -> Iterator[tuple[slice, slice]]:
-    """Yields tiles along one side: what is kept of each, and the same with a rim around it.
+def in_blocks(
+    image: np.ndarray,
+    of_result: Sequence[windows.Rim],
+    pixels: int,
+    judge: Callable[[np.ndarray], np.ndarray],
+    result: np.ndarray,
+) -> None:
+    """Fills a result with what a model says of an image, block by block.
 
-    With a rim of a window, every window that holds a kept pixel lies in its tile. The strides
-    divide core and rim, so tiles and whole image lay their windows at the same places.
+    Blocks begin on the grid of the model's windows and tiles, and overlap by all that a pixel of
+    the result depends on; of each the middle is kept. So the result is that of the whole image.
+
+    Args:
+        image: `[H, W, C]`.
+        of_result: its rims, of rows and of columns; see `tfgad.models.detector.rims`.
+        pixels: of a block; more where the rims alone have so many.
+        judge: a block `[h, w, C]` to `[h, w, ...]`.
+        result: `[H, W, ...]`.
     """
-    for start in range(0, length, core):
-        end = min(start + core, length)
-        yield slice(start, end), slice(max(start - rim, 0), min(end + rim, length))
-
-
-def _overlapping(length: int, step: int, reach: int) -> Iterator[tuple[slice, slice]]:
-    """Yields blocks along one side that begin every `step` pixels: what is kept of each, and each.
-
-    Whatever lies within `reach` of a kept pixel is in its block.
-    """
-    for start in range(0, max(length - 2 * reach, 1), step):
-        end = start + step + 2 * reach
-        kept = slice(start + reach if start else 0, length if end >= length else end - reach)
-        yield kept, slice(start, min(end, length))
-
-
-def _within(part: slice, whole: slice) -> slice:
-    return slice(part.start - whole.start, part.stop - whole.start)
+    # The model looks at a block's windows and tiles alike: both are to lie as the image's.
+    wider = [rim._replace(far=rim.grid * math.ceil(rim.far / rim.grid)) for rim in of_result]
+    along = [
+        list(windows.parts(length, rim.step(math.isqrt(pixels)), rim.far))
+        for length, rim in zip(image.shape[:2], wider, strict=True)
+    ]
+    for rows, rim_rows in along[0]:
+        for columns, rim_columns in along[1]:
+            inside = windows.within(rows, rim_rows), windows.within(columns, rim_columns)
+            result[rows, columns] = judge(image[rim_rows, rim_columns])[inside]
 
 
 def _is_peak(judge: Judge, shape: tuple[int, ...]) -> bool:

@@ -1,6 +1,7 @@
 """What every method is: a Keras model that is fitted to normal images and judges others."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from tfgad.models.image_quality import ImageQuality
 from tfgad.models.trained import Trained
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
+BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)  # of maps; see `tfgad.models.cues.gaussian_blur`
 CUES, DENSITY = "cues", "density"  # scores that reconstructing methods have beside their paper's
 DEFECT = "defect"  # the score of a segmenter: log-odds
 EVEN_ODDS = 0.0  # of that score: a pixel is as likely defective as not
@@ -147,7 +149,25 @@ class Detector(Trained):
         # otherwise: an image's score must not depend on what sizes the model has seen before.
         any_size = [None, None, None, self.window[2]]
         images = tf.compat.v1.placeholder_with_default(images, any_size)
-        return self.conclude(images, self.error_maps(images, self.errors_of(score)), score)
+        names, peak = self.errors_of(score), score in PEAKS
+
+        def of_block(block, trim):
+            errors = self.error_maps(block, names)
+            judged = self.conclude(trim(block), trim(errors), score)
+            each = [judged["map"]]
+            if not peak:
+                each.append(tf.zeros_like(each[0]) + judged["score"][:, None, None])
+            return tf.stack(each, axis=-1)
+
+        maps = windows.by_block(images, self._rims(score), 1 if peak else 2, of_block)
+        largest = tf.reduce_max(maps[..., 0], axis=[1, 2])
+        if peak:
+            return {"score": largest, "map": maps[..., 0]}
+        one_window = tf.reduce_all(tf.shape(images)[1:3] == self.window[:2])
+        return {"score": tf.where(one_window, maps[:, 0, 0, 1], largest), "map": maps[..., 0]}
+
+    def _rims(self, score: str | None):
+        return rims(self.window, self.tile, self.stride, score)
 
     def errors_of(self, score: str) -> tuple[str, ...]:
         """Returns the names of the errors that a score is made of."""
@@ -186,7 +206,11 @@ class Detector(Trained):
     @tf.function(reduce_retracing=True, autograph=False)
     def rebuild(self, images):
         """`reconstruct` without its checks."""
-        return self._by_window(images, self.reconstruction)
+
+        def of_block(block, trim):
+            return trim(self._by_window(block, self.reconstruction))
+
+        return windows.by_block(images, self._rims(None), self.window[2], of_block)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def error_maps(self, images, names: tuple[str, ...]):
@@ -313,6 +337,27 @@ class Detector(Trained):
         if score == DENSITY and self.density is not None and not self.density.is_adapted:
             mend = "call `adapt` with the training images first, built with score=density"
             raise UsageError("model", "not adapted", "knows no normal images", mend)
+
+
+def rims(
+    window: Sequence[int], tile: Sequence[int], stride: int, score: str | None
+) -> tuple[windows.Rim, windows.Rim]:
+    """Returns what a pixel of a detector's map depends on, along rows and columns.
+
+    Args:
+        window: the detector's, as are `tile` and `stride`.
+        tile: `(height, width)`.
+        stride: in pixels.
+        score: of the map; None stands for the reconstruction.
+    """
+    if score == CUES:
+        second = [(side, windows.half(tuple(tile))) for side in tile]
+    else:  # the map is blurred, a reconstruction is not
+        second = 2 * [(1 if score is None else BLUR_RADIUS + 1, 1)]
+    return tuple(
+        windows.rim(side, stride, *of_second)
+        for side, of_second in zip(window[:2], second, strict=True)
+    )
 
 
 def spread(images: tf.data.Dataset, size: int, count: int) -> tf.data.Dataset:
