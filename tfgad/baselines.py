@@ -7,13 +7,14 @@ images only, draw a map, and score an image by the maximum of its map.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy import ndimage
 from sklearn.decomposition import PCA
 
 from tfgad import metrics
+from tfgad.data.stored import StoredRows
 from tfgad.errors import UsageError
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def evaluate_baselines(data: AnomalyData, *, bootstrap: int = 1000, seed: int = 
     """
     every = math.ceil(data.train_size / TRAIN_IMAGES)
     train = _stacked(data.train.shard(every, 0))
-    test = _stacked(data.test)
+    test = _stored(data.test)
     names = [name.decode() for name in test["name"]]
     counted = {"masked": data.is_masked(names), "images_of": data.images_of(names)}
     masks = test["mask"] if data.has_masks else None
@@ -193,7 +194,7 @@ def evaluate_baselines(data: AnomalyData, *, bootstrap: int = 1000, seed: int = 
     }
     figures = {}
     for name, detector in detectors.items():
-        maps = detector.fit(train).maps(test["image"])
+        maps = _maps(detector.fit(train), test["image"])
         figures[name] = metrics.evaluate(
             test["label"], scores(maps), masks, maps, bootstrap=bootstrap, seed=seed, **counted
         )
@@ -203,12 +204,30 @@ def evaluate_baselines(data: AnomalyData, *, bootstrap: int = 1000, seed: int = 
     }
 
 
-def _stacked(images: tf.data.Dataset) -> np.ndarray | dict[str, np.ndarray]:
-    """Returns a whole data set as arrays, in the structure of its elements."""
-    batches = list(images.batch(256).as_numpy_iterator())
-    if isinstance(batches[0], dict):
-        return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
-    return np.concatenate(batches)
+def _stacked(images: tf.data.Dataset) -> np.ndarray:
+    """Returns a whole data set of images as an array."""
+    return np.concatenate(list(images.batch(CHUNK).as_numpy_iterator()))
+
+
+def _stored(images: tf.data.Dataset) -> dict[str, Any]:
+    """Returns a whole test set as arrays by name; its `image` is in a file."""
+    pictures, rows = StoredRows(), []
+    for row in images.batch(CHUNK).as_numpy_iterator():
+        pictures.append(row.pop("image"))
+        rows.append(row)
+    return {
+        "image": pictures,
+        **{key: np.concatenate([row[key] for row in rows]) for key in rows[0]},
+    }
+
+
+def _maps(detector: Baseline, images: StoredRows) -> np.ndarray:
+    """Returns the maps of all images, `[N, H, W]`, of which some are in memory at a time."""
+    maps = np.empty((len(images), *images.shape[1:3]), np.float32)
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        maps[part] = detector.maps(images[part])
+    return maps
 
 
 def _windows(size: int, patch: int) -> list[slice]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from tfgad import baselines, files, held_out, metrics, plots, report
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.spec import Spec
+from tfgad.data.stored import StoredRows
 from tfgad.errors import UsageError
 from tfgad.models.detector import DEFECT, EVEN_ODDS, Detector, batched
 from tfgad.runs import Run, check_shape, from_anywhere
@@ -24,13 +25,14 @@ class Judged:
     """A test set and what a model says of it, as arrays of N images.
 
     Attributes:
-        images: float32 `[N, H, W, C]`. masks: uint8 `[N, H, W, 1]`. labels: int32 `[N]`.
+        images: float32 `[N, H, W, C]`, in a file: read some at a time.
+        masks: uint8 `[N, H, W, 1]`. labels: int32 `[N]`.
         names: N strings. scores: float32 `[N]`. maps: float32 `[N, H, W]`.
         masked: bool `[N]`, of which the mask is known; None of all.
         images_of: int `[N]`, the image that each is a tile of, where images are counted.
     """
 
-    images: np.ndarray
+    images: StoredRows
     masks: np.ndarray
     labels: np.ndarray
     names: list[str]
@@ -55,19 +57,22 @@ def judge_test_set(model: Detector, images: AnomalyData, score: str | None = Non
     if not images.test_size:
         mend = "add images of another kind beside the good ones"
         raise UsageError("data", images.spec, "has no test images", mend)
-    rows = [
-        {**row, **model.anomaly(row["image"], score)}
-        for row in batched(images.test).as_numpy_iterator()
-    ]
-    columns = {key: np.concatenate([np.asarray(row[key]) for row in rows]) for key in rows[0]}
+    pictures, rows = StoredRows(), []
+    maps = np.empty((images.test_size, *images.image_shape[:2]), np.float32)
+    for row in batched(images.test).as_numpy_iterator():
+        judged = model.anomaly(row["image"], score)
+        maps[len(pictures) : len(pictures) + len(row["image"])] = judged["map"]
+        pictures.append(row.pop("image"))
+        rows.append({**row, "score": judged["score"].numpy()})
+    columns = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
     names = [name.decode() for name in columns["name"]]
     return Judged(
-        images=columns["image"],
+        images=pictures,
         masks=columns["mask"],
         labels=columns["label"],
         names=names,
         scores=columns["score"],
-        maps=columns["map"],
+        maps=maps,
         masked=images.is_masked(names),
         images_of=images.images_of(names),
     )
@@ -75,7 +80,8 @@ def judge_test_set(model: Detector, images: AnomalyData, score: str | None = Non
 
 def reconstructions(model: Detector, judged: Judged) -> Figure:
     """Shows what a method that `reconstructs` makes of four good and four anomalous test images."""
-    shown = np.concatenate([judged.images[judged.labels == label][:4] for label in (0, 1)])
+    places = [np.flatnonzero(judged.labels == label)[:4] for label in (0, 1)]
+    shown = judged.images[np.concatenate(places)]
     rebuilt = model.reconstruct(shown).numpy()
     return plots.reconstructions(shown, rebuilt, np.abs(shown - rebuilt).mean(axis=-1))
 
