@@ -1,6 +1,9 @@
 """Small images and small fitted models that several tests share."""
 
+import builtins
 import functools
+import os
+import tempfile
 
 import keras
 import numpy as np
@@ -120,6 +123,27 @@ def assert_descent():
         return logs
 
     return check
+
+
+@pytest.fixture
+def full_disk(monkeypatch, tmp_path):
+    """Makes every write below the test's folder one to a full disk."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full, which Linux has")
+    opened, made = builtins.open, tempfile.mkstemp
+
+    def open_full(file, mode="r", *args, **kwargs):
+        is_ours = str(file).startswith(str(tmp_path)) and "r" not in mode
+        return opened("/dev/full" if is_ours else file, mode, *args, **kwargs)
+
+    def mkstemp_full(*args, **kwargs):
+        handle, name = made(*args, **kwargs)
+        os.close(handle)
+        return os.open("/dev/full", os.O_WRONLY), name
+
+    monkeypatch.setattr(builtins, "open", open_full)
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp_full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: opened("/dev/full", "w+b"))
 
 
 @pytest.fixture

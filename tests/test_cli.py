@@ -1,7 +1,9 @@
 """The command as a user types it. One tiny run serves all tests; none may change it."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -74,6 +76,8 @@ def saved_model(run, tmp_path_factory):
 def test_help_is_quick_because_it_imports_no_tensorflow():
     heavy = ("tensorflow", "keras", "matplotlib", "sklearn", "scipy")
     script = f"""
+import errno
+import os
 import sys
 from typer.testing import CliRunner
 from tfgad import cli
@@ -117,6 +121,17 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path):
     assert result.exit_code == 130
     go_on = "tfgad train ganomaly --data 'folder:my parts' --out r --resume"
     assert result.stderr == f"tfgad: stopped; go on with: {go_on}\n"
+
+
+def test_a_full_disk_is_said_in_one_line_wherever_it_shows(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/spool/x")
+
+    monkeypatch.setattr(runs, "train", full)
+    result = tfgad("train", "ganomaly", "--data", "digits:8", "--out", str(tmp_path / "run"))
+    assert result.exit_code == 2
+    said = "tfgad: disk '/spool/x': No space left on device; free some, or name a place"
+    assert result.stderr.splitlines()[-1].startswith(said)
 
 
 @pytest.mark.parametrize(

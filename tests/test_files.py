@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import stat
@@ -32,6 +33,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         files.write_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "(No space left on device); free some"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "(No space left on device); free some"),
+        (RuntimeError("{{node}} a.data; No space left on device [Op]"), "; free some"),
+        (OSError(errno.EROFS, "Read-only file system"), "(Read-only file system); name a file"),
+    ],
+)
+def test_what_cannot_be_written_has_a_reason_and_a_hint(error, said):
+    assert said in str(files.unwritable("csv", "t.csv", error))
 
 
 def test_a_path_below_a_file_is_the_users_mistake(tmp_path):

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfgad import callbacks, data, recipes, runs
 from tfgad.errors import UsageError
@@ -324,6 +326,42 @@ def test_a_run_names_its_folder_of_images_from_anywhere(tmp_path, monkeypatch):
 def test_images_of_another_size_do_not_fit_a_run_of_resized_ones(whole):
     with pytest.raises(UsageError, match="size=24 and channels=1"):
         runs.check_shape(whole, data.load("digits:8?size=32"))
+
+
+def test_a_full_disk_is_said_in_one_line_and_leaves_the_old_files(copied, whole, full_disk):
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    run = runs.Run(copied, whole.config, whole.model)
+    checkpoint = callbacks.Checkpoint(copied / runs.CHECKPOINT)
+    checkpoint.set_model(whole.model)
+    log = callbacks.Log(copied, data.load(DATA))
+    log.set_model(whole.model)
+    for write in (
+        run.save,
+        lambda: runs.save_model(whole.model, copied / runs.MODEL),
+        checkpoint.on_train_end,
+        log.on_train_end,
+    ):
+        with pytest.raises(UsageError, match=r"\(No space left on device\); free some") as error:
+            write()
+        assert str(copied) in str(error.value)
+        assert "\n" not in str(error.value)
+    after = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    assert {path: content for path, content in after.items() if path.parent.name != "logs"} == {
+        path: content for path, content in before.items() if path.parent.name != "logs"
+    }
+
+
+def test_a_log_that_tensorflow_cannot_write_is_said_in_one_line(whole, monkeypatch, tmp_path):
+    log = callbacks.Log(tmp_path, data.load(DATA))
+
+    def full():
+        raise tf.errors.ResourceExhaustedError(None, None, "a.tfevents; No space left on device")
+
+    monkeypatch.setattr(log, "writer", SimpleNamespace(flush=full))
+    monkeypatch.setattr(log, "_draw", lambda step: None)
+    log.set_model(whole.model)
+    with pytest.raises(UsageError, match=r"logs': cannot be written \(No space left on device\)"):
+        log.on_train_end()
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
-import os
 from pathlib import Path
 
 import keras
@@ -41,7 +42,6 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, path: Path):
         super().__init__()
         self.path = path
-        self.partial = path.with_name(f".partial.{path.name}")
 
     def on_train_batch_end(self, batch, logs=None):
         """Saves now and then."""
@@ -53,8 +53,20 @@ class Checkpoint(keras.callbacks.Callback):
         self._save()
 
     def _save(self):
-        self.model.save_weights(self.partial, overwrite=True)
-        os.replace(self.partial, self.path)
+        content = _InMemory(self.path)
+        self.model.save_weights(content, overwrite=True)
+        files.write_bytes(self.path, content.getvalue())
+
+
+class _InMemory(io.BytesIO):
+    """What Keras writes weights to in the place of a file: on a full disk HDF5 ends the process."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+
+    def __str__(self):
+        return str(self.path)  # Keras tells the format by the name
 
 
 class Log(keras.callbacks.Callback):
@@ -75,7 +87,7 @@ class Log(keras.callbacks.Callback):
         """Writes the losses every 20 steps and pictures every 500."""
         step = self.model.steps_done
         if step % SCALAR_STEPS == 0:
-            with self.writer.as_default(step):
+            with self._written(), self.writer.as_default(step):
                 for name, value in logs.items():
                     tf.summary.scalar(f"loss/{name}", value)
         if step % PICTURE_STEPS == 0:
@@ -84,14 +96,23 @@ class Log(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         """Draws what the stage ended with."""
         self._draw(self.model.steps_done)
-        self.writer.flush()
+        with self._written():
+            self.writer.flush()
 
     def _draw(self, step: int):
         for name, figure in self._figures().items():
             content = plots.png(figure)
             files.write_bytes(self.folder / "previews" / f"{name}-{step:06d}.png", content)
-            with self.writer.as_default(step):
+            with self._written(), self.writer.as_default(step):
                 tf.summary.image(name, tf.image.decode_png(content, channels=3)[None])
+
+    @contextlib.contextmanager
+    def _written(self):
+        """Turns TensorFlow's errors into a UsageError where the logs cannot be written."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise files.unwritable("output", self.folder / "logs", error) from error
 
     def _figures(self):
         figures = {}

@@ -30,7 +30,6 @@ import keras
 import tensorflow as tf
 
 from tfgad import decoding, files, warmup
-from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
 from tfgad.runs import Run, calibration_numbers
 
@@ -80,9 +79,8 @@ def export(
             warmup.write(unfinished, image_shape)
             return unfinished.rename(directory / str(_next_version(directory)))
     except (OSError, tf.errors.OpError) as error:
-        problem = f"cannot be written ({getattr(error, 'strerror', None) or error})"
         mend = "name a folder you can write"
-        raise UsageError("directory", directory, problem, mend) from error
+        raise files.unwritable("directory", directory, error, mend) from error
 
 
 def export_run(run: Run, directory: str | os.PathLike) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tfgad.errors import UsageError
+
+NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -36,10 +39,38 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     except OSError as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-        problem = f"cannot be written ({error.strerror or error})"
-        raise UsageError(
-            "output", path, problem, "name a file in a folder you can write"
-        ) from error
+        raise unwritable("output", path, error) from error
+
+
+def unwritable(
+    argument: str,
+    path: str | os.PathLike,
+    error: Exception,
+    hint: str = "name a file in a folder you can write",
+) -> UsageError:
+    """Returns what to tell the user of a file or folder that could not be written.
+
+    Args:
+        argument: the name that the user knows the path by.
+        path: where to.
+        error: an OSError, or TensorFlow's error in its place.
+        hint: what to do; of a full disk, to free space.
+    """
+    reason = (
+        getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
+    )
+    if is_full(error):
+        reason, hint = NO_SPACE, "free some, or name a place on another disk"
+    return UsageError(argument, path, f"cannot be written ({reason})", hint)
+
+
+def is_full(error: Exception) -> bool:
+    """Returns whether an error says that a disk is full, or what a user may have of it.
+
+    TensorFlow's errors and some of HDF5's have the system's words, but not its number.
+    """
+    of_system = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return of_system or NO_SPACE in str(error)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -154,10 +154,18 @@ def first_line(error: Exception) -> str:
 
 
 def save_model(model: Detector, path: Path) -> None:
-    """Writes a .keras file whole or not at all."""
+    """Writes a .keras file whole or not at all.
+
+    Raises:
+        UsageError: the path cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial.keras")
-    model.save(partial)
-    os.replace(partial, path)
+    try:
+        model.save(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise files.unwritable("output", path, error) from error
 
 
 def train(

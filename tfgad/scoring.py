@@ -125,7 +125,8 @@ class RunJudge:
         maps = judged["map"]
         if self.resized:
             maps = [_resize_map(each, images.shape[1:3]) for each in maps]
-        prediction = self.model.calibration.with_reason(judged["score"], judged["reason"])
+        reasons = tf.constant(judged["reason"])
+        prediction = self.model.calibration.with_reason(judged["score"], reasons)
         return _by_image({"score": judged["score"], "map": maps, **prediction})
 
 

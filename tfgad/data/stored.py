@@ -18,7 +18,7 @@ class StoredRows:
     """
 
     def __init__(self):
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._form: np.ndarray | None = None
         self._count = 0
 
@@ -36,8 +36,8 @@ class StoredRows:
             self._file.flush()
         except OSError as error:
             problem = f"cannot hold the test images ({error.strerror or error})"
-            mend = "free space there, or set TMPDIR to a folder that has some"
-            raise UsageError("temporary folder", tempfile.gettempdir(), problem, mend) from error
+            hint = "free space there, or set TMPDIR to a folder that has some"
+            raise UsageError("temporary folder", tempfile.gettempdir(), problem, hint) from error
         self._count += len(rows)
 
     def __len__(self) -> int:

@@ -131,8 +131,7 @@ def write_dataset(
             else:
                 os.replace(unfinished, folder)
     except OSError as error:
-        problem = f"cannot be written ({error.strerror or error})"
-        raise UsageError("out", folder, problem, "name a folder you can write") from error
+        raise files.unwritable("out", folder, error, "name a folder you can write") from error
     return count
 
 

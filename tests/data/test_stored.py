@@ -1,0 +1,30 @@
+"""Rows in a temporary file: what is written is read, or the user is told."""
+
+import numpy as np
+import pytest
+
+from tfgad.data.stored import StoredRows
+from tfgad.errors import UsageError
+
+
+def test_rows_come_back_by_their_places():
+    images = np.random.default_rng(0).uniform(-1, 1, (7, 5, 3, 2)).astype("float32")
+    rows = StoredRows()
+    for part in (images[:4], images[4:6], images[6:].transpose(0, 2, 1, 3).transpose(0, 2, 1, 3)):
+        rows.append(part)
+    assert len(rows) == 7
+    assert rows.shape == images.shape
+    for places in (
+        slice(None),
+        slice(2, 5),
+        slice(5, 99),
+        np.array([6, 0, 3]),
+        [],
+        images[:, 0, 0, 0] > 0,
+    ):
+        np.testing.assert_array_equal(rows[places], images[places])
+
+
+def test_a_full_disk_names_the_folder_and_what_to_do(full_disk):
+    with pytest.raises(UsageError, match=r"No space left on device.*TMPDIR"):
+        StoredRows().append(np.zeros((4, 32, 32, 1), "float32"))
