@@ -7,7 +7,7 @@ AUROC over the 10,000 test images of `latent`, the distance of the two codes, wh
 score, and of `residual`, that of the image from its reconstruction. Writes reconstructions; there
 is nothing to sample from, since codes come from images alone.
 
-Expect an AUROC of 0.90 by `latent`, X
+Expect an AUROC of 0.89 by `latent` and 0.77 by `residual` for digit 8, after 1,500 steps.
 """
 
 import argparse
