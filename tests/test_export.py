@@ -259,6 +259,7 @@ def test_facts_lie_beside_the_model(model, as_is):
         "window": [32, 32, 1],
         "stride": 16,
         "tile": [48, 48],
+        "by_block": True,
         "score": model.score,
         "threshold": float(model.calibration.threshold),
         "false_positive_rate": 0.1,

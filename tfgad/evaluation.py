@@ -72,7 +72,7 @@ def judge_test_set(model: Detector, images: AnomalyData, score: str | None = Non
         labels=columns["label"],
         names=names,
         scores=columns["score"],
-        maps=maps,
+        maps=maps[: len(pictures)],
         masked=images.is_masked(names),
         images_of=images.images_of(names),
     )

@@ -155,7 +155,7 @@ class Detector(Trained):
             errors = self.error_maps(block, names)
             judged = self.conclude(trim(block), trim(errors), score)
             each = [judged["map"]]
-            if not peak:
+            if not peak:  # the score of an image that is one window, and so one block
                 each.append(tf.zeros_like(each[0]) + judged["score"][:, None, None])
             return tf.stack(each, axis=-1)
 
