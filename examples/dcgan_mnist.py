@@ -17,9 +17,12 @@ import argparse
 import math
 from pathlib import Path
 
+import tfgad  # before TensorFlow, which is to use oneDNN
+
+# isort: split
+
 import keras
 
-import tfgad
 from tfgad import plots
 from tfgad.evaluation import judge_test_set
 from tfgad.recipes import settings_of

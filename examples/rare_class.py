@@ -32,12 +32,15 @@ import statistics
 import time
 from pathlib import Path
 
+import tfgad  # before TensorFlow, which is to use oneDNN
+
+# isort: split
+
 import keras
 import numpy as np
 import scipy.ndimage
 import tensorflow as tf
 
-import tfgad
 from tfgad import files, plots, runs
 from tfgad.data.digit_files import read_published
 from tfgad.recipes import settings_of

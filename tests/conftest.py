@@ -5,13 +5,17 @@ import functools
 import os
 import tempfile
 
+import tfgad  # before TensorFlow is imported: it says what that is to compute with
+
+# isort: split
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfgad
-from tfgad import recipes
+from tfgad import processor, recipes
+from tfgad.errors import UsageError
 from tfgad.multistage import painter_training, segmenter_training
 
 SIDE, WINDOW = 48, 32  # of the images, and of what the networks see
@@ -45,6 +49,15 @@ def build_small():
         return tfgad.build(method, (side, side, 1), **{**small, **settings})
 
     return build
+
+
+@pytest.fixture(scope="session")
+def half_precision():
+    """Skips tests of bfloat16 where `ONEDNN_MAX_CPU_ISA` leaves none."""
+    try:
+        processor.check_bfloat16()
+    except UsageError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -138,6 +138,7 @@ def test_anogan_mnist(tmp_path, start, steps):
     train = write_digits(tmp_path / "train.csv", [7, 8, 1] * 201)
     test = write_digits(tmp_path / "test.csv", [2, 7, 8, 3])
     few = ["--start", start, "--steps", steps, "--search-steps", "2", "--tolerance", "0.01"]
+    few += ["--width", "8"]
     out = run("anogan_mnist.py", "--csv", train, test, *few, "--out", tmp_path)
     lines = out.splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("digit")] == [
@@ -235,7 +236,7 @@ def test_latent_search_benchmark_compares_the_same_networks():
         network.set_weights(weights)
     images = rng.uniform(-1, 1, (4, 64, 64, 1)).astype("float32")
     codes = rng.standard_normal((4, 3), "float32")
-    ours, theirs = benchmark["Ours"](model, "float32"), benchmark["Torch"](model)
+    ours, theirs = benchmark["Ours"](model), benchmark["Torch"](model)
     differences = benchmark["networks_differ_by"](ours, theirs, images, codes)
     assert max(differences.values()) < 1e-5
     found = ours.search(images, benchmark["EQUAL"]._replace(steps=0), codes)

@@ -170,7 +170,7 @@ def test_what_no_model_can_be_made_of_is_refused(shape, settings, message):
         build("fanogan", shape, width=4, **settings)
 
 
-def test_half_precision_is_the_networks_alone():
+def test_half_precision_is_the_networks_alone(half_precision):
     model = build("ganomaly", (32, 32, 1), width=4, latent_dim=4, precision="bfloat16")
     layer = model.encoder.layers[1]
     assert (layer.compute_dtype, layer.variable_dtype) == ("bfloat16", "float32")

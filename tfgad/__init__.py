@@ -4,12 +4,16 @@
     model = tfgad.build("ganomaly", data.image_shape)
 
 Importing the package imports no TensorFlow: that happens with the first name that needs it.
+What TensorFlow is to compute with is set before (`tfgad/processor.py`).
 """
 
 import importlib
 
+from tfgad.processor import ask_for_onednn
 from tfgad.quiet import import_tensorflow
 from tfgad.version import __version__
+
+ask_for_onednn()  # whichever module is imported, this comes before it, and before TensorFlow
 
 _HOMES = {
     "build": "tfgad.recipes",

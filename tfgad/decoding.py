@@ -71,7 +71,16 @@ def _scaled(colour, channels: int, white: int):
     if channels == 1:
         luma = tf.reduce_sum(tf.cast(colour, tf.int64) * LUMA, axis=-1, keepdims=True)
         colour = (luma + 2**15) // 2**16
-    return tf.cast(colour, tf.float32) / (white / 2) - 1
+    return from_levels(colour, white / 2)
+
+
+def from_levels(levels, middle: float):
+    """Levels from 0 to twice the middle, to [-1, 1]: bit for bit what `tfgad.data.images` makes.
+
+    By a constant TensorFlow would multiply with its inverse, which rounds otherwise. A search of
+    hundreds of steps makes much of the last bit.
+    """
+    return tf.cast(levels, tf.float32) / tf.compat.v1.placeholder_with_default(middle, []) - 1
 
 
 def upright(image, orientation):

@@ -206,4 +206,4 @@ class _Endpoints:
 
 
 def _from_uint8(images):
-    return tf.cast(images, tf.float32) / 127.5 - 1
+    return decoding.from_levels(images, 127.5)

@@ -12,10 +12,13 @@ import tempfile
 from pathlib import Path
 from statistics import mean
 
+import tfgad  # before TensorFlow, which is to use oneDNN
+
+# isort: split
+
 import numpy as np
 import tensorflow as tf
 
-import tfgad
 from tfgad import files, metrics, runs
 from tfgad.models import cues
 from tfgad.models.detector import batched

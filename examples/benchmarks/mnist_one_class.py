@@ -25,12 +25,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import tfgad  # before TensorFlow, which is to use oneDNN
+
+# isort: split
+
 import numpy as np
 import tensorflow as tf
 from sklearn import metrics
 from sklearn.decomposition import PCA
 
-import tfgad
 from tfgad import files, runs
 from tfgad.data.digit_files import read_published
 from tfgad.data.digits import normal_classes

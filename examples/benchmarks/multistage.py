@@ -41,10 +41,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import tfgad  # before TensorFlow, which is to use oneDNN
+
+# isort: split
+
 import numpy as np
 import tensorflow as tf
 
-import tfgad
 from tfgad import evaluation, files, metrics, runs
 from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
 from tfgad.multistage.painter import FUSED, PASTED

@@ -9,10 +9,13 @@ import argparse
 import time
 from pathlib import Path
 
+import tfgad  # before TensorFlow, which is to use oneDNN
+
+# isort: split
+
 import numpy as np
 import tensorflow as tf
 
-import tfgad
 from tfgad import files, runs
 from tfgad.errors import UsageError
 

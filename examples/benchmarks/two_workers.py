@@ -19,10 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from tfgad import files, runs  # before TensorFlow, which is to use oneDNN
+
+# isort: split
+
 import keras
 import numpy as np
-
-from tfgad import files, runs
 
 WARM_UP = 10  # steps that are not timed: tracing, the first collectives
 

@@ -110,16 +110,12 @@ def exported(model, folder):
     return serve
 
 
-# bfloat16 has 8 bits: a rounding is 0.4 % at most. Another graph may round elsewhere, and AnoGAN's
-# search goes on from what was rounded: of three scores one was off by 2.2 %. In float32 it is not.
-HALF_PRECISION = {**dict.fromkeys(METHODS, 0.02), "anogan": 0.05}
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_half_precision_is_trained_judged_saved_and_exported(
-    build_small, know_normal_images, images, labels, tmp_path, method
+    half_precision, build_small, know_normal_images, images, labels, tmp_path, method
 ):
-    model = build_small(method, side=32, precision="bfloat16")
+    many = {"search_steps": 100} if method == "anogan" else {}  # which carry rounding on
+    model = build_small(method, side=32, precision="bfloat16", **many)
     x, y = images[:, :32, :32], labels
     for stage in model.stages:
         model.begin(stage)
@@ -139,7 +135,26 @@ def test_half_precision_is_trained_judged_saved_and_exported(
     assert "bfloat16" in {layer.compute_dtype for layer in getattr(copy, copy.sees).layers}
     np.testing.assert_array_equal(copy.anomaly(x)["score"], judged["score"])
     answer = exported(model, tmp_path)(images=pixels)
-    np.testing.assert_allclose(answer["score"], judged["score"], rtol=HALF_PRECISION[method])
+    for name in ("score", "map"):
+        expected = judged[name].numpy()  # scores of a clipped critic lie beside 0
+        size = np.maximum(np.abs(expected), np.ptp(expected))
+        assert (np.abs(answer[name] - expected) <= 1e-3 * size).all()
+
+
+def test_networks_trained_in_half_precision_score_in_float32(half_precision, build_small, images):
+    """The same weights score alike, whatever they are trained in."""
+    half, whole = (build_small("anogan", side=32, precision=p) for p in ("bfloat16", "float32"))
+    x = tf.constant(images[:3, :32, :32])
+    for answer in (
+        lambda model: model.anomaly(x, score="loss")["score"],
+        lambda model: model.reconstruct(x),
+        lambda model: model.find(x)["latent"],
+        lambda model: model.descriptions(x),
+        lambda model: model.sample(3),
+    ):
+        np.testing.assert_allclose(answer(half), answer(whole), rtol=1e-5, atol=1e-5)
+    difference = half.critic(x)["features"][0] - whole.critic(x)["features"][0]
+    assert 1e-4 < np.abs(difference).max() < 0.1  # in training they differ
 
 
 def test_a_model_that_has_no_density_says_so(model, images):

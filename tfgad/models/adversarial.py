@@ -6,6 +6,7 @@ from tfgad import losses
 from tfgad.errors import UsageError
 from tfgad.models.detector import Detector
 from tfgad.models.error_maps import over_window
+from tfgad.networks import precision
 
 # Uses of random numbers. Update t of the generator draws with GENERATOR_LATENT + t, and so on.
 GENERATOR_LATENT, CRITIC_LATENT, EPSILON = 0, 100, 200
@@ -112,6 +113,7 @@ class Adversarial(Detector):
         seen = self.critic(images, training=False)
         return {"critic": over_window(self.critic_error(seen), self.window)}
 
+    @precision.scoring()
     def sample(self, count: int, seed: int = 0):
         """Draws images from the generator: `[count, h, w, C]` in [-1, 1]."""
         z = tf.random.stateless_normal([count, self.latent_dim], [seed, 0])

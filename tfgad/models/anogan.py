@@ -9,6 +9,7 @@ from tfgad.latent_search import DISTANCES, compiled_search, search_options
 from tfgad.models.encoder_stage import EncoderStage
 from tfgad.models.error_maps import feature_errors, over_window, pixel_errors
 from tfgad.models.gan import GAN
+from tfgad.networks import precision
 
 
 @keras.saving.register_keras_serializable("tfgad")
@@ -20,7 +21,8 @@ class AnoGAN(EncoderStage, GAN):
 
         A(x) = (1 - λ) Σ|x - G(z)| + λ Σ|f(x) - f(G(z))|
 
-    whose value at the z found is the score. The search is `tfgad/latent_search.py`.
+    whose value at the z found is the score. The search is `tfgad/latent_search.py`; whatever the
+    networks are trained in, it computes in float32: hundreds of steps would carry rounding on.
 
     The paper starts from random codes. Here a search starts from the nearest of a pool of random
     codes, or, where the model is given an encoder E, from E(x): a second stage trains E as f-AnoGAN
@@ -49,6 +51,7 @@ class AnoGAN(EncoderStage, GAN):
             options=self.search,
         )
 
+    @precision.scoring()
     def find(self, images, start=None):
         """Searches the codes of windows `[B, h, w, C]`; returns what `latent_search` returns.
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfgad.errors import UsageError
 from tfgad.models.gan import GAN
+from tfgad.networks import precision
 
 
 @keras.saving.register_keras_serializable("tfgad")
@@ -41,6 +42,7 @@ class CGAN(GAN):
         """1 - max_y D(x, y)."""
         return tf.sigmoid(-tf.reduce_max(seen["logits"], axis=-1))
 
+    @precision.scoring()
     def generate(self, labels, seed: int = 0):
         """Draws an image of each label: `[B, h, w, C]` in [-1, 1].
 

@@ -15,6 +15,7 @@ from tfgad.models.density import Density
 from tfgad.models.error_maps import mean_of_map, over_window
 from tfgad.models.image_quality import ImageQuality
 from tfgad.models.trained import Trained
+from tfgad.networks import precision
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
 BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)  # of maps; see `tfgad.models.cues.gaussian_blur`
@@ -63,6 +64,8 @@ class Detector(Trained):
 
     def __init__(self, *, score, stride=8, tile=None, **kwargs):
         super().__init__(**kwargs)
+        for name in self._network_names:
+            precision.score_in_float32(getattr(self, name))
         self.window = tuple(getattr(self, self.sees).input_shape[1:])
         self.score, self.stride = self._known_score(score), stride
         self.tile = tuple(tile or self.window[:2])
@@ -204,6 +207,7 @@ class Detector(Trained):
         return self.calibration.with_reason(score, self.image_quality(images))
 
     @tf.function(reduce_retracing=True, autograph=False)
+    @precision.scoring()
     def rebuild(self, images):
         """`reconstruct` without its checks."""
 
@@ -213,6 +217,7 @@ class Detector(Trained):
         return windows.by_block(images, self._rims(None), self.window[2], of_block)
 
     @tf.function(reduce_retracing=True, autograph=False)
+    @precision.scoring()
     def error_maps(self, images, names: tuple[str, ...]):
         """Returns the named errors of images `[B, H, W, C]`, `[B, H, W, K]`."""
 
@@ -238,6 +243,7 @@ class Detector(Trained):
         return tf.concat([logarithms, errors["code"]], axis=1)
 
     @tf.function(reduce_retracing=True, autograph=False)
+    @precision.scoring()
     def descriptions(self, images):
         """Returns `description` of windows that lie side by side in images: `[N, K]`."""
         size = self.window[:2]

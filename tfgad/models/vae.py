@@ -7,6 +7,7 @@ from tfgad import losses
 from tfgad.errors import UsageError, nearest
 from tfgad.models.detector import Detector
 from tfgad.models.error_maps import over_window, pixel_errors
+from tfgad.networks import precision
 
 POSTERIOR = 0  # use of random numbers
 LIKELIHOODS = ("bernoulli", "gaussian")
@@ -115,6 +116,7 @@ class VAE(Detector):
         """μ, and how it changes when the reconstruction is encoded."""
         return 2 * self.decoder.input_shape[-1]
 
+    @precision.scoring()
     def sample(self, count: int, seed: int = 0):
         """Draws z from the prior and decodes it: `[count, h, w, C]` in [-1, 1]."""
         z = tf.random.stateless_normal([count, self.latent_dim], [seed, 0])

@@ -10,10 +10,13 @@ import math
 from typing import Any
 
 import keras
+import tensorflow as tf
 
+from tfgad import processor
 from tfgad.errors import UsageError, nearest
 from tfgad.models.detector import CUES, DENSITY, Detector
 from tfgad.networks.convolutional import check_image
+from tfgad.networks.precision import POLICIES
 from tfgad.recipes import anogan, cgan, gan, ganomaly, vae, wgan
 from tfgad.recipes.recipe import Recipe
 
@@ -30,7 +33,6 @@ RECIPES = {
 # `precision` is of the networks, `jitter` of the batches that a run trains on: `build` has no use
 # for it, `tfgad.training_batches` takes it.
 COMMON = {"precision": "float32", "jitter": 0.0}
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # of the networks' arithmetic
 METHODS = tuple(name for name in RECIPES if "/" not in name)
 
 # What numbers may be. Counts start at 1, but a window of 0 is the whole image, and 0 classes are as
@@ -45,9 +47,10 @@ def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, A
     """Returns a recipe's settings with some of them given, each in the recipe's own type.
 
     Beside its own, every recipe has those of `COMMON`: `precision`, `float32` or `bfloat16` for
-    what the networks compute (weights, losses, codes and scores stay float32), and `jitter`, the
-    strength of the random movements that a run's training images are given
-    (`tfgad/data/jitter.py`). `build` makes the same model whatever `jitter` is.
+    what the networks compute while they are trained (weights, losses and codes are float32, and so
+    is all scoring: `tfgad/networks/precision.py`), and `jitter`, the strength of the random
+    movements that a run's training images are given (`tfgad/data/jitter.py`). `build` makes the
+    same model whatever `jitter` is.
 
     Raises:
         UsageError: unknown method or setting, or a value of another type or out of its range.
@@ -118,7 +121,8 @@ def build(
             are those of a run: taken, and of no use here.
 
     Raises:
-        UsageError: unknown method or setting, or images that the networks do not take.
+        UsageError: unknown method or setting, or images that the networks do not take. Or bfloat16
+            where oneDNN is kept from it (`tfgad.processor.check_bfloat16`).
     """
     chosen = settings_of(method, settings)
     check_image(image_shape)
@@ -131,15 +135,23 @@ def build(
         chosen["score"] = _score(method, by_window=window[:2] != (height, width))
     chosen["tile"] = (height, width)
     keras.utils.set_random_seed(seed)
-    if chosen["precision"] not in PRECISIONS:
-        mend = nearest(chosen["precision"], PRECISIONS)
-        raise UsageError("precision", chosen["precision"], "is not known", mend)
+    policy = _policy(chosen["precision"])
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(PRECISIONS[chosen["precision"]])
+    keras.config.set_dtype_policy(policy)
     try:
         return RECIPES[method].make(chosen, window, seed)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _policy(precision: str) -> str:
+    """Returns the name of the networks' policy; says so if the processor is slow at it."""
+    if precision not in POLICIES:
+        mend = nearest(precision, POLICIES)
+        raise UsageError("precision", precision, "is not known", mend)
+    if precision == "bfloat16" and not tf.config.list_physical_devices("GPU"):
+        processor.check_bfloat16()
+    return POLICIES[precision]
 
 
 def _score(method: str, by_window: bool) -> str:
