@@ -61,7 +61,7 @@ def has_bfloat16() -> bool | None:
         False where it only emulates bfloat16; None where that is not known, as on systems without
         `/proc/cpuinfo`.
     """
-    if os.environ.get(ONEDNN) == "0" or _limit()[1] in (*NONE_LEFT, *EMULATED):
+    if _user_has_onednn_off() or _limit()[1] in (*NONE_LEFT, *EMULATED):
         return False
     flags = _flags()
     return not NATIVE.isdisjoint(flags) if flags else None
@@ -78,7 +78,7 @@ def check_bfloat16() -> None:
             an error, a matrix product end in a segmentation fault.
     """
     name, limit = _limit()
-    if limit in NONE_LEFT and os.environ.get(ONEDNN) != "0" and BELIEVED & _flags():
+    if limit in NONE_LEFT and not _user_has_onednn_off() and BELIEVED & _flags():
         mend = f"give float32, or unset {name}"
         raise UsageError("precision", "bfloat16", f"cannot be had with {name}={limit}", mend)
     native = has_bfloat16()
@@ -92,6 +92,10 @@ def check_bfloat16() -> None:
             "this processor only emulates bfloat16: training takes many times as long as with "
             "precision=float32"
         )
+
+
+def _user_has_onednn_off() -> bool:
+    return os.environ.get(ONEDNN, "").lower() in ("0", "false")
 
 
 def _limit() -> tuple[str, str]:
