@@ -1,11 +1,18 @@
-"""The sizes of the images in a request, known before any is decoded."""
+"""The sizes of the images in a request, known before any is decoded.
+
+A decoder cannot be interrupted, so that a file which costs far more than its pixels do is refused
+before: a PNG of 0.9 MB whose pixels unfold to 900 MB kept TensorFlow's busy for 11 s, one of 3.9 MB
+with 500 compressed texts for 75 s, and a JPEG of 33 KB with 1,000 scans for 6 s.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import math
-from collections.abc import Hashable, Mapping
+import struct
+import zlib
+from collections.abc import Hashable, Iterator, Mapping
 
 import numpy as np
 from PIL import JpegImagePlugin, PngImagePlugin
@@ -13,16 +20,30 @@ from PIL import JpegImagePlugin, PngImagePlugin
 from tfgad.data import exif
 from tfgad.data.images import PNG_START, orientation_of
 from tfgad.decoding import JPEG_START
-from tfgad.serving.errors import invalid
-from tfgad.serving.limits import Limits
+from tfgad.serving.errors import ServingError, invalid
+from tfgad.serving.limits import MEBI, Limits
 
 IMAGE_BYTES = "image_bytes"  # the input of `tfgad.export` that takes whole files
-# By how files begin. TensorFlow's decoder takes more kinds than an exported model promises, GIF and
-# its frames for one. These readers, unlike `Image.open`, leave it to the caller what is too large.
-READERS = {
-    PNG_START: PngImagePlugin.PngImageFile,
-    JPEG_START: JpegImagePlugin.JpegImageFile,
-}
+# Of its first chunk: length, kind, width, height, depth, colour, two that are always 0, interlace.
+PNG_HEADER = struct.Struct(">I4sIIBBBBB")
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type (PNG specification, table 11.1)
+# The first column and row of each pass of an interlaced one, and the steps to the next.
+ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+MOST_CHUNKS = 2**16  # of a PNG; encoders cut the pixels into pieces of 8 KiB or more
+# What texts and profile of a PNG may unfold to; the largest profiles of printers have 3 MiB.
+MOST_UNFOLDED = 16 * MEBI
+UNFOLDED_AT_ONCE, STEP = MEBI, 2**16  # bytes that come out at a time, and that go in
+# Of a progressive JPEG; encoders make about ten. The decoder goes through the whole image for each.
+MOST_SCANS = 64
+JPEG_SCAN = b"\xff\xda"  # within the data of a scan, FF is followed by 00 or a restart's number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +74,9 @@ def measure(inputs: Mapping[str, np.ndarray], limits: Limits) -> Rows:
         kind.append((name, array.shape[1:], array.dtype.str))
         if name == IMAGE_BYTES and array.dtype == object and array.ndim == 1:
             if count > limits.max_files:
-                raise invalid(f"the request holds {count} images, more than {limits.max_files}")
-            sizes = {encoded_size(file, i) for i, file in enumerate(array)}
+                most = f"{limits.max_files} (--max-files)"
+                raise invalid(f"the request holds {count} images, more than {most}")
+            sizes = {encoded_size(file, i, limits.max_pixels) for i, file in enumerate(array)}
             alike = alike and len(sizes) == 1
             kind.append(next(iter(sizes)))
         elif array.ndim == 4:
@@ -65,29 +87,139 @@ def measure(inputs: Mapping[str, np.ndarray], limits: Limits) -> Rows:
         cost = max(cost, *(_checked_area(size, limits.max_pixels) for size in sizes))
     if cost * count > limits.max_images * limits.max_pixels:
         most = limits.max_images * limits.max_pixels
-        raise invalid(f"the request holds {cost * count} pixels, more than {most}")
+        problem = f"the request holds {cost * count} pixels, more than {most}"
+        raise invalid(f"{problem} (--max-images times --max-pixels)")
     return Rows(count, cost, tuple(kind) if alike else None)
 
 
-def encoded_size(file: bytes, index: int = 0) -> tuple[int, int]:
+def encoded_size(
+    file: bytes, index: int = 0, max_pixels: int = Limits.max_pixels
+) -> tuple[int, int]:
     """Returns height and width of a PNG or JPEG from its head, once it is turned upright.
 
+    TensorFlow's decoder takes more kinds of files than an exported model promises, GIF and its
+    frames for one; those are refused.
+
     Raises:
-        ServingError: it is none.
+        ServingError: it is none; it is too large, or costs far more to decode than its pixels do.
     """
-    for start, reader in READERS.items():
-        if file.startswith(start):
-            try:
-                with reader(io.BytesIO(file)) as image:
-                    across = orientation_of(image) in exif.TRANSPOSED
-                    return image.size if across else (image.height, image.width)
-            except Exception:  # on broken files Pillow's readers raise almost anything
-                break
-    raise invalid(f"image {index} is no PNG or JPEG that can be read")
+    if file.startswith(PNG_START):
+        return _png_size(file, index, max_pixels)
+    if file.startswith(JPEG_START):
+        return _jpeg_size(file, index, max_pixels)
+    raise _unreadable(index)
+
+
+def _jpeg_size(file: bytes, index: int, max_pixels: int) -> tuple[int, int]:
+    size = _upright_size(JpegImagePlugin.JpegImageFile, file, index)
+    _checked_area(size, max_pixels)
+    if file.count(JPEG_SCAN) > MOST_SCANS:
+        raise invalid(
+            f"image {index} has more than {MOST_SCANS} scans, and would be slow to decode"
+        )
+    return size
+
+
+def _upright_size(reader, file: bytes, index: int) -> tuple[int, int]:
+    try:  # these readers, unlike `Image.open`, leave it to the caller what is too large
+        with reader(io.BytesIO(file)) as image:
+            across = orientation_of(image) in exif.TRANSPOSED
+            return image.size if across else (image.height, image.width)
+    except Exception:  # on broken files Pillow's readers raise almost anything
+        raise _unreadable(index) from None
+
+
+def _png_size(file: bytes, index: int, max_pixels: int) -> tuple[int, int]:
+    try:
+        length, kind, width, height, depth, colour, _, _, interlace = PNG_HEADER.unpack_from(
+            file, len(PNG_START)
+        )
+        bits = depth * PNG_CHANNELS[colour]
+    except (struct.error, KeyError):
+        raise _unreadable(index) from None
+    if length != 13 or kind != b"IHDR" or not width or not height:
+        raise _unreadable(index)
+    _checked_area((height, width), max_pixels)
+    pixels, others = _unfolding(file, index)
+    passes = ADAM7 if interlace else ((0, 0, 1, 1),)
+    if _unfolds_to_more(pixels, sum(_pass_size(height, width, bits, each) for each in passes)):
+        raise invalid(f"image {index} holds more than its {height}x{width} pixels")
+    if _unfolds_to_more(others, MOST_UNFOLDED):
+        most = f"{MOST_UNFOLDED // MEBI} MiB"
+        raise invalid(f"the texts and profile of image {index} unfold to more than {most}")
+    return _upright_size(PngImagePlugin.PngImageFile, file, index)
+
+
+def _unfolding(file: bytes, index: int) -> tuple[list[list[memoryview]], list[list[memoryview]]]:
+    """Returns what a PNG holds compressed: its pixels, and all else; each stream in its pieces."""
+    pixels: list[memoryview] = []
+    others: list[list[memoryview]] = []
+    for count, (kind, data) in enumerate(_chunks(file)):
+        if count == MOST_CHUNKS:
+            raise invalid(f"image {index} has more than {MOST_CHUNKS} chunks")
+        if kind == b"IDAT":
+            pixels.append(data)
+        elif kind in (b"zTXt", b"iCCP", b"iTXt"):
+            others.append([data[_start_of_stream(kind, data) :]])
+    return [pixels], others
+
+
+def _chunks(file: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    view, place = memoryview(file), len(PNG_START)
+    while place + 8 <= len(view):
+        length, kind = struct.unpack_from(">I4s", view, place)
+        yield kind, view[place + 8 : place + 8 + length]
+        place += length + 12  # with its length, kind and checksum
+
+
+def _start_of_stream(kind: bytes, data: memoryview) -> int:
+    """Returns where the compressed part of a chunk begins, after its names."""
+    head = bytes(data[: 2**10])
+    place = head.find(b"\0") + 2  # the keyword, of 79 bytes at most, and the method
+    if kind == b"iTXt":  # a flag before the method, then language and translated keyword
+        if head[place - 1 : place] != b"\1":
+            return len(data)  # it is not compressed
+        place = head.find(b"\0", head.find(b"\0", place + 1) + 1) + 1
+    return place
+
+
+def _unfolds_to_more(streams: list[list[memoryview]], most: int) -> bool:
+    """Returns whether zlib streams, each in its pieces, unfold to more bytes than so many."""
+    for stream in streams:
+        unfold = zlib.decompressobj()
+        for rest in _in_steps(stream):
+            while len(rest) and not unfold.eof:
+                try:
+                    most -= len(unfold.decompress(rest, min(most + 1, UNFOLDED_AT_ONCE)))
+                except zlib.error:
+                    break  # the decoder stops there, too
+                if most < 0:
+                    return True
+                rest = unfold.unconsumed_tail
+    return False
+
+
+def _in_steps(stream: list[memoryview]) -> Iterator[memoryview]:
+    """Yields short pieces, for what is not unfolded yet of one is copied each time."""
+    for piece in stream:
+        for start in range(0, len(piece), STEP):
+            yield piece[start : start + STEP]
+
+
+def _pass_size(height: int, width: int, bits: int, of_pass: tuple[int, int, int, int]) -> int:
+    """Returns the bytes of a pass of a PNG: its rows, each with the number of its filter."""
+    left, top, across, down = of_pass
+    columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+    return rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
+
+
+def _unreadable(index: int) -> ServingError:
+    return invalid(f"image {index} is no PNG or JPEG that can be read")
 
 
 def _checked_area(size: tuple[int, int], most: int) -> int:
     height, width = size
     if height * width > most:
-        raise invalid(f"an image of {height}x{width} pixels is larger than the limit of {most}")
+        problem = f"an image of {height}x{width} pixels is larger than the limit of {most}"
+        raise invalid(f"{problem} (--max-pixels)")
     return height * width
