@@ -1,7 +1,10 @@
 """Which version is served, when the folder changes: with fakes for loaded models."""
 
+import errno
 import gc
+import shutil
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +26,7 @@ class FakeServable:
     """Loads a folder unless it holds a file `broken`."""
 
     def __init__(self, name, number, folder, batching, on_batch):
+        (folder / "saved_model.pb").stat()
         if (folder / "broken").exists():
             raise ValueError(f"no graph in {folder}")
         self.name, self.number, self.closed = name, number, False
@@ -69,12 +73,118 @@ def test_models_and_versions_of_a_folder(tmp_path, write):
     (tmp_path / "parts" / "7").mkdir()  # without a model
     (tmp_path / "notes.txt").touch()
     found = find_versions(tmp_path)
-    assert {name: sorted(versions) for name, versions in found.items()} == {
+    assert {name: sorted(versions) for name, versions in found.models.items()} == {
         "parts": [1, 12],
         "rolls": [3],
     }
-    assert found["parts"][12] == tmp_path / "parts" / "12"
-    assert find_versions(tmp_path / "rolls") == {"rolls": {3: tmp_path / "rolls" / "3"}}
+    assert found.models["parts"][12] == tmp_path / "parts" / "12"
+    assert found.skipped == {
+        "a:b": "models have no such names",
+        "parts/7": "it holds no saved_model.pb",
+    }
+    assert find_versions(tmp_path / "rolls").models == {"rolls": {3: tmp_path / "rolls" / "3"}}
+
+
+def test_what_is_no_version_is_named(tmp_path, write):
+    large = "9" * 20
+    write(f"parts/{large}", "parts/01", "parts/1", "parts/0", f"parts/{2**63 - 1}")
+    write("od\nd/1", "x\udcff/1")
+    (tmp_path / "parts" / "3").touch()  # no folder
+    (tmp_path / "parts" / "4" / "saved_model.pb").mkdir(parents=True)
+    (tmp_path / "parts" / "5").symlink_to("5")
+    (tmp_path / "loop").symlink_to("loop")
+    found = find_versions(tmp_path)
+    assert {name: sorted(versions) for name, versions in found.models.items()} == {
+        "parts": [0, 1, 2**63 - 1]
+    }
+    assert found.models["parts"][1].name == "1"
+    assert found.skipped == {
+        f"parts/{large}": f"no version has a number above {2**63 - 1}",
+        "parts/01": "version 1 is in 1",
+        **{f"parts/{i}": "it holds no saved_model.pb" for i in (3, 4, 5)},
+        r"od\nd": "models have no such names",
+        r"x\udcff": "models have no such names",
+    }
+
+
+@pytest.fixture
+def refuse(monkeypatch):
+    """A function that has the system refuse to read a folder, which it does not to root."""
+    refused = set()
+
+    def patched(method, looks_below):
+        def call(path, *args, **kwargs):
+            if (path.parent if looks_below else path) in refused:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return method(path, *args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(Path, "iterdir", patched(Path.iterdir, looks_below=False))
+    monkeypatch.setattr(Path, "stat", patched(Path.stat, looks_below=True))
+    return refused.add
+
+
+def test_an_unreadable_folder_is_passed_over_and_said_once(models, write, tmp_path, refuse, caplog):
+    write("parts/1", "lost+found/1")
+    refuse(tmp_path / "lost+found")
+    settled(models)
+    assert models.names() == ["parts"]
+    assert models.is_ready()
+    assert models.failures() == ["lost+found: it cannot be read (Permission denied)"]
+    assert caplog.text.count("lost+found is passed over") == 1
+    write("parts/2")
+    settled(models)
+    assert models.find("parts").number == 2
+
+
+def test_a_model_in_service_stays_while_its_folder_is_unreadable(models, write, tmp_path, refuse):
+    write("parts/1", "rolls/1")
+    settled(models)
+    refuse(tmp_path / "rolls")
+    write("parts/2")
+    settled(models)
+    assert models.find("parts").number == 2
+    assert models.find("rolls").number == 1
+    assert models.states("rolls") == {1: State("AVAILABLE")}
+
+
+def test_an_unreadable_version_stops_no_other(models, write, tmp_path, refuse):
+    write("parts/1", "parts/2", "rolls/1")
+    refuse(tmp_path / "parts" / "2")
+    settled(models)
+    assert models.find("parts").number == 1
+    state = models.states("parts", 2)[2]
+    assert (state.state, state.code) == ("END", "UNKNOWN")
+    assert "Permission denied" in state.message
+    write("rolls/2")
+    settled(models)
+    assert models.find("rolls").number == 2
+
+
+def test_a_numbered_folder_that_is_unreadable_does_not_hide_the_models(write, tmp_path, refuse):
+    write("parts/1")
+    (tmp_path / "2024").mkdir()
+    refuse(tmp_path / "2024")
+    found = find_versions(tmp_path)
+    assert list(found.models) == ["parts"]
+    assert found.skipped == {"2024": "it cannot be read (Permission denied)"}
+
+
+def test_a_folder_that_vanishes_while_it_loads_is_a_failure(models, write, tmp_path, monkeypatch):
+    write("parts/1", "parts/2")
+
+    class Vanishing(FakeServable):
+        def __init__(self, name, number, folder, *others):
+            if number == 2:
+                shutil.rmtree(folder)
+                (folder / "saved_model.pb").read_bytes()
+            super().__init__(name, number, folder, *others)
+
+    monkeypatch.setattr(repository, "Servable", Vanishing)
+    models.poll()
+    assert models.find("parts").number == 1
+    assert models.states("parts", 2)[2].code == "UNKNOWN"
 
 
 def test_the_highest_version_is_served_and_no_other(models, write):
@@ -166,7 +276,7 @@ def test_a_model_comes_and_goes(models, write, tmp_path):
         models.states("rolls")
 
 
-def test_models_are_kept_while_the_folder_cannot_be_read(models, write, tmp_path, monkeypatch):
+def test_models_are_kept_while_the_folder_cannot_be_read(models, write, monkeypatch, caplog):
     write("parts/1")
     settled(models)
 
@@ -176,6 +286,8 @@ def test_models_are_kept_while_the_folder_cannot_be_read(models, write, tmp_path
     monkeypatch.setattr(repository, "find_versions", unreachable)
     settled(models)
     assert models.find("parts").number == 1
+    assert caplog.text.count("cannot be read (no such device)") == 1
+    assert models.failures() == ["the folder of models cannot be read (no such device)"]
 
 
 def test_it_is_not_ready_while_a_model_is_missing(models, write):

@@ -5,7 +5,8 @@
 As TF Serving does by default, of each model only the version with the highest number is served. A
 new one is loaded and warmed up first; then requests go to it, those that wait for the old one are
 still answered by that, and it is unloaded. One that cannot be loaded is reported, and the highest
-that can be is served meanwhile; it is tried again when one of its files changes.
+that can be is served meanwhile; it is tried again when one of its files changes. What is no model,
+or cannot be read, is passed over and said once; a model in service stays while that is so.
 """
 
 from __future__ import annotations
@@ -24,7 +25,22 @@ from tfgad.serving.servable import GRAPH_FILE, Servable
 
 log = logging.getLogger(__name__)
 
-Found = dict[str, dict[int, Path]]  # name -> number -> folder
+LARGEST_VERSION = 2**63 - 1  # TF Serving's
+
+
+@dataclasses.dataclass
+class Found:
+    """What a folder of models holds.
+
+    Attributes:
+        models: name -> number of a version -> its folder.
+        unreadable: names of models whose versions cannot be told.
+        skipped: what was passed over, relative to the folder, and why.
+    """
+
+    models: dict[str, dict[int, Path]] = dataclasses.field(default_factory=dict)
+    unreadable: set[str] = dataclasses.field(default_factory=set)
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +83,8 @@ class Repository:
         self._unloading: list[threading.Thread] = []
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
-        self._reachable = True
+        self._skipped: dict[str, str] = {}  # replaced, never changed
+        self._problem = ""  # why the folder cannot be looked through
 
     def names(self) -> list[str]:
         """Returns the names of the models that have a version in service."""
@@ -123,14 +140,16 @@ class Repository:
         return servable.queued_rows if servable else 0
 
     def failures(self) -> list[str]:
-        """Returns why versions cannot be loaded, a line each."""
+        """Returns why versions cannot be loaded, and what was passed over; a line each."""
         with self._lock:
-            return [
+            failed = [
                 f"{name} version {number}: {state.message}"
                 for name, states in sorted(self._states.items())
                 for number, state in sorted(states.items())
                 if state.code != "OK"
             ]
+        skipped = [f"{what}: {why}" for what, why in sorted(self._skipped.items())]
+        return [*([self._problem] if self._problem else []), *failed, *skipped]
 
     def version(self, name: str) -> int:
         """Returns the number of the version in service; 0 for a model that is not there."""
@@ -144,8 +163,8 @@ class Repository:
             while not self._stop.wait(seconds):
                 try:
                     self.poll()
-                except Exception:  # the watcher must outlive whatever a file system does
-                    log.exception("the folder of models could not be looked through")
+                except Exception as error:  # the watcher must outlive whatever a file system does
+                    self._say_problem(f"the folder of models: {error!r}", error)
 
         self._watcher = threading.Thread(target=keep_looking, daemon=True, name="versions")
         self._watcher.start()
@@ -166,16 +185,24 @@ class Repository:
         try:
             found = find_versions(self._folder)
         except OSError as error:
-            if self._reachable:
-                log.warning("%s cannot be read (%s); what is loaded is kept", self._folder, error)
-            self._reachable = False
+            self._say_problem(f"the folder of models cannot be read ({_reason(error)})")
             return
-        self._reachable = True
-        for name, versions in found.items():
+        self._problem = ""
+        for what, why in found.skipped.items():
+            if self._skipped.get(what) != why:
+                log.warning("%s is passed over: %s", what, why)
+        self._skipped = found.skipped
+        for name, versions in found.models.items():
             self._bring_up(name, versions)
-        for name in self._serving.keys() - found.keys():
+        for name in self._serving.keys() - found.models.keys() - found.unreadable:
             self._switch(name, None)
         self._forget_missing(found)
+
+    def _say_problem(self, problem: str, error: Exception | None = None) -> None:
+        """Says once that the folder cannot be looked through."""
+        if problem != self._problem:
+            log.warning("%s; what is loaded is kept", problem, exc_info=error)
+        self._problem = problem
 
     def _bring_up(self, name: str, versions: dict[int, Path]) -> None:
         """Serves the highest version of a model that can be loaded."""
@@ -244,12 +271,13 @@ class Repository:
     def _forget_missing(self, found: Found) -> None:
         """Drops failures whose folder is gone: they are no longer wanted."""
         with self._lock:
-            for name, states in self._states.items():
+            for name in self._states.keys() - found.unreadable:
+                states, there = self._states[name], found.models.get(name, {})
                 for number, state in list(states.items()):
-                    if state.state == "END" and number not in found.get(name, {}):
+                    if state.state == "END" and number not in there:
                         del states[number]
             self._states = {name: states for name, states in self._states.items() if states}
-        folders = {folder for versions in found.values() for folder in versions.values()}
+        folders = {folder for versions in found.models.values() for folder in versions.values()}
         self._failed = {each: stamp for each, stamp in self._failed.items() if each in folders}
 
 
@@ -259,32 +287,79 @@ def find_versions(folder: Path) -> Found:
     Raises:
         OSError: the folder cannot be read.
     """
-    own = _versions(folder)
-    if own:
-        return {folder.resolve().name: own}
-    found = {}
-    for each in sorted(folder.iterdir()):
-        # The two characters end a name in a path of the REST interface.
-        if each.name.startswith(".") or ":" in each.name or not each.is_dir():
+    found = Found()
+    children = sorted(folder.iterdir())
+    own = _versions(folder, children, found.skipped)
+    if any(_holds_graph(each) for each in own.values()):
+        found.models[folder.resolve().name] = own
+        return found
+    found.skipped.clear()
+    for each in children:
+        if each.name.startswith("."):
             continue
-        versions = _versions(each)
+        try:
+            if not each.is_dir():
+                continue
+            # The two characters end a name in a path of the REST interface; others can be printed
+            # neither in a log nor in a message.
+            if ":" in each.name or not each.name.isprintable():
+                found.skipped[ascii(each.name)[1:-1]] = "models have no such names"
+                continue
+            versions = _versions(each, sorted(each.iterdir()), found.skipped)
+        except OSError as error:
+            found.unreadable.add(each.name)
+            found.skipped[each.name] = f"it cannot be read ({_reason(error)})"
+            continue
         if versions:
-            found[each.name] = versions
+            found.models[each.name] = versions
     return found
 
 
-def _versions(folder: Path) -> dict[int, Path]:
-    return {
-        int(each.name): each
-        for each in folder.iterdir()
-        if each.name.isascii() and each.name.isdecimal() and (each / GRAPH_FILE).is_file()
-    }
+def _versions(folder: Path, children: list[Path], skipped: dict[str, str]) -> dict[int, Path]:
+    """Returns the versions among the children of a model's folder, and notes what is none."""
+    versions: dict[int, Path] = {}
+    # Of numbers that are written in two ways, the shorter counts.
+    for each in sorted(children, key=lambda child: len(child.name)):
+        if not (each.name.isascii() and each.name.isdecimal()):
+            continue
+        number, what = int(each.name), f"{folder.name}/{each.name}"
+        if number > LARGEST_VERSION:
+            skipped[what] = f"no version has a number above {LARGEST_VERSION}"
+        elif number in versions:
+            skipped[what] = f"version {number} is in {versions[number].name}"
+        elif _holds_graph(each, unreadable=True):  # loading it will say why
+            versions[number] = each
+        else:
+            skipped[what] = f"it holds no {GRAPH_FILE}"
+    return versions
+
+
+def _holds_graph(folder: Path, unreadable: bool = False) -> bool:
+    """Returns whether a folder holds a graph, or `unreadable` where that cannot be told."""
+    try:
+        return (folder / GRAPH_FILE).is_file()
+    except OSError:
+        return unreadable
 
 
 def _stamp(folder: Path) -> frozenset:
     """Returns what changes when a file of a version does, or when another is added."""
-    files = [each for each in folder.rglob("*") if each.is_file()]
-    return frozenset((str(each), each.stat().st_mtime_ns, each.stat().st_size) for each in files)
+
+    def stamp(path: Path) -> tuple:
+        try:
+            status = path.stat()
+        except OSError as error:  # a link that leads nowhere, a broken disk
+            return str(path), error.errno
+        return str(path), status.st_mtime_ns, status.st_size
+
+    try:
+        return frozenset(map(stamp, [folder, *folder.rglob("*")]))
+    except OSError as error:
+        return frozenset([error.errno])
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
 
 
 def _collect() -> None:
