@@ -52,8 +52,13 @@ def decode(file, channels: int, depth: int | None):
         return _scaled(_deep(file, depth), channels, white_of(depth))
 
     image = tf.cond(is_deep, deep_image, lambda: _scaled(shallow(), channels, 255))
-    block = tf.cond(is_jpeg, lambda: _exif_of_jpeg(file), lambda: _exif_of_png(file))
-    return upright(image, orientation(block))
+    return upright(image, orientation(exif_block(file)))
+
+
+def exif_block(file):
+    """Returns the Exif block of a PNG or JPEG, empty if it has none; refuses several pictures."""
+    is_jpeg = tf.strings.substr(file, 0, len(JPEG_START)) == JPEG_START
+    return tf.cond(is_jpeg, lambda: _exif_of_jpeg(file), lambda: _exif_of_png(file))
 
 
 def _deep(file, depth: int | None):

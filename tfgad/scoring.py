@@ -136,16 +136,20 @@ class SavedModelJudge:
     A large image that is judged as it is, is sent in overlapping blocks, one at a time; see
     `in_blocks`.
 
+    Args:
+        folder: of the version.
+        model: what to call the signatures of, if it is loaded already.
+
     Attributes:
         facts: what `tfgad.export` says of the model.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, model: Any = None):
         self.facts = facts = saved_model_facts(folder)
         self.image_shape, self.resized = tuple(facts["image_shape"]), facts["resized"]
         self.window, self.score = tuple(facts["window"]), facts["score"]
         self.threshold, self.depth = facts["threshold"], facts.get("depth")
-        self._model = _load_saved_model(folder)  # it owns what the signature uses
+        self._model = model or _load_saved_model(folder)  # it owns what the signature uses
         self._serve = self._model.signatures["serving_default"]
         if "reason" not in self._serve.structured_outputs:
             log.warning(UNCHECKED, folder, "calibrate and export its run again")

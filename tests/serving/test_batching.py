@@ -128,7 +128,7 @@ def test_a_full_queue_refuses(batcher_of):
     occupy(model, batcher)
     kept = submit(batcher, 1, 2)
     with pytest.raises(
-        ServingError, match="queue to which this task was submitted is full"
+        ServingError, match=r"queue to which this task was submitted is full \(--max-queue\)"
     ) as told:
         submit(batcher, 3, 4)
     assert told.value.code == "UNAVAILABLE"
@@ -144,10 +144,30 @@ def test_who_no_longer_waits_is_left_out(batcher_of):
     occupy(model, batcher)
     gone, kept = submit(batcher, 1), submit(batcher, 2)
     assert gone.cancel()
+    assert batcher.queued_rows == 1  # at once, not when its turn comes
     model.go_on.release(10)
     assert answer(kept) == [4]
     assert model.runs == [[0], [2]]
     assert batcher.queued_rows == 0
+
+
+def test_a_run_in_parts_ends_once_no_caller_waits():
+    entered = threading.Semaphore(0)
+
+    def run(inputs, is_over):
+        entered.release()
+        while inputs["x"][0] < 0:
+            if is_over():
+                raise ServingError("CANCELLED", "no caller waits")
+        return {"y": inputs["x"]}
+
+    batcher = Batcher(run, Batching(), in_parts=True)
+    gone = submit(batcher, -1)
+    assert entered.acquire(timeout=PATIENCE)
+    after = submit(batcher, 1)
+    assert gone.cancel()
+    assert answer(after) == [1]
+    batcher.close()
 
 
 def test_an_idle_model_waits_for_others_if_told_to(batcher_of):
@@ -196,7 +216,7 @@ def test_inputs_without_rows_run_whole(batcher_of):
 
 def test_many_images_of_different_sizes_are_refused(batcher_of):
     batcher = batcher_of(Model(held=False), max_batch_size=2)
-    with pytest.raises(ServingError, match="3 images of different sizes"):
+    with pytest.raises(ServingError, match=r"3 images of different sizes .*--max-batch-size"):
         submit(batcher, 1, 2, 3, kind=None)
 
 

@@ -53,7 +53,7 @@ class ClosedError(Exception):
     """The queue takes no more: the version was retired."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Request:
     """A request in the queue, whole or what is left of it.
 
@@ -87,19 +87,22 @@ class Batcher:
         run: from inputs to outputs, each with the batch as first axis; called with no lock held.
         batching: how requests share runs.
         splits: whether requests may share a run and be cut; False if axis 0 is no batch.
+        in_parts: whether `run` also takes a function that says, between the parts of a run, whether
+            no caller waits for it any longer.
         on_batch: called with the rows of each run.
     """
 
     def __init__(
         self,
-        run: Callable[[Arrays], Arrays],
+        run: Callable[..., Arrays],
         batching: Batching,
         *,
         splits: bool = True,
+        in_parts: bool = False,
         on_batch: Callable[[int], None] = lambda rows: None,
     ):
         self._run, self._batching, self._on_batch = run, batching, on_batch
-        self._splits = splits
+        self._splits, self._in_parts = splits, in_parts
         self._queue: collections.deque[_Request] = collections.deque()
         self._queued_rows = 0
         self._closed = False
@@ -120,7 +123,7 @@ class Batcher:
         """Queues a request.
 
         Returns:
-            A future of the outputs; cancelled, the request is left out of the next run.
+            A future of the outputs; once it is cancelled, the request leaves the queue.
 
         Raises:
             ServingError: UNAVAILABLE, the queue is full; INVALID_ARGUMENT, the rows cannot be cut
@@ -129,18 +132,20 @@ class Batcher:
         """
         if self._splits and rows.kind is None and rows.count > self._batching.max_batch_size:
             most = self._batching.max_batch_size
-            raise invalid(f"{rows.count} images of different sizes are more than {most}")
+            problem = f"{rows.count} images of different sizes are more than {most}"
+            raise invalid(f"{problem} (--max-batch-size)")
         with self._changed:
             if self._closed:
                 raise ClosedError
             # A request larger than the queue must not wait for a place that never comes.
             if self._queue and self._queued_rows + rows.count > self._batching.max_queue:
                 problem = "The batch scheduling queue to which this task was submitted is full"
-                raise ServingError("UNAVAILABLE", problem)
+                raise ServingError("UNAVAILABLE", f"{problem} (--max-queue)")
             request = _Request(inputs, rows, time.monotonic())
             self._queue.append(request)
             self._queued_rows += rows.count
             self._changed.notify_all()
+        request.answer.add_done_callback(lambda answer: answer.cancelled() and self._drop(request))
         return request.answer
 
     def close(self) -> None:
@@ -150,6 +155,14 @@ class Batcher:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+
+    def _drop(self, request: _Request) -> None:
+        """Takes a request whose caller no longer waits out of the queue, with all that it holds."""
+        with self._changed:
+            if request in self._queue:
+                self._queue.remove(request)
+                self._queued_rows -= request.left
+                self._changed.notify_all()
 
     def _empty_queue(self) -> None:
         while True:
@@ -213,11 +226,12 @@ class Batcher:
     def _answer(self, batch: list[tuple[_Request, slice]]) -> None:
         """Runs a batch, and gives each request its own."""
         try:
-            outputs = self._run_rows(_joined(batch))
+            outputs = self._run_rows(_joined(batch), [request.answer for request, _ in batch])
         except Exception as error:
             if len(batch) > 1:  # the mistake is one's, and the others shall not pay for it
                 for each in batch:
-                    self._answer([each])
+                    if not each[0].answer.done():
+                        self._answer([each])
             else:
                 _settle(batch[0][0], error)
             return
@@ -240,9 +254,11 @@ class Batcher:
             if whole:
                 _settle(request, _assembled(request.parts))
 
-    def _run_rows(self, inputs: Arrays) -> Arrays:
+    def _run_rows(self, inputs: Arrays, answers: list[Future]) -> Arrays:
         rows = max((len(array) for array in inputs.values() if array.ndim), default=1)
         self._on_batch(rows)
+        if self._in_parts:
+            return self._run(inputs, lambda: all(answer.done() for answer in answers))
         return self._run(inputs)
 
     def _run_alone(self, batch: list[tuple[_Request, slice]]) -> None:
@@ -253,8 +269,10 @@ class Batcher:
         log.warning("outputs have not a row for each input: requests share no run any more")
         self._splits = False
         for request, _ in batch:
+            if request.answer.done():  # its caller no longer waits
+                continue
             try:
-                _settle(request, self._run_rows(request.inputs))
+                _settle(request, self._run_rows(request.inputs, [request.answer]))
             except Exception as error:
                 _settle(request, error)
 

@@ -235,7 +235,16 @@ class _Page:
         """Says what a model is, and offers its false-positive rates and its examples."""
         if model is None:
             return {self.facts: ""}
-        facts = self._in_service(model).facts
+        try:
+            facts = self._in_service(model).facts
+        except UsageError as error:  # another program's, or its metadata are lost
+            return {
+                self.facts: viewer.note(f"The model {error.problem}; {error.mend}."),
+                self.rate: gradio.update(interactive=False),
+                self.rate_line: "",
+                self.examples_note: "",
+                self.gallery: gradio.update(value=[]),
+            }
         rates = list(thresholds_of(facts))
         own = rates.index(facts["false_positive_rate"]) if rates else 0
         slider = {"maximum": max(len(rates) - 1, 1), "value": own, "interactive": bool(rates)}
@@ -272,7 +281,13 @@ class _Page:
             self._batches.leave(visitor)
             yield self._nothing()
             return
-        batch = Batch(model, self._in_service(model), visitor, self.uploads.folder)
+        try:
+            batch = Batch(model, self._in_service(model), visitor, self.uploads.folder)
+        except UsageError as error:
+            self._batches.leave(visitor)
+            reason = viewer.note(f"{model} {error.problem}; {error.mend}.")
+            yield {**self._nothing(), self.headline: reason}
+            return
         batch.threshold = _threshold(batch.facts, rate)
         self._batches.start(batch)
         yield {
@@ -346,7 +361,10 @@ class _Page:
 
     def take_examples(self, model: str | None) -> list[str]:
         """Takes all examples."""
-        return self._files_of_examples(model) if model else []
+        try:
+            return self._files_of_examples(model) if model else []
+        except UsageError:  # `show_model` has said why
+            return []
 
     # Parts
 

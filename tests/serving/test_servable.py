@@ -1,0 +1,152 @@
+"""One loaded version: large images by blocks, and metadata that are lost."""
+
+import json
+import math
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow_serving")
+
+from tfgad.errors import UsageError
+from tfgad.serving import servable as servable_module
+from tfgad.serving.batching import Batching
+from tfgad.serving.errors import ServingError
+from tfgad.serving.image_sizes import Rows
+from tfgad.serving.limits import Turns
+from tfgad.serving.servable import Servable, _is_sound
+
+from .conftest import PATIENCE, encoded
+
+SIZE = (210, 180)
+
+
+class CountedTurns(Turns):
+    """Counts runs, and holds them until they may go on."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.runs, self.go_on = 0, threading.Semaphore(0)
+
+    def taken(self):
+        self.runs += 1
+        assert self.go_on.acquire(timeout=PATIENCE)
+        return super().taken()
+
+
+@pytest.fixture(scope="module")
+def as_is(models_folder):
+    """The model that scores images as they are."""
+    servable = Servable("as_is", 1, models_folder / "as_is" / "1", Batching())
+    yield servable
+    servable.close()
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    """Runs are counted, and images of more than 100x100 pixels go by blocks of as many."""
+    turns = CountedTurns()
+    monkeypatch.setattr(servable_module, "RUNS", turns)
+    for name in ("LARGE", "BLOCK_PIXELS", "BLOCK_PIXELS_EARLIER"):
+        monkeypatch.setattr(servable_module, name, 100 * 100)
+    return turns
+
+
+def large_inputs():
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (1, *SIZE, 1), "u1")
+    deep = rng.integers(0, 2**16, SIZE, "u2")
+    colour = rng.integers(0, 256, (*SIZE, 3), "u1")
+    files = {
+        "16 bits": encoded(deep),
+        "colour": encoded(colour),
+        "alpha": encoded(np.dstack([colour, colour[..., :1]])),
+        "black and white": encoded(colour[..., 0] > 100),
+        "JPEG": encoded(colour, "JPEG"),
+    }
+    inputs = {"array": ("serving_default", {"images": grey})}
+    for name, file in files.items():
+        inputs[name] = "score_bytes", {"image_bytes": np.array([file], object)}
+    return {**inputs, "reconstruction": ("reconstruct", {"images": grey})}
+
+
+@pytest.mark.parametrize(("name", "inputs"), large_inputs().values(), ids=large_inputs())
+def test_a_large_image_by_blocks_gets_the_numbers_of_the_whole(as_is, turns, name, inputs):
+    turns.go_on.release(10**6)
+    signature = as_is.signature(name)
+    whole = as_is.run(signature, inputs)
+    assert turns.runs == 1
+    by_block = as_is.submit(signature, inputs, Rows(1, math.prod(SIZE), "kind")).result(PATIENCE)
+    assert turns.runs > 2
+    assert by_block.keys() == whole.keys()
+    for key, value in whole.items():
+        assert by_block[key].dtype == value.dtype
+        assert by_block[key].shape == value.shape
+        if value.dtype == object:
+            assert list(by_block[key]) == list(value)
+            continue
+        close = {"atol": 1} if value.dtype == np.uint8 else {"rtol": 1e-4, "atol": 1e-5}
+        np.testing.assert_allclose(by_block[key].astype("f8"), value.astype("f8"), **close)
+
+
+def test_a_large_image_that_no_caller_waits_for_ends_with_a_block(as_is, turns):
+    name, inputs = large_inputs()["array"]
+    signature, rows = as_is.signature(name), Rows(1, math.prod(SIZE), "kind")
+    gone, kept = (as_is.submit(signature, inputs, rows) for _ in range(2))
+    small = as_is.submit(signature, {"images": inputs["images"][:, :48, :48]}, Rows(1, 48**2, "s"))
+    while turns.runs < 2:  # the first block, and the small image beside it
+        assert not gone.done()
+    assert gone.cancel()
+    turns.go_on.release(2)
+    assert small.result(PATIENCE)["map"].shape == (1, 48, 48)  # which waits for no large one
+    turns.go_on.release(10**6)
+    kept.result(PATIENCE)
+    with_one = turns.runs - 2
+    as_is.submit(signature, inputs, rows).result(PATIENCE)
+    assert turns.runs - 2 - with_one == with_one
+    assert as_is.queued_rows == 0
+
+
+def test_what_a_graph_refuses_of_a_large_image_is_told(as_is, turns):
+    turns.go_on.release(10**6)
+    rows = Rows(1, math.prod(SIZE), "kind")
+    half = np.array([large_inputs()["16 bits"][1]["image_bytes"][0][:500]], object)
+    with pytest.raises(ServingError, match="PNG") as told:
+        as_is.submit(as_is.signature("score_bytes"), {"image_bytes": half}, rows).result(PATIENCE)
+    assert told.value.code == "INVALID_ARGUMENT"
+
+
+def test_a_model_without_metadata_is_served_as_another_programs(models_folder, tmp_path, caplog):
+    folder = tmp_path / "1"
+    shutil.copytree(models_folder / "as_is" / "1", folder)
+    (folder / "assets.extra" / "tfgad.json").write_text("{")
+    servable = Servable("parts", 1, folder, Batching())
+    (line,) = [each.getMessage() for each in caplog.records if "tfgad.json" in each.getMessage()]
+    assert line.startswith("parts version 1 has no assets.extra/tfgad.json that can be read; it is")
+    outputs = servable.run(servable.signature(""), {"images": np.zeros((1, 48, 48, 1), "u1")})
+    assert outputs["map"].shape == (1, 48, 48)
+    with pytest.raises(UsageError, match="so that the page cannot score by it"):
+        servable.judge  # noqa: B018
+    servable.close()
+
+
+WRONG = {
+    "image_shape": [[10**9, 10**9, 1], ["48", 48, 1], [48, 48], [0, 48, 1], "48x48"],
+    "resized": ["no", None],
+    "window": [None, [1.5, 2, 1]],
+    "stride": [0, "8"],
+    "tile": [[48], 48],
+    "score": [1],
+    "threshold": [math.nan, "high", None],
+    "scale": [math.inf, []],
+}
+
+
+@pytest.mark.parametrize(("key", "values"), WRONG.items(), ids=WRONG)
+def test_metadata_of_wrong_values_are_no_metadata(as_is, key, values):
+    metadata = json.loads((as_is.folder / "assets.extra" / "tfgad.json").read_text())
+    assert _is_sound(metadata)
+    for value in values:
+        assert not _is_sound({**metadata, key: value})
