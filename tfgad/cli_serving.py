@@ -51,18 +51,40 @@ def serve(
     no_batching: Annotated[
         bool, typer.Option("--no-batching", help="Give each request a run of its own.")
     ] = False,
+    max_queue: Annotated[int, typer.Option(min=1, help="Images that wait for a run.")] = 1024,
     max_body: Annotated[int, typer.Option(min=1, max=MOST_MEBI, help="MiB of a request.")] = (
         LIMITS.max_body // MEBI
+    ),
+    max_bodies: Annotated[int, typer.Option(min=1, help="MiB of all requests at once.")] = (
+        LIMITS.max_bodies // MEBI
     ),
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = (
         LIMITS.max_pixels
     ),
+    max_images: Annotated[
+        int, typer.Option(min=1, help="Images of --max-pixels that a request may amount to.")
+    ] = LIMITS.max_images,
+    max_files: Annotated[int, typer.Option(min=1, help="Image files of a request.")] = (
+        LIMITS.max_files
+    ),
     max_concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = (
         LIMITS.max_concurrency
     ),
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Connections of REST, and of gRPC.")
+    ] = LIMITS.max_connections,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for an answer.")] = (
         LIMITS.request_timeout
     ),
+    body_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for a body.")] = (
+        LIMITS.body_timeout
+    ),
+    header_timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds for the head of a request.")
+    ] = LIMITS.header_timeout,
+    drain_timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds for requests in progress at the end.")
+    ] = LIMITS.drain_timeout,
     poll_seconds: Annotated[
         float, typer.Option(min=0.01, help="Between two looks for new versions.")
     ] = 1,
@@ -98,14 +120,22 @@ def serve(
         max_batch_size=max_batch_size,
         max_cost=max_batch_pixels,
         timeout=batch_timeout / 1000,
+        max_queue=max_queue,
         enabled=not no_batching,
         threads=os.cpu_count() if no_batching else 1,
     )
     limits = Limits(
         max_body=max_body * MEBI,
+        max_bodies=max_bodies * MEBI,
         max_pixels=max_pixels,
+        max_images=max_images,
+        max_files=max_files,
         max_concurrency=max_concurrency,
+        max_connections=max_connections,
         request_timeout=timeout,
+        body_timeout=body_timeout,
+        header_timeout=header_timeout,
+        drain_timeout=drain_timeout,
     )
     options = ServerOptions(
         host=host,

@@ -3,7 +3,10 @@
 import base64
 import concurrent.futures
 import contextlib
+import dataclasses
+import inspect
 import io
+import json
 import random
 import signal
 import socket
@@ -205,6 +208,15 @@ def test_mistakes_are_told_in_one_line(tmp_path, models_folder):
             assert "Traceback" not in result.stderr
 
 
+def test_every_limit_has_an_option():
+    from tfgad.cli_serving import serve
+    from tfgad.serving.limits import Limits
+
+    names = {each.name for each in dataclasses.fields(Limits)}
+    options = inspect.signature(serve).parameters.keys()
+    assert names - {"request_timeout"} | {"timeout"} <= options
+
+
 def test_a_missing_extra_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     result = tfgad("serve", tmp_path)
@@ -289,18 +301,193 @@ def test_who_does_not_finish_the_body_is_told(impatient):
     with connected(impatient, HEAD + b"\r\n{") as connection:
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"the body did not arrive in time" in answer
+    assert b"the body did not arrive in 0.5 s (--body-timeout)" in answer
 
 
-def test_too_many_at_once_are_told_to_come_again(small, pictures):
-    with connected(small, HEAD + b"\r\n"), connected(small, HEAD + b"\r\n"):
-        until(lambda: small._service._admission.in_progress == 2)
+def test_a_body_that_is_no_http_is_told_without_a_traceback(small, caplog):
+    head = HEAD.replace(b"Content-Length: 100", b"Transfer-Encoding: chunked")
+    with connected(small, head + b"\r\n") as connection:
+        connection.sendall(b"no chunk\r\n")
+        assert received(connection).startswith(b"HTTP/1.1 400 ")
+    score_of(ask(small.url, np.zeros((48, 48, 1), "u1")))
+    assert "Traceback" not in caplog.text
+
+
+def test_too_many_at_once_are_told_to_come_again(small, pictures, monkeypatch):
+    with held_runs(monkeypatch) as turns, concurrent.futures.ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(ask, small.url, pictures[i]) for i in range(2)]
+        until(lambda: turns.waiting and small._service._admission.in_progress == 2)
         answer = ask(small.url, pictures[0])
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"
         assert "2 requests are in progress" in answer.json()["error"]
-    until(lambda: small._service._admission.in_progress == 0)  # both hung up
-    score_of(ask(small.url, pictures[0]))
+        assert "--max-concurrency" in answer.json()["error"]
+        turns.go_on()
+        for each in answers:
+            score_of(each.result(PATIENCE))
+
+
+@contextlib.contextmanager
+def held_runs(monkeypatch):
+    """Holds all runs of models until `go_on` of what it yields, or until the end."""
+    turns = Turns(1)
+    monkeypatch.setattr("tfgad.serving.servable.RUNS", turns)
+    with contextlib.ExitStack() as held:
+        held.enter_context(turns.taken())
+        turns.go_on = held.close
+        yield turns
+
+
+def test_bodies_that_do_not_come_hold_no_place(small, pictures):
+    with contextlib.ExitStack() as slow:
+        for _ in range(10):  # of two places
+            slow.enter_context(connected(small, HEAD + b"\r\n{"))
+        score_of(ask(small.url, pictures[0]))
+
+
+def test_bodies_that_come_slowly_give_way(small, pictures, monkeypatch):
+    monkeypatch.setattr("tfgad.serving.connections.SLOW_SECONDS", 0)
+    head = HEAD.replace(b"100", b"65536") + b"\r\n"
+    with connected(small, head + b" " * (2**16 - 1)) as slow:
+        until(lambda: small._service.memory._held >= 2**16 - 1)
+        score_of(ask(small.url, pictures[0]))
+        with contextlib.suppress(ConnectionResetError):
+            assert received(slow) == b""
+
+
+def test_a_caller_who_hung_up_leaves_the_queue(small, pictures, monkeypatch):
+    with held_runs(monkeypatch) as turns, concurrent.futures.ThreadPoolExecutor(1) as threads:
+        first = threads.submit(ask, small.url, pictures[0])
+        until(lambda: turns.waiting)
+        with connected(small, request_of(pictures[1])):
+            until(lambda: small.models.queued_rows("as_is") == 1)
+        until(lambda: small.models.queued_rows("as_is") == 0)
+        until(lambda: small._service._admission.in_progress == 1)
+        turns.go_on()
+        score_of(first.result(PATIENCE))
+
+
+def test_a_grpc_caller_who_hung_up_leaves_the_queue(small, pictures, monkeypatch):
+    import grpc
+
+    with (
+        held_runs(monkeypatch) as turns,
+        concurrent.futures.ThreadPoolExecutor(2) as threads,
+        asking_by_grpc(small) as ask_for,
+    ):
+        first = threads.submit(ask, small.url, pictures[0])
+        until(lambda: turns.waiting)
+        with asking_by_grpc(small) as ask_and_go:
+            gone = threads.submit(ask_and_go, pictures[:1])
+            until(lambda: small.models.queued_rows("as_is") == 1)
+        with pytest.raises((grpc.RpcError, ValueError)):
+            gone.result(PATIENCE)
+        until(lambda: small.models.queued_rows("as_is") == 0)
+        until(lambda: small._service._admission.in_progress == 1)
+        turns.go_on()
+        score_of(first.result(PATIENCE))
+        assert ask_for(pictures[:1]).outputs
+
+
+def request_of(image):
+    """The bytes of a whole request by REST."""
+    body = json.dumps({"instances": [image.tolist()]}).encode()
+    return HEAD.replace(b"100", str(len(body)).encode()) + b"\r\n" + body
+
+
+@pytest.mark.parametrize("also", [b"", b"Connection: close\r\n"], ids=["open", "close"])
+def test_who_sends_no_more_is_answered(small, pictures, monkeypatch, also):
+    monkeypatch.setattr("tfgad.serving.connections.PROBE_SECONDS", 0.05)
+    request = request_of(pictures[0]).replace(b"Host: localhost\r\n", b"Host: localhost\r\n" + also)
+    with held_runs(monkeypatch) as turns, connected(small, request) as connection:
+        until(lambda: turns.waiting)
+        connection.shutdown(socket.SHUT_WR)
+        proceed = b"HTTP/1.1 100 "  # which shows whether anyone is there
+        while not connection.recv(2**16, socket.MSG_PEEK).startswith(proceed):
+            pass
+        turns.go_on()
+        answer = received(connection)
+    assert answer.startswith(proceed)
+    assert b"HTTP/1.1 200 " in answer
+    assert b"predictions" in answer
+
+
+def test_grpc_calls_without_a_message_give_way(small, pictures):
+    import grpc
+
+    never = threading.Event()
+    with grpc.insecure_channel(small.grpc_address) as channel:
+        call = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        calls = [call.future(iter(never.wait, True)) for _ in range(100)]
+        try:
+            with asking_by_grpc(small) as ask_for:
+                assert ask_for(pictures[:1]).outputs
+            until(lambda: any(each.done() for each in calls))
+        finally:
+            for each in calls:
+                each.cancel()
+            never.set()
+
+
+def test_a_connection_too_many_closes_that_which_is_idle_for_longest(models_folder, pictures):
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with (
+        limited_server(models_folder, PATIENCE, max_connections=3) as server,
+        contextlib.ExitStack() as opened,
+    ):
+        idle = [opened.enter_context(connected(server, head)) for _ in range(3)]
+        for connection in idle:
+            healthy(connection)
+        score_of(ask(server.url, pictures[0]))
+        with contextlib.suppress(ConnectionResetError):
+            assert idle[0].recv(1) == b""
+        for connection in idle[1:]:
+            connection.sendall(head)
+            healthy(connection)
+
+
+def healthy(connection):
+    """Reads the whole answer of a server that says it is well."""
+    answer = b""
+    while not answer.endswith(b'{"status":"ok"}'):
+        answer += connection.recv(2**16) or pytest.fail(f"it hung up after {answer}")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_what_cannot_be_accepted_is_said_once(caplog):
+    import errno
+
+    from tfgad.serving.connections import Connections
+
+    connections = Connections(10)
+    error = OSError(errno.EMFILE, "Too many open files")
+    for _ in range(1000):
+        connections.on_loop_error(None, {"exception": error})
+    assert caplog.text.count("no connection can be accepted") == 1
+
+
+def test_whoever_does_not_read_the_answer_is_left(impatient):
+    # The answers to these fill what the system holds of them, and then nobody reads on.
+    request = b"GET /v1/models/as_is/metadata HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    left = pytest.raises((ConnectionResetError, BrokenPipeError))
+    with connected(impatient, b"") as connection, left:
+        connection.sendall(request * 10**6)
+
+
+def test_as_many_files_may_be_open_as_the_system_lets(monkeypatch):
+    resource = pytest.importorskip("resource")
+    from tfgad.serving.limits import Limits, most_connections, raise_open_files
+
+    given = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: given.append(limits))
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, 4096))
+    assert raise_open_files() == 4096
+    assert raise_open_files(512) == 1024
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, resource.RLIM_INFINITY))
+    assert raise_open_files(2000) == 2000
+    assert given == [(4096, 4096), (2000, resource.RLIM_INFINITY)]
+    assert most_connections(Limits(), 1024) == 416
+    assert most_connections(Limits(), 2**16) == most_connections(Limits(), None) == 4096
 
 
 def test_bodies_that_are_too_much_together_are_refused():

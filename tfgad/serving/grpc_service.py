@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (
 
 from tfgad.serving import messages
 from tfgad.serving.errors import ServingError, invalid
+from tfgad.serving.grpc_arrivals import MOST_ARRIVING, Arrivals
 from tfgad.serving.limits import Limits
 from tfgad.serving.service import Call, Service
 from tfgad.serving.signature import Signature
@@ -40,16 +41,18 @@ def build(
 ) -> tuple[grpc.Server, health.HealthServicer]:
     """Returns a server without a port, and what it says of its health."""
     limits = service.limits
-    threads = limits.max_concurrency + SPARE_THREADS
+    threads = limits.max_concurrency + SPARE_THREADS + MOST_ARRIVING
     server = grpc.server(
         ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
         options=[
             ("grpc.max_receive_message_length", limits.max_body),
             ("grpc.max_send_message_length", -1),  # maps are larger than the images they are of
             ("grpc.so_reuseport", 0),  # else a second server would take half of the requests
+            ("grpc.max_allowed_incoming_connections", limits.max_connections),
+            ("grpc.server_handshake_timeout_ms", int(1000 * limits.header_timeout)),
         ],
         maximum_concurrent_rpcs=threads,
-        interceptors=interceptors,
+        interceptors=[Arrivals(limits.body_timeout), *interceptors],
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         _PredictionService(service), server
@@ -81,6 +84,8 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 request.model_spec.signature_name,
                 lambda signature: _inputs(request, signature, limits, hold),
             )
+            if not context.add_callback(future.cancel):  # the caller has hung up already
+                future.cancel()
             patience = context.time_remaining()  # None or very large without a deadline
             patience = min(limits.request_timeout, math.inf if patience is None else patience)
             outputs = self._service.outputs(future, patience)
@@ -188,7 +193,8 @@ def _checked_size(name: str, proto, dtype: tf.DType, most: int) -> int:
             raise invalid(f"tensor parsing error: {name}: {problem}")
         return 0
     if count * dtype.size > most:
-        raise invalid(f"tensor parsing error: {name}: it is larger than {most} bytes")
+        problem = f"it is larger than {most} bytes (--max-body)"
+        raise invalid(f"tensor parsing error: {name}: {problem}")
     return count * dtype.size
 
 

@@ -17,6 +17,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from urllib.parse import unquote
 
 from google.protobuf.json_format import MessageToDict
@@ -28,8 +29,10 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from tfgad.serving import encodings, json_tensors, messages, metrics
+from tfgad.serving.batching import Arrays
 from tfgad.serving.errors import ServingError, invalid
 from tfgad.serving.limits import MEBI
+from tfgad.serving.repository import LARGEST_VERSION
 from tfgad.serving.service import Call, Service, too_late
 
 # Those of TF Serving's model_servers/http_rest_api_util.cc.
@@ -41,11 +44,11 @@ PREDICTION = re.compile(SPEC + r":(?P<method>(?i:classify|regress|predict))", re
 STATUS = re.compile(SPEC + r"(?P<metadata>(?i:/metadata))?", re.ASCII)
 JSON = "application/json"
 LARGE_BODY = MEBI
-LARGEST_VERSION = 2**63 - 1
 RETRY_SECONDS = "1"  # what a caller is told to wait who comes at a bad time
 # What is read and thrown away of a body that is refused, so that its sender, who reads the answer
 # only once all is sent, does not find the connection broken instead.
 DRAIN_SECONDS, DRAINED_BODIES = 10.0, 16
+ROOM_SECONDS = 0.01
 
 
 def build(service: Service) -> Starlette:
@@ -102,26 +105,40 @@ class _Handler:
         raise invalid(f"Malformed request: {request.method} {path}")
 
     async def _predict(self, request: Request, asked: re.Match) -> Response:
-        with (
-            Call(self._service, "REST", "Predict") as call,
-            self._service.admitted(),
-            self._service.memory.held() as hold,
-        ):
+        with Call(self._service, "REST", "Predict") as call, self._service.memory.held() as hold:
             call.model, number = _model_of(asked)
             body = await self._body(request, hold)
             deadline = time.monotonic() + self._limits.request_timeout
-            # Lists take 25 times the memory of the text that they are read from. One large body
-            # after another costs no time: it is Python's lock that they would wait for otherwise.
-            async with self._parsing if len(body) > LARGE_BODY else contextlib.nullcontext():
-                form, future = await run_in_threadpool(self._submit, call.model, number, body)
-            del body  # it may be large, and what waits for a run no longer needs it
-            try:
-                remaining = deadline - time.monotonic()
-                outputs = await asyncio.wait_for(asyncio.wrap_future(future), remaining)
-            except (asyncio.TimeoutError, TimeoutError):
-                raise too_late() from None
-            content = await run_in_threadpool(json_tensors.answer, outputs, form)
-            return Response(content, media_type=JSON)
+            # Whoever sends a body slowly holds a connection meanwhile, but no place.
+            with self._service.admitted():
+                form, future = await self._parsed(request, call.model, number, body)
+                del body  # it may be large, and what waits for a run no longer needs it
+                outputs = await self._outputs(request, future, deadline)
+                content = await run_in_threadpool(json_tensors.answer, outputs, form)
+                return Response(content, media_type=JSON)
+
+    async def _parsed(self, request: Request, name: str, number: int | None, body: bytes):
+        # Lists take 25 times the memory of the text that they are read from. One large body after
+        # another costs no time: it is Python's lock that they would wait for otherwise.
+        async with self._parsing if len(body) > LARGE_BODY else contextlib.nullcontext():
+            if await request.is_disconnected():
+                raise _gone()
+            return await run_in_threadpool(self._submit, name, number, body)
+
+    async def _outputs(self, request: Request, future: Future, deadline: float) -> Arrays:
+        """Waits for outputs as long as the time lasts and the caller is there to have them."""
+        waiting = [asyncio.wrap_future(future), asyncio.ensure_future(_hung_up(request))]
+        remaining = max(0.0, deadline - time.monotonic())
+        try:
+            ready, _ = await asyncio.wait(
+                waiting, timeout=remaining, return_when=asyncio.FIRST_COMPLETED
+            )
+            if waiting[0] in ready:
+                return waiting[0].result()
+            raise _gone() if ready else too_late(self._limits)
+        finally:
+            for each in waiting:
+                each.cancel()  # a run that no caller waits for is left out, or ends early
 
     def _submit(self, name: str, number: int | None, body: bytes):
         """Queues a request; returns its form, and the future of its outputs."""
@@ -144,10 +161,10 @@ class _Handler:
         try:
             body = await asyncio.wait_for(self._read(request, hold), self._limits.body_timeout)
         except (asyncio.TimeoutError, TimeoutError):
-            problem = "the body did not arrive in time"
+            problem = f"the body did not arrive in {self._limits.body_timeout:g} s (--body-timeout)"
             raise ServingError("DEADLINE_EXCEEDED", problem, http_status=408) from None
         except ClientDisconnect:
-            raise ServingError("CANCELLED", "the connection was closed") from None
+            raise _gone() from None
         if not compressed:
             return body
         return await run_in_threadpool(encodings.decompress, body, self._check_body, hold)
@@ -157,13 +174,24 @@ class _Handler:
         async for part in request.stream():
             size += len(part)
             self._check_body(size)
-            hold(len(part))
+            await self._hold(hold, len(part))
             parts.append(part)
         return b"".join(parts)
+
+    async def _hold(self, hold: Callable[[int], None], size: int) -> None:
+        """Counts bytes of a body; those that have been coming for long give way if need be."""
+        while True:
+            try:
+                return hold(size)
+            except ServingError:
+                if not self._service.make_room():
+                    raise
+            await asyncio.sleep(ROOM_SECONDS)  # until what was closed is let go of
 
     def _check_body(self, size: int) -> None:
         if size > self._limits.max_body:
             problem = f"the body is larger than {self._limits.max_body} bytes, which is the limit"
+            problem += " (--max-body)"
             raise ServingError("RESOURCE_EXHAUSTED", problem, http_status=413)
 
     def _status(self, asked: re.Match) -> Response:
@@ -237,6 +265,16 @@ async def _drain(request: Request, most: int) -> None:
         most -= len(event.get("body", b""))
         if event["type"] == "http.disconnect" or not event.get("more_body"):
             return
+
+
+async def _hung_up(request: Request) -> None:
+    """Returns once the caller of a whole request has hung up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _gone() -> ServingError:
+    return ServingError("CANCELLED", "the connection was closed")
 
 
 def _model_of(asked: re.Match) -> tuple[str, int | None]:

@@ -17,24 +17,24 @@ import socket
 import threading
 from pathlib import Path
 
-import h11
 import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tfgad.errors import UsageError
 from tfgad.serving import grpc_access, grpc_service, rest
 from tfgad.serving.access import Gate, Hosts, is_loopback
 from tfgad.serving.batching import Batching
+from tfgad.serving.connections import Connections, protocol
 from tfgad.serving.credentials import Tls, check_token
-from tfgad.serving.limits import Limits
+from tfgad.serving.limits import Limits, most_connections, raise_open_files
 from tfgad.serving.repository import Repository
 from tfgad.serving.service import Service
 
 LOOPBACK = "127.0.0.1"
 KEEP_ALIVE = 75  # seconds for the next request of a connection, as nginx gives
 PAGE_PATH = "/"
+BACKLOG = 1024  # connections that wait to be accepted
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +80,13 @@ class Server:
 
     def __init__(self, folder: Path, options: ServerOptions | None = None):
         self._folder, self._options = folder, options or ServerOptions()
-        self._service = Service(folder, self._options.batching, self._options.limits)
+        most = most_connections(self._options.limits, raise_open_files())
+        limits = dataclasses.replace(self._options.limits, max_connections=most)
+        self._service = Service(folder, self._options.batching, limits)
         self.models = self._service.models
         self.has_page = False
+        self._connections = Connections(most)
+        self._service.make_room = self._connections.close_slow_body
         self._grpc_port = 0
         self._socket: socket.socket | None = None
 
@@ -193,8 +197,13 @@ class Server:
     def _load(self) -> None:
         """Loads the models; one that can be loaded is enough."""
         folder = self._folder
-        if not folder.is_dir():
-            problem = "is no folder" if folder.exists() else "is not there"
+        try:
+            problem = (
+                "" if folder.is_dir() else "is no folder" if folder.exists() else "is not there"
+            )
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+        if problem:
             raise UsageError("DIR", folder, problem, "name a folder of exported models")
         self.models.poll()
         if self.models.names():
@@ -208,8 +217,9 @@ class Server:
         tls = self._options.tls
         config = uvicorn.Config(
             app,
-            http=_protocol(self._options.limits.header_timeout),
+            http=protocol(self._options.limits, self._connections),
             ws="none",
+            backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=int(self._options.limits.drain_timeout),
             log_config=None,
@@ -220,7 +230,7 @@ class Server:
             ssl_certfile=tls and tls.certificate,
             ssl_keyfile=tls and tls.key,
         )
-        self._rest = uvicorn.Server(config)
+        self._rest = _Rest(config, self._connections)
         # Outside of the main thread uvicorn leaves the signals alone.
         self._rest_thread = threading.Thread(
             target=self._rest.run, args=([self._socket],), daemon=True, name="rest"
@@ -230,6 +240,18 @@ class Server:
             self._rest_thread.join(0.01)
         if not self._rest.started:
             raise RuntimeError("the REST server did not start")
+
+
+class _Rest(uvicorn.Server):
+    """Uvicorn's server, whose event loop says once what it would say of each connection."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections):
+        super().__init__(config)
+        self._connections = connections
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._connections.on_loop_error)
+        await super().startup(sockets)
 
 
 def mount_page(app: Starlette, models: Repository, timeout: float = Limits.body_timeout) -> bool:
@@ -254,52 +276,6 @@ def mount_page(app: Starlette, models: Repository, timeout: float = Limits.body_
     return True
 
 
-def _protocol(seconds: float) -> type[H11Protocol]:
-    """Returns uvicorn's protocol, but for two things.
-
-    It hangs up on whoever does not finish a request's head, where uvicorn waits for ever, so that a
-    few hundred such connections would use up the process's file descriptors. And who says that no
-    more will come, having sent a whole request, is answered, where uvicorn hangs up. The size of a
-    head is bounded by h11 (64 KiB), which is why this is not the quicker httptools.
-    """
-
-    class Impatient(H11Protocol):
-        _waiting: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport) -> None:
-            super().connection_made(transport)
-            self._wait()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._wait_no_more()
-            elif self._waiting is None:
-                self._wait()
-
-        def eof_received(self) -> bool:
-            answering = self.cycle is not None and not self.cycle.response_complete
-            is_tls = self.transport.get_extra_info("sslcontext") is not None  # no half is closed
-            if answering and not is_tls and self.conn.their_state is h11.DONE:
-                self.cycle.keep_alive = False
-                return True
-            return False
-
-        def connection_lost(self, error) -> None:
-            self._wait_no_more()
-            super().connection_lost(error)
-
-        def _wait(self) -> None:
-            self._waiting = self.loop.call_later(seconds, self.transport.close)
-
-        def _wait_no_more(self) -> None:
-            if self._waiting:
-                self._waiting.cancel()
-            self._waiting = None
-
-    return Impatient
-
-
 def _listen(host: str, port: int) -> socket.socket:
     """Opens the socket of the REST interface.
 
@@ -308,7 +284,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((host, port), family=family, backlog=1024)
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         raise _cannot_listen("--rest-port", host, port, error) from error
     # What it accepts inherits this; asyncio sees to it for sockets that name their protocol only.

@@ -31,12 +31,14 @@ class Service:
         limits: of requests.
         metrics: what was counted.
         memory: what the bodies of requests in progress hold, REST and gRPC together.
+        make_room: lets go of a body that has been coming for long; returns whether there was one.
     """
 
     def __init__(self, folder: Path, batching: Batching, limits: Limits):
         self.limits = limits
         self._admission = Admission(limits.max_concurrency)
         self.memory = Memory(limits.max_bodies)
+        self.make_room: Callable[[], bool] = lambda: False
         self.metrics = Metrics(self._admission)
         self.models = Repository(folder, batching, self.metrics.batch)
         self.metrics.observe_models(self.models)
@@ -78,13 +80,15 @@ class Service:
         """Waits for outputs.
 
         Raises:
-            ServingError: the run's, or DEADLINE_EXCEEDED.
+            ServingError: the run's, DEADLINE_EXCEEDED, or CANCELLED if the future was.
         """
         try:
             return future.result(timeout=max(0.0, seconds))
         except concurrent.futures.TimeoutError:
             future.cancel()
-            raise too_late() from None
+            raise too_late(self.limits) from None
+        except concurrent.futures.CancelledError:
+            raise ServingError("CANCELLED", "the caller no longer waits") from None
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
@@ -122,9 +126,10 @@ class Call:
             raise error
 
 
-def too_late() -> ServingError:
+def too_late(limits: Limits) -> ServingError:
     """Returns the error of a request whose time is up."""
-    return ServingError("DEADLINE_EXCEEDED", "the time for this request is up")
+    problem = f"the time for this request is up: it has {limits.request_timeout:g} s at most"
+    return ServingError("DEADLINE_EXCEEDED", f"{problem} (--timeout)")
 
 
 def _unforeseen(error: Exception) -> ServingError:
