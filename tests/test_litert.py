@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from tfgad import cli, litert, metrics
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
+from tfgad.models.image_quality import REASONS
 from tfgad.multistage import segmenter
 from tfgad.runs import Run
 
@@ -74,7 +75,7 @@ def assert_python_agrees(model, images):
     np.testing.assert_allclose(answer["map"], expected["map"], atol=1e-3, rtol=1e-3)
     verdict = model.prediction(tf.constant(pixels / np.float32(127.5) - 1), expected["score"])
     np.testing.assert_allclose(answer["probability"], verdict["probability"], atol=1e-3)
-    reasons = [model.image_quality.reasons[place].encode() for place in answer["reason"]]
+    reasons = [REASONS[place].encode() for place in answer["reason"]]
     assert reasons == verdict["reason"].numpy().tolist()
     np.testing.assert_array_equal(answer["is_anomalous"], answer["probability"] > 0.5)
 

@@ -8,6 +8,7 @@ from tfgad import files, results, scoring
 from tfgad.data.images import ImageError
 from tfgad.errors import UsageError
 from tfgad.export import FACTS, export, facts_of_model
+from tfgad.models.detector import rims
 from tfgad.models.image_quality import ImageQuality
 from tfgad.runs import Run, load_model
 
@@ -296,3 +297,24 @@ def test_a_black_strip_among_good_cloth_is_anomalous(fitted, tmp_path, monkeypat
         assert (black["reason"], bool(black["is_anomalous"])) == ("too dark", True)
         assert black["probability"] == 1
         assert black["score"] < judge.threshold
+
+
+@pytest.mark.parametrize("score", ["cues", "latent", None])
+@pytest.mark.parametrize("tile", [48, 128, 160])
+def test_blocks_have_the_tiles_of_the_whole_image(score, tile):
+    """Or a tile that the whole image has not would decide the image's quality."""
+    height, width = 1000, 1501
+    places = np.stack(np.mgrid[:height, :width], axis=-1)
+    seen, result = [], np.zeros((height, width, 2), int)
+
+    def judge(block):
+        seen.append((block[0, 0], block[-1, -1] + 1))
+        return block
+
+    of_result = rims((32, 32, 1), (tile, tile), 16, score)
+    scoring.in_blocks(places, of_result, (tile, tile), 400**2, judge, result)
+    np.testing.assert_array_equal(result, places)
+    assert len(seen) > 4
+    for start, end in seen:
+        assert not (start % tile).any()
+        assert all(end % tile * (end != (height, width)) == 0)

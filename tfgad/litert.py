@@ -37,6 +37,7 @@ from tfgad.data.images import to_uint8
 from tfgad.errors import UsageError
 from tfgad.export import facts_of_run
 from tfgad.models.detector import Detector, batched, spread
+from tfgad.models.image_quality import REASONS
 from tfgad.quiet import standard_error_withheld
 from tfgad.runs import Run
 
@@ -115,7 +116,7 @@ def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -
     facts = {
         **facts_of_run(run),
         "signature": "serving_default",
-        "reasons": run.model.image_quality.reasons,
+        "reasons": REASONS,
         "compared_images": len(pixels),
         "tolerance": tolerance,
         "threads": _threads(),
@@ -150,7 +151,7 @@ def convert(
         judged = model.conclude(images, errors, model.score)
         # LiteRT has no strings worth the name: the reason's place in the list of `FACTS`.
         reason = model.image_quality.place(images)
-        outside = reason < len(model.image_quality.reasons) - 1
+        outside = reason < len(REASONS) - 1
         prediction = model.calibration(judged["score"])
         return {
             **judged,

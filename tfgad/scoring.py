@@ -179,7 +179,9 @@ class SavedModelJudge:
             reasons.append(judged.get("reason", ""))
             return judged["map"]
 
-        in_blocks(image, self._rims(self.score), self._at_once, map_of, anomaly_map)
+        in_blocks(
+            image, self._rims(self.score), self.facts["tile"], self._at_once, map_of, anomaly_map
+        )
         score = anomaly_map.max()  # as the model scores whatever is larger than its window
         reason = first_reason(reasons)
         return {
@@ -217,7 +219,9 @@ class SavedModelJudge:
             rebuilt = self._rebuilt(pixels)
         else:
             rebuilt = np.empty_like(pixels)
-            in_blocks(pixels, self._rims(None), self._at_once, self._rebuilt, rebuilt)
+            in_blocks(
+                pixels, self._rims(None), self.facts["tile"], self._at_once, self._rebuilt, rebuilt
+            )
         return from_uint8(rebuilt)
 
     def judge_batch(self, pixels: np.ndarray) -> list[dict[str, Any]]:
@@ -432,7 +436,7 @@ def judge_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarray]
             of_blocks.append(model.image_quality(block).numpy()[0].decode())
             return model.anomaly(block)["map"][0].numpy()
 
-        in_blocks(image, of_map, AT_ONCE, map_of, anomaly_map)
+        in_blocks(image, of_map, model.tile, AT_ONCE, map_of, anomaly_map)
         reasons.append(first_reason(of_blocks).encode())
     return {"score": maps.max(axis=(1, 2)), "map": maps, "reason": np.array(reasons)}
 
@@ -440,24 +444,29 @@ def judge_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarray]
 def in_blocks(
     image: np.ndarray,
     of_result: Sequence[windows.Rim],
+    tile: Sequence[int],
     pixels: int,
     judge: Callable[[np.ndarray], np.ndarray],
     result: np.ndarray,
 ) -> None:
     """Fills a result with what a model says of an image, block by block.
 
-    Blocks begin on the grid of the model's windows and tiles, and overlap by all that a pixel of
-    the result depends on; of each the middle is kept. So the result is that of the whole image.
+    Blocks begin and end on the grid of the model's windows and tiles, and overlap by all that a
+    pixel of the result depends on; of each the middle is kept. So the result is that of the whole
+    image, and the tiles whose quality is looked at are those of the whole image.
 
     Args:
         image: `[H, W, C]`.
         of_result: its rims, of rows and of columns; see `tfgad.models.detector.rims`.
+        tile: `(height, width)` of the model's tiles.
         pixels: of a block; more where the rims alone have so many.
         judge: a block `[h, w, C]` to `[h, w, ...]`.
         result: `[H, W, ...]`.
     """
-    # The model looks at a block's windows and tiles alike: both are to lie as the image's.
-    wider = [rim._replace(far=rim.grid * math.ceil(rim.far / rim.grid)) for rim in of_result]
+    wider = []
+    for rim, side in zip(of_result, tile, strict=True):
+        grid = math.lcm(rim.grid, side)
+        wider.append(rim._replace(grid=grid, far=grid * math.ceil(rim.far / grid)))
     along = [
         list(windows.parts(length, rim.step(math.isqrt(pixels)), rim.far))
         for length, rim in zip(image.shape[:2], wider, strict=True)

@@ -119,5 +119,6 @@ def test_without_good_images_nothing_is_outside():
 
 def test_first_reason():
     assert first_reason(["", "other texture", "no texture", ""]) == "no texture"
+    assert first_reason(["", "dark area", "too bright"]) == "too bright"
     assert first_reason(["other colour", ""]) == "other colour"
     assert first_reason(["", ""]) == ""

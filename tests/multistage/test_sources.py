@@ -62,4 +62,4 @@ def test_kinds_are_named_by_the_folder():
 def test_few_of_many_good_images_are_taken():
     data = tfgad.load("weave:plain?size=32&train=450&calibration=1&test=1")
     count = len(sources.good_images(data.train, data.train_size))
-    assert count == sources.MOST_GOOD * 3 // 4
+    assert count == sources.MOST_GOOD

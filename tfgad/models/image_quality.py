@@ -27,7 +27,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ from scipy import stats
 from tfgad import windows
 from tfgad.models.cues import gaussian_blur
 
-# Good images leave the limits no oftener than in a tenth of the false alarms that are allowed.
+# Of the false alarms that are allowed, those by quality may be a tenth, if statistics are normal.
 RATE_SHARE = 0.1
 # The largest distance of 500 Gaussian values is 3.0 deviations; 1.75 times that is left by one in
 # ten million. On tiles of weave and AITEX no held-out tile of the same strips went beyond 1.5.
@@ -64,24 +64,28 @@ class Statistic:
     above: str
 
 
-DARK, BRIGHT = "too dark", "too bright"
+DARK, BRIGHT, DARK_AREA, BRIGHT_AREA = "too dark", "too bright", "dark area", "bright area"
 FLAT, LOW, HIGH = "no texture", "too little contrast", "too much contrast"
+BLURRED, NOISY = "out of focus", "too much noise"
 TEXTURE, COLOUR = "other texture", "other colour"
+# In their order: of several the first is given. The last is that of an image within the limits.
+REASONS = (
+    DARK, BRIGHT, DARK_AREA, BRIGHT_AREA, FLAT, LOW, HIGH, BLURRED, NOISY, TEXTURE, COLOUR, "",
+)  # fmt: skip
 # Tolerances. Brightness is a logit of the share of full scale; contrast and octaves are logs.
 # The good strips of AITEX 00, 01 and 03 that were not learnt from stay within them, except those of
 # another weave.
 TWICE, THRICE = math.log(2), math.log(3)
 HALF_WAY = 0.5  # from no orientation, 0, to that along an axis, 1 or -1
 SKEW, TINT = 0.15, 0.15  # third moment at unit variance; share of the range from grey to white
-# In the order in which they are given as the reason.
 STATISTICS = (
     Statistic("brightness", TWICE, DARK, BRIGHT),
-    Statistic("darkest window", THRICE, "dark area", BRIGHT),
-    Statistic("brightest window", THRICE, DARK, "bright area"),
+    Statistic("darkest window", THRICE, DARK_AREA, BRIGHT),
+    Statistic("brightest window", THRICE, DARK, BRIGHT_AREA),
     Statistic("lowest contrast of a window", THRICE, LOW, HIGH),
     Statistic("contrast", TWICE, LOW, HIGH),
     Statistic("highest contrast of a window", THRICE, LOW, HIGH),
-    Statistic("first octave", TWICE, "out of focus", "too much noise"),
+    Statistic("first octave", TWICE, BLURRED, NOISY),
     Statistic("second octave", TWICE, TEXTURE, TEXTURE),
     Statistic("third octave", TWICE, TEXTURE, TEXTURE),
     Statistic("fine orientation, across", HALF_WAY, TEXTURE, TEXTURE),
@@ -91,7 +95,6 @@ STATISTICS = (
     Statistic("skewness", SKEW, TEXTURE, TEXTURE),
 )
 LOWEST_CONTRAST = 3  # its place
-FLAT_PLACE = 2 * LOWEST_CONTRAST  # of `FLAT` among the reasons, of which a statistic has two
 OF_COLOUR = (
     Statistic("red less grey", TINT, COLOUR, COLOUR),
     Statistic("green less grey", TINT, COLOUR, COLOUR),
@@ -115,7 +118,8 @@ class ImageQuality(keras.layers.Layer):
         super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
         self.tile, self.window, self.channels = tuple(tile), tuple(window), channels
         self.statistics = STATISTICS + (OF_COLOUR if channels == 3 else ())
-        self.reasons = _reasons(self.statistics)  # in the order of `_outside`
+        sides = [(each.below, each.above) for each in self.statistics]
+        self.places = np.array([[REASONS.index(reason) for reason in side] for side in sides])
         count = len(self.statistics)
         self.median = self._weight("median", (count,), "zeros")
         self.deviation = self._weight("deviation", (count,), "zeros")
@@ -144,22 +148,20 @@ class ImageQuality(keras.layers.Layer):
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1].
         """
-        return tf.gather(tf.constant(self.reasons), self.place(images))
+        return tf.gather(tf.constant(REASONS), self.place(images))
 
     def place(self, images):
-        """Returns the reason's place in `reasons`, int32 `[B]`: that of the first that holds.
+        """Returns the reason's place in `REASONS`, int32 `[B]`; the last is that of no reason.
 
         Tiles are looked at row by row, so that a large image takes the memory of one row.
         """
         images = windows.pad_to_grid(images, self.tile, 1)
         starts = _starts(tf.shape(images)[1], self.tile[0])
-        none = tf.fill([tf.shape(images)[0]], len(self.reasons) - 1)
+        none = tf.fill([tf.shape(images)[0]], len(REASONS) - 1)
 
         def add_row(row, first):
             top = starts[row]
-            outside = self._outside(self.of_tiles(images[:, top : top + self.tile[0]]))
-            of_tiles = tf.argmax(outside, axis=1, output_type=tf.int32)
-            of_tiles = tf.where(tf.reduce_any(outside, axis=1), of_tiles, none[0])
+            of_tiles = self._place(self.of_tiles(images[:, top : top + self.tile[0]]))
             of_tiles = tf.reshape(of_tiles, [tf.shape(none)[0], -1])
             return row + 1, tf.minimum(first, tf.reduce_min(of_tiles, axis=1))
 
@@ -169,14 +171,15 @@ class ImageQuality(keras.layers.Layer):
         )
         return first
 
-    def _outside(self, values):
-        """Returns which reasons hold for statistics `[N, K]`: bool `[N, R]`."""
+    def _place(self, values):
+        """Returns the place of the first reason that holds for statistics `[N, K]`: int32 `[N]`."""
         distance = values - self.median
-        sides = tf.stack([-distance > self.limits[0], distance > self.limits[1]], axis=2)
-        sides = tf.reshape(sides, [-1, 2 * len(self.statistics)])
-        flat = (values[:, LOWEST_CONTRAST] < math.log(FLAT_DEVIATION + GREY_LEVEL))[:, None]
-        before, after = sides[:, :FLAT_PLACE], sides[:, FLAT_PLACE:]
-        return tf.concat([before, flat & after[:, :1], after], axis=1)
+        outside = tf.stack([-distance > self.limits[0], distance > self.limits[1]], axis=2)
+        none = len(REASONS) - 1
+        first = tf.reduce_min(tf.where(outside, self.places, none), axis=[1, 2])
+        is_flat = values[:, LOWEST_CONTRAST] < math.log(FLAT_DEVIATION + GREY_LEVEL)
+        is_flat &= outside[:, LOWEST_CONTRAST, 0]
+        return tf.cast(tf.where(is_flat, tf.minimum(first, REASONS.index(FLAT)), first), tf.int32)
 
     def adapt(self, values: np.ndarray) -> None:
         """Learns how good images spread, from the statistics `[N, K]` of their tiles."""
@@ -206,7 +209,7 @@ class ImageQuality(keras.layers.Layer):
         self.limits.assign([np.maximum(MARGIN * below, least), np.maximum(MARGIN * above, least)])
 
     def of_tiles(self, images):
-        """Returns the statistics of images `[B, H, W, C]`: `[B * tiles, K]`, in [-inf, inf].
+        """Returns the statistics of images `[B, H, W, C]`: `[B * tiles, K]`.
 
         Tiles lie side by side; the last of a row and of a column ends where the image does.
         """
@@ -253,13 +256,7 @@ class ImageQuality(keras.layers.Layer):
 
 def first_reason(reasons: Iterable[str]) -> str:
     """Returns the reason of an image from those of its parts: the first in their order."""
-    return min(reasons, key=_reasons(STATISTICS + OF_COLOUR).index)
-
-
-def _reasons(statistics: Sequence[Statistic]) -> tuple[str, ...]:
-    """Returns the reasons in their order; the last is that of an image within the limits."""
-    sides = [reason for each in statistics for reason in (each.below, each.above)]
-    return (*sides[:FLAT_PLACE], FLAT, *sides[FLAT_PLACE:], "")
+    return min(reasons, key=REASONS.index)
 
 
 def _starts(length, tile: int):

@@ -68,7 +68,7 @@ def test_files_are_shown_one_after_another(page, files):
     assert page.headline not in second  # what was chosen meanwhile stays
     assert names(third, page) == list(NAMES)
     assert verdicts(third, page) == ["good", "not judged", "defective"]
-    assert third[page.table][1][3:] == [None, "", "is not a PNG, JPEG, BMP or TIFF"]
+    assert third[page.table][1][3:] == [None, "", "is not a PNG, JPEG, BMP, TIFF or WebP"]
     assert "judging" not in third[page.summary]
     assert names(last, page) == list(NAMES)
 

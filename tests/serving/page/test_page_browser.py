@@ -134,7 +134,7 @@ def test_from_upload_to_table(tab, paths, judge):
     expect(tab.locator("dialog.tfgad-full")).to_have_count(0)
 
     # A row of the table chooses the image.
-    expect(cell(tab, 2, 5)).to_have_text("is not a PNG, JPEG, BMP or TIFF")
+    expect(cell(tab, 2, 5)).to_have_text("is not a PNG, JPEG, BMP, TIFF or WebP")
     cell(tab, 1, 1).click()
     expect(tab.locator("#tfgad-headline .name")).to_have_text("good.png")
     expect(badge(tab)).to_have_text("good")
