@@ -222,3 +222,18 @@ def test_figures_are_named_by_what_is_counted():
     assert names["image_auroc"] == "tile AUROC"
     assert names["recall"] == "tile recall"
     assert names["pixel_auroc"] == "pixel AUROC"
+
+
+def test_images_outside_count_at_the_threshold_alone():
+    labels, scores = np.array([0, 0, 0, 1, 1]), np.array([1.0, 2.0, 3.0, 2.0, 4.0])
+    outside = np.array([True, False, False, True, False])
+    without = metrics.evaluate(labels, scores, threshold=3.5)
+    figures = metrics.evaluate(labels, scores, threshold=3.5, outside=outside)
+    assert (without["false_positive_rate"], without["recall"]) == (0, 0.5)
+    assert figures["false_positive_rate"] == pytest.approx(1 / 3)
+    assert figures["recall"] == 1
+    assert figures["image_auroc"] == without["image_auroc"]
+    of_one = metrics.evaluate(
+        labels, scores, threshold=3.5, outside=outside, images_of=np.array([0, 0, 0, 1, 1])
+    )
+    assert (of_one["false_positive_rate"], of_one["recall"]) == (1, 1)

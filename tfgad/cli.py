@@ -440,6 +440,10 @@ def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
     rows = metrics.names_of(figures["unit"])
     trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
     console.show(console.figures_table(spec, {method: figures, **trivial}, rows))
+    for label, reasons in figures.get("reasons", {}).items():
+        if reasons:
+            counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+            console.say(f"of the {label} images, unlike any good one: {counts}")
 
 
 def _show_threshold(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Judged:
         images: float32 `[N, H, W, C]`, in a file: read some at a time.
         masks: uint8 `[N, H, W, 1]`. labels: int32 `[N]`.
         names: N strings. scores: float32 `[N]`. maps: float32 `[N, H, W]`.
+        reasons: N strings, why each is unlike any good image; empty where it is not.
         masked: bool `[N]`, of which the mask is known; None of all.
         images_of: int `[N]`, the image that each is a tile of, where images are counted.
     """
@@ -38,6 +40,7 @@ class Judged:
     names: list[str]
     scores: np.ndarray
     maps: np.ndarray
+    reasons: list[str] = dataclasses.field(default_factory=list)
     masked: np.ndarray | None = None
     images_of: np.ndarray | None = None
 
@@ -60,10 +63,11 @@ def judge_test_set(model: Detector, images: AnomalyData, score: str | None = Non
     pictures, rows = StoredRows(), []
     maps = np.empty((images.test_size, *images.image_shape[:2]), np.float32)
     for row in batched(images.test).as_numpy_iterator():
-        judged = model.anomaly(row["image"], score)
-        maps[len(pictures) : len(pictures) + len(row["image"])] = judged["map"]
-        pictures.append(row.pop("image"))
-        rows.append({**row, "score": judged["score"].numpy()})
+        image = row.pop("image")
+        judged, reasons = model.anomaly(image, score), model.image_quality(image)
+        maps[len(pictures) : len(pictures) + len(image)] = judged["map"]
+        pictures.append(image)
+        rows.append({**row, "score": judged["score"].numpy(), "reason": reasons.numpy()})
     columns = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
     names = [name.decode() for name in columns["name"]]
     return Judged(
@@ -73,6 +77,7 @@ def judge_test_set(model: Detector, images: AnomalyData, score: str | None = Non
         names=names,
         scores=columns["score"],
         maps=maps[: len(pictures)],
+        reasons=[reason.decode() for reason in columns["reason"]],
         masked=images.is_masked(names),
         images_of=images.images_of(names),
     )
@@ -97,8 +102,26 @@ def figures_of(judged: Judged, images: AnomalyData, threshold: float | None = No
         threshold,
         masked=judged.masked,
         images_of=judged.images_of,
+        outside=np.array(judged.reasons) != "",
     )
-    return {"unit": images.counted_unit, **figures}
+    return {"unit": images.counted_unit, **figures, "reasons": _reasons(judged)}
+
+
+def _reasons(judged: Judged) -> dict[str, dict[str, int]]:
+    """Returns how many images are unlike any good one for which reason, by `good` and `anomalous`.
+
+    With `tile=` tiles are counted, whatever the unit of the figures.
+    """
+    return {
+        name: dict(
+            collections.Counter(
+                reason
+                for reason, of_image in zip(judged.reasons, judged.labels, strict=True)
+                if reason and of_image == label
+            )
+        )
+        for name, label in (("good", 0), ("anomalous", 1))
+    }
 
 
 def _check_unlearnt(run: Run, spec: str) -> None:
@@ -129,7 +152,8 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     Returns:
         What `metrics.json` holds: the `unit` counted, `"image"` or `"tile"`, of which the figures
         named `image_...` are, too; the figures of `tfgad.metrics.evaluate`, for a segmenter also
-        those of `tfgad.metrics.segmentation` at even odds and its `iou_at_threshold`;
+        those of `tfgad.metrics.segmentation` at even odds and its `iou_at_threshold`; how many
+        images were unlike any good one, under `reasons`, which count at the threshold as anomalous;
         `baseline_image_auroc`, and all figures of the trivial detectors under `baselines`.
 
     Raises:

@@ -151,7 +151,7 @@ def segmentation(masks: np.ndarray, marked: np.ndarray) -> dict[str, float | Non
 
 
 def at_threshold(
-    labels: np.ndarray, scores: np.ndarray, threshold: float
+    labels: np.ndarray, scores: np.ndarray, threshold: float, outside: np.ndarray | None = None
 ) -> dict[str, float | int | None]:
     """Returns the confusion of calling every score strictly above the threshold anomalous.
 
@@ -159,6 +159,7 @@ def at_threshold(
         labels: int `[N]`, 0 normal, 1 anomalous.
         scores: float `[N]`.
         threshold: a score.
+        outside: bool `[N]`, of images that are called anomalous whatever their score.
 
     Returns:
         `false_positive_rate` and `recall` (None without normal or without anomalous images),
@@ -168,7 +169,7 @@ def at_threshold(
         ValueError: scores that are not finite, or another number of them than of labels.
     """
     labels, scores = _checked(labels, scores)
-    alarm = scores > threshold
+    alarm = scores > threshold if outside is None else (scores > threshold) | outside
     counts = {
         "true_positives": int(np.sum(alarm & labels)),
         "false_positives": int(np.sum(alarm & ~labels)),
@@ -191,6 +192,7 @@ def evaluate(
     *,
     masked: np.ndarray | None = None,
     images_of: np.ndarray | None = None,
+    outside: np.ndarray | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, float | list[float] | None]:
@@ -210,6 +212,8 @@ def evaluate(
             given.
         images_of: int `[N]`, from 0 up, the image that each is a tile of. Images are then
             counted, see `by_image`, and drawn with all of their tiles.
+        outside: bool `[N]`, which are called anomalous whatever their score, as those that are
+            unlike any good image. It counts for the figures at the threshold; none if not given.
         bootstrap: draws; 0 leaves every interval None.
         seed: of the draws.
 
@@ -226,6 +230,8 @@ def evaluate(
     count = len(scores)
     masked = np.ones(count, bool) if masked is None else np.asarray(masked, bool)
     images_of = np.arange(count) if images_of is None else images_of
+    outside = np.zeros(count, bool) if outside is None else np.asarray(outside, bool)
+    _, outside = by_image(labels, outside, images_of)
     labels, scores = by_image(labels, scores, images_of)
     draws = of_pixels = _draws(labels, bootstrap, np.random.default_rng(seed))
     figures = image_metrics(labels, scores)
@@ -243,13 +249,13 @@ def evaluate(
         intervals |= _pixel_intervals(*_checked_maps(masks, maps), of_pixels[:, images_of])
     figures |= {"threshold": threshold, "false_positive_rate": None, "recall": None}
     if threshold is not None:
-        confusion = at_threshold(labels, scores, threshold)
+        confusion = at_threshold(labels, scores, threshold, outside)
         figures |= {
             "threshold": float(threshold),
             "false_positive_rate": confusion["false_positive_rate"],
             "recall": confusion["recall"],
         }
-        intervals |= _alarm_intervals(labels, scores > threshold, draws)
+        intervals |= _alarm_intervals(labels, (scores > threshold) | outside, draws)
     return figures | {
         f"{key}_ci": None if value is None else intervals.get(key) for key, value in figures.items()
     }
