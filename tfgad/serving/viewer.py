@@ -176,8 +176,9 @@ def _figure(title: str, content: str, shape: tuple[int, ...], caption: str) -> s
 def _legend(verdict: Verdict) -> str:
     if not verdict.is_anomalous:
         return "<p>Nothing to mark: the score is not above the threshold.</p>"
-    if verdict.reason:
-        return "<p>The image is anomalous as a whole; its map means little.</p>"
+    threshold = verdict.map_threshold
+    if verdict.reason and (threshold is None or verdict.map.max() <= threshold):
+        return "<p>Nothing to mark: the image is unlike any good one as a whole.</p>"
     _, middle, upper = results.heat_scale(verdict)
     colours = ",".join(to_hex(HEAT(x)[:3]) for x in np.linspace(0.5, 1, 8))
     what = "Coloured where the map exceeds the threshold."
