@@ -123,10 +123,20 @@ def test_a_png_that_unfolds_to_more_than_its_pixels_is_refused(interlace):
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize("kind", BOMBS)
 def test_texts_and_profiles_that_unfold_to_much_are_refused(kind, place):
-    with pytest.raises(ServingError, match="texts and profile of image 0 unfold to more"):
+    with pytest.raises(ServingError, match="image 0 has texts and profile that unfold to more"):
         encoded_size(by_hand(PIXELS, **{place: [(kind.encode(), BOMBS[kind])]}))
     text = [(b"zTXt", b"x\0\0" + zlib.compress(b"text")), (b"iTXt", b"x\0\0\0\0\0" + BOMB)]
     assert encoded_size(by_hand(PIXELS, **{place: text})) == (16, 16)  # the second is as it is
+
+
+@pytest.mark.parametrize("names", [b"en\0" + b"x" * 2**10 + b"\0", b"e" * 2**10 + b"\0x\0"])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_text_whose_name_is_too_long_is_refused(place, names):
+    file = by_hand(PIXELS, **{place: [(b"iTXt", b"x\0\1\0" + names + BOMB)]})
+    with pytest.raises(ServingError, match="image 2 has a text whose name is longer than 1024"):
+        encoded_size(file, 2)
+    plain = [(b"iTXt", b"x\0\0\0" + names + b"text"), (b"iTXt", b"x\0\1\0en")]
+    assert encoded_size(by_hand(PIXELS, **{place: plain})) == (16, 16)  # neither unfolds
 
 
 def test_what_an_ordinary_file_holds_is_taken():

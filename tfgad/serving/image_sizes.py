@@ -1,8 +1,8 @@
 """The sizes of the images in a request, known before any is decoded.
 
 A decoder cannot be interrupted, so that a file which costs far more than its pixels do is refused
-before: a PNG of 0.9 MB whose pixels unfold to 900 MB kept TensorFlow's busy for 11 s, one of 3.9 MB
-with 500 compressed texts for 75 s, and a JPEG of 33 KB with 1,000 scans for 6 s.
+before: a PNG of 0.9 MB whose pixels unfold to 900 MB kept TensorFlow's decoder busy for 11 s, one
+of 3.9 MB with 500 compressed texts for 75 s, and a JPEG of 33 KB with 1,000 scans for 6 s.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ ADAM7 = (
 MOST_CHUNKS = 2**16  # of a PNG; encoders cut the pixels into pieces of 8 KiB or more
 # What texts and profile of a PNG may unfold to; the largest profiles of printers have 3 MiB.
 MOST_UNFOLDED = 16 * MEBI
+MOST_NAME = 2**10  # bytes of a text's keyword, language and translated keyword together
 UNFOLDED_AT_ONCE, STEP = MEBI, 2**16  # bytes that come out at a time, and that go in
 # Of a progressive JPEG; encoders make about ten. The decoder goes through the whole image for each.
 MOST_SCANS = 64
@@ -113,10 +114,7 @@ def encoded_size(
 def _jpeg_size(file: bytes, index: int, max_pixels: int) -> tuple[int, int]:
     size = _upright_size(JpegImagePlugin.JpegImageFile, file, index)
     _checked_area(size, max_pixels)
-    if file.count(JPEG_SCAN) > MOST_SCANS:
-        raise invalid(
-            f"image {index} has more than {MOST_SCANS} scans, and would be slow to decode"
-        )
+    _check_cost(file, index)
     return size
 
 
@@ -130,33 +128,78 @@ def _upright_size(reader, file: bytes, index: int) -> tuple[int, int]:
 
 
 def _png_size(file: bytes, index: int, max_pixels: int) -> tuple[int, int]:
+    header = _png_header(file)
+    if header is None:
+        raise _unreadable(index)
+    _checked_area((header.height, header.width), max_pixels)
+    _check_cost(file, index)
+    return _upright_size(PngImagePlugin.PngImageFile, file, index)
+
+
+def _check_cost(file: bytes, index: int) -> None:
+    reason = excess(file)
+    if reason:
+        raise invalid(f"image {index} {reason}")
+
+
+def excess(file: bytes) -> str:
+    """Says why a file would cost far more to decode than its pixels do; empty if it would not.
+
+    What is neither PNG nor JPEG, or has no head of one, passes. Call it for an image that is not
+    too large: it unfolds as many bytes as the pixels have.
+    """
+    if file.startswith(JPEG_START) and file.count(JPEG_SCAN) > MOST_SCANS:
+        return f"has more than {MOST_SCANS} scans, and would be slow to decode"
+    header = _png_header(file) if file.startswith(PNG_START) else None
+    if header is None:
+        return ""
+    try:
+        pixels, others = _unfolding(file)
+    except _ExcessError as error:
+        return str(error)
+    if _unfolds_to_more(pixels, header.size):
+        return f"holds more than its {header.height}x{header.width} pixels"
+    if _unfolds_to_more(others, MOST_UNFOLDED):
+        return f"has texts and profile that unfold to more than {MOST_UNFOLDED // MEBI} MiB"
+    return ""
+
+
+class _ExcessError(Exception):
+    """A PNG has more parts than it may."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _PngHeader:
+    """Height and width of a PNG, and the bytes that its pixels unfold to."""
+
+    height: int
+    width: int
+    size: int
+
+
+def _png_header(file: bytes) -> _PngHeader | None:
+    """Returns what a PNG's first chunk says; None if that is broken."""
     try:
         length, kind, width, height, depth, colour, _, _, interlace = PNG_HEADER.unpack_from(
             file, len(PNG_START)
         )
         bits = depth * PNG_CHANNELS[colour]
     except (struct.error, KeyError):
-        raise _unreadable(index) from None
+        return None
     if length != 13 or kind != b"IHDR" or not width or not height:
-        raise _unreadable(index)
-    _checked_area((height, width), max_pixels)
-    pixels, others = _unfolding(file, index)
+        return None
     passes = ADAM7 if interlace else ((0, 0, 1, 1),)
-    if _unfolds_to_more(pixels, sum(_pass_size(height, width, bits, each) for each in passes)):
-        raise invalid(f"image {index} holds more than its {height}x{width} pixels")
-    if _unfolds_to_more(others, MOST_UNFOLDED):
-        most = f"{MOST_UNFOLDED // MEBI} MiB"
-        raise invalid(f"the texts and profile of image {index} unfold to more than {most}")
-    return _upright_size(PngImagePlugin.PngImageFile, file, index)
+    size = sum(_pass_size(height, width, bits, each) for each in passes)
+    return _PngHeader(height, width, size)
 
 
-def _unfolding(file: bytes, index: int) -> tuple[list[list[memoryview]], list[list[memoryview]]]:
+def _unfolding(file: bytes) -> tuple[list[list[memoryview]], list[list[memoryview]]]:
     """Returns what a PNG holds compressed: its pixels, and all else; each stream in its pieces."""
     pixels: list[memoryview] = []
     others: list[list[memoryview]] = []
     for count, (kind, data) in enumerate(_chunks(file)):
         if count == MOST_CHUNKS:
-            raise invalid(f"image {index} has more than {MOST_CHUNKS} chunks")
+            raise _ExcessError(f"has more than {MOST_CHUNKS} chunks")
         if kind == b"IDAT":
             pixels.append(data)
         elif kind in (b"zTXt", b"iCCP", b"iTXt"):
@@ -173,13 +216,23 @@ def _chunks(file: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _start_of_stream(kind: bytes, data: memoryview) -> int:
-    """Returns where the compressed part of a chunk begins, after its names."""
-    head = bytes(data[: 2**10])
+    """Returns where the compressed part of a chunk begins, after its names.
+
+    Raises:
+        _ExcessError: the names are too long, so that it is not found.
+    """
+    head = bytes(data[:MOST_NAME])
     place = head.find(b"\0") + 2  # the keyword, of 79 bytes at most, and the method
     if kind == b"iTXt":  # a flag before the method, then language and translated keyword
         if head[place - 1 : place] != b"\1":
             return len(data)  # it is not compressed
-        place = head.find(b"\0", head.find(b"\0", place + 1) + 1) + 1
+        language_end = head.find(b"\0", place + 1)
+        translated_end = head.find(b"\0", language_end + 1)
+        if -1 in (language_end, translated_end):
+            if len(data) <= MOST_NAME:
+                return len(data)  # it is cut off: nothing follows the names
+            raise _ExcessError(f"has a text whose name is longer than {MOST_NAME} bytes")
+        return translated_end + 1
     return place
 
 

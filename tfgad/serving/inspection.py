@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import os
 import stat
@@ -19,12 +20,14 @@ from tfgad import results
 from tfgad.calibration import probability
 from tfgad.data.images import FORMATS, ImageError, from_uint8, to_uint8
 from tfgad.scoring import SavedModelJudge, Verdict, score_files
+from tfgad.serving.image_sizes import excess
+from tfgad.serving.limits import Limits
 
 # What one visitor may ask for at once. A judged image takes 5 to 10 bytes a pixel of the disk, so
 # that a batch stays below 1.4 GB; a pixel in float32 and its windows some 100 bytes of memory while
 # it is read, so that one image stays below 4 GB.
 MOST_FILES, MOST_BYTES = 200, 64 * 2**20
-MOST_PIXELS, MOST_PIXELS_TOGETHER = 2**25, 2**27
+MOST_PIXELS, MOST_PIXELS_TOGETHER = Limits.max_pixels, 2**27
 # What all visitors' pictures may take together: the disk of three of the largest batches, and a
 # descriptor each of the 1024 that a process usually has.
 MOST_OPEN_BATCHES, MOST_OPEN_BYTES = 64, 4 * 2**30
@@ -282,12 +285,13 @@ def check_limits(path: Path, pixels_left: int = MOST_PIXELS_TOGETHER) -> int:
         The number of its pixels; 0 of what is no image, which reading it will tell.
 
     Raises:
-        ImageError: it is too large.
+        ImageError: it is too large, or costs far more to decode than its pixels do.
     """
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise ImageError(path, f"is larger than {MOST_BYTES // 2**20} MB")
-        with Image.open(path, formats=FORMATS) as image:
+            raise ImageError(path, f"is larger than {MOST_BYTES // 2**20} MiB")
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             pixels = image.width * image.height
     except ImageError:
         raise
@@ -300,6 +304,9 @@ def check_limits(path: Path, pixels_left: int = MOST_PIXELS_TOGETHER) -> int:
     if pixels > pixels_left:
         limit = f"{MOST_PIXELS_TOGETHER / 1e6:.0f} megapixels"
         raise ImageError(path, f"is left out: all images together may have {limit}")
+    reason = excess(content)
+    if reason:
+        raise ImageError(path, reason)
     return pixels
 
 

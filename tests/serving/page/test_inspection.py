@@ -18,6 +18,7 @@ from tfgad import results, runs, scoring
 from tfgad.data.images import ImageError
 from tfgad.scoring import Verdict
 from tfgad.serving import inspection
+from tfgad.serving.image_sizes import MOST_SCANS
 from tfgad.serving.inspection import (
     Batch,
     Batches,
@@ -267,7 +268,7 @@ def test_a_reconstruction_is_made_once(judge, paths, monkeypatch):
 @pytest.mark.parametrize(
     ("limit", "value", "reason"),
     [
-        ("MOST_BYTES", 200, "is larger than 0 MB"),
+        ("MOST_BYTES", 200, "is larger than 0 MiB"),
         ("MOST_PIXELS", 2000, "has more than 0.0 megapixels"),
         ("MOST_FILES", 0, "is more than 0 files at once"),
     ],
@@ -287,6 +288,17 @@ def test_images_beyond_the_limit_for_all_are_left_out(judge, paths, monkeypatch)
     assert "all images together" in noise.reason
     assert isinstance(good, Verdict)
     assert isinstance(deep, Verdict)  # which still fits
+
+
+def test_a_file_that_costs_more_than_its_pixels_is_a_row_that_says_so(judge, good, tmp_path):
+    path = tmp_path / "scans.jpg"
+    Image.fromarray(good).save(path)
+    content = path.read_bytes()
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    path.write_bytes(content[:-2] + scan * MOST_SCANS + content[-2:])
+    (result,) = judged(judge, [path]).results
+    assert isinstance(result, ImageError)
+    assert result.reason == "has more than 64 scans, and would be slow to decode"
 
 
 def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
