@@ -58,9 +58,9 @@ def serve(
     max_bodies: Annotated[int, typer.Option(min=1, help="MiB of all requests at once.")] = (
         LIMITS.max_bodies // MEBI
     ),
-    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = (
-        LIMITS.max_pixels
-    ),
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Pixels of an image, by REST and gRPC.")
+    ] = LIMITS.max_pixels,
     max_images: Annotated[
         int, typer.Option(min=1, help="Images of --max-pixels that a request may amount to.")
     ] = LIMITS.max_images,
@@ -76,9 +76,9 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for an answer.")] = (
         LIMITS.request_timeout
     ),
-    body_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for a body.")] = (
-        LIMITS.body_timeout
-    ),
+    body_timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds for a body, beside those of its size.")
+    ] = LIMITS.body_timeout,
     header_timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds for the head of a request.")
     ] = LIMITS.header_timeout,

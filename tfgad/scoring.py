@@ -149,7 +149,8 @@ class SavedModelJudge:
         self.image_shape, self.resized = tuple(facts["image_shape"]), facts["resized"]
         self.window, self.score = tuple(facts["window"]), facts["score"]
         self.threshold, self.depth = facts["threshold"], facts.get("depth")
-        self._model = model or _load_saved_model(folder)  # it owns what the signature uses
+        # it owns what the signature uses
+        self._model = _load_saved_model(folder) if model is None else model
         self._serve = self._model.signatures["serving_default"]
         if "reason" not in self._serve.structured_outputs:
             log.warning(UNCHECKED, folder, "calibrate and export its run again")

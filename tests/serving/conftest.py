@@ -1,12 +1,16 @@
 """Exported models, and a server of them that was really started, as a process of its own."""
 
+import contextlib
 import io
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -25,6 +29,25 @@ def export_small(model, folder, **changes):
     """Exports a model of the tests as `tests/test_export.py` does."""
     form = {"image_shape": (48, 48, 1), "resized": False, "facts": {"method": "ganomaly"}}
     return export(model, folder, **{**form, **changes})
+
+
+def until(condition):
+    """Waits for something that a server or another thread does."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def kept_port():
+    """A free port that nobody is given who asks for any: those are from 32768 on.
+
+    While a server starts again at it, tests beside this one open ports of their own.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20000, 32768)  # no seed: workers shall not agree
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def encoded(pixels, form="PNG"):
@@ -80,7 +103,8 @@ class ServerProcess:
     def __init__(self, folder, *options):
         for needed in EXTRA:
             pytest.importorskip(needed)
-        command = [sys.executable, "-m", "tfgad.cli", "serve", str(folder), "--no-page", *options]
+        command = [sys.executable, "-m", "tfgad.cli", "serve", str(folder), "--no-page"]
+        command += map(str, options)
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

@@ -83,12 +83,18 @@ def test_a_token_is_read_from_a_header():
     assert TOKEN not in repr(ServerOptions(token=TOKEN))
 
 
-def test_a_token_comes_from_file_or_environment(tmp_path):
+def test_a_token_comes_from_file_or_environment(tmp_path, caplog):
     file = tmp_path / "token"
     file.write_text(f" {TOKEN}\n")
+    file.chmod(0o644)
     assert read_token(file, {TOKEN_VARIABLE: "x" * 20}) == TOKEN
     assert read_token(None, {TOKEN_VARIABLE: "x" * 20}) == "x" * 20
     assert read_token(None, {}) is None
+    assert "every user can read it; run: chmod 600" in caplog.text
+    caplog.clear()
+    file.chmod(0o600)
+    assert read_token(file, {}) == TOKEN
+    assert not caplog.text
     for content in ("", "short", "two words are not it", "ä" * 20):
         file.write_text(content)
         with pytest.raises(UsageError, match="--token-file"):
@@ -269,7 +275,7 @@ def test_what_others_reach_is_said_in_a_line_and_has_no_page(models_folder, capl
         assert not server.has_page
         (line,) = [each.getMessage() for each in caplog.records if "open to" in each.message]
         assert line == (
-            "open to the network at 0.0.0.0: REST and gRPC (no page without --page), without TLS "
+            "open to the network at 0.0.0.0: REST and gRPC, not the page (--page), without TLS "
             "(--tls-certificate, --tls-key) and without token (--token-file)"
         )
         port = server.url.rpartition(":")[2]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tfgad.serving import repository
+from tfgad.serving.batching import ClosedError
 from tfgad.serving.errors import ServingError
 from tfgad.serving.repository import Repository, State, find_versions
 
@@ -31,6 +32,12 @@ class FakeServable:
             raise ValueError(f"no graph in {folder}")
         self.name, self.number, self.closed = name, number, False
         self.graph = Graph()
+
+    @property
+    def judge(self):
+        if self.closed:
+            raise ClosedError
+        return f"judge of version {self.number}"
 
     def close(self):
         self.closed, self.graph = True, None
@@ -105,6 +112,20 @@ def test_what_is_no_version_is_named(tmp_path, write):
         r"od\nd": "models have no such names",
         r"x\udcff": "models have no such names",
     }
+
+
+def test_the_judge_of_a_version_that_is_retired_meanwhile_is_the_next_ones(
+    models, write, monkeypatch
+):
+    write("parts/1")
+    settled(models)
+    old, find = models.find("parts"), models.find
+    write("parts/2")
+    settled(models)
+    assert old.closed
+    found = iter([old])  # a page's request has found it before the next came
+    monkeypatch.setattr(models, "find", lambda name: next(found, None) or find(name))
+    assert models.judge("parts") == "judge of version 2"
 
 
 @pytest.fixture

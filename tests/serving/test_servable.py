@@ -12,13 +12,13 @@ pytest.importorskip("tensorflow_serving")
 
 from tfgad.errors import UsageError
 from tfgad.serving import servable as servable_module
-from tfgad.serving.batching import Batching
+from tfgad.serving.batching import Batching, ClosedError
 from tfgad.serving.errors import ServingError
 from tfgad.serving.image_sizes import Rows
 from tfgad.serving.limits import Turns
 from tfgad.serving.servable import Servable, _is_sound
 
-from .conftest import PATIENCE, encoded
+from .conftest import PATIENCE, encoded, until
 
 SIZE = (210, 180)
 
@@ -57,6 +57,8 @@ def turns(monkeypatch):
 def large_inputs():
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (1, *SIZE, 1), "u1")
+    dark = grey.copy()
+    dark[:, 48:120, 60:150] = 0  # a covered part, which has a reason
     deep = rng.integers(0, 2**16, SIZE, "u2")
     colour = rng.integers(0, 256, (*SIZE, 3), "u1")
     files = {
@@ -66,7 +68,11 @@ def large_inputs():
         "black and white": encoded(colour[..., 0] > 100),
         "JPEG": encoded(colour, "JPEG"),
     }
-    inputs = {"array": ("serving_default", {"images": grey})}
+    inputs = {
+        "array": ("serving_default", {"images": grey}),
+        "dark tile": ("serving_default", {"images": dark}),
+        "black": ("serving_default", {"images": np.zeros_like(grey)}),
+    }
     for name, file in files.items():
         inputs[name] = "score_bytes", {"image_bytes": np.array([file], object)}
     return {**inputs, "reconstruction": ("reconstruct", {"images": grey})}
@@ -96,8 +102,8 @@ def test_a_large_image_that_no_caller_waits_for_ends_with_a_block(as_is, turns):
     signature, rows = as_is.signature(name), Rows(1, math.prod(SIZE), "kind")
     gone, kept = (as_is.submit(signature, inputs, rows) for _ in range(2))
     small = as_is.submit(signature, {"images": inputs["images"][:, :48, :48]}, Rows(1, 48**2, "s"))
-    while turns.runs < 2:  # the first block, and the small image beside it
-        assert not gone.done()
+    until(lambda: turns.runs == 2)  # the first block, and the small image beside it
+    assert not gone.done()
     assert gone.cancel()
     turns.go_on.release(2)
     assert small.result(PATIENCE)["map"].shape == (1, 48, 48)  # which waits for no large one
@@ -130,6 +136,8 @@ def test_a_model_without_metadata_is_served_as_another_programs(models_folder, t
     with pytest.raises(UsageError, match="so that the page cannot score by it"):
         servable.judge  # noqa: B018
     servable.close()
+    with pytest.raises(ClosedError):  # and no model is loaded once more
+        servable.judge  # noqa: B018
 
 
 WRONG = {

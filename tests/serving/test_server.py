@@ -7,11 +7,10 @@ import dataclasses
 import inspect
 import io
 import json
-import random
 import signal
 import socket
 import threading
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from typer.testing import CliRunner
 from tfgad import cli
 from tfgad.serving.limits import Turns
 
-from .conftest import PATIENCE, REASONS, ServerProcess, encoded, export_small
+from .conftest import PATIENCE, REASONS, ServerProcess, encoded, export_small, kept_port, until
 
 IN_PROGRESS = "tfgad_serving_requests_in_progress "
 
@@ -39,14 +38,6 @@ def ask(url, image, model="as_is"):
 def score_of(answer):
     assert answer.status_code == 200, answer.text[:300]
     return answer.json()["predictions"][0]["score"]
-
-
-def until(condition):
-    """Waits for something that another process does."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def states_of(server, model):
@@ -127,24 +118,13 @@ def test_a_broken_version_is_reported_and_the_old_serves_on(
 def test_kill_and_restart_then_an_orderly_stop(models_folder, pictures, expected):
     folder = models_folder / "as_is"  # one model alone
     with contextlib.ExitStack() as servers:
-        first = servers.enter_context(ServerProcess(folder, *kept_ports()))
+        first = servers.enter_context(
+            ServerProcess(folder, "--port", kept_port(), "--grpc-port", kept_port())
+        )
         kill(first, pictures, expected)
         second = servers.enter_context(ServerProcess(folder, *first.ports))
         assert (second.url, second.grpc) == (first.url, first.grpc)
         stop_in_order(second, pictures, expected)
-
-
-def kept_ports():
-    """Options with two free ports that nobody is given who asks for any: those are from 32768 on.
-
-    While the server starts again, tests beside this one open ports of their own.
-    """
-    ports = []
-    while len(ports) < 2:
-        port = random.SystemRandom().randrange(20000, 32768)  # no seed: workers shall not agree
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            ports.append(str(port))
-    return ["--port", ports[0], "--grpc-port", ports[1]]
 
 
 def kill(first, pictures, expected):
@@ -228,7 +208,7 @@ def test_a_missing_extra_is_told(tmp_path, monkeypatch):
 
 
 @contextlib.contextmanager
-def limited_server(folder, seconds, **limits):
+def limited_server(folder, seconds, page=False, **limits):
     """A server that waits some seconds for a head, a body and an answer."""
     pytest.importorskip("starlette")
     pytest.importorskip("tensorflow_serving")
@@ -236,7 +216,7 @@ def limited_server(folder, seconds, **limits):
     from tfgad.serving.server import Server, ServerOptions
 
     times = dict.fromkeys(("header_timeout", "body_timeout", "request_timeout"), seconds)
-    options = ServerOptions(rest_port=0, grpc_port=0, page=False, limits=Limits(**times, **limits))
+    options = ServerOptions(rest_port=0, grpc_port=0, page=page, limits=Limits(**times, **limits))
     with Server(folder / "as_is", options) as server:
         yield server
 
@@ -301,7 +281,7 @@ def test_who_does_not_finish_the_body_is_told(impatient):
     with connected(impatient, HEAD + b"\r\n{") as connection:
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"the body did not arrive in 0.5 s (--body-timeout)" in answer
+    assert b"it has 0.5 s (--body-timeout) and 1 s for each 64 KiB" in answer
 
 
 def test_a_body_that_is_no_http_is_told_without_a_traceback(small, caplog):
@@ -403,8 +383,7 @@ def test_who_sends_no_more_is_answered(small, pictures, monkeypatch, also):
         until(lambda: turns.waiting)
         connection.shutdown(socket.SHUT_WR)
         proceed = b"HTTP/1.1 100 "  # which shows whether anyone is there
-        while not connection.recv(2**16, socket.MSG_PEEK).startswith(proceed):
-            pass
+        until(lambda: connection.recv(2**16, socket.MSG_PEEK).startswith(proceed))
         turns.go_on()
         answer = received(connection)
     assert answer.startswith(proceed)
@@ -446,6 +425,25 @@ def test_a_connection_too_many_closes_that_which_is_idle_for_longest(models_fold
             healthy(connection)
 
 
+def test_streams_of_the_page_leave_room_for_others(models_folder, pictures):
+    pytest.importorskip("gradio")
+    stream = b"GET /gradio_api/heartbeat/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with (
+        limited_server(models_folder, PATIENCE, page=True, max_connections=8) as server,
+        contextlib.ExitStack() as opened,
+    ):
+        streams = [opened.enter_context(connected(server, stream)) for _ in range(2)]
+        for connection in streams:
+            assert connection.recv(2**16).startswith(b"HTTP/1.1 200 ")
+        for _ in range(20):  # one address has two of the four
+            refused = opened.enter_context(connected(server, stream))
+            assert b" 503 " in refused.recv(2**16)
+        alive = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with connected(server, alive) as connection:
+            healthy(connection)
+        score_of(ask(server.url, pictures[0]))
+
+
 def healthy(connection):
     """Reads the whole answer of a server that says it is well."""
     answer = b""
@@ -459,11 +457,17 @@ def test_what_cannot_be_accepted_is_said_once(caplog):
 
     from tfgad.serving.connections import Connections
 
-    connections = Connections(10)
+    class Connection:
+        transport = SimpleNamespace(abort=lambda: None)
+
+    connections = Connections(20)
+    for _ in range(20):
+        connections.opened(Connection())
     error = OSError(errno.EMFILE, "Too many open files")
     for _ in range(1000):
         connections.on_loop_error(None, {"exception": error})
     assert caplog.text.count("no connection can be accepted") == 1
+    assert len(connections) == 12  # of 1000 errors at once, one makes room
 
 
 def test_whoever_does_not_read_the_answer_is_left(impatient):
@@ -474,9 +478,11 @@ def test_whoever_does_not_read_the_answer_is_left(impatient):
         connection.sendall(request * 10**6)
 
 
-def test_as_many_files_may_be_open_as_the_system_lets(monkeypatch):
+def test_as_many_files_may_be_open_as_the_system_lets(monkeypatch, caplog, tmp_path):
     resource = pytest.importorskip("resource")
+    pytest.importorskip("tensorflow_serving")
     from tfgad.serving.limits import Limits, most_connections, raise_open_files
+    from tfgad.serving.server import Server, ServerOptions
 
     given = []
     monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: given.append(limits))
@@ -487,6 +493,12 @@ def test_as_many_files_may_be_open_as_the_system_lets(monkeypatch):
     assert raise_open_files(2000) == 2000
     assert given == [(4096, 4096), (2000, resource.RLIM_INFINITY)]
     assert most_connections(Limits(), 1024) == 416
+    monkeypatch.setattr("tfgad.serving.server.raise_open_files", lambda: 1024)
+    Server(tmp_path)
+    assert "--max-connections 4096: 416 are possible where 1024 files may be open" in caplog.text
+    caplog.clear()
+    Server(tmp_path, ServerOptions(limits=Limits(max_connections=416)))
+    assert not caplog.text
     assert most_connections(Limits(), 2**16) == most_connections(Limits(), None) == 4096
 
 

@@ -76,10 +76,10 @@ class Hosts:
 
 
 class Gate:
-    """An ASGI application that lets through to another what may pass.
+    """An ASGI application that passes permitted requests on to `app`.
 
     Args:
-        app: the other.
+        app: the application that answers them.
         hosts: the names that the server answers to.
         token: what must be shown, as `Authorization: Bearer TOKEN`, or by a browser as the password
             of any user; None lets everybody in.

@@ -108,6 +108,8 @@ class Client:
         timeout: seconds for each answer.
         retries: how often to try again.
         token: that the server asks for; that of the environment variable TFGAD_TOKEN, if not given.
+            It is sent to whatever server `url` names, by plain `http://` and `grpc://` readable on
+            its way.
         ca_certificate: PEM file of what the server's certificate is checked against, such as that
             certificate itself if it is self-signed; the usual authorities, if not given.
     """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import time
 
@@ -21,6 +22,9 @@ from tfgad.serving.limits import Limits
 # What `accept` says where the system has no room for one more connection.
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 CLOSED_FOR_ROOM = 8  # connections that are closed when that happens
+# Between two times. For one full table of descriptors the event loop says it up to BACKLOG times at
+# once, before what was closed is free; it accepts again after a second.
+SECONDS_BETWEEN_ROOM = 1.0
 SECONDS_BETWEEN_LINES = 60.0  # of the log, about the same
 SLOW_SECONDS = 5.0  # after which a body may have to give way: 64 MiB come at 13 MiB a second
 PROBE_SECONDS = 1.0  # between two looks whether a caller is still there
@@ -42,7 +46,8 @@ class Connections:
         self._open: set[H11Protocol] = set()
         # Since when each keeps the server waiting, the one that has done so for longest first.
         self._waiting: dict[H11Protocol, float] = {}
-        self._said = -SECONDS_BETWEEN_LINES
+        self._said = -math.inf
+        self._made_room = -math.inf
 
     def __len__(self) -> int:
         return len(self._open)
@@ -102,6 +107,10 @@ class Connections:
             loop.default_exception_handler(context)
             return
         self._say(f"no connection can be accepted ({os.strerror(error.errno)})")
+        now = time.monotonic()
+        if now - self._made_room < SECONDS_BETWEEN_ROOM:
+            return
+        self._made_room = now
         for _ in range(CLOSED_FOR_ROOM):
             self.close_longest()
 
@@ -114,12 +123,16 @@ class Connections:
 def protocol(limits: Limits, connections: Connections) -> type[H11Protocol]:
     """Returns uvicorn's protocol, but for five things.
 
-    It hangs up on whoever does not finish a request's head, or does not read the answer, where
-    uvicorn waits for ever. It tells `connections` what it waits for. It gives up a request whose
-    body is no HTTP, where uvicorn answers twice, with a traceback in the log. Who says that no more
-    will come, having sent a whole request, is answered, where uvicorn hangs up; and since whoever
-    has hung up says no more than that, he is sent a "100 Continue" now and then, which fails then.
-    The size of a head is bounded by h11 (64 KiB), which is why this is not the quicker httptools.
+    1. It closes a connection whose request head does not end, or whose answer is not read; uvicorn
+       waits for ever.
+    2. It tells `connections` what it waits for.
+    3. It gives up a request whose body is no HTTP; uvicorn answers twice, with a traceback.
+    4. It answers a client that has sent a whole request and closed its side for writing; uvicorn
+       closes the connection.
+    5. A client that has gone looks the same at first. So such a client is sent "100 Continue" now
+       and then: if it has gone, that fails.
+
+    h11 bounds the size of a head (64 KiB); the quicker httptools does not.
     """
 
     class Impatient(H11Protocol):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import hmac
+import logging
 import os
 import ssl
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +18,8 @@ TOKEN_VARIABLE = "TFGAD_TOKEN"
 # 16 random characters of base 64 are 96 bits: out of reach of guessing by requests.
 SHORTEST_TOKEN = 16
 TOKEN_HINT = "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +74,17 @@ def content(path: Path, option: str) -> bytes:
 def read_token(path: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
     """Returns the token that a file holds, else the one in the environment; None without either.
 
+    A file that every user of the machine can read is warned of.
+
     Raises:
         UsageError: it is none that can be used.
     """
     if path is not None:
         text = content(path, "--token-file").decode("latin-1").strip()
-        return check_token("--token-file", path, text)
+        token = check_token("--token-file", path, text)
+        if os.name == "posix" and path.stat().st_mode & stat.S_IROTH:
+            log.warning("--token-file %s: every user can read it; run: chmod 600 %s", path, path)
+        return token
     token = environment.get(TOKEN_VARIABLE)
     if token is None:
         return None

@@ -12,10 +12,10 @@ from tfgad.serving.limits import MEBI
 
 
 def is_gzip(encoding: str) -> bool:
-    """Returns whether a Content-Encoding is gzip; the other that can be read is none.
+    """Returns whether a Content-Encoding is gzip; raises for any but gzip and identity.
 
     Raises:
-        ServingError: it is a third.
+        ServingError: it is another.
     """
     if encoding.lower() not in ("", "identity", "gzip", "x-gzip"):  # RFC 9110, section 8.4.1
         problem = f"Content-Encoding {encoding[:40]!r} is not supported: use gzip, or none"

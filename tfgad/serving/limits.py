@@ -44,7 +44,7 @@ class Limits:
         max_connections: of REST, and of gRPC. Once there are more, the one that has kept the server
             waiting for longest is closed. Fewer, where the process may not have as many files.
         request_timeout: from the whole request to its answer; TF Serving's is 30.
-        body_timeout: for a body to arrive.
+        body_timeout: for a body to arrive, beside a second for each 64 KiB of it.
         header_timeout: for a request's head to arrive.
         drain_timeout: for requests in progress once the server is told to stop.
     """

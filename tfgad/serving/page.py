@@ -29,7 +29,7 @@ from tfgad.serving import viewer
 from tfgad.serving.errors import ServingError
 from tfgad.serving.inspection import Batch, Batches, Models, rows, thresholds_of
 from tfgad.serving.page_examples import Examples, examples_for
-from tfgad.serving.page_gate import PageGate
+from tfgad.serving.page_gate import MOST_STREAMS, PageGate
 from tfgad.serving.page_style import CSS, OPACITY
 from tfgad.serving.uploads import Uploads
 
@@ -45,7 +45,13 @@ GONE = "The server has given up the pictures of these files. Judge them again to
 SET_OPACITY = "(v) => { document.documentElement.style.setProperty('--tfgad-heat', v / 100) }"
 
 
-def mount(app, models: Models, path: str = "/inspect", uploads: Uploads | None = None):
+def mount(
+    app,
+    models: Models,
+    path: str = "/inspect",
+    uploads: Uploads | None = None,
+    most_streams: int = MOST_STREAMS,
+):
     """Puts the page into a web application, in the page's own theme.
 
     Args:
@@ -53,6 +59,7 @@ def mount(app, models: Models, path: str = "/inspect", uploads: Uploads | None =
         models: the models in service.
         path: where the page is to be.
         uploads: where visitors' files go; a new one with limits of its own, if not given.
+        most_streams: see `PageGate`.
 
     Returns:
         The application.
@@ -72,7 +79,7 @@ def mount(app, models: Models, path: str = "/inspect", uploads: Uploads | None =
     # Gradio checks which files are named only in what it launches by itself.
     blocks.has_launched = True
     mounted = app.routes[-1]
-    mounted.app = PageGate(mounted.app, uploads)
+    mounted.app = PageGate(mounted.app, uploads, most_streams)
     return app
 
 

@@ -5,8 +5,11 @@ A list of what is open, so that what a new version of gradio adds is closed unti
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -15,11 +18,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfgad.data.images import ImageError
-from tfgad.serving.uploads import UploadError, Uploads, timely
+from tfgad.serving.bodies import timely
+from tfgad.serving.uploads import LATE, UploadError, Uploads, network_of
 
 API = "/gradio_api"
 FILE, UPLOAD, EVENT = f"{API}/file=", f"{API}/upload", f"{API}/queue/join"
 PROGRESS = f"{API}/upload_progress"
+HEARTBEAT, RESULTS = f"{API}/heartbeat/", f"{API}/queue/data"  # answers that do not end
+# A visitor has two. `tfgad.serving.server` gives a number by its connections.
+MOST_STREAMS = 1024
 # What Chromium asks for while all of the page is used, and no more; see `tests/serving/page`.
 OPEN = {
     "GET": re.compile(
@@ -44,15 +51,17 @@ FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
 class PageGate:
-    """An ASGI application that lets through to gradio's what the page needs.
+    """An ASGI application that passes on to `app` what the page needs.
 
     Args:
         app: gradio's.
         uploads: the files that may be named and fetched; they are also taken in here.
+        most_streams: answers that do not end, of all visitors; of one network half as many.
     """
 
-    def __init__(self, app: ASGIApp, uploads: Uploads):
+    def __init__(self, app: ASGIApp, uploads: Uploads, most_streams: int = MOST_STREAMS):
         self._app, self._uploads = app, uploads
+        self._streams = _Streams(most_streams)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or has it answered."""
@@ -71,15 +80,22 @@ class PageGate:
         if path == PROGRESS:  # which gradio does not know of what is taken in here
             await Response(media_type="text/event-stream")(scope, receive, send)
             return
+        if path.startswith(HEARTBEAT) or path == RESULTS:
+            with self._streams.held(network_of(request)) as problem:
+                app = PlainTextResponse(problem, 503) if problem else self._app
+                await app(scope, receive, send)
+            return
         try:
             if path.startswith(FILE):
                 self._uploads.check(path.removeprefix(FILE))
             elif path == EVENT:
                 scope, receive = await self._checked(request)
         except ImageError:
-            await PlainTextResponse("The file is none of this page", 403)(scope, receive, send)
+            await PlainTextResponse("This page has no such file", 403)(scope, receive, send)
         except UploadError as error:
             await PlainTextResponse(str(error), error.status)(scope, receive, send)
+        except TimeoutError:
+            await PlainTextResponse(LATE, 408)(scope, receive, send)
         except ClientDisconnect:
             return
         else:
@@ -139,6 +155,33 @@ class PageGate:
                 value["url"] = None  # the path says it all
             for each in value.values():
                 self._check_files(each)
+
+
+class _Streams:
+    """The answers that do not end. Each holds a connection, which never gives way to another.
+
+    All of it happens in the event loop's thread.
+    """
+
+    def __init__(self, most: int):
+        self._most, self._most_of_one = most, max(1, most // 2)
+        self._open: collections.Counter[str] = collections.Counter()  # by network
+
+    @contextlib.contextmanager
+    def held(self, network: str) -> Iterator[str]:
+        """Counts a stream while it is open; yields why it must not be, or an empty text."""
+        if self._open.total() >= self._most:
+            yield f"{self._most} streams are open, which is the limit: try again later"
+            return
+        if self._open[network] >= self._most_of_one:
+            yield f"your address has {self._most_of_one} streams open, which is the limit"
+            return
+        self._open[network] += 1
+        try:
+            yield ""
+        finally:
+            self._open[network] -= 1
+            self._open += collections.Counter()  # forgets networks without one
 
 
 def _with_policy(send: Send, policy: str) -> Send:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfgad.scoring import SavedModelJudge
-from tfgad.serving.batching import Batching
+from tfgad.serving.batching import Batching, ClosedError
 from tfgad.serving.errors import ServingError
 from tfgad.serving.servable import GRAPH_FILE, Servable
 
@@ -132,7 +132,11 @@ class Repository:
             ServingError: NOT_FOUND, there is no such model.
             UsageError: the model is no detector of tfgad's.
         """
-        return self.find(name).judge
+        while True:
+            try:
+                return self.find(name).judge
+            except ClosedError:  # it was retired meanwhile: another is in service, or none
+                continue
 
     def queued_rows(self, name: str) -> int:
         """Returns how many rows wait for a run of a model; 0 for one that is not there."""
@@ -174,9 +178,9 @@ class Repository:
         self._stop.set()
         if self._watcher:
             self._watcher.join()
-        for servable in self._serving.values():
+        serving, self._serving = self._serving, {}
+        for servable in serving.values():
             self._unload(servable)
-        self._serving = {}
         for thread in self._unloading:
             thread.join()
 

@@ -30,6 +30,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tfgad.serving import encodings, json_tensors, messages, metrics
 from tfgad.serving.batching import Arrays
+from tfgad.serving.bodies import announced_size, timely
 from tfgad.serving.errors import ServingError, invalid
 from tfgad.serving.limits import MEBI
 from tfgad.serving.repository import LARGEST_VERSION
@@ -156,12 +157,12 @@ class _Handler:
         """Reads a body, decompressed, unless it is too large or does not come."""
         compressed = encodings.is_gzip(request.headers.get("content-encoding", ""))
         # Whoever says how much will come is answered before it does.
-        announced = request.headers.get("content-length", "0")
-        self._check_body(int(announced) if announced.isdecimal() else 0)
+        self._check_body(announced_size(request.headers))
         try:
-            body = await asyncio.wait_for(self._read(request, hold), self._limits.body_timeout)
-        except (asyncio.TimeoutError, TimeoutError):
-            problem = f"the body did not arrive in {self._limits.body_timeout:g} s (--body-timeout)"
+            body = await self._read(request, hold)
+        except TimeoutError:
+            problem = "the body did not arrive in time: it has "
+            problem += f"{self._limits.body_timeout:g} s (--body-timeout) and 1 s for each 64 KiB"
             raise ServingError("DEADLINE_EXCEEDED", problem, http_status=408) from None
         except ClientDisconnect:
             raise _gone() from None
@@ -171,7 +172,7 @@ class _Handler:
 
     async def _read(self, request: Request, hold: Callable[[int], None]) -> bytes:
         parts, size = [], 0
-        async for part in request.stream():
+        async for part in timely(request, self._limits.body_timeout):
             size += len(part)
             self._check_body(size)
             await self._hold(hold, len(part))

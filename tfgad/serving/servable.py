@@ -25,7 +25,7 @@ from tfgad.data.images import PNG_BITS, from_uint8, to_uint8
 from tfgad.errors import UsageError
 from tfgad.export import FACTS
 from tfgad.scoring import SavedModelJudge, saved_model_facts
-from tfgad.serving.batching import Arrays, Batcher, Batching
+from tfgad.serving.batching import Arrays, Batcher, Batching, ClosedError
 from tfgad.serving.errors import ServingError
 from tfgad.serving.image_sizes import IMAGE_BYTES, Rows
 from tfgad.serving.limits import MEBI, Turns, give_memory_back
@@ -39,7 +39,7 @@ IMAGES = "images"  # the input of `tfgad.export` that takes arrays
 LARGE = MEBI
 # Of a run of a large one. A block overlaps others by the model's tile and window, 160 pixels a side
 # for those of `saved_models/`, so that the work grows as blocks shrink: 2048x2048 pixels take 1.3
-# times as much in blocks of 2 MiB pixels, 1.7 in blocks of one.
+# times as much in blocks of 2^21 pixels, 1.7 in blocks of 2^20.
 BLOCK_PIXELS = 4 * MEBI
 BLOCK_PIXELS_EARLIER = 2 * MEBI  # where memory grows with the image: 1.4 GB for the `ganomaly`
 MOST_SIDE = 2**14  # of images that metadata may say a model is made for
@@ -146,11 +146,15 @@ class Servable:
 
         Raises:
             UsageError: the model is no detector of tfgad's, or its metadata cannot be read.
+            ClosedError: the version was retired.
         """
+        model = self._model  # `close` takes it away meanwhile
+        if model is None:
+            raise ClosedError
         if self.metadata is None:
             problem = f"has no {FACTS} that can be used, so that the page cannot score by it"
             raise UsageError("model", self.name, problem, "export it again: tfgad export RUN DIR")
-        return SavedModelJudge(self.folder, self._model)
+        return SavedModelJudge(self.folder, model)
 
     @property
     def queued_rows(self) -> int:
@@ -253,6 +257,8 @@ class Servable:
 
 class _ByBlock(SavedModelJudge):
     """Scores by blocks so small that one sees in time whether anyone waits for the rest.
+
+    It is not thread-safe: its `Batcher` has one thread.
 
     Args:
         folder: of the version.

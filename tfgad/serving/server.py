@@ -80,7 +80,11 @@ class Server:
 
     def __init__(self, folder: Path, options: ServerOptions | None = None):
         self._folder, self._options = folder, options or ServerOptions()
-        most = most_connections(self._options.limits, raise_open_files())
+        files, wanted = raise_open_files(), self._options.limits.max_connections
+        most = most_connections(self._options.limits, files)
+        if most < wanted:
+            problem = "--max-connections %d: %d are possible where %d files may be open; %s"
+            log.warning(problem, wanted, most, files, "raise `ulimit -n`")
         limits = dataclasses.replace(self._options.limits, max_connections=most)
         self._service = Service(folder, self._options.batching, limits)
         self.models = self._service.models
@@ -112,7 +116,7 @@ class Server:
         if self.is_local:
             return None
         options = self._options
-        what = "REST, gRPC and page" if self.has_page else "REST and gRPC (no page without --page)"
+        what = "REST, gRPC and page" if self.has_page else "REST and gRPC, not the page (--page)"
         lacks = [
             each
             for each, given in (
@@ -149,13 +153,15 @@ class Server:
             undo.callback(self.models.close)
             app = rest.build(self._service)
             wants_page = self.is_local if options.page is None else options.page
-            self.has_page = wants_page and mount_page(app, self.models, options.limits.body_timeout)
+            self.has_page = wants_page and mount_page(app, self.models, self._service.limits)
             if options.page and not self.has_page:
                 problem = "needs gradio, which is not installed"
                 raise UsageError("--page", True, problem, "run: pip install 'tfgad[serve]'")
             locks = [] if options.token is None else [grpc_access.TokenInterceptor(options.token)]
             self._grpc, self._health = grpc_service.build(self._service, locks)
-            self._grpc_port = _bind_grpc(self._grpc, options)
+            # A name is looked up once, so that both listen where `opened` says.
+            address = self._socket.getsockname()[0]
+            self._grpc_port = _bind_grpc(self._grpc, address, options)
             hosts = Hosts(options.host, self.is_local, options.allowed_hosts)
             self._start_rest(Gate(app, hosts, options.token))
             undo.pop_all()
@@ -254,13 +260,13 @@ class _Rest(uvicorn.Server):
         await super().startup(sockets)
 
 
-def mount_page(app: Starlette, models: Repository, timeout: float = Limits.body_timeout) -> bool:
+def mount_page(app: Starlette, models: Repository, limits: Limits | None = None) -> bool:
     """Mounts the inspection page (`tfgad.serving.page`) at `PAGE_PATH`, if gradio is installed.
 
     Args:
         app: the application.
         models: the models in service.
-        timeout: seconds for a body to arrive, beside what its size takes.
+        limits: of the server. Streams of the page take half of its connections at most.
 
     Returns:
         Whether it is there.
@@ -272,7 +278,9 @@ def mount_page(app: Starlette, models: Repository, timeout: float = Limits.body_
     from tfgad.serving import page
     from tfgad.serving.uploads import UploadLimits, Uploads
 
-    page.mount(app, models, PAGE_PATH, Uploads(UploadLimits(timeout=timeout)))
+    limits = limits or Limits()
+    uploads = Uploads(UploadLimits(timeout=limits.body_timeout))
+    page.mount(app, models, PAGE_PATH, uploads, max(1, limits.max_connections // 2))
     return True
 
 
@@ -293,9 +301,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _bind_grpc(server, options: ServerOptions) -> int:
-    """Opens the port of the gRPC interface; see `_listen`."""
-    host, port = options.host, options.grpc_port
+def _bind_grpc(server, host: str, options: ServerOptions) -> int:
+    """Opens the port of the gRPC interface at an address; see `_listen`."""
+    port = options.grpc_port
     # gRPC says no more than that it failed; a socket of our own says why.
     _probe("--grpc-port", host, port)
     try:

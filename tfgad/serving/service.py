@@ -135,4 +135,4 @@ def too_late(limits: Limits) -> ServingError:
 def _unforeseen(error: Exception) -> ServingError:
     """Logs a mistake of the server's own, of which the caller learns no more than that."""
     log.error("a request failed: %r", error, exc_info=error)
-    return ServingError("INTERNAL", "the server made a mistake; its log says more")
+    return ServingError("INTERNAL", "internal error; see the server's log")

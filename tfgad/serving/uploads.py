@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import contextlib
 import dataclasses
 import errno
+import ipaddress
 import re
 import secrets
 import shutil
@@ -23,6 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from tfgad.serving.bodies import SLOWEST, announced_size, timely
 from tfgad.serving.inspection import MOST_BYTES, check_file
 from tfgad.serving.process_folder import process_folder
 
@@ -34,12 +35,13 @@ class UploadLimits:
     Attributes:
         total: bytes of all files together. The largest batch, 134 megapixels, has 0.8 GB in
             colour of 16 bits.
-        address: bytes of all files that come from one network address.
+        address: bytes of all files that come from one network address; see `network_of`.
         file: bytes of one file; a larger one is not even taken in.
         files: of one request; gradio's page sends as many at once.
         timeout: for a body to arrive, beside what its size takes at `rate`.
         rate: bytes per second that a visitor's line has at least.
         age: of files that nobody has had scored since; a reloaded page gives them up at once.
+        unclaimed: age of files that no event has named: gradio's page does so as they have come.
     """
 
     total: int = 2 * 2**30
@@ -47,11 +49,17 @@ class UploadLimits:
     file: int = 4 * MOST_BYTES
     files: int = 1000
     timeout: float = 30.0
-    rate: int = 2**16
+    rate: int = SLOWEST
     age: float = 24 * 3600
+    unclaimed: float = 600.0
 
 
+LATE = "the body did not arrive in time"
 ENTRY_BYTES = 4096  # what a file takes of the disk beside its content: folder and entry
+# Of a part of a form. A browser sends two; the name of a file has 255 bytes, three times as many
+# where each is written as %XX.
+PART_HEADERS, PART_HEADER_BYTES = 8, 4096
+NAME_BYTES = 200  # of a file's name on the disk; file systems take 255
 
 
 class UploadError(Exception):
@@ -75,6 +83,7 @@ class _Upload:
     bytes: int = ENTRY_BYTES
     visitor: str | None = None
     whole: bool = False
+    named: bool = False
 
 
 class Uploads:
@@ -95,7 +104,8 @@ class Uploads:
     @property
     def bytes(self) -> int:
         """What all files take of the disk."""
-        return self._held.total()
+        with self._lock:
+            return self._held.total()
 
     @property
     def patience(self) -> tuple[float, int]:
@@ -105,19 +115,27 @@ class Uploads:
     def check(self, path: str) -> None:
         """Checks that a path that a visitor names is a file of this page; see `check_file`.
 
+        From then on it is kept for long: the event that names it may wait for others.
+
         Raises:
             ImageError: it is none.
         """
         check_file(Path(path), self.folder)
+        with self._lock:
+            upload = self._uploads.get(Path(path))
+            if upload is not None:
+                upload.named = True
 
     async def answer(self, request: Request) -> Response:
         """Takes in the files of a form and answers with their paths, as gradio's page expects."""
         self.sweep()
-        parts = _Parts(self, request.client.host if request.client else "")
+        parts = _Parts(self, network_of(request))
         try:
             return JSONResponse([str(path) for path in await self._receive(request, parts)])
         except UploadError as error:
             status, message = error.status, str(error)
+        except TimeoutError:
+            status, message = 408, LATE
         except FormParserError as error:
             status, message = 400, f"the form cannot be read: {error}"
         except OSError as error:
@@ -135,9 +153,14 @@ class Uploads:
         kind, options = parse_options_header(request.headers.get("content-type", ""))
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise UploadError(400, "no form with files")
-        announced = request.headers.get("content-length", "0")
-        self._check_quota(int(announced) if announced.isdecimal() else 0, parts.address)
-        parser = MultipartParser(options[b"boundary"], parts.callbacks())
+        with self._lock:
+            self._check_quota(announced_size(request.headers), parts.address)
+        parser = MultipartParser(
+            options[b"boundary"],
+            parts.callbacks(),
+            max_header_count=PART_HEADERS,
+            max_header_size=PART_HEADER_BYTES,
+        )
         async for chunk in timely(request, *self.patience):
             await run_in_threadpool(parser.write, chunk)
         if not parts.ended:
@@ -167,9 +190,14 @@ class Uploads:
 
     def sweep(self) -> None:
         """Removes the files that are too old."""
-        oldest = time.time() - self._limits.age
+        now = time.time()
+
+        def is_old(upload: _Upload) -> bool:
+            age = self._limits.age if upload.named or upload.visitor else self._limits.unclaimed
+            return upload.whole and upload.used < now - age
+
         with self._lock:
-            old = [p for p, each in self._uploads.items() if each.whole and each.used < oldest]
+            old = [path for path, upload in self._uploads.items() if is_old(upload)]
         self._remove(old)
 
     def _start(self, path: Path, address: str) -> None:
@@ -183,14 +211,15 @@ class Uploads:
         with self._lock:
             upload = self._uploads[path]
             if upload.bytes - ENTRY_BYTES + size > self._limits.file:
-                raise UploadError(413, f"a file is larger than {_mega(self._limits.file)}")
+                raise UploadError(413, f"a file is larger than {_mebi(self._limits.file)}")
             self._hold(size, upload.address)
             upload.bytes += size
 
     def _keep(self, paths: Iterable[Path]) -> None:
         with self._lock:
             for path in paths:
-                self._uploads[path].whole = True
+                upload = self._uploads[path]
+                upload.whole, upload.used = True, time.time()
 
     def _remove(self, paths: Iterable[Path]) -> None:
         for path in paths:
@@ -206,14 +235,14 @@ class Uploads:
         self._held[address] += size
 
     def _check_quota(self, size: int, address: str) -> None:
-        """Raises UploadError if so many bytes more would be too many."""
+        """Raises UploadError if so many bytes more would be too many; the lock is held."""
         if self._held.total() + size > self._limits.total:
-            limit = _mega(self._limits.total)
-            problem = f"the files of all visitors may have {limit} together: try again later"
+            limit = _mebi(self._limits.total)
+            problem = f"the uploads of all visitors take {limit} at most: try again later"
             raise UploadError(413, problem)
         if self._held[address] + size > self._limits.address:
-            limit = _mega(self._limits.address)
-            problem = f"your files may have {limit} together: reload the page, and give fewer"
+            limit = _mebi(self._limits.address)
+            problem = f"your uploads take {limit} at most: reload the page, and give fewer"
             raise UploadError(413, problem)
 
 
@@ -294,29 +323,16 @@ class _Parts:
         self.ended = True
 
 
-async def timely(request: Request, timeout: float, rate: int):
-    """Yields a request's body as it comes.
-
-    Args:
-        request: whose.
-        timeout: seconds that it may take, beside those of its size.
-        rate: bytes per second that it comes at least with.
-
-    Raises:
-        UploadError: 408, it does not come.
-    """
-    deadline = time.monotonic() + timeout
-    stream = request.stream()
-    while True:
-        try:
-            remaining = deadline - time.monotonic()
-            chunk = await asyncio.wait_for(stream.__anext__(), max(remaining, 0))
-        except StopAsyncIteration:
-            return
-        except (asyncio.TimeoutError, TimeoutError):
-            raise UploadError(408, "the body did not arrive in time") from None
-        deadline += len(chunk) / rate
-        yield chunk
+def network_of(request: Request) -> str:
+    """Returns whose a request is: an address, or of IPv6 the /64 that one subscriber has whole."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.version == 6 and address.ipv4_mapped is None:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return host
 
 
 def file_name(given: str) -> str:
@@ -329,10 +345,11 @@ def file_name(given: str) -> str:
     name = "".join(each for each in name if each.isprintable()).lstrip(".").strip()
     stem, dot, ending = name.rpartition(".")
     stem, ending = (stem, ending[:16]) if dot else (ending, "")
-    while len(f"{stem}{dot}{ending}".encode()) > 200:
+    stem = stem[:NAME_BYTES]  # no character has less than a byte
+    while len(f"{stem}{dot}{ending}".encode()) > NAME_BYTES:
         stem = stem[:-1]
     return f"{stem}{dot}{ending}" if stem else "unnamed"
 
 
-def _mega(size: int) -> str:
-    return f"{size / 2**20:.0f} MB"
+def _mebi(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"

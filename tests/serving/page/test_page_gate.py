@@ -17,13 +17,19 @@ gradio = pytest.importorskip("gradio", reason="needs gradio: pip install 'tfgad[
 
 import uvicorn  # noqa: E402
 from starlette.applications import Starlette  # noqa: E402
+from starlette.requests import Request  # noqa: E402
 from starlette.responses import JSONResponse  # noqa: E402
 from starlette.routing import Mount, Route  # noqa: E402
 
 from tfgad.serving import page as module  # noqa: E402
 from tfgad.serving.access import Gate, Hosts  # noqa: E402
 from tfgad.serving.process_folder import process_folder  # noqa: E402
-from tfgad.serving.uploads import ENTRY_BYTES, UploadLimits, Uploads  # noqa: E402
+from tfgad.serving.uploads import (  # noqa: E402
+    ENTRY_BYTES,
+    UploadLimits,
+    Uploads,
+    network_of,
+)
 
 CANARY = b"canary-5d1c9e: nobody may read this"
 PATIENCE = 60  # seconds; what hangs, hangs for ever
@@ -42,11 +48,11 @@ class Site:
         uploads: its files.
     """
 
-    def __init__(self, models, limits=None):
+    def __init__(self, models, limits=None, **options):
         self.uploads = Uploads(limits)
         healthy = Route("/healthz", lambda request: JSONResponse({"status": "ok"}))
         self.app = Starlette(routes=[healthy])
-        module.mount(self.app, models, "/", self.uploads)
+        module.mount(self.app, models, "/", self.uploads, **options)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         gate = Gate(self.app, Hosts("127.0.0.1", is_local=True))
@@ -316,27 +322,82 @@ def test_files_go_with_their_visitor(site):
 def test_what_is_too_much_is_refused_and_nothing_is_left(limited):
     mebi = b"x" * (2**20 - 2 * ENTRY_BYTES)
     answer = limited.upload(("large.png", b"x" * (2**20 + 1)))
-    assert (answer.status_code, answer.text) == (413, "a file is larger than 1 MB")
+    assert (answer.status_code, answer.text) == (413, "a file is larger than 1 MiB")
     answer = limited.upload(*[(f"{i}.png", b"") for i in range(6)])
     assert (answer.status_code, answer.text) == (413, "more than 5 files at once")
     assert limited.files() == []
     assert limited.upload(("a.png", mebi), ("b.png", mebi)).status_code == 200
     answer = limited.upload(("c.png", mebi))
     assert answer.status_code == 413
-    assert "your files may have 2 MB together" in answer.text
+    assert "your uploads take 2 MiB at most" in answer.text
     with limited.uploads._lock:  # two others' fill the rest
         limited.uploads._held["192.0.2.1"] += 2**20
     answer = limited.upload(("d.png", mebi[: 2**19]))
     assert answer.status_code == 413
-    assert "the files of all visitors may have 3 MB together" in answer.text
+    assert "the uploads of all visitors take 3 MiB at most" in answer.text
     assert len(limited.files()) == 4  # two, each in a folder
     limited.uploads.sweep()
     assert len(limited.files()) == 4
-    for upload in limited.uploads._uploads.values():
-        upload.used -= 25 * 3600
+    age(limited.uploads, 11 * 60)
     limited.uploads.sweep()
     assert limited.files() == []
     assert limited.uploads.bytes == 2**20
+
+
+def age(uploads, seconds):
+    for upload in uploads._uploads.values():
+        upload.used -= seconds
+
+
+def test_a_file_that_an_event_names_waits_for_long(limited):
+    named, claimed, _ = limited.upload(*[(f"{i}.png", b"x") for i in range(3)]).json()
+    limited.uploads.check(named)
+    limited.uploads.claim("one", [claimed])
+    age(limited.uploads, 23 * 3600)
+    limited.uploads.sweep()
+    assert set(map(str, limited.files())) > {named, claimed}
+    assert len(limited.files()) == 4  # two, each in a folder
+    age(limited.uploads, 2 * 3600)
+    limited.uploads.sweep()
+    assert limited.files() == []
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3::1", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.1"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_the_addresses_of_one_ipv6_network_count_as_one(host, network):
+    assert network_of(Request({"type": "http", "client": (host, 1)})) == network
+
+
+def test_streams_that_stay_open_are_bounded(models):
+    with Site(models, most_streams=4) as site, contextlib.ExitStack() as opened:
+
+        def stream():
+            url = f"{site.url}/gradio_api/heartbeat/x"
+            return opened.enter_context(requests.get(url, stream=True, timeout=PATIENCE))
+
+        mine = [stream() for _ in range(2)]
+        assert [each.status_code for each in mine] == [200, 200]
+        refused = stream()
+        assert (refused.status_code, refused.text) == (
+            503,
+            "your address has 2 streams open, which is the limit",
+        )
+        assert site.ask("GET", "/gradio_api/queue/data", params={"session_hash": "x"})[0] == 503
+        streams = site.app.routes[-1].app._streams
+        streams._open["192.0.2.1"] += 2
+        assert stream().text == "4 streams are open, which is the limit: try again later"
+        assert site.is_healthy()
+        mine[0].close()
+        until(lambda: streams._open.total() == 3)
+        assert stream().status_code == 200
 
 
 HEAD = (
@@ -385,6 +446,8 @@ def until(condition):
         ("multipart/form-data", PART, "no form with files"),
         ("multipart/form-data; boundary=b", PART, "the form is not whole"),
         ("multipart/form-data; boundary=b", "nonsense", "the form cannot be read"),
+        ("multipart/form-data; boundary=b", PART.replace("a.png", "a" * 5000), "cannot be read"),
+        ("multipart/form-data; boundary=b", "--b\r\n" + "A: b\r\n" * 9, "cannot be read"),
         (
             "multipart/form-data; boundary=b",
             '--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nx\r\n--b--\r\n',
