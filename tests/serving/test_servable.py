@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("tensorflow_serving")
 
+from tfgad.data.images import to_uint8
 from tfgad.errors import UsageError
 from tfgad.serving import servable as servable_module
 from tfgad.serving.batching import Batching, ClosedError
@@ -58,7 +59,7 @@ def large_inputs():
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (1, *SIZE, 1), "u1")
     dark = grey.copy()
-    dark[:, 48:120, 60:150] = 0  # a covered part, which has a reason
+    dark[:, 48:120, 60:150] = 0  # a covered part
     deep = rng.integers(0, 2**16, SIZE, "u2")
     colour = rng.integers(0, 256, (*SIZE, 3), "u1")
     files = {
@@ -87,6 +88,7 @@ def test_a_large_image_by_blocks_gets_the_numbers_of_the_whole(as_is, turns, nam
     by_block = as_is.submit(signature, inputs, Rows(1, math.prod(SIZE), "kind")).result(PATIENCE)
     assert turns.runs > 2
     assert by_block.keys() == whole.keys()
+    assert name == "reconstruct" or whole["reason"][0]  # no noise is like a good image
     for key, value in whole.items():
         assert by_block[key].dtype == value.dtype
         assert by_block[key].shape == value.shape
@@ -95,6 +97,15 @@ def test_a_large_image_by_blocks_gets_the_numbers_of_the_whole(as_is, turns, nam
             continue
         close = {"atol": 1} if value.dtype == np.uint8 else {"rtol": 1e-4, "atol": 1e-5}
         np.testing.assert_allclose(by_block[key].astype("f8"), value.astype("f8"), **close)
+
+
+def test_a_large_image_like_the_good_ones_has_no_reason_by_blocks_either(as_is, turns, images):
+    turns.go_on.release(10**6)
+    rows = [np.concatenate(list(images[i : i + 4]), axis=1) for i in range(0, 16, 4)]
+    inputs = {"images": to_uint8(np.concatenate(rows))[None]}
+    signature = as_is.signature("")
+    answer = as_is.submit(signature, inputs, Rows(1, 192**2, "kind"))
+    assert answer.result(PATIENCE)["reason"][0] == as_is.run(signature, inputs)["reason"][0] == b""
 
 
 def test_a_large_image_that_no_caller_waits_for_ends_with_a_block(as_is, turns):
