@@ -428,8 +428,9 @@ def test_a_connection_too_many_closes_that_which_is_idle_for_longest(models_fold
 def test_streams_of_the_page_leave_room_for_others(models_folder, pictures):
     pytest.importorskip("gradio")
     stream = b"GET /gradio_api/heartbeat/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    limits = {"max_connections": 8, "drain_timeout": 1}  # streams do not end by themselves
     with (
-        limited_server(models_folder, PATIENCE, page=True, max_connections=8) as server,
+        limited_server(models_folder, PATIENCE, page=True, **limits) as server,
         contextlib.ExitStack() as opened,
     ):
         streams = [opened.enter_context(connected(server, stream)) for _ in range(2)]
