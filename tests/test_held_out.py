@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfgad import data, evaluation, held_out, runs
+from tfgad import data, evaluation, files, held_out, runs
 from tfgad.errors import UsageError
 
 GANOMALY = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 2, "stride": 24}
@@ -96,7 +96,7 @@ def test_the_test_holds_no_image_that_the_run_has_seen(run, parts, tmp_path, cap
     images = load(other)
     assert images.test_size == 6
     assert held_out.for_test(run, images).test_size == 5
-    assert "1 (test/good/renamed.png)" in caplog.text
+    assert "was trained on or calibrated by them: 1 (test/good/renamed.png)" in caplog.text
     figures = evaluation.evaluate(run, images, tmp_path / "out")
     assert figures["unit"] == "image"
     judged = evaluation.judge_test_set(run.model, held_out.for_test(run, images))
@@ -113,10 +113,53 @@ def test_the_test_holds_no_image_that_the_run_has_seen(run, parts, tmp_path, cap
 )
 def test_a_run_is_not_resumed_with_other_images(run, parts, change, reason):
     change(parts / "good")
-    with pytest.raises(UsageError, match=f"begun with other good images: {reason}"):
+    with pytest.raises(UsageError, match=f"was started with other good images: {reason}"):
         runs.train(
             "ganomaly", f"folder:{parts}?size=24", run.folder, settings=GANOMALY, resume=True
         )
+
+
+@pytest.mark.parametrize("damage", ["", '{"train": {}}', '{"train": {"a": 1}, "calibration": {}}'])
+def test_a_damaged_file_of_names_does_not_end_the_protection(run, parts, damage):
+    (run.folder / held_out.SPLIT).write_text(damage)
+    images, spec = load(parts), f"folder:{parts}?size=24"
+    for use in (
+        lambda: runs.calibrate(run, images, 0.01),
+        lambda: evaluation.evaluate(run, images),
+        lambda: runs.train("ganomaly", spec, run.folder, settings=GANOMALY, resume=True),
+    ):
+        with pytest.raises(UsageError, match=r"has a split\.json that cannot be read"):
+            use()
+
+
+def test_a_test_of_seen_images_alone_is_refused(run, parts, tmp_path):
+    other = tmp_path / "other"
+    for i in range(400, 404):
+        save(other / "train" / "good", i)
+    (other / "test" / "good").mkdir(parents=True)
+    seen = next(iter(json.loads((run.folder / held_out.SPLIT).read_text())["train"]))
+    shutil.copy(parts / seen, other / "test" / "good" / "renamed.png")
+    with pytest.raises(UsageError, match=r"holds only test images that .* was trained on"):
+        evaluation.evaluate(run, load(other))
+
+
+def test_a_training_killed_before_its_configuration_starts_anew(parts, tmp_path, monkeypatch):
+    def kill(path, value):
+        written(path, value)
+        if path.name == held_out.SPLIT:
+            (path.parent / ".config.json.x1y2z3").touch()
+            raise KeyboardInterrupt
+
+    written, out = files.write_json, tmp_path / "out"
+    arguments = ("ganomaly", f"folder:{parts}?size=24", out)
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_json", kill)
+        with pytest.raises(KeyboardInterrupt):
+            runs.train(*arguments, settings=GANOMALY)
+    assert not (out / runs.CONFIG).exists()
+    runs.train(*arguments, settings=GANOMALY, resume=True)
+    assert not list(out.glob(".*"))
+    assert (out / runs.MODEL).is_file()
 
 
 def test_a_run_from_before_names_were_kept_is_calibrated_with_a_warning(run, parts, caplog):

@@ -39,9 +39,9 @@ def check_same_files(folder: Path, images: AnomalyData, is_finished: bool) -> No
     old = _read_split(folder)
     if not images.files or (old is None and is_finished):  # from before runs had the names
         return
-    mend = "put the files back, or give --overwrite to train anew"
+    hint = "put the files back, or give --overwrite to train anew"
     if old is None:
-        problem = f"has no {SPLIT}, which says what it was begun with"
+        problem = f"has no {SPLIT}, which says what it was started with"
         raise UsageError("out", folder, problem, "give --overwrite to train anew")
     before, now = _by_part(old), _by_part(_split_of(images))
     differences = {
@@ -51,8 +51,8 @@ def check_same_files(folder: Path, images: AnomalyData, is_finished: bool) -> No
     }
     said = [f"{listed(names)} {how}" for how, names in differences.items() if names]
     if said:
-        problem = f"was begun with other good images: {', '.join(said)}"
-        raise UsageError("out", folder, problem, mend)
+        problem = f"was started with other good images: {', '.join(said)}"
+        raise UsageError("out", folder, problem, hint)
 
 
 def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
@@ -61,7 +61,8 @@ def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
     Those that the data set needs for its test stay there.
 
     Raises:
-        UsageError: the data set mixes images that the run was trained on with others.
+        UsageError: the data set mixes images that the run was trained on with others, or the run's
+            file of names is damaged.
     """
     if images.files:
         good = images.files.train | images.files.calibration
@@ -69,7 +70,7 @@ def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
         if seen is None:
             return images
         if seen and not _is_its_folder(run, images):
-            logger.warning("left out, for %s was trained on them: %s", run.folder, listed(seen))
+            logger.warning("left out, as %s was trained on them: %s", run.folder, listed(seen))
         of, size = images.files.of_good(good.keys() - seen)
         return dataclasses.replace(images, calibration=of, calibration_size=size)
     if any(_shares_images(Spec.parse(spec), Spec.parse(images.spec)) for spec in _trained_on(run)):
@@ -82,14 +83,25 @@ def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
 
 
 def for_test(run: Run, images: AnomalyData) -> AnomalyData:
-    """Returns a data set whose test holds no file that the run was trained on or calibrated by."""
+    """Returns a data set whose test holds no file that the run was trained on or calibrated by.
+
+    Raises:
+        UsageError: it holds no other files, or the run's file of names is damaged.
+    """
     if not images.files:
         return images
     seen = _seen(run, images, images.files.test, ("train", "calibration"))
     if not seen:
         return images
-    logger.warning("left out of the test, for %s has seen them: %s", run.folder, listed(seen))
-    of, size = images.files.of_test(images.files.test.keys() - set(seen))
+    left = images.files.test.keys() - set(seen)
+    if not left:
+        problem = f"holds only test images that {run.folder} was trained on or calibrated by"
+        raise UsageError("data", images.spec, problem, "give other test images")
+    logger.warning(
+        "left out of the test, as %s was trained on or calibrated by them: %s",
+        *(run.folder, listed(seen)),
+    )
+    of, size = images.files.of_test(left)
     return dataclasses.replace(images, test=of, test_size=size)
 
 
@@ -103,7 +115,7 @@ def _seen(
     """
     split, same = _read_split(run.folder), _is_its_folder(run, images)
     if split is None:
-        if same and "sources" not in run.config:
+        if same:
             logger.warning(
                 "%s was trained before runs kept the names of their images: "
                 "some of these may be among them; train it again",
@@ -116,8 +128,22 @@ def _seen(
 
 
 def _read_split(folder: Path) -> dict[str, dict[str, str]] | None:
-    split = files.read_object(folder / SPLIT)
-    return split if split and split.keys() >= {"train", "calibration"} else None
+    """Returns what `write_split` wrote; None of a run from before there was such a file.
+
+    Raises:
+        UsageError: the file is there, but damaged. Without it the run's own images could test it.
+    """
+    if not (folder / SPLIT).exists():
+        return None
+    split = files.read_object(folder / SPLIT) or {}
+    if not all(_are_digests(split.get(part)) for part in ("train", "calibration")):
+        problem = f"has a {SPLIT} that cannot be read"
+        raise UsageError("run", folder, problem, "put it back, or train again")
+    return split
+
+
+def _are_digests(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
 def _split_of(images: AnomalyData) -> dict[str, dict[str, str]]:

@@ -257,9 +257,8 @@ def _trained(team: Team, state: str, folder: Path, config, images, callbacks) ->
     if team.is_chief:
         if state == NEW:
             remove(folder)
+            held_out.write_split(folder, images)  # first: a run without it cannot be resumed
         files.write_json(folder / CONFIG, config)
-        if state == NEW:
-            held_out.write_split(folder, images)
     team.wait()  # or others might find the checkpoint of the run that is being replaced
 
     begun = time.monotonic()
@@ -383,7 +382,7 @@ def _is_part(name: str) -> bool:
 
 def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
     """Returns what stands at the run's place; raises UsageError if that must not be touched."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if is_empty(folder, CONFIG):
         return NEW
     old = read_config(folder)
     if overwrite or old is None:
@@ -400,6 +399,23 @@ def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool
     )
     check_same(folder, *with_common)
     return FINISHED if (folder / MODEL).is_file() else BEGUN
+
+
+def is_empty(folder: Path, config: str) -> bool:
+    """Returns whether a folder is not there or holds nothing, not even a training's configuration.
+
+    What a training writes before its configuration, and may leave if it is killed, does not count.
+
+    Args:
+        folder: of the training.
+        config: the name of the file of its configuration.
+    """
+    if not folder.is_dir():
+        return not folder.exists()
+    names = {path.name for path in folder.iterdir()}
+    return config not in names and all(
+        files.is_or_becomes(name, (config, held_out.SPLIT)) for name in names
+    )
 
 
 def check_same(folder: Path, old: dict[str, Any], config: dict[str, Any]) -> None:
