@@ -292,8 +292,12 @@ def test_a_camera_of_12_bits_is_scored_as_one_of_8(tmp_path):
         return result, [float(row["score"]) for row in rows if row["score"]]
 
     np.testing.assert_allclose(scores(12)[1], scores(8)[1], rtol=0.05)
-    assert "holds values above 511, the maximum of 9 bits" in scores(12, "--depth", 9)[0].stderr
-    assert "see --max-pixels" in scores(12, "--max-pixels", 100)[0].stderr
+    said = scores(12, "--depth", 9)[0].stderr
+    assert "holds values above 511, the maximum of 9 bits" in said
+    assert said.count("give a larger --depth") == 1
+    said = scores(12, "--max-pixels", 100)[0].stderr
+    assert "has more than 100 pixels" in said
+    assert said.count("give a larger --max-pixels") == 1
 
 
 def test_a_saved_model_scores_as_its_run(run, saved_model, images, tmp_path):

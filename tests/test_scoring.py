@@ -143,7 +143,8 @@ def test_12_bits_are_told_from_16(tmp_path, caplog):
         (verdict,) = scoring.score_files(judge, [path], depth=given)
         np.testing.assert_allclose(verdict.image[..., 0], ramp * 2 - 1, atol=1 / 4095)
     (broken,) = scoring.score_files(judge, [path], depth=10)
-    assert broken.reason == "holds values above 1023, the maximum of 10 bits; give --depth"
+    assert broken.reason == "holds values above 1023, the maximum of 10 bits"
+    assert broken.beyond == "depth"
     assert not caplog.records
 
 

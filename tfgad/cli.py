@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import enum
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -325,6 +325,7 @@ def _score_with_beam(
         console.warn(f"not judged: {name}: {reason}")
     if len(scored.broken) > WARNED:
         console.warn(f"not judged: {len(scored.broken) - WARNED} others")
+    _say_hints(scored.beyond)
     if scored.broken:
         console.warn(f"all that were not judged: {scored.dead_letters}")
         raise typer.Exit(console.BROKEN_IMAGES)
@@ -469,11 +470,11 @@ def _report_scores(rows: list[dict[str, str]], broken: list[ImageError], csv: Pa
         UsageError: none could be judged; nothing is written then.
         typer.Exit: some could not.
     """
+    beyond = sorted({error.beyond for error in broken if error.beyond})
     if len(broken) == len(rows):
         first = broken[0]
         others = f", nor {len(broken) - 1} others" if len(broken) > 1 else ""
-        mend = "give images that can be judged"
-        raise UsageError("image", first.path, f"{first.reason}{others}", mend)
+        raise UsageError("image", first.path, f"{first.reason}{others}", results.hint(beyond))
     if csv:
         results.write_csv(csv, rows)
     for row in rows:
@@ -484,8 +485,14 @@ def _report_scores(rows: list[dict[str, str]], broken: list[ImageError], csv: Pa
     _say_counts(csv, collections.Counter(row["verdict"] for row in rows))
     for error in broken:
         console.warn(f"not judged: {error}")
+    _say_hints(beyond)
     if broken:
         raise typer.Exit(console.BROKEN_IMAGES)
+
+
+def _say_hints(beyond: Sequence[str]) -> None:
+    if beyond:
+        console.warn(results.hint(beyond))
 
 
 def _say_counts(csv: Path | str | None, counts: dict[str, int]) -> None:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 GOOD, DEFECTIVE, NOT_JUDGED = "good", "defective", "not judged"
 COLUMNS = ("image", "score", "probability", "verdict", "reason")
+# Argument of the reading -> what has `tfgad score` read the files that go beyond it.
+OPTIONS = {
+    "max_pixels": "give a larger --max-pixels to read larger images",
+    "depth": "give a larger --depth to read files of more bits",
+}
 STRIP = 2**20  # pixels that are coloured at once: their colours take 64 bytes each
 
 
@@ -45,6 +50,16 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
             raise UsageError("image", path, "is a folder without images", mend)
         found += inside
     return list(dict.fromkeys(found))
+
+
+def hint(beyond: Iterable[str]) -> str:
+    """Returns what to do about files that `tfgad score` could not read.
+
+    Args:
+        beyond: the arguments that some of them go beyond; see `tfgad.data.images.ImageError`.
+    """
+    hints = [OPTIONS[name] for name in beyond]
+    return ", ".join(hints) or "give images that can be scored"
 
 
 def row(result: Verdict | ImageError) -> dict[str, str]:

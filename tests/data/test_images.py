@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, TiffImagePlugin
 
-from tfgad.data.images import ImageError, is_grey, open_image, read_image, resize
+from tfgad.data.images import ImageError, is_grey, open_image, read_image, read_levels, resize
+from tfgad.data.masks import mask_levels
 
 GREY = np.array([[0, 51, 255], [102, 204, 153]], np.uint8)
 SCALED = np.array([[-1, -0.6, 1], [-0.2, 0.6, 0.2]], np.float32)
@@ -81,6 +82,14 @@ def test_floats_from_0_to_1(tmp_path):
     path = tmp_path / "a.tif"
     Image.fromarray(np.array([[0, 0.25, 1]], np.float32)).save(path)
     np.testing.assert_array_equal(read_image(path)[0, :, 0], [-1, -0.5, 1])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_and_masks_are_turned_alike(tmp_path, orientation):
+    path, exif = tmp_path / "a.png", Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(GREY).save(path, exif=exif)
+    np.testing.assert_array_equal(mask_levels(path), read_levels(path)[:, :, 0])
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp"])  # all eight, and JPEG: test_decoding
@@ -211,8 +220,9 @@ def test_only_the_limit_that_is_given_decides(tmp_path, monkeypatch, suffix):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         assert read_image(path).shape == NOISE.shape
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(ImageError, match="megapixels; see --max-pixels"):
+        with pytest.raises(ImageError, match="has more than 20 pixels") as error:
             read_image(path, max_pixels=20)
+        assert error.value.beyond == "max_pixels"
         assert read_image(path, max_pixels=48).shape == NOISE.shape
 
 

@@ -312,8 +312,11 @@ def test_depth_and_size_of_images_are_given(model, tmp_path):
     scored = beam.score(model, *given, max_pixels=48 * 48)
     assert scored.doubtful == {12: 1}
     (letter,) = scored.broken
-    assert letter[1] == "has more than 0.0 megapixels; see --max-pixels"
+    assert letter[1] == "has more than 2,304 pixels"
+    assert scored.beyond == ["max_pixels"]
     assert beam.score(model, *given, depth=12).doubtful == {}
+    with pytest.raises(UsageError, match="maximum of 11 bits, nor 1 others; give a larger --depth"):
+        beam.score(model, *given, depth=11)
     judge = scoring.load_judge(pathlib.Path(model))
     (expected,) = scoring.score_files(judge, [tmp_path / "ramp.png"], depth=12)
     assert float(read_csv(given[1])[0]["score"]) == pytest.approx(expected.score, rel=1e-5)

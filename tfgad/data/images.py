@@ -1,4 +1,8 @@
-"""Image files, read with Pillow: PNG, JPEG, BMP, TIFF, WebP; grey or colour; 8 to 16 bits."""
+"""Image files, read with Pillow: PNG, JPEG, BMP, TIFF, WebP; grey or colour; 8 to 16 bits.
+
+Two settings of Pillow are of the whole process: importing this module silences what Pillow warns of
+in files, and reading a file raises `PIL.Image.MAX_IMAGE_PIXELS` to the limit asked for here.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +34,12 @@ MAX_PIXELS = 2**28
 # Grey levels of cameras that write files of 16 bits. `8` stands for files of 8 bits.
 DEPTHS = (10, 12, 14, 16)
 FULL_DEPTH = 16
-ORIENTATIONS = {  # EXIF orientation -> how Pillow turns an image upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# What Pillow does, one after another, to turn an image as `tfgad.data.exif.upright` does an array.
+TURNS = (
+    (exif.TRANSPOSED, Image.Transpose.TRANSPOSE),
+    (exif.ROWS_REVERSED, Image.Transpose.FLIP_TOP_BOTTOM),
+    (exif.COLUMNS_REVERSED, Image.Transpose.FLIP_LEFT_RIGHT),
+)
 LUMA = (19595, 38470, 7471)  # of ITU-R BT.601 in 65536ths, as Pillow converts colour to grey
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_BITS = 24  # where a PNG says how many bits a channel has; the colour type follows
@@ -58,10 +59,12 @@ class ImageError(ValueError):
     Attributes:
         path: the file.
         reason: why not, in a few words that follow the file's name.
+        beyond: the argument of `read_image` that the image goes beyond: `"max_pixels"` or
+            `"depth"`; None if it is neither.
     """
 
-    def __init__(self, path: str | os.PathLike, reason: str):
-        self.path, self.reason = pathlib.Path(path), reason
+    def __init__(self, path: str | os.PathLike, reason: str, beyond: str | None = None):
+        self.path, self.reason, self.beyond = pathlib.Path(path), reason, beyond
         super().__init__(f"{path}: {reason}")
 
 
@@ -80,9 +83,14 @@ def open_image(
             pages, or of a kind whose values Pillow would not read as they are meant.
     """
     with _opened(path, content, max_pixels) as image:
-        turned = ORIENTATIONS.get(orientation_of(image))  # before `load`, see `orientation_of`
+        orientation = orientation_of(image)  # before `load`, see `orientation_of`
         image.load()
-        return image.copy() if turned is None else image.transpose(turned)
+        if orientation == exif.UPRIGHT:
+            return image.copy()
+        for orientations, turn in TURNS:
+            if orientation in orientations:
+                image = image.transpose(turn)
+        return image
 
 
 def read_image(
@@ -159,8 +167,8 @@ def scaled(path: str | os.PathLike, levels: np.ndarray, depth: int | None = None
     elif levels.dtype == np.uint16:
         white = white_of(depth)
         if levels.max() > white:
-            reason = f"holds values above {white}, the maximum of {depth} bits; give --depth"
-            raise ImageError(path, reason)
+            reason = f"holds values above {white}, the maximum of {depth} bits"
+            raise ImageError(path, reason, "depth")
     else:
         white = 1
     with _guard(path):  # of a large image the memory may not suffice
@@ -302,20 +310,20 @@ def _opened(
             try:
                 image = Image.open(file, formats=FORMATS)
             except Image.DecompressionBombError:
-                raise ImageError(path, _too_large(max_pixels)) from None
+                raise _too_large(path, max_pixels) from None
             except UnidentifiedImageError:
                 tiff = "is a TIFF of a kind that is not read"
                 reason = tiff if start in (b"II*\0", b"MM\0*") else f"is not a {NAMES}"
                 raise ImageError(path, reason) from None
             with image:
                 if image.width * image.height > max_pixels:
-                    raise ImageError(path, _too_large(max_pixels))
+                    raise _too_large(path, max_pixels)
                 _check_meaning(image, path)
                 yield image
 
 
-def _too_large(max_pixels: int) -> str:
-    return f"has more than {max_pixels / 1e6:.1f} megapixels; see --max-pixels"
+def _too_large(path: pathlib.Path, max_pixels: int) -> ImageError:
+    return ImageError(path, f"has more than {max_pixels:,} pixels", "max_pixels")
 
 
 def _check_meaning(image: Image.Image, path: pathlib.Path) -> None:

@@ -60,6 +60,7 @@ except ImportError as error:
 LOCAL = {"DirectRunner": "FnApiRunner"}
 NAMESPACE = "tfgad"  # of the counters
 DOUBTFUL = "fits bits: "  # the counter of such images, with the bits behind it
+BEYOND = "beyond: "  # the counter of images that go beyond an argument, with its name behind it
 DEAD_LETTERS = ("image", "reason")
 WILDCARDS = "*?["
 SHOWN = 300  # characters of what a runner says when it fails: its lists of mistakes are long
@@ -77,12 +78,15 @@ class Scored:
         dead_letters: where these are written, too.
         doubtful: the fewer bits that images of 16 would fit -> how many; see
             `tfgad.data.images.doubtful_depth`.
+        beyond: the arguments that some files go beyond, sorted; see
+            `tfgad.data.images.ImageError`.
     """
 
     counts: dict[str, int]
     broken: list[tuple[str, str]]
     dead_letters: str
     doubtful: dict[int, int]
+    beyond: list[str]
 
 
 class Pixels(NamedTuple):
@@ -297,6 +301,8 @@ class _Decode(beam.DoFn):
             pixels = to_uint8(scaled(name, levels, self._reading.depth))
         except ImageError as error:
             self._broken.inc()
+            if error.beyond:
+                Metrics.counter(NAMESPACE, f"{BEYOND}{error.beyond}").inc()
             yield beam.pvalue.TaggedOutput("broken", (name, error.reason))
             return
         if fitting := doubtful_depth(levels, self._reading.depth):
@@ -548,17 +554,18 @@ def _finished(result, partial: dict[str, str], table: str, dead_letters: str) ->
         mend = "name a place that the workers and this machine can reach"
         raise UsageError("csv", table, "is not where the workers wrote it", mend)
     broken = _read_dead_letters(partial[dead_letters])
+    beyond = sorted(name.removeprefix(BEYOND) for name in counted if name.startswith(BEYOND))
     if found and not counts.keys() - {results.NOT_JUDGED}:  # a runner may count nothing at all
         name, reason = broken[0]
         others = f", nor {len(broken) - 1} others" if len(broken) > 1 else ""
-        raise UsageError("image", name, f"{reason}{others}", "give images that can be judged")
+        raise UsageError("image", name, f"{reason}{others}", results.hint(beyond))
     FileSystems.rename(list(partial.values()), list(partial))
     doubtful = {
         int(name.removeprefix(DOUBTFUL)): count
         for name, count in counted.items()
         if name.startswith(DOUBTFUL)
     }
-    return Scored(counts, broken, dead_letters, doubtful)
+    return Scored(counts, broken, dead_letters, doubtful, beyond)
 
 
 def _read_dead_letters(path: str) -> list[tuple[str, str]]:
