@@ -7,14 +7,14 @@ images only, draw a map, and score an image by the maximum of its map.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy import ndimage
 from sklearn.decomposition import PCA
 
 from tfgad import metrics
-from tfgad.data.stored import StoredRows
+from tfgad.data.stored import StoredRows, stored
 from tfgad.errors import UsageError
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def evaluate_baselines(data: AnomalyData, *, bootstrap: int = 1000, seed: int = 
     """
     every = math.ceil(data.train_size / TRAIN_IMAGES)
     train = _stacked(data.train.shard(every, 0))
-    test = _stored(data.test)
+    test = stored(data.test.batch(CHUNK).as_numpy_iterator())
     names = [name.decode() for name in test["name"]]
     counted = {"masked": data.is_masked(names), "images_of": data.images_of(names)}
     masks = test["mask"] if data.has_masks else None
@@ -207,18 +207,6 @@ def evaluate_baselines(data: AnomalyData, *, bootstrap: int = 1000, seed: int = 
 def _stacked(images: tf.data.Dataset) -> np.ndarray:
     """Returns a whole data set of images as an array."""
     return np.concatenate(list(images.batch(CHUNK).as_numpy_iterator()))
-
-
-def _stored(images: tf.data.Dataset) -> dict[str, Any]:
-    """Returns a whole test set as arrays by name; its `image` is in a file."""
-    pictures, rows = StoredRows(), []
-    for row in images.batch(CHUNK).as_numpy_iterator():
-        pictures.append(row.pop("image"))
-        rows.append(row)
-    return {
-        "image": pictures,
-        **{key: np.concatenate([row[key] for row in rows]) for key in rows[0]},
-    }
 
 
 def _maps(detector: Baseline, images: StoredRows) -> np.ndarray:

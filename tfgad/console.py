@@ -15,7 +15,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from tfgad.errors import UsageError, nearest
-from tfgad.files import NO_SPACE, is_full
+from tfgad.files import FREE_SPACE, NO_SPACE, is_full
 
 # Exit codes: 0 done, 1 done but for broken images, 2 the user's mistake, 130 stopped by Ctrl-C.
 BROKEN_IMAGES, MISTAKE, STOPPED = 1, 2, 130
@@ -81,7 +81,7 @@ class Commands(TyperGroup):
             if not is_full(error):
                 raise
             where = error.filename or "of a file"
-            warn(f"disk '{where}': {NO_SPACE}; free some, or name a place on another disk")
+            warn(f"disk '{where}': {NO_SPACE}; {FREE_SPACE}")
             code = MISTAKE
         except ClickUsageError as error:
             where = error.ctx.command_path if error.ctx else "tfgad"

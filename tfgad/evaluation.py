@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tfgad import baselines, files, held_out, metrics, plots, report
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.spec import Spec
-from tfgad.data.stored import StoredRows
+from tfgad.data.stored import StoredRows, stored
 from tfgad.errors import UsageError
 from tfgad.models.detector import DEFECT, EVEN_ODDS, Detector, batched
 from tfgad.runs import Run, check_shape, from_anywhere
@@ -58,25 +58,28 @@ class Judged:
 def judge_test_set(model: Detector, images: AnomalyData, score: str | None = None) -> Judged:
     """Judges every image of the test set, by another score than the model's own if one is given."""
     if not images.test_size:
-        mend = "add images of another kind beside the good ones"
-        raise UsageError("data", images.spec, "has no test images", mend)
-    pictures, rows = StoredRows(), []
+        hint = "add images of another kind beside the good ones"
+        raise UsageError("data", images.spec, "has no test images", hint)
     maps = np.empty((images.test_size, *images.image_shape[:2]), np.float32)
-    for row in batched(images.test).as_numpy_iterator():
-        image = row.pop("image")
-        judged, reasons = model.anomaly(image, score), model.image_quality(image)
-        maps[len(pictures) : len(pictures) + len(image)] = judged["map"]
-        pictures.append(image)
-        rows.append({**row, "score": judged["score"].numpy(), "reason": reasons.numpy()})
-    columns = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+
+    def scored():
+        count = 0
+        for batch in batched(images.test).as_numpy_iterator():
+            image = batch["image"]
+            found, reasons = model.anomaly(image, score), model.image_quality(image)
+            maps[count : count + len(image)] = found["map"]
+            count += len(image)
+            yield {**batch, "score": found["score"].numpy(), "reason": reasons.numpy()}
+
+    columns = stored(scored())
     names = [name.decode() for name in columns["name"]]
     return Judged(
-        images=pictures,
+        images=columns["image"],
         masks=columns["mask"],
         labels=columns["label"],
         names=names,
         scores=columns["score"],
-        maps=maps[: len(pictures)],
+        maps=maps[: len(names)],
         reasons=[reason.decode() for reason in columns["reason"]],
         masked=images.is_masked(names),
         images_of=images.images_of(names),

@@ -14,6 +14,7 @@ from typing import Any
 from tfgad.errors import UsageError
 
 NO_SPACE = os.strerror(errno.ENOSPC)
+FREE_SPACE = "free some, or name a place on another disk"  # the hint that goes with it
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -60,7 +61,7 @@ def unwritable(
         getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
     )
     if is_full(error):
-        reason, hint = NO_SPACE, "free some, or name a place on another disk"
+        reason, hint = NO_SPACE, FREE_SPACE
     return UsageError(argument, path, f"cannot be written ({reason})", hint)
 
 

@@ -33,7 +33,7 @@ import tensorflow as tf
 
 from tfgad import files, metrics
 from tfgad.data.anomaly_data import AnomalyData
-from tfgad.data.images import to_uint8
+from tfgad.data.images import from_uint8, to_uint8
 from tfgad.errors import UsageError
 from tfgad.export import facts_of_run
 from tfgad.models.detector import Detector, batched, spread
@@ -146,6 +146,8 @@ def convert(
 
     def score(images):
         # Not `judge`, which hides the size of the images: here the size is to be known.
+        # The converter multiplies by the inverse, which moves the last bit of 111 of 256 levels.
+        # `decoding.from_levels` does not keep it from that. `TOLERANCE` covers what comes of it.
         images = tf.cast(images, tf.float32) / 127.5 - 1
         errors = model.error_maps(images, model.errors_of(model.score))
         judged = model.conclude(images, errors, model.score)
@@ -243,7 +245,7 @@ def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray, np.ndarray |
 
 def _own_scores(model: Detector, pixels: np.ndarray) -> np.ndarray:
     batches = batched(tf.data.Dataset.from_tensor_slices(pixels))
-    judged = [model.judge(tf.cast(x, tf.float32) / 127.5 - 1, model.score) for x in batches]
+    judged = [model.judge(from_uint8(x), model.score) for x in batches.as_numpy_iterator()]
     return np.concatenate([each["score"].numpy() for each in judged])
 
 

@@ -79,8 +79,8 @@ def check_bfloat16() -> None:
     """
     name, limit = _limit()
     if limit in NONE_LEFT and not _user_has_onednn_off() and BELIEVED & _flags():
-        mend = f"give float32, or unset {name}"
-        raise UsageError("precision", "bfloat16", f"cannot be had with {name}={limit}", mend)
+        hint = f"give float32, or unset {name}"
+        raise UsageError("precision", "bfloat16", f"cannot be had with {name}={limit}", hint)
     native = has_bfloat16()
     if native is None:
         logger.warning(

@@ -70,6 +70,11 @@ def test_nothing_to_keep_or_to_hold_out(arguments):
         hold_out(*arguments)
 
 
+def test_the_part_that_is_wrong_is_named():
+    with pytest.raises(UsageError, match=r"^test '2': is not between 0 and 1; give a number"):
+        hold_out_by_name(["a", "b"], 2, 0, "test")
+
+
 @pytest.mark.parametrize("seed", [-1, 0.5, None])
 def test_seeds_that_are_none(seed):
     with pytest.raises(UsageError, match="seed"):

@@ -25,6 +25,15 @@ def test_rows_come_back_by_their_places():
         np.testing.assert_array_equal(rows[places], images[places])
 
 
+def test_a_file_that_was_cut_is_not_read_as_rows_of_chance():
+    rows = StoredRows()
+    rows.append(np.ones((4, 8), "float32"))
+    rows._file.truncate(3 * 32 + 5)
+    assert (rows[:3] == 1).all()
+    with pytest.raises(EOFError, match="row 3 of 4"):
+        rows[:]
+
+
 def test_a_full_disk_names_the_folder_and_what_to_do(full_disk):
     with pytest.raises(UsageError, match=r"No space left on device.*TMPDIR"):
         StoredRows().append(np.zeros((4, 32, 32, 1), "float32"))

@@ -9,6 +9,7 @@ import tfgad
 from tfgad.errors import UsageError
 from tfgad.export import export
 from tfgad.models import detector
+from tfgad.networks import precision
 from tfgad.recipes import METHODS, RECIPES
 
 RECONSTRUCTING = [method for method in METHODS if RECIPES[method].settings["score"] == "auto"]
@@ -155,6 +156,15 @@ def test_networks_trained_in_half_precision_score_in_float32(half_precision, bui
         np.testing.assert_allclose(answer(half), answer(whole), rtol=1e-5, atol=1e-5)
     difference = half.critic(x)["features"][0] - whole.critic(x)["features"][0]
     assert 1e-4 < np.abs(difference).max() < 0.1  # in training they differ
+
+
+def test_a_network_within_a_network_scores_in_float32():
+    dense = keras.layers.Dense(1, dtype="mixed_bfloat16")
+    inner = keras.Sequential([keras.Input((2,)), dense])
+    precision.score_in_float32(keras.Sequential([keras.Input((2,)), inner]))
+    assert dense.compute_dtype == "bfloat16"
+    with precision.scoring():
+        assert dense.compute_dtype == "float32"
 
 
 def test_a_model_that_has_no_density_says_so(model, images):

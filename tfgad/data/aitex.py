@@ -170,15 +170,15 @@ def _root(root: str | None) -> pathlib.Path:
     """Returns the folder of the database, once it is known to be one."""
     if root is None and "TFGAD_DATA_DIR" in os.environ:
         root = os.path.join(os.environ["TFGAD_DATA_DIR"], "aitex")
-    mend = (
+    hint = (
         "get the AITEX Fabric Image Database from https://www.aitex.es/afid, unpack it, and give "
         "root=FOLDER, or set TFGAD_DATA_DIR to the folder that holds it as aitex/"
     )
     if root is None:
-        raise UsageError("TFGAD_DATA_DIR", "", "is not set and no root is given", mend)
+        raise UsageError("TFGAD_DATA_DIR", "", "is not set and no root is given", hint)
     folder = pathlib.Path(root).expanduser()
     if not folder.is_dir() or not _folders(folder, NORMAL):
-        raise UsageError("aitex root", folder, f"has no folder {NORMAL}", mend)
+        raise UsageError("aitex root", folder, f"has no folder {NORMAL}", hint)
     return folder
 
 
@@ -202,8 +202,8 @@ def _normal_strips(folder: pathlib.Path, fabric: str) -> tuple[list[Strip], list
     paths = sorted(_find(folder, NORMAL, "*/*.png"), key=lambda path: path.name)
     of_fabric = [path for path in paths if _fabric(path) == fabric]
     if not of_fabric:
-        mend = nearest(fabric, {_fabric(path) for path in paths})
-        raise UsageError("aitex fabric", fabric, f"has no normal strips in {folder}", mend)
+        hint = nearest(fabric, {_fabric(path) for path in paths})
+        raise UsageError("aitex fabric", fabric, f"has no normal strips in {folder}", hint)
     found, skipped = [], []
     for path in of_fabric:
         try:

@@ -80,10 +80,10 @@ def read_layout(root: pathlib.Path) -> Layout:
         raise UsageError("folder", root, problem, "check the permissions") from error
     log_passed_over(root)
     if not layout.good:
-        mend = f"put {NAMES} images of good parts into it, or into its folder good/ or train/good/"
+        hint = f"put {NAMES} images of good parts into it, or into its folder good/ or train/good/"
         found = sorted(f"{path.name}/" for path in _folders(root))
         problem = f"has no good images, but {', '.join(found)}" if found else "has no good images"
-        raise UsageError("folder", root, problem, mend)
+        raise UsageError("folder", root, problem, hint)
     _log_what_is_odd(root, layout, mask_files)
     return layout
 

@@ -22,9 +22,10 @@ from tfgad.data.images import ImageError, is_grey, named_like_images, open_image
 log = logging.getLogger(__name__)
 
 # What may follow the image's name in that of its mask; a number where there are several.
-MARK = re.compile(r"[ _-](mask|gt|ground[ _-]?truth|label)[ _-]?\d*$")
+WORDS = r"mask|gt|ground[ _-]?truth"
+MARK = re.compile(rf"[ _-]({WORDS}|label)[ _-]?\d*$")
 # The same where masks lie beside the images: `bottle label.png` may be an image like `bottle.png`.
-MARK_BESIDE = re.compile(MARK.pattern.replace("|label", ""))
+MARK_BESIDE = re.compile(rf"[ _-]({WORDS})[ _-]?\d*$")
 # Masks of more levels than these are drawn in grey, those of fewer number kinds of defect: VOC has
 # 21 classes, while 182 of the 210 grey masks of the magnetic tile data have more than 32 levels.
 LABELS = 32
@@ -176,7 +177,8 @@ def read_truth(images: Iterable[tuple[str, Sequence[pathlib.Path], Sequence[int]
     for path, mask in masks.items():
         within = counts[path].copy()
         within[: mask.above + 1] = 0
-        within[VOID] *= not mask.void
+        if mask.void:
+            within[VOID] = 0
         defective[path] = int(within.sum())
     truth, resized = Truth({}, {}), []
     for name, of_image, shape in images:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -49,10 +51,29 @@ class StoredRows:
         return (self._count, *self._form.shape)
 
     def __getitem__(self, places) -> np.ndarray:
-        """Reads the rows at places, a slice or an array of them: `[N, ...]`."""
+        """Reads the rows at places, a slice or an array of them: `[N, ...]`.
+
+        Raises:
+            EOFError: the file has been cut.
+        """
         numbers = np.arange(self._count)[places]
         rows = np.empty((len(numbers), *self.shape[1:]), self._form.dtype)
         for number, row in zip(numbers, rows, strict=True):
             self._file.seek(int(number) * self._form.nbytes)
-            self._file.readinto(row)
+            if self._file.readinto(row) != row.nbytes:
+                raise EOFError(f"row {number} of {self._count} is not whole in the temporary file")
         return rows
+
+
+def stored(batches: Iterable[dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Returns the columns of a test set by name: arrays of all rows, but of `image` `StoredRows`.
+
+    Args:
+        batches: some rows each, with the same columns.
+    """
+    images, rows = StoredRows(), []
+    for batch in batches:
+        images.append(batch["image"])
+        rows.append({name: column for name, column in batch.items() if name != "image"})
+    columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return {"image": images, **columns}

@@ -31,14 +31,15 @@ def _is_scoring() -> bool:
     return getattr(_thread, "scores", False)
 
 
-def score_in_float32(network: keras.Model) -> None:
-    """Has the layers of a network in mixed precision compute in float32 within `scoring`.
+def score_in_float32(network: keras.Layer) -> None:
+    """Has a layer in mixed precision, and all layers in it, compute in float32 within `scoring`.
 
     Keras makes plain policies again of what a file says, so this is for a loaded one, too.
     """
-    for layer in (network, *network.layers):
-        if layer.dtype_policy.name == POLICIES["bfloat16"]:
-            layer.dtype_policy = TrainedInBfloat16(POLICIES["bfloat16"])
+    if network.dtype_policy.name == POLICIES["bfloat16"]:
+        network.dtype_policy = TrainedInBfloat16(POLICIES["bfloat16"])
+    for layer in getattr(network, "layers", ()):  # of a network, some of which hold others
+        score_in_float32(layer)
 
 
 @keras.saving.register_keras_serializable("tfgad")

@@ -147,8 +147,8 @@ def build(
 def _policy(precision: str) -> str:
     """Returns the name of the networks' policy; says so if the processor is slow at it."""
     if precision not in POLICIES:
-        mend = nearest(precision, POLICIES)
-        raise UsageError("precision", precision, "is not known", mend)
+        hint = nearest(precision, POLICIES)
+        raise UsageError("precision", precision, "is not known", hint)
     if precision == "bfloat16" and not tf.config.list_physical_devices("GPU"):
         processor.check_bfloat16()
     return POLICIES[precision]
