@@ -113,7 +113,7 @@ def test_the_test_holds_no_image_that_the_run_has_seen(run, parts, tmp_path, cap
 )
 def test_a_run_is_not_resumed_with_other_images(run, parts, change, reason):
     change(parts / "good")
-    with pytest.raises(UsageError, match=f"was started with other good images: {reason}"):
+    with pytest.raises(UsageError, match=f"was started with other images: {reason}"):
         runs.train(
             "ganomaly", f"folder:{parts}?size=24", run.folder, settings=GANOMALY, resume=True
         )

@@ -1,7 +1,8 @@
 """Which images a run was trained on, so that none of them sets its threshold or tests it.
 
 A run on a folder keeps the names of its files with a hash of their content. Other data sets are
-made anew from their spec, or never change: there the specs tell.
+made anew from their spec, or never change: there the specs tell. What learns from several data sets
+keeps the full paths of its files, since two folders may have files of one name.
 """
 
 from __future__ import annotations
@@ -26,24 +27,61 @@ logger = logging.getLogger(__name__)
 
 SPLIT = "split.json"
 DIGITS = ("mnist", "fashion_mnist", "digits")
+# Parts `"train"` and `"calibration"` -> name of a file -> hash of its content.
+Split = dict[str, dict[str, str]]
 
 
-def write_split(folder: Path, images: AnomalyData) -> None:
-    """Writes which files a run is trained on and calibrated by, if its data set is of files."""
-    if images.files:
-        files.write_json(folder / SPLIT, _split_of(images))
+def split_of(images: AnomalyData) -> Split | None:
+    """Returns the files of a data set to train on and to calibrate by; None if it has no files."""
+    if not images.files:
+        return None
+    return {"train": images.files.train, "calibration": images.files.calibration}
 
 
-def check_same_files(folder: Path, images: AnomalyData, is_finished: bool) -> None:
-    """Raises UsageError if the files of a run that is to be resumed have changed."""
+def with_paths(images: AnomalyData, tested: Iterable[str] = ()) -> Split | None:
+    """Returns `split_of` a data set, by full paths, with test files that are learnt from, too.
+
+    Args:
+        images: the data set.
+        tested: names of such test files.
+    """
+    split = split_of(images)
+    if split is None:
+        return None
+    split["train"] = split["train"] | {name: images.files.test[name] for name in tested}
+    folder = _folder_of(images)
+    return {
+        part: {f"{folder}/{name}": digest for name, digest in of_part.items()}
+        for part, of_part in split.items()
+    }
+
+
+def together(splits: Iterable[Split | None]) -> Split | None:
+    """Returns the files of several data sets, of those that have some; None if none has."""
+    given = [split for split in splits if split]
+    parts = given and given[0].keys()
+    return {p: {k: v for each in given for k, v in each[p].items()} for p in parts} or None
+
+
+def write_split(folder: Path, split: Split | None) -> None:
+    """Writes which files a training learns from and is calibrated by, if its data is of files."""
+    if split:
+        files.write_json(folder / SPLIT, split)
+
+
+def check_same_files(folder: Path, split: Split | None, is_finished: bool) -> None:
+    """Raises UsageError if the files of a training that is to be resumed have changed.
+
+    Mask files are not looked at.
+    """
     old = _read_split(folder)
-    if not images.files or (old is None and is_finished):  # from before runs had the names
+    if not split or (old is None and is_finished):  # from before runs had the names
         return
     hint = "put the files back, or give --overwrite to train anew"
     if old is None:
         problem = f"has no {SPLIT}, which says what it was started with"
         raise UsageError("out", folder, problem, "give --overwrite to train anew")
-    before, now = _by_part(old), _by_part(_split_of(images))
+    before, now = _by_part(old), _by_part(split)
     differences = {
         "added": sorted(now.keys() - before.keys()),
         "removed": sorted(before.keys() - now.keys()),
@@ -51,7 +89,7 @@ def check_same_files(folder: Path, images: AnomalyData, is_finished: bool) -> No
     }
     said = [f"{listed(names)} {how}" for how, names in differences.items() if names]
     if said:
-        problem = f"was started with other good images: {', '.join(said)}"
+        problem = f"was started with other images: {', '.join(said)}"
         raise UsageError("out", folder, problem, hint)
 
 
@@ -123,11 +161,15 @@ def _seen(
             )
         return None if same else []
     known = {name: digest for part in parts for name, digest in split[part].items()}
-    digests = set(known.values())
-    return sorted(n for n, each in given.items() if each in digests or (same and n in known))
+    digests, own = set(known.values()), _folder_of(images)
+
+    def is_seen(name: str, digest: str) -> bool:
+        return digest in digests or (same and not known.keys().isdisjoint((name, f"{own}/{name}")))
+
+    return sorted(name for name, digest in given.items() if is_seen(name, digest))
 
 
-def _read_split(folder: Path) -> dict[str, dict[str, str]] | None:
+def _read_split(folder: Path) -> Split | None:
     """Returns what `write_split` wrote; None of a run from before there was such a file.
 
     Raises:
@@ -146,10 +188,6 @@ def _are_digests(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
-def _split_of(images: AnomalyData) -> dict[str, dict[str, str]]:
-    return {"train": images.files.train, "calibration": images.files.calibration}
-
-
 def _by_part(split: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
     return {
         name: (part, digest)
@@ -163,9 +201,13 @@ def _trained_on(run: Run) -> set[str]:
 
 
 def _is_its_folder(run: Run, images: AnomalyData) -> bool:
-    given = Path(Spec.parse(images.spec).name).expanduser().resolve()
+    given = _folder_of(images)
     own = [Spec.parse(spec) for spec in _trained_on(run)]
     return any(each.kind == "folder" and Path(each.name).resolve() == given for each in own)
+
+
+def _folder_of(images: AnomalyData) -> Path:
+    return Path(Spec.parse(images.spec).name).expanduser().resolve()
 
 
 def _shares_images(own: Spec, given: Spec) -> bool:

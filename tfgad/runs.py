@@ -238,7 +238,7 @@ def _agreed_state(
     """Returns what the chief found at the run's place, to all workers; see `state_of`."""
     state = state_of(folder, config, resume, overwrite) if team.is_chief else NEW
     if state != NEW:
-        held_out.check_same_files(folder, images, state == FINISHED)
+        held_out.check_same_files(folder, held_out.split_of(images), state == FINISHED)
     return STATES[team.agreed(STATES.index(state))]
 
 
@@ -257,7 +257,8 @@ def _trained(team: Team, state: str, folder: Path, config, images, callbacks) ->
     if team.is_chief:
         if state == NEW:
             remove(folder)
-            held_out.write_split(folder, images)  # first: a run without it cannot be resumed
+            # First, since a run without it cannot be resumed.
+            held_out.write_split(folder, held_out.split_of(images))
         files.write_json(folder / CONFIG, config)
     team.wait()  # or others might find the checkpoint of the run that is being replaced
 

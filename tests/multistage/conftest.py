@@ -1,6 +1,9 @@
 """Two small fabrics with defects, and a painter that was trained a few steps on them."""
 
+import keras
+import numpy as np
 import pytest
+from PIL import Image
 
 from tfgad.multistage import painter_training, sources
 
@@ -21,3 +24,29 @@ def painter_folder(fabrics, tmp_path_factory):
     folder = tmp_path_factory.mktemp("painter") / "painter"
     painter_training.train_painter(fabrics, folder, settings=TINY, vgg_weights="random")
     return folder
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A folder of noise in MVTec AD's layout: eight good images, two dents with their masks."""
+    rng = np.random.default_rng(0)
+    for name, count in (("train/good", 8), ("test/dent", 2), ("ground_truth/dent", 2)):
+        folder = tmp_path / "parts" / name
+        folder.mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(90, 160, (64, 64), np.uint8)
+            if name.startswith("ground_truth"):
+                pixels = np.pad(np.full((16, 16), 255, np.uint8), 24)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def stop():
+    """Callbacks that break a training off at its first step, as Ctrl-C does."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    return lambda *_: [Stop()]

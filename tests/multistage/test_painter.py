@@ -218,6 +218,18 @@ def test_a_training_keeps_the_weights_of_vgg19_that_it_was_begun_with(
         train_painter(fabrics, painter_folder, vgg_weights="imagenet", **settings)
 
 
+def test_a_painter_is_resumed_with_the_same_images_alone(painter, parts, stop, tmp_path):
+    def trained(**arguments):
+        known = sources.read_sources([f"folder:{parts}?size=64"])
+        return again(painter, known, tmp_path / "painter", **arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(callbacks=stop)
+    (parts / "train" / "good" / "0.png").unlink()
+    with pytest.raises(UsageError, match=r"with other images: 1 \(.*/good/0.png\) removed"):
+        trained(resume=True)
+
+
 def test_images_smaller_than_a_patch_are_refused(painter, tmp_path):
     small = sources.read_sources(["weave:plain?size=48&train=2&calibration=2&test=2"])
     with pytest.raises(UsageError, match="at least 64"):

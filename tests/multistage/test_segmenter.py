@@ -1,6 +1,7 @@
 """The segmenter: its loss, its steps, its run, its adaptation, its export."""
 
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ from tfgad.export import export_run
 from tfgad.multistage import adaptation, segmenter, segmenter_training
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import load_painter
-from tfgad.multistage.sources import read_source
+from tfgad.multistage.sources import read_source, read_sources
 
 TINY = {"width": 4, "batch_size": 4, "steps": "2", "painted": 8, "transplanted": 4, "rehearsed": 8}
 TINY |= {"adapt_steps": "2"}
@@ -344,3 +345,31 @@ def test_segmentation_figures_by_hand():
     assert figures["pixel_precision"] == figures["pixel_recall"] == figures["f_measure"] == 0.5
     assert metrics.segmentation(masks, 0 * masks)["pixel_precision"] is None
     assert set(metrics.segmentation(0 * masks, marked).values()) == {None}
+
+
+def test_a_segmenter_keeps_the_names_of_its_files(parts, fabrics, stop, tmp_path):
+    """By them it is resumed with the same images alone, and judged by others alone."""
+    specs = [f"folder:{parts}?tile=64", "weave:plain?size=64&train=2&calibration=2&test=12"]
+    out = tmp_path / "run"
+
+    def trained(**arguments):
+        sources = read_sources(specs)
+        return segmenter_training.train_segmenter(sources, out, settings=TINY, **arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(callbacks=stop)
+    dent = parts / "test" / "dent" / "0.png"
+    before = dent.read_bytes()
+    shutil.copy(parts / "test" / "dent" / "1.png", dent)
+    with pytest.raises(UsageError, match=rf"with other images: 1 \({dent}\) changed"):
+        trained(resume=True)
+    dent.write_bytes(before)
+    run = trained(resume=True)
+
+    images = tfgad.load(specs[0], seed=3)  # which splits otherwise
+    assert images.files.calibration != tfgad.load(specs[0]).files.calibration
+    calibration = runs.calibrate(run, images, 0.01)
+    assert calibration["images"] == tfgad.load(specs[0]).calibration_size
+    shutil.copytree(parts, tmp_path / "copy")
+    with pytest.raises(UsageError, match="holds only test images"):
+        evaluation.evaluate(run, tfgad.load(f"folder:{tmp_path / 'copy'}?tile=64"))

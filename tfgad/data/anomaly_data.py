@@ -95,12 +95,13 @@ class AnomalyData:
         """
         if self.counted_unit == self.unit:
             return None
-        return np.unique([self._image(name) for name in names], return_inverse=True)[1]
+        return np.unique([self.image_of(name) for name in names], return_inverse=True)[1]
 
     def is_masked(self, names: Sequence[str]) -> np.ndarray:
         """Returns of which test elements the mask is known: bool `[N]`."""
-        known = [self.has_masks and self._image(name) not in self.unmasked for name in names]
+        known = [self.has_masks and self.image_of(name) not in self.unmasked for name in names]
         return np.array(known, bool)
 
-    def _image(self, name: str) -> str:
+    def image_of(self, name: str) -> str:
+        """Returns the name of the image that a test element is, or is a tile of."""
         return name.rpartition("/")[0] if self.unit == TILE else name

@@ -12,6 +12,7 @@ import numpy as np
 from tfgad import recipes, runs
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
+from tfgad.held_out import check_same_files, together, with_paths
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import Painter
@@ -57,7 +58,8 @@ def adapt_segmenter(
         out: folder of the new run.
         settings: those of `SETTINGS` that differ from the run's.
         seed: of painting and training.
-        resume: go on with a run that was broken off; the arguments must be the same.
+        resume: go on with a run that was broken off; the arguments must be the same, and so must
+            the images of folders.
         overwrite: put a new run in the place of an old one.
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
@@ -78,7 +80,10 @@ def adapt_segmenter(
     shape, resized = images.image_shape, images.resized
     config = runs.new_config(METHOD, images.spec, seed, chosen, shape, resized, images.depth)
     config |= {"sources": run.config["sources"], **_made_by(run, painter)}
+    split = together([with_paths(images), *(source.files for source in known)])
     state = runs.state_of(folder, config, resume, overwrite)
+    if state != runs.NEW:
+        check_same_files(folder, split, state == runs.FINISHED)
     if state == runs.FINISHED:
         return runs.load_run(folder)
     good = good_images(images.train, images.train_size)
@@ -94,7 +99,7 @@ def adapt_segmenter(
     held_out = good_images(images.calibration, images.calibration_size)
     model = renewed(run.model, chosen["adapt_rate"], steps["train"], seed)
     made = runs.Run(folder, config, model)
-    return trained(made, state, rows, held_out, steps, callbacks)
+    return trained(made, state, split, rows, held_out, steps, callbacks)
 
 
 def _made_by(run: runs.Run, painter: Painter | None) -> dict[str, Any]:

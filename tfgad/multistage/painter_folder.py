@@ -7,6 +7,7 @@ from typing import Any
 
 from tfgad import files, runs
 from tfgad.errors import UsageError
+from tfgad.held_out import SPLIT
 from tfgad.multistage.painter import CONFIG, MODELS
 
 STAGES = ("generator", "fusion")
@@ -17,7 +18,7 @@ def weights_of(stage: str) -> str:
     return f"{stage}.weights.h5"
 
 
-PARTS = {CONFIG, *MODELS, *map(weights_of, STAGES)}
+PARTS = {CONFIG, SPLIT, *MODELS, *map(weights_of, STAGES)}
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -27,7 +28,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
     """Returns what stands at the painter's place; raises UsageError if that must not be touched."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if runs.is_empty(folder, CONFIG):
         return runs.NEW
     old = read(folder)
     others = not folder.is_dir() or any(not _is_part(path) for path in folder.iterdir())

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files, recipes, runs
+from tfgad import files, held_out, recipes, runs
 from tfgad.errors import UsageError
 from tfgad.multistage import defect_generator, fusion, painter_folder
 from tfgad.multistage.batches import endless
@@ -65,7 +65,8 @@ def train_painter(
         settings: what differs from `SETTINGS`.
         vgg_weights: see `tfgad.networks.vgg.feature_extractor`.
         seed: of weights, patches and training.
-        resume: go on with a training that was broken off; the arguments must be the same.
+        resume: go on with a training that was broken off; the arguments must be the same, and so
+            must the images of folders.
         overwrite: put a new painter in the place of an old one.
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
@@ -89,7 +90,9 @@ def train_painter(
         "seed": seed,
     }
     state = painter_folder.state_of(folder, config, resume, overwrite)
+    split = held_out.together(source.files for source in sources)
     if state != runs.NEW:
+        held_out.check_same_files(folder, split, state == runs.FINISHED)
         begun_with = painter_folder.read(folder)
         vgg_weights = runs.weights_begun_with(folder, begun_with, "vgg_weights", vgg_weights)
     if state == runs.FINISHED:
@@ -99,6 +102,7 @@ def train_painter(
     painter = _untrained(config | {"versions": runs.versions()}, features)
     if state == runs.NEW:
         painter_folder.remove(folder)
+        held_out.write_split(folder, split)
     files.write_json(folder / CONFIG, painter.config)
     _train(painter, sources, steps, folder, callbacks)
     painter.save(folder)

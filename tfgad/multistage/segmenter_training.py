@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfgad import files, recipes, runs
 from tfgad.errors import UsageError
+from tfgad.held_out import check_same_files, together, write_split
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.sources import Source
@@ -51,7 +52,8 @@ def train_segmenter(
         settings: what differs from `SETTINGS`.
         backbone_weights: of ResNet-50; see `tfgad.networks.pretrained`.
         seed: of weights and training.
-        resume: go on with a run that was broken off; the arguments must be the same.
+        resume: go on with a run that was broken off; the arguments must be the same, and so must
+            the images of folders.
         overwrite: put a new run in the place of an old one.
         callbacks: stage name and its number of steps still to go -> Keras callbacks.
 
@@ -74,7 +76,9 @@ def train_segmenter(
     config |= {"sources": specs}
     folder = Path(out)
     state = runs.state_of(folder, config, resume, overwrite)
+    split = together(source.files for source in sources)
     if state != runs.NEW:
+        check_same_files(folder, split, state == runs.FINISHED)
         begun_with = runs.read_config(folder)
         backbone_weights = runs.weights_begun_with(
             folder, begun_with, "backbone_weights", backbone_weights
@@ -91,7 +95,7 @@ def train_segmenter(
         "good": np.concatenate([source.good for source in sources]),
     }
     run = runs.Run(folder, config, model)
-    return trained(run, state, rows, held_out, steps, callbacks)
+    return trained(run, state, split, rows, held_out, steps, callbacks)
 
 
 def checked_steps(chosen: dict[str, Any], name: str) -> dict[str, int]:
@@ -120,12 +124,13 @@ def load_segmenter(folder: str | Path) -> runs.Run:
     return run
 
 
-def trained(run: runs.Run, state: str, rows, held_out, steps, callbacks) -> runs.Run:
+def trained(run: runs.Run, state: str, split, rows, held_out, steps, callbacks) -> runs.Run:
     """Trains a run's segmenter on arrays, sets its threshold on good images, and writes it.
 
     Args:
         run: with all of its configuration that is known beforehand (`runs.new_config`).
         state: of its folder; see `runs.state_of`.
+        split: the files of its data, if it is of files; see `tfgad.held_out.write_split`.
         rows: `defective`, `masks` and `good`; see `segmentation_batches`.
         held_out: good images `[N, H, W, C]` for the threshold.
         steps: as `checked_steps` returns them.
@@ -142,6 +147,7 @@ def trained(run: runs.Run, state: str, rows, held_out, steps, callbacks) -> runs
     }
     if state == runs.NEW:
         runs.remove(run.folder)
+        write_split(run.folder, split)
     files.write_json(run.folder / runs.CONFIG, config)
 
     def batches(start):

@@ -15,6 +15,7 @@ from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.spec import Spec
 from tfgad.data.weave_cloth import FABRICS
 from tfgad.errors import UsageError, nearest
+from tfgad.held_out import Split, with_paths
 from tfgad.models.detector import spread
 
 MOST_GOOD = 200  # images of a fabric: good cloth is soon known
@@ -35,6 +36,8 @@ class Source:
         kinds: the kind of each defect, M names.
         resized: whether the images were resized as wholes; see `AnomalyData`.
         depth: bits of their grey levels; see `AnomalyData`.
+        files: those of a folder, the defective ones among those to train on; see
+            `tfgad.held_out.with_paths`.
     """
 
     spec: str
@@ -45,6 +48,7 @@ class Source:
     kinds: tuple[str, ...]
     resized: bool = False
     depth: int = 8
+    files: Split | None = None
 
 
 def expand(specs: Sequence[str], leave_out: Sequence[str] = ()) -> list[str]:
@@ -122,6 +126,7 @@ def read_source(images: AnomalyData) -> Source:
         kinds=tuple(_kind(row["name"].decode(), images.kinds) for row in rows),
         resized=images.resized,
         depth=images.depth,
+        files=with_paths(images, {images.image_of(row["name"].decode()) for row in rows}),
     )
 
 
