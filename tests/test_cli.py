@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tfgad import __version__, baselines, cli, console, data, metrics, recipes, runs
+from tfgad import __version__, baselines, cli, console, data, metrics, recipes, results, runs
 from tfgad.demo import demo
+from tfgad.errors import UsageError
 from tfgad.export import export, facts_of_run
 from tfgad.progress import Progress
 
@@ -308,6 +309,33 @@ def test_a_saved_model_scores_as_its_run(run, saved_model, images, tmp_path):
     for ours, theirs in zip(*tables, strict=True):
         assert ours["verdict"] == theirs["verdict"]
         assert float(ours["score"]) == pytest.approx(float(theirs["score"]), rel=1e-4)
+
+
+def test_a_full_disk_loses_no_score(run, images, tmp_path, monkeypatch):
+    written = []
+
+    def fill(path, content):
+        written.append(path)
+        if len(written) > 1:
+            raise UsageError("maps", path, "cannot be written", "free some")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    table = tmp_path / "results.csv"
+    monkeypatch.setattr(results, "write_map", lambda path, verdict: fill(path, b""))
+    result = tfgad("score", run, *images, "--csv", table, "--maps", tmp_path / "maps")
+    assert result.exit_code == 2
+    assert f"{table} holds 2 of 3 images" in result.stderr
+    assert len(list(csv.DictReader(table.open(newline="")))) == 2
+
+
+def test_names_that_are_no_utf_8_are_scored(run, images, tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path / "images") + b"/\xff.png")
+    images[0].rename(odd)
+    table = tmp_path / "results.csv"
+    assert tfgad("score", run, tmp_path / "images", "--csv", table).exit_code == 0
+    names = [row["image"].rpartition("/")[2] for row in csv.DictReader(table.open(newline=""))]
+    assert "\\xff.png" in names
 
 
 def test_broken_images_are_named_and_the_others_scored(run, images, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import enum
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,6 +97,8 @@ class Distribute(str, enum.Enum):
 def main() -> None:
     """Runs the command; the entry point of the package."""
     console.show_log()
+    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="tfgad")
 
 
@@ -284,14 +287,20 @@ def _score(
         progress.phase("loading the model")
         judge = scoring.load_judge(model)
         progress.phase("judging", len(paths))
-        for result in scoring.score_files(judge, paths, **reading):
-            rows.append(results.row(result))
-            if isinstance(result, ImageError):
-                broken.append(result)
-            elif maps:
-                results.write_map(places[result.path], result)
-            del result  # or a large image stays in memory while the next is read
-            progress.advance()
+        try:
+            for result in scoring.score_files(judge, paths, **reading):
+                rows.append(results.row(result))
+                if isinstance(result, ImageError):
+                    broken.append(result)
+                elif maps:
+                    results.write_map(places[result.path], result)
+                del result  # or a large image stays in memory while the next is read
+                progress.advance()
+        except UsageError:  # such as a full disk: what was scored is not to be lost
+            if csv and rows:
+                results.write_csv(csv, rows)
+                console.warn(f"{csv} holds {len(rows)} of {len(paths)} images")
+            raise
     _report_scores(rows, broken, csv)
 
 

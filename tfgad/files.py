@@ -74,6 +74,11 @@ def is_full(error: Exception) -> bool:
     return of_system or NO_SPACE in str(error)
 
 
+def printable(path: str | os.PathLike) -> str:
+    """Returns a path as text that can be written: of bytes that are no UTF-8, their numbers."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file in UTF-8; see `write_bytes`."""
     write_bytes(path, text.encode())

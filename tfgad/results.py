@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tfgad import files
 from tfgad.data.images import SUFFIXES, ImageError, log_passed_over, named_like_images
 from tfgad.errors import UsageError
+from tfgad.files import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,10 +66,10 @@ def hint(beyond: Iterable[str]) -> str:
 def row(result: Verdict | ImageError) -> dict[str, str]:
     """Returns what the table says of one file."""
     if isinstance(result, ImageError):
-        values = (str(result.path), "", "", NOT_JUDGED, result.reason)
+        values = (printable(result.path), "", "", NOT_JUDGED, result.reason)
         return dict(zip(COLUMNS, values, strict=True))
     return judged_row(
-        str(result.path), result.score, result.probability, result.is_anomalous, result.reason
+        printable(result.path), result.score, result.probability, result.is_anomalous, result.reason
     )
 
 

@@ -1,5 +1,7 @@
 """Own images: every layout, mixed sizes and depths, broken files among good ones."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -270,6 +272,42 @@ def test_all_masks_of_an_image_count(mvtec):
     assert elements(load(f"folder:{mvtec}?size=16"))[-1]["mask"].sum() == 128
 
 
+def test_names_that_differ_in_case_alone_have_their_own_masks(mvtec):
+    for name, box in (("a", (0, 0, 12, 10)), ("A", (0, 0, 24, 10))):
+        save(mvtec / "test" / "hole" / f"{name}.png", level=50 + len(box))
+        save_mask(mvtec / "ground_truth" / "hole" / f"{name}_mask.png", box)
+    marked = {
+        e["name"].decode(): e["mask"].sum() for e in elements(load(f"folder:{mvtec}?size=16"))
+    }
+    assert (marked["test/hole/a.png"], marked["test/hole/A.png"]) == (64, 128)
+
+
+def test_masks_are_found_whatever_the_form_of_accents(mvtec):
+    save(mvtec / "test" / "hole" / "u\u0308.png")
+    save_mask(mvtec / "ground_truth" / "hole" / "\u00fc_mask.png", (0, 0, 12, 10))
+    assert elements(load(f"folder:{mvtec}?size=16"))[-1]["mask"].sum() == 64
+
+
+def test_names_that_are_no_utf_8(mvtec):
+    for folder in ("train/good", "test/good"):
+        save(mvtec / "odd.png", level=101 + len(folder))
+        (mvtec / "odd.png").rename(os.fsdecode(os.fsencode(mvtec / folder) + b"/\xff.png"))
+    data = load(f"folder:{mvtec}?size=16")
+    assert data.train_size + data.calibration_size == 11
+    assert len(list(data.train)) == data.train_size
+    assert b"test/good/\\xff.png" in [element["name"] for element in elements(data)]
+
+
+def test_links_to_nothing_and_pipes_are_named(mvtec, caplog):
+    (mvtec / "train" / "good" / "lost.png").symlink_to(mvtec / "gone.png")
+    os.mkfifo(mvtec / "train" / "good" / "pipe.png")
+    data = load(f"folder:{mvtec}?size=16")
+    assert data.train_size + data.calibration_size == 10
+    skipped = " ".join(data.skipped)
+    assert "lost.png" in skipped
+    assert "pipe.png" in skipped
+
+
 def test_a_small_defect_survives_resizing(mvtec):
     save_mask(mvtec / "ground_truth" / "hole" / "000_mask.png", (7, 3, 8, 4))
     assert elements(load(f"folder:{mvtec}?size=4"))[-1]["mask"].sum() == 1
@@ -402,7 +440,8 @@ def test_folders_of_no_use(tmp_path, make, message):
 
 
 @pytest.mark.parametrize(
-    "option", ["channels=2", "size=0", "tile=0", "calibration=1", "depth=8", "depth=17"]
+    "option",
+    ["channels=2", "size=0", "tile=0", "tile=99999", "calibration=1", "depth=8", "depth=17"],
 )
 def test_options_out_of_range(mvtec, option):
     with pytest.raises(UsageError):

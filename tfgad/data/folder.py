@@ -14,7 +14,14 @@ import numpy as np
 
 from tfgad.data.anomaly_data import IMAGE, TILE, AnomalyData, Files
 from tfgad.data.folder_layout import GOOD, MASKS, Layout, Sample, read_layout
-from tfgad.data.images import FULL_DEPTH, ImageError, fitting_depth, read_levels, white_of
+from tfgad.data.images import (
+    FULL_DEPTH,
+    MAX_PIXELS,
+    ImageError,
+    fitting_depth,
+    read_levels,
+    white_of,
+)
 from tfgad.data.masks import Truth, listed, read_truth
 from tfgad.data.split import hold_out_by_name
 from tfgad.data.stream import Form, stream_normal, stream_test
@@ -98,6 +105,10 @@ def load(
     side = size if tile is None else tile
     if side < 1:
         raise UsageError("size or tile", side, "is no side of an image", "give at least 1")
+    if side**2 > MAX_PIXELS:
+        raise UsageError(
+            "size or tile", side, f"gives images of more than {MAX_PIXELS:,} pixels", "give less"
+        )
     root = pathlib.Path(name).expanduser()
     layout = read_layout(root)
     good, good_skipped = _check(layout.good)
@@ -177,6 +188,8 @@ def _check(samples: Sequence[Sample]) -> tuple[list[Checked], list[str]]:
 
 def _content(path: pathlib.Path) -> bytes:
     try:
+        if not path.is_file():  # a pipe or a device might never end
+            raise ImageError(path, "is no file")
         return path.read_bytes()
     except OSError as error:
         raise ImageError(path, f"cannot be read ({error.strerror})") from error

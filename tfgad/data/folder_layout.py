@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from tfgad.data.images import NAMES, log_passed_over, named_like_images
 from tfgad.data.masks import MaskFolder, beside, listed
 from tfgad.errors import UsageError
+from tfgad.files import printable
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ def _samples(root, folder, kind, mask_folders, files) -> tuple[Sample, ...]:
     return tuple(
         Sample(
             path,
-            path.relative_to(root).as_posix(),
+            printable(path.relative_to(root).as_posix()),
             kind,
             found.find(path.relative_to(folder)) or tuple(own.get(path, ())),
         )
@@ -166,4 +167,4 @@ def _log_what_is_odd(
 
 
 def _names(root: pathlib.Path, paths: Sequence[pathlib.Path]) -> list[str]:
-    return [path.relative_to(root).as_posix() for path in paths]
+    return [printable(path.relative_to(root).as_posix()) for path in paths]

@@ -202,8 +202,15 @@ def doubtful_depth(levels: np.ndarray, depth: int | None) -> int | None:
 
 
 def named_like_images(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """Returns the files, sorted, whose names end like an image's and do not start with a dot."""
-    return sorted(path for path in paths if _is_listed(path) and path.suffix.lower() in SUFFIXES)
+    """Returns what is named like an image and does not start with a dot, sorted; no folders.
+
+    A link to a file that is gone, or a pipe, is among them: reading it says so.
+    """
+    return sorted(
+        path
+        for path in paths
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    )
 
 
 def log_passed_over(folder: pathlib.Path) -> None:
@@ -211,7 +218,7 @@ def log_passed_over(folder: pathlib.Path) -> None:
     endings = collections.Counter(
         path.suffix.lower() or "without an ending"
         for path in folder.rglob("*")
-        if path.suffix.lower() not in SUFFIXES and _is_listed(path)
+        if path.suffix.lower() not in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
     if endings:
         named = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
@@ -220,10 +227,6 @@ def log_passed_over(folder: pathlib.Path) -> None:
             "%s: passed over %d file%s that %s not end like an image (%s)",
             *(folder, total, *(("", "does") if total == 1 else ("s", "do")), named),
         )
-
-
-def _is_listed(path: pathlib.Path) -> bool:
-    return not path.name.startswith(".") and path.is_file()
 
 
 def from_uint8(pixels: np.ndarray) -> np.ndarray:

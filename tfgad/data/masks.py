@@ -12,6 +12,7 @@ import dataclasses
 import logging
 import pathlib
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -96,19 +97,22 @@ class MaskFolder:
         for folder in folders:
             for path in named_like_images(folder.rglob("*")):
                 parent = _lower(path.relative_to(folder).parent)
-                for stem in {path.stem.lower(), unmarked(path)}:
+                for stem in {_folded(path.stem), unmarked(path)}:
                     self._by_name.setdefault((*parent, stem), []).append(path)
                 self._by_folder.setdefault(parent, []).append(path)
 
     def find(self, relative: pathlib.Path) -> tuple[pathlib.Path, ...]:
         """Returns the masks of an image, by its path below the folder of its kind."""
         key = _lower(relative.with_suffix(""))
-        return tuple(self._by_name.get(key) or self._by_folder.get(key, ()))
+        alike = self._by_name.get(key, ())
+        # Where names differ in case alone, each image has its own.
+        own = [path for path in alike if path.stem.startswith(relative.stem)]
+        return tuple(own or alike or self._by_folder.get(key, ()))
 
 
 def unmarked(path: pathlib.Path) -> str:
     """Returns a file's name, in small letters, without ending and without a word of `MARK`."""
-    return MARK.sub("", path.stem.lower())
+    return MARK.sub("", _folded(path.stem))
 
 
 def beside(files: Sequence[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
@@ -118,7 +122,7 @@ def beside(files: Sequence[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
     """
     alike: dict[tuple[pathlib.Path, str], list[pathlib.Path]] = {}
     for path in files:
-        alike.setdefault((path.parent, path.stem.lower()), []).append(path)
+        alike.setdefault((path.parent, _folded(path.stem)), []).append(path)
     found = {}
     for (parent, stem), paths in alike.items():
         images = alike.get((parent, MARK_BESIDE.sub("", stem)), [])
@@ -225,7 +229,12 @@ def listed(names: Sequence[str | pathlib.Path], of: int | None = None) -> str:
 
 
 def _lower(path: pathlib.Path) -> tuple[str, ...]:
-    return tuple(part.lower() for part in path.parts)
+    return tuple(map(_folded, path.parts))
+
+
+def _folded(name: str) -> str:
+    """Returns a name in small letters and in one form: file systems differ in accents."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _has_few_levels(path: pathlib.Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -62,7 +63,7 @@ def stream_normal(samples: Sequence[Sample], form: Form) -> tf.data.Dataset:
         images = tf.numpy_function(functools.partial(_normal, form=form), [path], tf.float32)
         return tf.ensure_shape(images, (None, form.side, form.side, form.channels))
 
-    paths = tf.constant([str(sample.path) for sample in samples], tf.string)
+    paths = tf.constant([os.fsencode(sample.path) for sample in samples], tf.string)
     return tf.data.Dataset.from_tensor_slices(paths).map(read, tf.data.AUTOTUNE).unbatch()
 
 
@@ -96,7 +97,7 @@ def stream_test(
 
 
 def _normal(path: bytes, form: Form) -> np.ndarray:
-    return form.images(read_image(path.decode(), form.channels, depth=form.depth))
+    return form.images(read_image(os.fsdecode(path), form.channels, depth=form.depth))
 
 
 def _test(sample: Sample, masks: Sequence[mask_files.Mask], form: Form) -> tuple[np.ndarray, ...]:

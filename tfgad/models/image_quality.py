@@ -11,7 +11,9 @@ them. An image outside of that is anomalous whatever its score:
 - skewness of the grey levels, which has the other sign in a negative;
 - colour, where images have one.
 
-Each is a statistic of a tile. Its limits lie around the median of the good images, on either side
+What is noticed is coarse: a tile with half or twice the contrast, sharpness or light of good ones,
+or a texture turned by 45 degrees or more. Slight blur or noise, and another weave of the same scale
+may pass: that is for the score. Each is a statistic of a tile. Its limits lie around the median of the good images, on either side
 at the largest of three distances:
 
 1. `MARGIN` times the largest distance of a good image;
@@ -77,7 +79,7 @@ REASONS = (
 # another weave.
 TWICE, THRICE = math.log(2), math.log(3)
 HALF_WAY = 0.5  # from no orientation, 0, to that along an axis, 1 or -1
-SKEW, TINT = 0.15, 0.15  # third moment at unit variance; share of the range from grey to white
+SKEW, TINT = 0.15, 0.08  # third moment at unit variance; share of the range from grey to white
 STATISTICS = (
     Statistic("brightness", TWICE, DARK, BRIGHT),
     Statistic("darkest window", THRICE, DARK_AREA, BRIGHT),
