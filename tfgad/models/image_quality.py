@@ -11,9 +11,11 @@ them. An image outside of that is anomalous whatever its score:
 - skewness of the grey levels, which has the other sign in a negative;
 - colour, where images have one.
 
-What is noticed is coarse: a tile with half or twice the contrast, sharpness or light of good ones,
-or a texture turned by 45 degrees or more. Slight blur or noise, and another weave of the same scale
-may pass: that is for the score. Each is a statistic of a tile. Its limits lie around the median of the good images, on either side
+What is noticed is coarse: a tile with less than half or more than twice the light, contrast or
+sharpness of good ones, or a texture turned by a right angle. Slight blur or noise, dead pixels, and
+another weave of the same scale may pass; that is left to the score.
+
+Each is a statistic of a tile. Its limits lie around the median of the good images, on either side
 at the largest of three distances:
 
 1. `MARGIN` times the largest distance of a good image;
