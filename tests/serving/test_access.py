@@ -1,7 +1,10 @@
 """Who may ask: hosts, sites, token and TLS, of REST, gRPC and page."""
 
+import contextlib
 import dataclasses
+import http.client
 import logging
+import ssl
 
 import pytest
 import requests
@@ -15,6 +18,8 @@ from .conftest import PATIENCE
 
 for package in ("starlette", "tensorflow_serving"):
     pytest.importorskip(package, reason="needs pip install 'tfgad[serve]'")
+
+import grpc  # noqa: E402
 
 from tfgad.serving.access import (  # noqa: E402
     SECURITY_HEADERS,
@@ -41,6 +46,11 @@ def test_a_host_is_known_by_name_or_address(monkeypatch):
         assert not opened.know(host)
     for host in ("[", "[::1", "127.0.0.1.evil.example", "user:x@127.0.0.1", "localhost#"):
         assert not opened.know(host)
+    no_ports = ("localhost:80:evil.example", "127.0.0.1:99999", "localhost:0", "localhost:٣")
+    for host in (*no_ports, "[::1%25evil.example]", "[::1]evil.example", "[::1]:80:80", "::1"):
+        assert not local.know(host)
+        assert not opened.know(host)
+    assert local.know("127.0.0.1:65535")
     assert local.know("inspect.example:443")
     assert not opened.know("inspect.example")
     # The machine may be reached by addresses that it does not know itself.
@@ -256,13 +266,38 @@ def test_the_client_shows_the_token_over_tls(
     assert TOKEN not in caplog.text + str(told.value)
 
 
-def test_health_by_grpc_needs_no_token(locked, certificates):
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
+def test_a_token_stands_once(locked, certificates):
+    right, wrong = f"Bearer {TOKEN}", f"Bearer {TOKEN}x"
+    pairs = {(right,): True, (wrong, right): False, (right, wrong): False, (right, right): False}
+    context = ssl.create_default_context(cafile=certificates.authority)
+    for given, is_let_in in pairs.items():
+        host = locked.url.partition("://")[2]
+        connection = http.client.HTTPSConnection(host, timeout=PATIENCE, context=context)
+        with contextlib.closing(connection):
+            connection.putrequest("GET", "/v1/models/as_is")
+            for each in given:
+                connection.putheader("Authorization", each)
+            connection.endheaders()
+            assert connection.getresponse().status == (200 if is_let_in else 401)
+    with secure_channel(locked, certificates) as channel:
+        ask = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")
+        for given, is_let_in in pairs.items():
+            with pytest.raises(grpc.RpcError) as told:  # an empty request names no model
+                ask(b"", timeout=PATIENCE, metadata=[("authorization", each) for each in given])
+            is_refused = told.value.code() == grpc.StatusCode.UNAUTHENTICATED
+            assert is_refused is not is_let_in
 
+
+def secure_channel(server, certificates):
     with open(certificates.authority, "rb") as file:
         credentials = grpc.ssl_channel_credentials(file.read())
-    with grpc.secure_channel(locked.grpc_address, credentials) as channel:
+    return grpc.secure_channel(server.grpc_address, credentials)
+
+
+def test_health_by_grpc_needs_no_token(locked, certificates):
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with secure_channel(locked, certificates) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -11,9 +11,9 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
@@ -34,6 +34,9 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 CHALLENGES = ('Bearer realm="tfgad"', 'Basic realm="tfgad", charset="UTF-8"')
+# A name, an IPv4 address, or an IPv6 address in brackets, and a port (RFC 9110, 7.2); no zone.
+HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::(\d{1,5}))?", re.ASCII | re.IGNORECASE)
+MOST_PORT = 2**16 - 1
 LOCAL_NAMES = ("localhost",)
 SAFE_METHODS = ("GET", "HEAD")
 
@@ -60,12 +63,10 @@ class Hosts:
         Beyond its own machine any address does, since only names can be pointed elsewhere: a
         machine behind a router or in a container does not know all of its addresses.
         """
-        try:
-            name = urlsplit(f"//{header}").hostname
-        except ValueError:
+        found = HOST.fullmatch(header)
+        if found is None or not 1 <= int(found[3] or 1) <= MOST_PORT:
             return False
-        if not name or any(each in header for each in "/\\@?# \t"):
-            return False
+        name = (found[1] or found[2]).lower()
         if name.rstrip(".") in self._names:
             return True
         try:
@@ -114,16 +115,17 @@ class Gate:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        host = headers.get("host")
-        if host is not None and not self._hosts.know(host):
-            # None is sent by no browser, and by old probes of HTTP/1.0.
+        unknown = [host for host in headers.getlist("host") if not self._hosts.know(host)]
+        if unknown:  # no host at all is sent by no browser, and by old probes of HTTP/1.0
+            host = unknown[0]
             hint = "start the server with --allowed-host NAME if it is this one's"
             return _refused(403, f"Host {host[:200]!r} is not known; {hint}")
         if is_cross_site(scope["method"], headers):
             return _refused(403, "requests from other sites are refused")
         if self._secret is None or scope["path"] in OPEN_PATHS:
             return None
-        if self._secret.is_shown_by(token_of(headers.get("authorization", ""))):
+        given = headers.getlist("authorization")  # of two, which one would count?
+        if len(given) == 1 and self._secret.is_shown_by(token_of(given[0])):
             return None
         response = _refused(401, "a token is needed: Authorization: Bearer TOKEN")
         for challenge in CHALLENGES:

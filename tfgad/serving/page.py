@@ -6,6 +6,7 @@ telemetry. `build` makes the page, `mount` puts it into a web application.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import tempfile
@@ -29,7 +30,7 @@ from tfgad.serving import viewer
 from tfgad.serving.errors import ServingError
 from tfgad.serving.inspection import Batch, Batches, Models, rows, thresholds_of
 from tfgad.serving.page_examples import Examples, examples_for
-from tfgad.serving.page_gate import MOST_STREAMS, PageGate
+from tfgad.serving.page_gate import MOST_STREAMS, PageGate, Sessions
 from tfgad.serving.page_style import CSS, OPACITY
 from tfgad.serving.uploads import Uploads
 
@@ -51,6 +52,7 @@ def mount(
     path: str = "/inspect",
     uploads: Uploads | None = None,
     most_streams: int = MOST_STREAMS,
+    sessions: Sessions | None = None,
 ):
     """Puts the page into a web application, in the page's own theme.
 
@@ -60,12 +62,13 @@ def mount(
         path: where the page is to be.
         uploads: where visitors' files go; a new one with limits of its own, if not given.
         most_streams: see `PageGate`.
+        sessions: who reads the results of events; a new one, if not given.
 
     Returns:
         The application.
     """
-    uploads = uploads or Uploads()
-    blocks = build(models, uploads)
+    uploads, sessions = uploads or Uploads(), sessions or Sessions()
+    blocks = build(models, uploads, sessions)
     gradio.mount_gradio_app(
         app,
         blocks,
@@ -79,7 +82,8 @@ def mount(
     # Gradio checks which files are named only in what it launches by itself.
     blocks.has_launched = True
     mounted = app.routes[-1]
-    mounted.app = PageGate(mounted.app, uploads, most_streams)
+    drop = functools.partial(_drop, blocks)
+    mounted.app = PageGate(mounted.app, uploads, most_streams, sessions, drop)
     return app
 
 
@@ -95,13 +99,36 @@ def theme() -> gradio.themes.Base:
     )
 
 
-def build(models: Models, uploads: Uploads | None = None) -> gradio.Blocks:
+def build(
+    models: Models, uploads: Uploads | None = None, sessions: Sessions | None = None
+) -> gradio.Blocks:
     """Returns the page for the models in service, which may change while it is open."""
-    page = _Page(models, uploads or Uploads())
+    page = _Page(models, uploads or Uploads(), sessions)
     with gradio.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         page.lay_out()
         page.connect(blocks)
     return blocks.queue(default_concurrency_limit=JUDGING_AT_ONCE, max_size=MOST_WAITING)
+
+
+async def _drop(blocks: gradio.Blocks, session: str, is_idle: bool) -> None:
+    """Drops the events of a session that nobody reads, and their results.
+
+    As gradio itself does for a reader who hangs up. It keeps the results of 2000 sessions; that of
+    an event in line must never be pushed out, since gradio's line would end with a KeyError. Where
+    another version of gradio keeps them elsewhere, they stay.
+
+    Args:
+        blocks: the page.
+        session: whose events they are.
+        is_idle: only if none of them is under way.
+    """
+    with contextlib.suppress(AttributeError):
+        queue = blocks._queue
+        if is_idle and queue.pending_event_ids_session.get(session):
+            return
+        await queue.clean_events(session_hash=session)  # first: none sends a message from now on
+        queue.pending_messages_per_session.pop(session, None)
+        queue.pending_event_ids_session.pop(session, None)
 
 
 class _Page:
@@ -111,8 +138,8 @@ class _Page:
     there is no use for yet: opacity, stop and table.
     """
 
-    def __init__(self, models: Models, uploads: Uploads):
-        self.models, self.uploads = models, uploads
+    def __init__(self, models: Models, uploads: Uploads, sessions: Sessions | None = None):
+        self.models, self.uploads, self._sessions = models, uploads, sessions
         self._batches = Batches()
         self._examples = functools.cache(self._draw_examples)
 
@@ -275,6 +302,8 @@ class _Page:
     ) -> Iterator[dict]:
         """Judges the files one after another, and shows the first as soon as it is judged.
 
+        It ends where nobody reads what it shows, and leaves no pictures then.
+
         Args:
             files: what gradio says of each; its `path` is checked once more as it is read.
             model: its name.
@@ -287,6 +316,9 @@ class _Page:
         if not paths or model not in self.models.names():
             self._batches.leave(visitor)
             yield self._nothing()
+            return
+        if not self._is_read(visitor):
+            self._batches.leave(visitor)
             return
         try:
             batch = Batch(model, self._in_service(model), visitor, self.uploads.folder)
@@ -306,6 +338,9 @@ class _Page:
             batch.add(Path(path))
             self._batches.use(batch)
             if batch.replaced:
+                return
+            if not self._is_read(visitor):
+                self._batches.leave(visitor)
                 return
             if len(batch) == 1:
                 yield {**self._verdict(batch), **self._table(batch, len(paths))}
@@ -374,6 +409,10 @@ class _Page:
             return []
 
     # Parts
+
+    def _is_read(self, visitor: str | None) -> bool:
+        """Returns whether a visitor reads what is shown; waits for a slow one a little."""
+        return self._sessions is None or self._sessions.is_read(visitor or "")
 
     def _in_service(self, model: str) -> SavedModelJudge:
         """Returns a model's version in service; that there is none is told, not its traceback."""

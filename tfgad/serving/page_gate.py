@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import json
+import logging
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -20,6 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tfgad.data.images import ImageError
 from tfgad.serving.bodies import timely
 from tfgad.serving.uploads import LATE, UploadError, Uploads, network_of
+
+log = logging.getLogger(__name__)
 
 API = "/gradio_api"
 FILE, UPLOAD, EVENT = f"{API}/file=", f"{API}/upload", f"{API}/queue/join"
@@ -37,6 +43,15 @@ OPEN = {
     "POST": re.compile(f"{EVENT}|{UPLOAD}"),
 }
 OPEN["HEAD"] = OPEN["GET"]
+# Events of one network whose results nobody reads. A browser opens the stream of results as soon
+# as its event is accepted, so that a tab has one such event for the time of a round trip.
+MOST_UNREAD = 8
+# Seconds for which an event waits for its stream of results: a slow line needs a few round trips.
+STREAM_PATIENCE = 5.0
+# Seconds after which a session that nobody reads is forgotten, and its events count no more.
+SESSION_PATIENCE = 60.0
+SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
+LOG_SECONDS = 60.0  # between two lines on streams that broke
 # An event with 1000 files has 0.4 MB.
 MOST_EVENT_BYTES = 2**20
 # Gradio's page holds scripts and styles in itself, and makes some at run time.
@@ -57,11 +72,23 @@ class PageGate:
         app: gradio's.
         uploads: the files that may be named and fetched; they are also taken in here.
         most_streams: answers that do not end, of all visitors; of one network half as many.
+        sessions: who reads the results of events; a new one, if not given.
+        drop: frees what gradio keeps of a session; told that its stream has just ended, only if no
+            event is under way.
     """
 
-    def __init__(self, app: ASGIApp, uploads: Uploads, most_streams: int = MOST_STREAMS):
+    def __init__(
+        self,
+        app: ASGIApp,
+        uploads: Uploads,
+        most_streams: int = MOST_STREAMS,
+        sessions: Sessions | None = None,
+        drop: Callable[[str, bool], Awaitable[None]] | None = None,
+    ):
         self._app, self._uploads = app, uploads
         self._streams = _Streams(most_streams)
+        self._sessions, self._drop = sessions or Sessions(), drop
+        self._broken, self._next_line = 0, 0.0  # streams since the last line of the log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or has it answered."""
@@ -82,14 +109,19 @@ class PageGate:
             return
         if path.startswith(HEARTBEAT) or path == RESULTS:
             with self._streams.held(network_of(request)) as problem:
-                app = PlainTextResponse(problem, 503) if problem else self._app
-                await app(scope, receive, send)
+                if problem:
+                    await PlainTextResponse(problem, 503)(scope, receive, send)
+                elif path == RESULTS and scope["method"] == "GET":
+                    await self._give_results(request, send)
+                else:
+                    await self._app(scope, receive, send)
             return
         try:
             if path.startswith(FILE):
                 self._uploads.check(path.removeprefix(FILE))
             elif path == EVENT:
-                scope, receive = await self._checked(request)
+                scope, receive, session = await self._checked(request)
+                send = await self._join(session, network_of(request), send)
         except ImageError:
             await PlainTextResponse("This page has no such file", 403)(scope, receive, send)
         except UploadError as error:
@@ -101,8 +133,62 @@ class PageGate:
         else:
             await self._app(scope, receive, send)
 
-    async def _checked(self, request: Request) -> tuple[Scope, Receive]:
-        """Returns a request whose event names no other files than the page's.
+    async def _join(self, session: str, network: str, send: Send) -> Send:
+        """Counts an event; returns what sends its answer, and takes it back if it is refused.
+
+        Raises:
+            UploadError: nobody reads the results of too many.
+        """
+        for each in self._sessions.forget():
+            if self._drop is not None:
+                await self._drop(each, False)
+        if not self._sessions.join(session, network):
+            limit = f"{self._sessions.most_unread} events whose results nobody reads"
+            raise UploadError(429, f"your address has {limit}, which is the limit: try again later")
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] != 200:
+                self._sessions.withdraw(session)
+            await send(message)
+
+        return sending
+
+    async def _give_results(self, request: Request, send: Send) -> None:
+        """Passes on the stream of a session that has joined. Where it breaks, it ends in order."""
+        is_begun = is_whole = False
+
+        async def sending(message: Message) -> None:
+            nonlocal is_begun, is_whole
+            is_begun = True
+            is_whole = message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
+        scope, receive = request.scope, request.receive
+        session = request.query_params.get("session_hash", "")
+        with self._sessions.read(session) as is_known:
+            if not is_known:
+                await PlainTextResponse("No event of this session", 404)(scope, receive, send)
+                return
+            try:
+                await self._app(scope, receive, sending)
+            except Exception as error:
+                if not is_begun:
+                    raise
+                self._note_broken(error)
+                if not is_whole:
+                    await send({"type": "http.response.body", "body": b""})
+        if self._drop is not None:
+            await self._drop(session, True)
+
+    def _note_broken(self, error: Exception) -> None:
+        self._broken += 1
+        now = time.monotonic()
+        if now >= self._next_line:
+            log.warning("%d streams of results broke, the last by %r", self._broken, error)
+            self._broken, self._next_line = 0, now + LOG_SECONDS
+
+    async def _checked(self, request: Request) -> tuple[Scope, Receive, str]:
+        """Returns a request whose event names no other files than the page's, and its session.
 
         Its body is written anew, so that gradio reads what was checked, however it parses.
 
@@ -119,6 +205,9 @@ class PageGate:
         try:
             event = json.loads(b"".join(parts))
             self._check_files(event)
+            session = event.get("session_hash") if isinstance(event, dict) else None
+            if not isinstance(session, str) or not SESSION.fullmatch(session):
+                raise ValueError("no session")
             body = json.dumps(event, allow_nan=False).encode()
         except ImageError:  # which is a ValueError, too
             raise
@@ -140,7 +229,7 @@ class PageGate:
         async def replay() -> Message:
             return unread.pop() if unread else await receive()
 
-        return {**request.scope, "headers": headers}, replay
+        return {**request.scope, "headers": headers}, replay, session
 
     def _check_files(self, value: Any) -> None:
         """Checks all that may be a file to gradio, which is any object with a path."""
@@ -155,6 +244,101 @@ class PageGate:
                 value["url"] = None  # the path says it all
             for each in value.values():
                 self._check_files(each)
+
+
+@dataclasses.dataclass
+class _Session:
+    """A visitor's open page.
+
+    Attributes:
+        network: whose it is.
+        seen: when it last joined, or a stream of its results ended.
+        unread: events that were accepted since then while no stream was open.
+        streams: how many are open.
+    """
+
+    network: str
+    seen: float
+    unread: int = 0
+    streams: int = 0
+
+
+class Sessions:
+    """Who reads the results of events. Any thread may ask.
+
+    Args:
+        most_unread: events of one network whose results nobody reads.
+        stream_patience: seconds for which an event waits for its stream.
+        session_patience: seconds after which a session that nobody reads is forgotten.
+    """
+
+    def __init__(
+        self,
+        most_unread: int = MOST_UNREAD,
+        stream_patience: float = STREAM_PATIENCE,
+        session_patience: float = SESSION_PATIENCE,
+    ):
+        self.most_unread = most_unread
+        self._stream_patience, self._session_patience = stream_patience, session_patience
+        self._known: dict[str, _Session] = {}
+        self._changed = threading.Condition()
+
+    def join(self, session: str, network: str) -> bool:
+        """Counts an event; returns whether it may be accepted."""
+        with self._changed:
+            known = self._known.get(session)
+            if known is None or not known.streams:
+                unread = sum(e.unread for e in self._known.values() if e.network == network)
+                if unread >= self.most_unread:
+                    return False
+            if known is None:
+                known = self._known[session] = _Session(network, 0)
+            elif not known.streams:
+                known.network = network
+            known.seen = time.monotonic()
+            known.unread += not known.streams
+            return True
+
+    def withdraw(self, session: str) -> None:
+        """Takes back an event that was not accepted after all."""
+        with self._changed:
+            if session in self._known:
+                self._known[session].unread = max(0, self._known[session].unread - 1)
+
+    @contextlib.contextmanager
+    def read(self, session: str) -> Iterator[bool]:
+        """Notes that a stream is open meanwhile; yields whether the session has joined."""
+        with self._changed:
+            known = self._known.get(session)
+            if known is not None:
+                known.streams += 1
+                known.unread = 0
+                self._changed.notify_all()
+        try:
+            yield known is not None
+        finally:
+            if known is not None:
+                with self._changed:
+                    known.streams -= 1
+                    known.seen = time.monotonic()
+
+    def is_read(self, session: str) -> bool:
+        """Returns whether a stream is open, once it is or `stream_patience` is over."""
+        with self._changed:
+            known = self._known.get(session)
+            if known is None:
+                return False
+            left = known.seen + self._stream_patience - time.monotonic()
+            return self._changed.wait_for(lambda: known.streams > 0, max(0.0, left))
+
+    def forget(self) -> list[str]:
+        """Forgets the sessions that nobody has read for long, and returns them."""
+        end = time.monotonic() - self._session_patience
+        with self._changed:
+            gone = [k for k, each in self._known.items() if not each.streams and each.seen < end]
+            for session in gone:
+                del self._known[session]
+        return gone
 
 
 class _Streams:

@@ -5,9 +5,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import threading
 import time
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
@@ -21,8 +23,11 @@ from starlette.requests import Request  # noqa: E402
 from starlette.responses import JSONResponse  # noqa: E402
 from starlette.routing import Mount, Route  # noqa: E402
 
+from tfgad.calibration import RATES  # noqa: E402
 from tfgad.serving import page as module  # noqa: E402
 from tfgad.serving.access import Gate, Hosts  # noqa: E402
+from tfgad.serving.inspection import Batch  # noqa: E402
+from tfgad.serving.page_gate import Sessions  # noqa: E402
 from tfgad.serving.process_folder import process_folder  # noqa: E402
 from tfgad.serving.uploads import (  # noqa: E402
     ENTRY_BYTES,
@@ -31,6 +36,7 @@ from tfgad.serving.uploads import (  # noqa: E402
     network_of,
 )
 
+OWN_RATE = RATES.index(0.1)  # of the false-positive rates
 CANARY = b"canary-5d1c9e: nobody may read this"
 PATIENCE = 60  # seconds; what hangs, hangs for ever
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -80,6 +86,20 @@ class Site:
             with session.send(request, stream=True, timeout=PATIENCE, allow_redirects=False) as got:
                 return got.status_code, str(got.headers).encode(), b"".join(_content(got))
 
+    def join(self, event, session, data=()):
+        body = {"data": list(data), "fn_index": event, "session_hash": session}
+        return requests.post(f"{self.url}/gradio_api/queue/join", json=body, timeout=PATIENCE)
+
+    def results(self, session):
+        """Returns the answer with the results of a session, unread."""
+        url = f"{self.url}/gradio_api/queue/data?session_hash={session}"
+        return requests.get(url, stream=True, timeout=PATIENCE)
+
+    @property
+    def queue(self):
+        """The events, as gradio keeps them."""
+        return self.app.routes[-1].app._app.get_blocks()._queue
+
     def is_healthy(self):
         return requests.get(f"{self.url}/healthz", timeout=PATIENCE).status_code == 200
 
@@ -110,7 +130,8 @@ def _content(answer):
 
 @pytest.fixture(scope="module")
 def site(models):
-    with Site(models) as site:
+    """A site that takes more events than anybody reads the results of."""
+    with Site(models, sessions=Sessions(most_unread=10**6)) as site:
         yield site
 
 
@@ -207,10 +228,11 @@ def test_no_route_gives_a_file_away(site, baits):
 
 
 def test_routes_that_the_page_does_not_need_are_closed(site):
+    assert site.join(0, "x", [None]).status_code == 200  # results are those of an event
     open_to_get = {
         route
         for route in routes_of(site.app)
-        if site.ask("GET", filled(route, "x"), params={"session_hash": "x"})[0] != 404
+        if site.ask("GET", filled(route, "x") + "?session_hash=x")[0] != 404
     }
     assert open_to_get == {
         "/",
@@ -398,6 +420,110 @@ def test_streams_that_stay_open_are_bounded(models):
         mine[0].close()
         until(lambda: streams._open.total() == 3)
         assert stream().status_code == 200
+
+
+def number_of(site, handler):
+    return next(each["id"] for each in events_of(site) if each["api_name"] == handler)
+
+
+def test_events_whose_results_nobody_reads_are_bounded(models):
+    sessions = Sessions(most_unread=2)
+    with Site(models, sessions=sessions) as site:
+        assert site.join(10**6, "refused").status_code >= 400  # which does not count
+        assert [site.join(0, each, [None]).status_code for each in ("a", "b")] == [200, 200]
+        for session in ("a", "c"):
+            refused = site.join(0, session, [None])
+            assert (refused.status_code, refused.text) == (
+                429,
+                "your address has 2 events whose results nobody reads, which is the limit: "
+                "try again later",
+            )
+        assert sessions.join("d", "192.0.2.1")  # another's
+        assert "fabric" in site.results("a").text  # to its end
+        until(lambda: "a" not in site.queue.pending_messages_per_session)  # room for others
+        assert site.join(0, "c", [None]).status_code == 200
+        assert site.join(0, "a", [None]).status_code == 429  # its stream has ended
+        for strange in (None, 1, "", "a" * 65, "a/b"):
+            assert site.join(0, strange, [None]).status_code == 400
+
+
+def test_who_does_not_read_the_results_has_no_file_scored(models, paths, monkeypatch):
+    add, scored = Batch.add, []
+
+    def adding(batch, path):
+        scored.append(batch.visitor)
+        add(batch, path)
+
+    monkeypatch.setattr(Batch, "add", adding)
+    with Site(models, sessions=Sessions(stream_patience=0.2, session_patience=1)) as site:
+        content = paths["good.png"].read_bytes()
+        given = site.upload(("one.png", content), ("two.png", content)).json()
+        data = [[{"path": path, "meta": META} for path in given], "fabric", OWN_RATE]
+        judge = number_of(site, "judge")
+        assert site.join(judge, "gone", data).status_code == 200
+        until(lambda: not site.queue.event_ids_to_events)
+        assert scored == []
+        assert "gone" in site.queue.pending_messages_per_session
+        time.sleep(1)
+        # The next one's event makes gradio forget it, and is scored since its results are read.
+        for _ in range(PATIENCE):  # a slow machine may open the stream too late
+            assert site.join(judge, "reader", data).status_code == 200
+            text = site.results("reader").text
+            if scored:
+                break
+        assert set(scored) == {"reader"}
+        assert "one.png" in text
+        assert "gone" not in site.queue.pending_messages_per_session
+
+
+def test_who_stops_reading_has_no_further_file_scored(models, paths):
+    sessions = Sessions(stream_patience=0)
+    page = module._Page(models, Uploads(), sessions)
+    with gradio.Blocks(analytics_enabled=False):
+        page.lay_out()
+    path = shutil.copy(paths["good.png"], page.uploads.folder)
+    visitor = SimpleNamespace(session_hash="one")
+    sessions.join("one", "192.0.2.1")
+    with sessions.read("one"):
+        judging = page.judge([{"path": path}] * 3, "fabric", OWN_RATE, visitor)
+        batch = next(judging)[page.batch]
+        next(judging)
+    assert list(judging)[1:] == []  # the first one's reconstruction was under way
+    assert len(batch) == 2
+    assert batch.bytes == 0
+
+
+def test_a_session_that_nobody_reads_is_forgotten():
+    sessions = Sessions(most_unread=1, stream_patience=0, session_patience=0)
+    assert sessions.join("a", "192.0.2.1")
+    assert not sessions.is_read("a")
+    assert sessions.forget() == ["a"]
+    assert not sessions.is_read("a")
+    assert sessions.join("b", "192.0.2.1")
+    with sessions.read("a") as is_known:
+        assert not is_known
+    with sessions.read("b") as is_known:
+        assert is_known
+        assert sessions.is_read("b")
+        assert sessions.forget() == []
+    assert sessions.forget() == ["b"]
+    assert not sessions.is_read("b")
+
+
+def test_streams_of_no_session_write_no_traceback(models, caplog):
+    with Site(models) as site:
+        assert site.results("stranger").status_code == 404
+        assert caplog.text == ""
+        for session in ("a", "b"):
+            assert site.join(0, session, [None]).status_code == 200
+            until(lambda: not site.queue.event_ids_to_events)
+            del site.queue.pending_messages_per_session[session]  # so that gradio breaks off
+            answer = site.results(session)
+            assert answer.status_code == 200
+            assert "unexpected_error" in answer.text  # it is whole
+    (record,) = [each for each in caplog.records if each.name == "tfgad.serving.page_gate"]
+    assert record.getMessage().startswith("1 streams of results broke, the last by")
+    assert not record.exc_info
 
 
 HEAD = (
