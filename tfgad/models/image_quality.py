@@ -81,7 +81,7 @@ REASONS = (
 # another weave.
 TWICE, THRICE = math.log(2), math.log(3)
 HALF_WAY = 0.5  # from no orientation, 0, to that along an axis, 1 or -1
-SKEW, TINT = 0.15, 0.08  # third moment at unit variance; share of the range from grey to white
+SKEW, TINT = 0.25, 0.08  # third moment at unit variance; share of the range from grey to white
 STATISTICS = (
     Statistic("brightness", TWICE, DARK, BRIGHT),
     Statistic("darkest window", THRICE, DARK_AREA, BRIGHT),
