@@ -31,13 +31,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from tfgad import metrics, plots
-from tfgad.data.digit_files import read_published
-from tfgad.data.jitter import jittered
+from tfgad import plots
+from tfgad.data.augmentation import jittered
+from tfgad.data.datasets.digit_files import read_published
 from tfgad.errors import UsageError
+from tfgad.evaluation import metrics
 from tfgad.networks.precision import POLICIES
 from tfgad.processor import has_bfloat16
-from tfgad.runs import save_model, stage_steps
+from tfgad.training.runs import save_model, stage_steps
 
 NORMAL, ANOMALY = (7, 8), 2
 TRAIN, HELD_OUT, TEST, BATCH = 400, 200, 600, 64

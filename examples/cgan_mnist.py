@@ -21,7 +21,7 @@ from sklearn.neural_network import MLPClassifier
 
 import tfgad
 from tfgad import plots
-from tfgad.evaluation import judge_test_set
+from tfgad.evaluation.evaluator import predict_test_set
 from tfgad.recipes import settings_of
 
 EXAMPLES, HELD_OUT = 10_000, 5_000  # real images to teach the classifier and to test it
@@ -38,7 +38,7 @@ def main():
     data = tfgad.load(arguments.data)
     settings = settings_of("cgan")
     model = tfgad.build("cgan", data.image_shape, seed=0, classes=len(data.classes))
-    batch_size = settings["batch_size"] * model.batches_a_step
+    batch_size = settings["batch_size"] * model.batches_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size, labelled=True)
     steps = arguments.steps or int(settings["steps"])
     model.fit(batches, steps_per_epoch=steps, shuffle=False)
@@ -56,7 +56,7 @@ def main():
     for label, name in enumerate(data.classes):
         print(f"  {name:10s} {np.mean(named[ordered == label] == label):.2f}")
 
-    auroc = judge_test_set(model, data).image_auroc
+    auroc = predict_test_set(model, data).image_auroc
     print(f"AUROC of {', '.join(data.kinds)} as anomaly {auroc:.3f}")
 
 

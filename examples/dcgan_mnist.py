@@ -24,7 +24,7 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 import keras
 
 from tfgad import plots
-from tfgad.evaluation import judge_test_set
+from tfgad.evaluation.evaluator import predict_test_set
 from tfgad.recipes import settings_of
 
 
@@ -60,7 +60,7 @@ def main():
     model.fit(
         batches, steps_per_epoch=steps_per_epoch, epochs=epochs, callbacks=callbacks, shuffle=False
     )
-    print(f"1 - D(x) AUROC {judge_test_set(model, data).image_auroc:.3f}")
+    print(f"1 - D(x) AUROC {predict_test_set(model, data).image_auroc:.3f}")
 
 
 if __name__ == "__main__":

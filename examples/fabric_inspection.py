@@ -16,8 +16,8 @@ import numpy as np
 
 import tfgad
 from tfgad import plots
-from tfgad.evaluation import figures_of, judge_test_set
-from tfgad.export import export
+from tfgad.evaluation.evaluator import figures_of, predict_test_set
+from tfgad.export.saved_model import export
 
 FALSE_POSITIVE_RATE = 0.01
 
@@ -44,7 +44,7 @@ def main():
     print(f"threshold {threshold.value:.3f} ({threshold.method} of {threshold.n} good tiles)")
 
     # The test set, judged once.
-    judged = judge_test_set(model, data)
+    judged = predict_test_set(model, data)
     figures = figures_of(judged, data, threshold.value)
     for name in ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro", "recall"):
         if figures[name] is not None:
@@ -68,13 +68,13 @@ def main():
     plots.save(figure, arguments.out / "heat_maps.png")
 
     # What TF Serving loads: preprocessing and threshold are inside.
-    facts = {"method": "ganomaly", "data": data.spec}
+    metadata = {"method": "ganomaly", "data": data.spec}
     saved = export(
         model,
         arguments.out / "saved_model",
         image_shape=data.image_shape,
         resized=data.resized,
-        facts=facts,
+        metadata=metadata,
     )
     print(f"wrote {arguments.out / 'heat_maps.png'} and {saved}")
 

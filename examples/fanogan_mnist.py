@@ -15,9 +15,9 @@ from pathlib import Path
 
 import tfgad
 from tfgad import plots
-from tfgad.evaluation import judge_test_set, reconstructions
+from tfgad.evaluation.evaluator import predict_test_set, reconstructions
 from tfgad.recipes import settings_of
-from tfgad.runs import stage_steps
+from tfgad.training.runs import stage_steps
 
 
 def main():
@@ -34,13 +34,13 @@ def main():
     # First the generator and the critic, then, with both at rest, the encoder.
     for stage, steps in stage_steps(arguments.steps or settings["steps"], model.stages).items():
         model.begin(stage)
-        batch_size = settings["batch_size"] * model.batches_a_step
+        batch_size = settings["batch_size"] * model.batches_per_step
         batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
         model.fit(batches, steps_per_epoch=steps, shuffle=False)
     model.adapt(data.train, data.train_size)
 
     for score in model.scores:
-        judged = judge_test_set(model, data, score)
+        judged = predict_test_set(model, data, score)
         print(f"{score:15s} AUROC {judged.image_auroc:.3f}")
 
     plots.save(plots.samples(model.sample(16).numpy()), arguments.out / "samples.png")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tfgad
 from tfgad import plots
-from tfgad.evaluation import judge_test_set
+from tfgad.evaluation.evaluator import predict_test_set
 from tfgad.recipes import settings_of
 
 
@@ -36,14 +36,14 @@ def main():
     model = tfgad.build("gan", data.image_shape, seed=0, **players)
 
     # Each update of D sees images of its own, so a step takes several batches at once.
-    batch_size = settings["batch_size"] * model.batches_a_step
+    batch_size = settings["batch_size"] * model.batches_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
     steps = arguments.steps or int(settings["steps"])
     model.fit(batches, steps_per_epoch=steps, shuffle=False)
 
     plots.save(plots.samples(model.sample(32).numpy()), arguments.out / "samples.png")
     print(f"wrote {arguments.out / 'samples.png'}")
-    print(f"1 - D(x) AUROC {judge_test_set(model, data).image_auroc:.3f}")
+    print(f"1 - D(x) AUROC {predict_test_set(model, data).image_auroc:.3f}")
 
 
 if __name__ == "__main__":

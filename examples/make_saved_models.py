@@ -14,9 +14,10 @@ import shutil
 from pathlib import Path
 
 import tfgad
-from tfgad import baselines, evaluation, metrics, runs
-from tfgad.export import export_run
+from tfgad.evaluation import baselines, evaluator, metrics
+from tfgad.export.saved_model import export_run
 from tfgad.files import write_text
+from tfgad.training import runs
 
 ZOO = {
     "weave_twill_ganomaly": ("ganomaly", "weave:twill", {}),
@@ -75,11 +76,11 @@ def main():
 def make(name, method, spec, settings, folder, out):
     """Trains a model, judges it, exports it in the place of an old one, and writes its card."""
     run = runs.train(method, spec, folder, settings=settings, resume=True)
-    figures = evaluation.evaluate(run, tfgad.load(spec, seed=run.config["seed"]))
+    figures = evaluator.evaluate(run, tfgad.load(spec, seed=run.config["seed"]))
     shutil.rmtree(out, ignore_errors=True)
     version = export_run(run, out)
-    facts = json.loads((version / "assets.extra" / "tfgad.json").read_text())
-    height, width, _ = facts["image_shape"]
+    metadata = json.loads((version / "assets.extra" / "tfgad.json").read_text())
+    height, width, _ = metadata["image_shape"]
     as_they_are = f"{height}x{width} or larger, judged by overlapping tiles"
     resized = f"of any size, resized to {height}x{width}"
     given = "".join(f" --set {key}={value}" for key, value in settings.items())
@@ -91,16 +92,16 @@ def make(name, method, spec, settings, folder, out):
         limits=LIMITS[spec.split(":")[0]],
         command=f"tfgad train {method} --data {spec} --out runs/{name}{given}",
         run=f"runs/{name}",
-        size=resized if facts["resized"] else as_they_are,
-        score=facts["score"],
-        threshold=facts["threshold"],
-        rate=facts["false_positive_rate"],
+        size=resized if metadata["resized"] else as_they_are,
+        score=metadata["score"],
+        threshold=metadata["threshold"],
+        rate=metadata["false_positive_rate"],
         signatures=", ".join(f"`{each}`" for each in signatures),
-        versions=", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
+        versions=", ".join(f"{name} {number}" for name, number in metadata["versions"].items()),
         names=" | ".join(metrics.names_of(figures["unit"])[key] for key in metrics.NAMES),
         rules="---|" * len(metrics.NAMES),
         rows="\n".join(rows(method, figures)),
-        **{part: facts["images"][part] for part in ("train", "calibration", "test")},
+        **{part: metadata["images"][part] for part in ("train", "calibration", "test")},
     )
     write_text(out / "README.md", card)
 

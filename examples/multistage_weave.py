@@ -14,9 +14,10 @@ import argparse
 from pathlib import Path
 
 import tfgad
-from tfgad import evaluation, metrics, plots
-from tfgad.data.weave_cloth import FABRICS
-from tfgad.models.detector import EVEN_ODDS
+from tfgad import plots
+from tfgad.core.detector import EVEN_ODDS
+from tfgad.data.datasets.weave.cloth import FABRICS
+from tfgad.evaluation import evaluator, metrics
 from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
 from tfgad.multistage.annotations import gallery
 
@@ -63,7 +64,7 @@ def main():
 
 def report(name, run, images):
     """Prints how well a segmenter marks the test tiles' defects."""
-    judged = evaluation.judge_test_set(run.model, images)
+    judged = evaluator.predict_test_set(run.model, images)
     figures = metrics.segmentation(judged.masks, judged.maps > EVEN_ODDS)
     print(f"{name}: IoU {figures['iou']:.3f}, F-measure {figures['f_measure']:.3f}")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tfgad
 from tfgad import plots
-from tfgad.evaluation import judge_test_set, reconstructions
+from tfgad.evaluation.evaluator import predict_test_set, reconstructions
 from tfgad.recipes import settings_of
 
 
@@ -34,7 +34,7 @@ def main():
     model.fit(batches, steps_per_epoch=steps, shuffle=False)
 
     for score in model.scores:
-        judged = judge_test_set(model, data, score)
+        judged = predict_test_set(model, data, score)
         print(f"{score:8s} AUROC {judged.image_auroc:.3f}")
 
     plots.save(plots.samples(model.sample(16).numpy()), arguments.out / "samples.png")

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from tfgad.data.weave import DEFECTS, WEAVES, render
+from tfgad.data.datasets.weave.weave import DEFECTS, WEAVES, render
 
 SIZE = 128
 COLUMNS = 8

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tfgad
 from tfgad import plots
-from tfgad.evaluation import judge_test_set
+from tfgad.evaluation.evaluator import predict_test_set
 from tfgad.recipes import settings_of
 
 
@@ -32,7 +32,7 @@ def main():
     data = tfgad.load(arguments.data)
     settings = settings_of("wgan_gp")
     model = tfgad.build("wgan_gp", data.image_shape, seed=0, penalty=arguments.penalty)
-    batch_size = settings["batch_size"] * model.batches_a_step
+    batch_size = settings["batch_size"] * model.batches_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
     steps = arguments.steps or int(settings["steps"])
     model.fit(batches, steps_per_epoch=steps, shuffle=False)
@@ -41,7 +41,7 @@ def main():
 
     # The score is relative to the critic's mean over normal images.
     model.adapt(data.train, data.train_size)
-    judged = judge_test_set(model, data)
+    judged = predict_test_set(model, data)
     print(f"E[D(normal)] - D(x) AUROC {judged.image_auroc:.3f}")
 
     threshold = model.calibrate(data.calibration, false_positive_rate=arguments.rate).value

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tfgad
 from tfgad import plots
-from tfgad.evaluation import judge_test_set
+from tfgad.evaluation.evaluator import predict_test_set
 from tfgad.recipes import settings_of
 
 PARTS = 10  # of the training, after each of which the distance is noted
@@ -36,7 +36,7 @@ def main():
     model = tfgad.build("wgan", data.image_shape, seed=0, clip=arguments.clip)
 
     # A step is five updates of the critic, on a batch each, and one of the generator.
-    batch_size = settings["batch_size"] * model.batches_a_step
+    batch_size = settings["batch_size"] * model.batches_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
     steps = (arguments.steps or int(settings["steps"])) // PARTS
     history = model.fit(batches, steps_per_epoch=steps, epochs=PARTS, shuffle=False).history
@@ -46,7 +46,7 @@ def main():
     model.adapt(data.train, data.train_size)
     plots.save(plots.samples(model.sample(32).numpy()), arguments.out / "samples.png")
     print(f"wrote {arguments.out / 'samples.png'}")
-    print(f"E[D(normal)] - D(x) AUROC {judge_test_set(model, data).image_auroc:.3f}")
+    print(f"E[D(normal)] - D(x) AUROC {predict_test_set(model, data).image_auroc:.3f}")
 
 
 if __name__ == "__main__":

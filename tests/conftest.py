@@ -106,7 +106,7 @@ def fitted(images, labels, build_small, know_normal_images):
         windows = tf.data.Dataset.from_tensor_slices(examples).repeat()
         for stage in model.stages:
             model.begin(stage)
-            batches = windows.batch(4 * model.batches_a_step, drop_remainder=True)
+            batches = windows.batch(4 * model.batches_per_step, drop_remainder=True)
             model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
 
     return lambda method, side=SIDE: model_of(method, side)

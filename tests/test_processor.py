@@ -31,7 +31,7 @@ def python(program: str, **environment) -> subprocess.CompletedProcess:
     [
         ("tfgad", {}, "1"),
         ("tfgad.data.images", {}, "1"),
-        ("tfgad.cli", {}, "1"),
+        ("tfgad.cli.main", {}, "1"),
         ("tfgad", {processor.ONEDNN: "0"}, "0"),
     ],
 )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tfgad import recipes
+from tfgad.core.detector import CUES, DENSITY
 from tfgad.errors import UsageError
-from tfgad.models.detector import CUES, DENSITY
 from tfgad.recipes import METHODS, RECIPES, build, settings_of
 
 
@@ -132,7 +132,7 @@ def test_settings_take_the_recipe_s_types():
         ("wgan_gp", {"penalty": math.inf}, "penalty 'inf': is not finite"),
     ],
 )
-def test_wrong_settings_are_refused_with_the_mend(method, given, message):
+def test_wrong_settings_are_refused_with_a_hint(method, given, message):
     with pytest.raises(UsageError, match=message) as error:
         recipes.settings_of(method, given)
     assert "\n" not in str(error.value)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import tfgad
-from tfgad import warmup
-from tfgad.scoring import SavedModelJudge
+from tfgad.export import warmup
+from tfgad.inference.predictor import SavedModelPredictor
 
 FOLDER = Path(__file__).parents[1] / "saved_models"
 NAMES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
@@ -45,7 +45,7 @@ def test_all_are_named_to_tf_serving_and_in_the_table():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_judges_what_it_was_made_for(name, tiles):
-    judge = SavedModelJudge(FOLDER / name / "1")
+    judge = SavedModelPredictor(FOLDER / name / "1")
     data, of = name.split("_")[:2]
     if data == "mnist":
         noise = np.random.default_rng(0).uniform(-1, 1, (28, 28, 1)).astype("float32")

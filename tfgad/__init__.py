@@ -20,8 +20,8 @@ _HOMES = {
     "load": "tfgad.data",
     "training_batches": "tfgad.data.batches",
     "AnomalyData": "tfgad.data",
-    "Detector": "tfgad.models.detector",
-    "load_model": "tfgad.runs",
+    "Detector": "tfgad.core.detector",
+    "load_model": "tfgad.training.runs",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfgad import files, results, runs, scoring
-from tfgad.scale import beam
+from tfgad import files
+from tfgad.inference import beam, predictor, results
+from tfgad.training import runs
 
 PIPELINES = {
     "beam": [],
@@ -31,14 +32,14 @@ def main():
     parser.add_argument("--images", type=int, default=2000, help="how many")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     given = parser.parse_args()
-    judge = scoring.load_judge(Path(given.model))
+    judge = predictor.load_predictor(Path(given.model))
     rates = {}
     with tempfile.TemporaryDirectory() as folder:
         tiles = Path(folder, "tiles")
         write_noise(tiles, given.images, judge.image_shape)
         paths = results.find_images([tiles])
-        list(scoring.score_files(judge, paths[:4]))  # the first image takes longer
-        rates["loop"] = rate(given.images, lambda: list(scoring.score_files(judge, paths)))
+        list(predictor.score_files(judge, paths[:4]))  # the first image takes longer
+        rates["loop"] = rate(given.images, lambda: list(predictor.score_files(judge, paths)))
         for name, options in PIPELINES.items():
             table = str(Path(folder, "scores.csv"))
             rates[name] = rate(

@@ -1,4 +1,4 @@
-"""Which constants of `tfgad/models/cues.py` serve best: chosen on woven fabric alone.
+"""Which constants of `tfgad/scores/cues.py` serve best: chosen on woven fabric alone.
 
     python examples/benchmarks/cues.py --out examples/benchmarks/results/cues.json
 
@@ -19,9 +19,11 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files, metrics, runs
-from tfgad.models import cues
-from tfgad.models.detector import batched
+from tfgad import files
+from tfgad.data.sampling import batched
+from tfgad.evaluation import metrics
+from tfgad.scores import cues
+from tfgad.training import runs
 
 WEAVES = ("plain", "satin")
 SEED = 7  # the tests of everything else are seed 0's

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from tfgad.data.datasets.weave.weave import render
 from tfgad.data.spec import Spec
-from tfgad.data.weave import render
-from tfgad.scoring import SavedModelJudge, saved_model_folder
+from tfgad.inference.predictor import SavedModelPredictor, saved_model_folder
 
 RESULTS = Path(__file__).parent / "results" / "image_quality.json"
 SEED = 1000  # of the good images; the models were trained with 0
@@ -31,7 +31,7 @@ def main():
     given = parser.parse_args()
     figures = {}
     for model in given.models:
-        figures[model.name] = measure(SavedModelJudge(saved_model_folder(model)), given.count)
+        figures[model.name] = measure(SavedModelPredictor(saved_model_folder(model)), given.count)
         print(model.name, json.dumps(figures[model.name], indent=2))
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(figures, indent=2) + "\n")
@@ -39,7 +39,7 @@ def main():
 
 def measure(judge, count):
     """Returns shares of good and of blind images that are called anomalous, and the reasons."""
-    spec = Spec.parse(judge.facts["data"])
+    spec = Spec.parse(judge.metadata["data"])
     height, _, channels = judge.image_shape
     good = predictions(judge, (tile(spec.name, i, height, channels) for i in range(count)))
     image = tile(spec.name, 0, height, channels)
@@ -69,9 +69,9 @@ def predictions(judge, images):
     for image in images:
         batch.append(image)
         if len(batch) == 16:
-            found += judge.judge_batch(np.stack(batch))
+            found += judge.predict_batch(np.stack(batch))
             batch = []
-    found += judge.judge_batch(np.stack(batch)) if batch else []
+    found += judge.predict_batch(np.stack(batch)) if batch else []
     return [{key: value for key, value in each.items() if key != "map"} for each in found]
 
 

@@ -39,9 +39,11 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files, metrics, runs
+from tfgad import files
+from tfgad.core.latent_search import SearchOptions, compiled_search
 from tfgad.errors import UsageError
-from tfgad.latent_search import SearchOptions, compiled_search
+from tfgad.evaluation import metrics
+from tfgad.training import runs
 
 WALK = runpy.run_path(str(Path(__file__).parents[1] / "anogan_mnist.py"))
 STEPS = 500
@@ -68,8 +70,8 @@ def main():
 
     model = tfgad.load_model(arguments.model)
     if model.encoder is None:
-        mend = "train it with --start encoder"
-        raise UsageError("--model", arguments.model, "has no encoder to start from", mend)
+        hint = "train it with --start encoder"
+        raise UsageError("--model", arguments.model, "has no encoder to start from", hint)
     *_, images, digits = WALK["walk_through"]()
     images, labels = images[: arguments.images], digits[: arguments.images] == WALK["ANOMALY"]
     codes = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), "float32")

@@ -34,11 +34,13 @@ import tensorflow as tf
 from sklearn import metrics
 from sklearn.decomposition import PCA
 
-from tfgad import files, runs
-from tfgad.data.digit_files import read_published
-from tfgad.data.digits import normal_classes
+from tfgad import files
+from tfgad.core.detector import DENSITY
+from tfgad.data.datasets.digit_files import read_published
+from tfgad.data.datasets.digits import normal_classes
+from tfgad.data.sampling import batched
 from tfgad.data.spec import Spec
-from tfgad.models.detector import DENSITY, batched
+from tfgad.training import runs
 
 METHODS = ("vae", "ganomaly", "fanogan", "anogan")
 SEEDED = (1, 5, 8)  # digits with three seeds

@@ -48,10 +48,12 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 import numpy as np
 import tensorflow as tf
 
-from tfgad import evaluation, files, metrics, runs
+from tfgad import files
+from tfgad.evaluation import evaluator, metrics
 from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
 from tfgad.multistage.painter import FUSED, PASTED
 from tfgad.multistage.transplants import transplanted
+from tfgad.training import runs
 
 TARGETS = ("weave:twill", "weave:satin", "weave:check")  # a diagonal, a smooth one, two colours
 OF_AITEX = ("aitex:00", "aitex:01")  # what is learnt from for another of its fabrics
@@ -90,21 +92,23 @@ def main():
     results["versions"] = runs.versions()
     for seed in arguments.seeds:
         rows = {target: row_of(results, target, seed) for target in arguments.targets}
-        togo = {
+        remaining_steps = {
             target: [way for way in arguments.ways if way not in row["figures"]]
             for target, row in rows.items()
         }
-        wanted = set().union(*togo.values())
+        wanted = set().union(*remaining_steps.values())
         if not wanted:
             continue
         with place(arguments.work, seed) as folder:
             fabrics = sources.read_sources(specs, seed=seed)
             settings = given if PAINTED & wanted else None
-            painter, run, facts = trained(fabrics, folder, seed, arguments.quick, settings)
-            known = results.setdefault("trainings", {}).setdefault(str(seed), facts)
-            known["seconds"] = facts["seconds"] | known["seconds"]
+            painter, run, metadata = trained(fabrics, folder, seed, arguments.quick, settings)
+            known = results.setdefault("trainings", {}).setdefault(str(seed), metadata)
+            known["seconds"] = metadata["seconds"] | known["seconds"]
             for target, row in rows.items():
-                for way in judged(target, togo[target], painter, run, fabrics, seed, row):
+                for way in judged(
+                    target, remaining_steps[target], painter, run, fabrics, seed, row
+                ):
                     files.write_json(arguments.out, results)
                     print(target, seed, way, row["figures"][way], flush=True)
     print(table(results))
@@ -140,17 +144,17 @@ def trained(fabrics, folder, seed, quick, given):
         seed=seed,
         resume=True,
     )
-    painter, facts = None, {"seconds": {"segmenter": run.config["training_seconds"]}}
+    painter, metadata = None, {"seconds": {"segmenter": run.config["training_seconds"]}}
     if given is not None:
         of_painter = {**(painter_training.QUICK if quick else {}), **given}
         painter = painter_training.train_painter(
             fabrics, folder / "painter", settings=of_painter, seed=seed, resume=True
         )
-        facts["seconds"] |= painter.config["seconds"]
-        facts["vgg_weights"] = painter.config["vgg_weights"]
+        metadata["seconds"] |= painter.config["seconds"]
+        metadata["vgg_weights"] = painter.config["vgg_weights"]
     if began_anew:
-        facts["seconds"]["processor time, all of it"] = since(processor)
-    return painter, run, facts
+        metadata["seconds"]["processor time, all of it"] = since(processor)
+    return painter, run, metadata
 
 
 def judged(target, ways, painter, run, fabrics, seed, row):
@@ -238,7 +242,7 @@ def figures_of(model, images, held_out, left_out):
     """Judges the test tiles, but for those of some pictures, at a threshold from held-out ones."""
     held_out = tf.data.Dataset.from_tensor_slices(held_out)
     threshold = model.calibrate(held_out, runs.FALSE_POSITIVE_RATE).value
-    judged = evaluation.judge_test_set(model, images)
+    judged = evaluator.predict_test_set(model, images)
     kept = np.array([picture(name) not in left_out for name in judged.names])
     masks, maps = judged.masks[kept], judged.maps[kept]
     auroc = metrics.image_metrics(judged.labels[kept], judged.scores[kept])["image_auroc"]

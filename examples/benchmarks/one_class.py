@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 
 import tfgad
-from tfgad import baselines, evaluation, files, metrics, runs
+from tfgad import files
+from tfgad.evaluation import baselines, evaluator, metrics
+from tfgad.training import runs
 
 FIGURES = [name for name in metrics.NAMES if name != "image_f1_max"]  # that bound is no result
 
@@ -56,8 +58,8 @@ def judge(method, spec, seed, settings):
         trained = time.monotonic()
     images = tfgad.load(run.config["data"])
     threshold = run.config["calibration"]["threshold"]
-    judged = evaluation.judge_test_set(run.model, images)
-    figures = evaluation.figures_of(judged, images, threshold)
+    judged = evaluator.predict_test_set(run.model, images)
+    figures = evaluator.figures_of(judged, images, threshold)
     return {
         **{name: figures[name] for name in FIGURES},
         "unit": figures["unit"],

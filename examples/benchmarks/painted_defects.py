@@ -29,13 +29,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import tfgad
-from tfgad import files, runs
+from tfgad import files
 from tfgad.data.spec import Spec
 from tfgad.multistage import sources
 from tfgad.multistage.painter import PASTED, load_painter
 from tfgad.multistage.patches import PATCH, around, crop
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.vgg import feature_extractor, grey_or_colour
+from tfgad.training import runs
 
 LAYER = "block3_conv1"  # sees 24 pixels: a defect and what is around it
 PAIRS = 300  # of patches of one kind

@@ -33,9 +33,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfgad import files, runs
-from tfgad.export import FACTS
-from tfgad.serving.client import Client, ClientError
+from tfgad import files
+from tfgad.export.saved_model import METADATA
+from tfgad.serving.client.client import Client, ClientError
+from tfgad.training import runs
 
 CLIENTS = (1, 8, 64)
 SERVERS = {"batching": [], "no batching": ["--no-batching"]}
@@ -74,7 +75,7 @@ def measured(model: Path, arguments) -> list[dict]:
 
 def pictures_for(version: Path) -> list[bytes]:
     """Returns PNG files of noise, of the model's own size."""
-    height, width, channels = json.loads((version / FACTS).read_text())["image_shape"]
+    height, width, channels = json.loads((version / METADATA).read_text())["image_shape"]
     noise = np.random.default_rng(0).integers(0, 256, (PICTURES, height, width, channels), np.uint8)
     pictures = []
     for pixels in noise:
@@ -86,7 +87,7 @@ def pictures_for(version: Path) -> list[bytes]:
 
 def with_server(model: Path, arguments, name: str, options: list[str], pictures: list[bytes]):
     """Measures a server by REST and gRPC, each with all numbers of clients."""
-    command = [sys.executable, "-m", "tfgad.cli", "serve", str(model), "--no-page"]
+    command = [sys.executable, "-m", "tfgad.cli.main", "serve", str(model), "--no-page"]
     command += ["--port", "0", "--grpc-port", "0", *options]
     rows = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:

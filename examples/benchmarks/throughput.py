@@ -16,8 +16,9 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files, runs
+from tfgad import files
 from tfgad.errors import UsageError
+from tfgad.training import runs
 
 WINDOW, TILE, BATCH = (32, 32, 1), (128, 128, 1), 64
 PIPELINES = ("weave:twill", "aitex:03?tile=128", "mnist:8")
@@ -59,7 +60,7 @@ def rate(count, work, repeats=5):
 def training_rate(model, stage, steps=10):
     """Real images a second through `train_step`, in batches of 64."""
     model.begin(stage)
-    batch = BATCH * model.batches_a_step
+    batch = BATCH * model.batches_per_step
     images = tf.random.stateless_uniform((batch, *WINDOW), [0, 0], -1, 1)
     endless = iter(tf.data.Dataset.from_tensors(images).repeat())
     train = model.make_train_function() or model.train_function

@@ -19,7 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tfgad import files, runs  # before TensorFlow, which is to use oneDNN
+from tfgad import files
+from tfgad.training import runs
 
 # isort: split
 
@@ -104,7 +105,7 @@ def train(out, steps):
         "weave:twill?train=100&calibration=20&test=2",
         out.parent / "run",
         settings={"steps": str(steps)},
-        callbacks=lambda stage, togo: [watch],
+        callbacks=lambda stage, remaining_steps: [watch],
         distribute="multiworker",
     )
     np.savez(out, before=watch.before, after=watch.after, times=watch.times)

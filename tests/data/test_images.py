@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, TiffImagePlugin
 
+from tfgad.data.datasets.masks import mask_levels
 from tfgad.data.images import ImageError, is_grey, open_image, read_image, read_levels, resize
-from tfgad.data.masks import mask_levels
 
 GREY = np.array([[0, 51, 255], [102, 204, 153]], np.uint8)
 SCALED = np.array([[-1, -0.6, 1], [-0.2, 0.6, 0.2]], np.float32)

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 import tfgad
-from tfgad import evaluation, losses, metrics, runs, scoring
+from tfgad.core import losses
 from tfgad.errors import UsageError
-from tfgad.export import export_run
+from tfgad.evaluation import evaluator, metrics
+from tfgad.export.saved_model import export_run
+from tfgad.inference import predictor
 from tfgad.multistage import adaptation, segmenter, segmenter_training
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import load_painter
 from tfgad.multistage.sources import read_source, read_sources
+from tfgad.training import runs
 
 TINY = {"width": 4, "batch_size": 4, "steps": "2", "painted": 8, "transplanted": 4, "rehearsed": 8}
 TINY |= {"adapt_steps": "2"}
@@ -68,7 +71,7 @@ def test_it_is_a_detector(run, fabrics, tmp_path):
     loaded = runs.load_run(run.folder)
     np.testing.assert_allclose(loaded.model.anomaly(images)["score"], judged["score"], rtol=1e-5)
     folder = export_run(run, tmp_path / "exported")
-    served = scoring.load_judge(folder)(images[0])
+    served = predictor.load_predictor(folder)(images[0])
     np.testing.assert_allclose(served["score"], judged["score"][0], atol=0.02)
 
 
@@ -76,10 +79,10 @@ def test_images_are_judged_by_the_threshold_and_pixels_marked_at_even_odds(run, 
     """The threshold is one of pixels too: an image is above it exactly if one of its pixels is."""
     images = tfgad.load("weave:twill?size=64&train=2&calibration=2&test=12")
     threshold = run.calibration["threshold"]
-    judged = evaluation.judge_test_set(run.model, images)
+    judged = evaluator.predict_test_set(run.model, images)
     above = judged.maps > threshold
     np.testing.assert_array_equal(above.any(axis=(1, 2)), judged.scores > threshold)
-    figures = evaluation.evaluate(run, images, tmp_path)
+    figures = evaluator.evaluate(run, images, tmp_path)
     expected = metrics.segmentation(judged.masks, judged.maps > 0.0)
     assert {name: figures[name] for name in expected} == expected
     assert figures["iou_at_threshold"] == metrics.segmentation(judged.masks, above)["iou"]
@@ -147,7 +150,7 @@ def test_adapting_trains_a_copy_on_painted_defects(run, fabrics, painter_folder,
     assert adapted.config["data"] == twill.spec
     assert adapted.config["painter"] == painter.config["data"]
     assert adapted.config["images"]["defective"] == 8 + 4 + 8
-    figures = evaluation.evaluate(adapted, twill)
+    figures = evaluator.evaluate(adapted, twill)
     assert 0 <= figures["iou"] <= figures["f_measure"] <= 1
     assert (tmp_path / "twill" / "report.html").is_file()
 
@@ -289,7 +292,7 @@ def test_a_segmenter_is_not_judged_by_what_taught_its_painter(
         ignorant, load_painter(painter_folder), own, fabrics, tmp_path / "a"
     )
     with pytest.raises(UsageError, match="has taught the painter its defects"):
-        evaluation.evaluate(adapted, own)
+        evaluator.evaluate(adapted, own)
 
 
 def test_images_of_odd_sides_are_cut_into_windows_that_touch():
@@ -372,4 +375,4 @@ def test_a_segmenter_keeps_the_names_of_its_files(parts, fabrics, stop, tmp_path
     assert calibration["images"] == tfgad.load(specs[0]).calibration_size
     shutil.copytree(parts, tmp_path / "copy")
     with pytest.raises(UsageError, match="holds only test images"):
-        evaluation.evaluate(run, tfgad.load(f"folder:{tmp_path / 'copy'}?tile=64"))
+        evaluator.evaluate(run, tfgad.load(f"folder:{tmp_path / 'copy'}?tile=64"))

@@ -3,7 +3,7 @@
 import pytest
 
 import tfgad
-from tfgad.data.weave import DEFECTS, WEAVES
+from tfgad.data.datasets.weave.weave import DEFECTS, WEAVES
 from tfgad.errors import UsageError
 from tfgad.multistage import sources
 

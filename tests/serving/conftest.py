@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfgad.export import export
+from tfgad.export.saved_model import export
 
 EXTRA = ("tensorflow_serving", "grpc_health", "starlette", "uvicorn", "orjson", "prometheus_client")
 READY = re.compile(r"ready: (?P<models>.*); REST (?P<url>\S+), gRPC (?P<grpc>[^\s,]+)")
@@ -27,7 +27,7 @@ MAX_BODY, MAX_PIXELS = 8 * 2**20, 10**6
 
 def export_small(model, folder, **changes):
     """Exports a model of the tests as `tests/test_export.py` does."""
-    form = {"image_shape": (48, 48, 1), "resized": False, "facts": {"method": "ganomaly"}}
+    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {"method": "ganomaly"}}
     return export(model, folder, **{**form, **changes})
 
 
@@ -103,7 +103,7 @@ class ServerProcess:
     def __init__(self, folder, *options):
         for needed in EXTRA:
             pytest.importorskip(needed)
-        command = [sys.executable, "-m", "tfgad.cli", "serve", str(folder), "--no-page"]
+        command = [sys.executable, "-m", "tfgad.cli.main", "serve", str(folder), "--no-page"]
         command += map(str, options)
         self.process = subprocess.Popen(
             command,

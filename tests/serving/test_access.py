@@ -10,7 +10,7 @@ import pytest
 import requests
 from typer.testing import CliRunner
 
-from tfgad import cli
+from tfgad.cli import main
 from tfgad.errors import UsageError
 from tfgad.serving.credentials import TOKEN_VARIABLE, Secret, Tls, read_token
 
@@ -21,15 +21,15 @@ for package in ("starlette", "tensorflow_serving"):
 
 import grpc  # noqa: E402
 
-from tfgad.serving.access import (  # noqa: E402
+from tfgad.serving.client.client import Client, ClientError  # noqa: E402
+from tfgad.serving.server.access import (  # noqa: E402
     SECURITY_HEADERS,
     Hosts,
     is_cross_site,
     is_loopback,
     token_of,
 )
-from tfgad.serving.client import Client, ClientError  # noqa: E402
-from tfgad.serving.server import Server, ServerOptions  # noqa: E402
+from tfgad.serving.server.server import Server, ServerOptions  # noqa: E402
 
 TOKEN = "a-token-of-the-tests-0123456789"
 
@@ -323,7 +323,7 @@ def test_what_others_reach_is_said_in_a_line_and_has_no_page(models_folder, capl
 
 
 def test_a_page_that_is_asked_for_is_there_or_its_lack_is_told(models_folder, monkeypatch):
-    monkeypatch.setattr("tfgad.serving.server.mount_page", lambda *_: False)
+    monkeypatch.setattr("tfgad.serving.server.server.mount_page", lambda *_: False)
     options = ServerOptions(rest_port=0, grpc_port=0, page=True)
     with pytest.raises(UsageError, match=r"--page.*pip install 'tfgad\[serve\]'"):
         Server(models_folder / "as_is", options).start()
@@ -343,7 +343,7 @@ def test_mistakes_are_told_in_one_line(models_folder, certificates, tmp_path, mo
         if options and "--token-file" not in options:
             options = [*options, "--token-file", valid_token(tmp_path)]
         arguments = ["serve", folder, *ports, *map(str, options)]
-        result = CliRunner().invoke(cli.app, arguments)
+        result = CliRunner().invoke(main.app, arguments)
         assert result.exit_code == 2, result.output
         last = result.stderr.strip().splitlines()[-1]
         assert words in last

@@ -5,10 +5,10 @@ import threading
 import numpy as np
 import pytest
 
-from tfgad.serving.batching import Batcher, Batching, ClosedError
-from tfgad.serving.errors import ServingError
-from tfgad.serving.image_sizes import Rows
-from tfgad.serving.limits import Turns
+from tfgad.serving.server.batching import Batcher, Batching, ClosedError
+from tfgad.serving.server.errors import ServingError
+from tfgad.serving.server.image_sizes import Rows
+from tfgad.serving.server.limits import Turns
 
 PATIENCE = 30  # seconds until a test gives up
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("requests")
 
-from tfgad.serving.client import Client, ClientError
+from tfgad.serving.client.client import Client, ClientError
 
 from .conftest import kept_port, until
 

@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (  # noqa: E402
     prediction_service_pb2_grpc,
 )
 
-from tfgad.serving import messages  # noqa: E402
+from tfgad.serving.server import messages  # noqa: E402
 
 from .conftest import MAX_BODY, REASONS, encoded  # noqa: E402
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfgad.serving.errors import ServingError
-from tfgad.serving.image_sizes import MOST_SCANS, PNG_START, encoded_size, measure
-from tfgad.serving.limits import Limits
+from tfgad.serving.server.errors import ServingError
+from tfgad.serving.server.image_sizes import MOST_SCANS, PNG_START, encoded_size, measure
+from tfgad.serving.server.limits import Limits
 
 LIMITS = Limits(max_pixels=100, max_images=2)
 

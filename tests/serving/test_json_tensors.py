@@ -8,9 +8,9 @@ import tensorflow as tf
 
 pytest.importorskip("orjson")
 
-from tfgad.serving import json_tensors
-from tfgad.serving.errors import ServingError
-from tfgad.serving.signature import Signature, TensorSpec
+from tfgad.serving.server import json_tensors
+from tfgad.serving.server.errors import ServingError
+from tfgad.serving.server.signature import Signature, TensorSpec
 
 
 def inputs_of(text, **specs):

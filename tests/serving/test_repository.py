@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tfgad.serving import repository
-from tfgad.serving.batching import ClosedError
-from tfgad.serving.errors import ServingError
-from tfgad.serving.repository import Repository, State, find_versions
+from tfgad.serving.server import repository
+from tfgad.serving.server.batching import ClosedError
+from tfgad.serving.server.errors import ServingError
+from tfgad.serving.server.repository import Repository, State, find_versions
 
 END = State("END")
 

@@ -12,12 +12,12 @@ pytest.importorskip("tensorflow_serving")
 
 from tfgad.data.images import to_uint8
 from tfgad.errors import UsageError
-from tfgad.serving import servable as servable_module
-from tfgad.serving.batching import Batching, ClosedError
-from tfgad.serving.errors import ServingError
-from tfgad.serving.image_sizes import Rows
-from tfgad.serving.limits import Turns
-from tfgad.serving.servable import Servable, _is_sound
+from tfgad.serving.server import servable as servable_module
+from tfgad.serving.server.batching import Batching, ClosedError
+from tfgad.serving.server.errors import ServingError
+from tfgad.serving.server.image_sizes import Rows
+from tfgad.serving.server.limits import Turns
+from tfgad.serving.server.servable import Servable, _is_sound
 
 from .conftest import PATIENCE, encoded, until
 

@@ -17,8 +17,8 @@ import pytest
 import requests
 from typer.testing import CliRunner
 
-from tfgad import cli
-from tfgad.serving.limits import Turns
+from tfgad.cli import main
+from tfgad.serving.server.limits import Turns
 
 from .conftest import PATIENCE, REASONS, ServerProcess, encoded, export_small, kept_port, until
 
@@ -27,7 +27,7 @@ IN_PROGRESS = "tfgad_serving_requests_in_progress "
 
 def tfgad(*arguments):
     """Runs the command in this process; returns exit code, standard output and error."""
-    return CliRunner().invoke(cli.app, [str(each) for each in arguments])
+    return CliRunner().invoke(main.app, [str(each) for each in arguments])
 
 
 def ask(url, image, model="as_is"):
@@ -189,8 +189,8 @@ def test_mistakes_are_told_in_one_line(tmp_path, models_folder):
 
 
 def test_every_limit_has_an_option():
-    from tfgad.cli_serving import serve
-    from tfgad.serving.limits import Limits
+    from tfgad.cli.serving import serve
+    from tfgad.serving.server.limits import Limits
 
     names = {each.name for each in dataclasses.fields(Limits)}
     options = inspect.signature(serve).parameters.keys()
@@ -212,8 +212,8 @@ def limited_server(folder, seconds, page=False, **limits):
     """A server that waits some seconds for a head, a body and an answer."""
     pytest.importorskip("starlette")
     pytest.importorskip("tensorflow_serving")
-    from tfgad.serving.limits import Limits
-    from tfgad.serving.server import Server, ServerOptions
+    from tfgad.serving.server.limits import Limits
+    from tfgad.serving.server.server import Server, ServerOptions
 
     times = dict.fromkeys(("header_timeout", "body_timeout", "request_timeout"), seconds)
     options = ServerOptions(rest_port=0, grpc_port=0, page=page, limits=Limits(**times, **limits))
@@ -311,7 +311,7 @@ def test_too_many_at_once_are_told_to_come_again(small, pictures, monkeypatch):
 def held_runs(monkeypatch):
     """Holds all runs of models until `go_on` of what it yields, or until the end."""
     turns = Turns(1)
-    monkeypatch.setattr("tfgad.serving.servable.RUNS", turns)
+    monkeypatch.setattr("tfgad.serving.server.servable.RUNS", turns)
     with contextlib.ExitStack() as held:
         held.enter_context(turns.taken())
         turns.go_on = held.close
@@ -326,7 +326,7 @@ def test_bodies_that_do_not_come_hold_no_place(small, pictures):
 
 
 def test_bodies_that_come_slowly_give_way(small, pictures, monkeypatch):
-    monkeypatch.setattr("tfgad.serving.connections.SLOW_SECONDS", 0)
+    monkeypatch.setattr("tfgad.serving.server.connections.SLOW_SECONDS", 0)
     head = HEAD.replace(b"100", b"65536") + b"\r\n"
     with connected(small, head + b" " * (2**16 - 1)) as slow:
         until(lambda: small._service.memory._held >= 2**16 - 1)
@@ -377,7 +377,7 @@ def request_of(image):
 
 @pytest.mark.parametrize("also", [b"", b"Connection: close\r\n"], ids=["open", "close"])
 def test_who_sends_no_more_is_answered(small, pictures, monkeypatch, also):
-    monkeypatch.setattr("tfgad.serving.connections.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("tfgad.serving.server.connections.PROBE_SECONDS", 0.05)
     request = request_of(pictures[0]).replace(b"Host: localhost\r\n", b"Host: localhost\r\n" + also)
     with held_runs(monkeypatch) as turns, connected(small, request) as connection:
         until(lambda: turns.waiting)
@@ -456,7 +456,7 @@ def healthy(connection):
 def test_what_cannot_be_accepted_is_said_once(caplog):
     import errno
 
-    from tfgad.serving.connections import Connections
+    from tfgad.serving.server.connections import Connections
 
     class Connection:
         transport = SimpleNamespace(abort=lambda: None)
@@ -482,8 +482,8 @@ def test_whoever_does_not_read_the_answer_is_left(impatient):
 def test_as_many_files_may_be_open_as_the_system_lets(monkeypatch, caplog, tmp_path):
     resource = pytest.importorskip("resource")
     pytest.importorskip("tensorflow_serving")
-    from tfgad.serving.limits import Limits, most_connections, raise_open_files
-    from tfgad.serving.server import Server, ServerOptions
+    from tfgad.serving.server.limits import Limits, most_connections, raise_open_files
+    from tfgad.serving.server.server import Server, ServerOptions
 
     given = []
     monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: given.append(limits))
@@ -494,7 +494,7 @@ def test_as_many_files_may_be_open_as_the_system_lets(monkeypatch, caplog, tmp_p
     assert raise_open_files(2000) == 2000
     assert given == [(4096, 4096), (2000, resource.RLIM_INFINITY)]
     assert most_connections(Limits(), 1024) == 416
-    monkeypatch.setattr("tfgad.serving.server.raise_open_files", lambda: 1024)
+    monkeypatch.setattr("tfgad.serving.server.server.raise_open_files", lambda: 1024)
     Server(tmp_path)
     assert "--max-connections 4096: 416 are possible where 1024 files may be open" in caplog.text
     caplog.clear()
@@ -504,8 +504,8 @@ def test_as_many_files_may_be_open_as_the_system_lets(monkeypatch, caplog, tmp_p
 
 
 def test_bodies_that_are_too_much_together_are_refused():
-    from tfgad.serving.errors import ServingError
-    from tfgad.serving.limits import Memory
+    from tfgad.serving.server.errors import ServingError
+    from tfgad.serving.server.limits import Memory
 
     memory = Memory(10)
     with memory.held() as hold:
@@ -523,7 +523,7 @@ def test_messages_that_are_too_much_together_are_refused(small, pictures, monkey
     import grpc
 
     turns = Turns(1)
-    monkeypatch.setattr("tfgad.serving.servable.RUNS", turns)
+    monkeypatch.setattr("tfgad.serving.server.servable.RUNS", turns)
     with asking_by_grpc(small) as ask_for, concurrent.futures.ThreadPoolExecutor(1) as threads:
         with turns.taken():
             first = threads.submit(ask_for, pictures)  # 45 KiB
@@ -551,7 +551,7 @@ def test_rest_and_grpc_share_what_bodies_may_hold(small, pictures):
 
 def test_runs_wait_for_a_turn_that_all_models_share(small, pictures, monkeypatch):
     turns = Turns(1)
-    monkeypatch.setattr("tfgad.serving.servable.RUNS", turns)
+    monkeypatch.setattr("tfgad.serving.server.servable.RUNS", turns)
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         with turns.taken():
             answer = threads.submit(ask, small.url, pictures[0])
@@ -591,8 +591,8 @@ def test_a_mistake_of_the_servers_own_is_not_laid_open(small, pictures, monkeypa
 
 def test_without_batching_the_answers_are_the_same(models_folder, pictures, expected):
     pytest.importorskip("tensorflow_serving")
-    from tfgad.serving.batching import Batching
-    from tfgad.serving.server import Server, ServerOptions
+    from tfgad.serving.server.batching import Batching
+    from tfgad.serving.server.server import Server, ServerOptions
 
     batching = Batching(enabled=False, threads=2)
     options = ServerOptions(rest_port=0, grpc_port=0, page=False, batching=batching)
@@ -615,7 +615,8 @@ def test_the_page_is_mounted_beside_the_interface(impatient):
     pytest.importorskip("gradio")
     from starlette.testclient import TestClient
 
-    from tfgad.serving import page, rest, server
+    from tfgad.serving.inspection import page
+    from tfgad.serving.server import rest, server
 
     app = rest.build(impatient._service)
     assert server.mount_page(app, impatient.models)
@@ -632,7 +633,7 @@ def test_the_page_is_mounted_beside_the_interface(impatient):
 def client(request, server):
     """A client of either interface."""
     pytest.importorskip("tensorflow_serving")
-    from tfgad.serving.client import Client
+    from tfgad.serving.client.client import Client
 
     url = server.url if request.param == "http" else f"grpc://{server.grpc}"
     with Client(url, "as_is", timeout=PATIENCE) as client:
@@ -674,7 +675,7 @@ def test_the_client_calls_a_signature(client, pictures):
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_the_client_reads_strings(server, scheme):
     pytest.importorskip("tensorflow_serving")
-    from tfgad.serving.client import Client
+    from tfgad.serving.client.client import Client
 
     url = server.url if scheme == "http" else f"grpc://{server.grpc}"
     with Client(url, "foreign", timeout=PATIENCE) as client:
@@ -695,7 +696,7 @@ def test_the_client_says_what_a_model_is(client):
 
 
 def test_the_client_tells_what_the_server_says(client, pictures):
-    from tfgad.serving.client import ClientError
+    from tfgad.serving.client.client import ClientError
 
     for images, message in ((b"no image", "no PNG or JPEG"), (pictures[:, :20], "smaller than")):
         with pytest.raises(ClientError, match=message) as told:
@@ -706,7 +707,7 @@ def test_the_client_tells_what_the_server_says(client, pictures):
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_the_client_tells_that_nothing_answers(scheme):
     pytest.importorskip("tensorflow_serving")
-    from tfgad.serving.client import Client, ClientError
+    from tfgad.serving.client.client import Client, ClientError
 
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -720,7 +721,7 @@ def test_the_client_tells_that_nothing_answers(scheme):
 
 def test_the_client_comes_again_when_the_server_is_busy():
     """Against a server of two answers, by hand: busy, then a state."""
-    from tfgad.serving.client import Client
+    from tfgad.serving.client.client import Client
 
     content = b'{"model_version_status":[{"version":"3","state":"AVAILABLE","status":{}}]}'
     busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n{}"
@@ -748,7 +749,7 @@ def test_the_rest_client_needs_no_tensorflow(server, pictures):
 
     script = f"""
 import base64, sys
-from tfgad.serving.client import Client
+from tfgad.serving.client.client import Client
 file = base64.b64decode("{base64.b64encode(encoded(pictures[0])).decode()}")
 assert Client("{server.url}", "as_is").score(file)["map"].shape == (1, 48, 48)
 assert not {{"tensorflow", "grpc", "keras"}} & sys.modules.keys()
@@ -759,7 +760,7 @@ assert not {{"tensorflow", "grpc", "keras"}} & sys.modules.keys()
 
 def test_answers_do_not_wait_for_an_acknowledgement():
     pytest.importorskip("starlette")
-    from tfgad.serving.server import _listen
+    from tfgad.serving.server.server import _listen
 
     with (
         _listen("127.0.0.1", 0) as listening,

@@ -16,12 +16,12 @@ __all__ = ["KINDS", "AnomalyData", "Spec", "load"]
 
 # Kind of data set -> module and function that load it, imported when first asked for.
 KINDS = {
-    "aitex": ("tfgad.data.aitex", "load"),
-    "digits": ("tfgad.data.digits", "load_digits"),
-    "fashion_mnist": ("tfgad.data.digits", "load_fashion_mnist"),
-    "folder": ("tfgad.data.folder", "load"),
-    "mnist": ("tfgad.data.digits", "load_mnist"),
-    "weave": ("tfgad.data.weave", "load"),
+    "aitex": ("tfgad.data.datasets.aitex", "load"),
+    "digits": ("tfgad.data.datasets.digits", "load_digits"),
+    "fashion_mnist": ("tfgad.data.datasets.digits", "load_fashion_mnist"),
+    "folder": ("tfgad.data.datasets.folder", "load"),
+    "mnist": ("tfgad.data.datasets.digits", "load_mnist"),
+    "weave": ("tfgad.data.datasets.weave.weave", "load"),
 }
 
 
@@ -52,7 +52,7 @@ def load(spec: str, **defaults: Any) -> AnomalyData:
 
 def _loader(spec: Spec) -> Callable[..., AnomalyData]:
     if spec.kind not in KINDS:
-        mend = nearest(spec.kind, KINDS)
-        raise UsageError("data set", spec.kind, "is not a kind of data set", mend)
+        hint = nearest(spec.kind, KINDS)
+        raise UsageError("data set", spec.kind, "is not a kind of data set", hint)
     module, function = KINDS[spec.kind]
     return getattr(importlib.import_module(module), function)

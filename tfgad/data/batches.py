@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfgad.data.anomaly_data import AnomalyData
-from tfgad.data.jitter import jittered
+from tfgad.data.augmentation import jittered
 from tfgad.errors import UsageError
 
 
@@ -31,7 +31,7 @@ def training_batches(
         start: the number of the first batch.
         labelled: give pairs instead, of such a batch and the images' classes, int32
             `[batch_size]`: places in `data.classes`. The images stay the same.
-        jitter: strength of `tfgad.data.jitter.jittered`; 0 leaves the images as they are.
+        jitter: strength of `tfgad.data.augmentation.jittered`; 0 leaves the images as they are.
 
     Raises:
         UsageError: labels are wanted of data that name no classes.
@@ -78,8 +78,8 @@ def count_classes(data: AnomalyData, given: int = 0) -> int:
     """
     count = len(data.classes)
     if not count:
-        mend = "give a labelled set, such as mnist:!2"
-        raise UsageError("data", data.spec, "names no classes", mend)
+        hint = "give a labelled set, such as mnist:!2"
+        raise UsageError("data", data.spec, "names no classes", hint)
     if given not in (0, count):
         raise UsageError("classes", given, f"but {data.spec} has {count}", "leave it out")
     return count

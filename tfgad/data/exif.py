@@ -1,6 +1,6 @@
 """The orientation that a camera writes into a file: tag 0x0112 of its Exif block.
 
-`tfgad.decoding` reads it the same way within an exported model. So that both answer the same for
+`tfgad.export` reads it the same way within an exported model. So that both answer the same for
 mangled blocks, too, the definition is narrow: what is not understood means upright. Like Pillow's,
 it ends with the first tag whose value would lie outside of the block.
 """

@@ -250,7 +250,7 @@ def is_grey(image: Image.Image) -> bool:
 def orientation_of(image: Image.Image) -> int:
     """Returns the EXIF orientation, from 1 to 8, of an image that is opened but not yet loaded.
 
-    Loading may find another block behind the pixels of a PNG, which `tfgad.decoding` does not look
+    Loading may find another block behind the pixels of a PNG, which `export.decoding` does not look
     for. A TIFF is turned by Pillow when it is loaded: 1. XMP is not asked.
     """
     if image.format in ("JPEG", "MPO"):

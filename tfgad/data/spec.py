@@ -36,8 +36,8 @@ class Spec:
         address, _, query = text.partition("?")
         kind, _, name = address.partition(":")
         if not kind or not name:
-            mend = f"write folder:{text}" if pathlib.Path(address).exists() else FORM
-            raise UsageError("data set", text, "is not of the form KIND:NAME", mend)
+            hint = f"write folder:{text}" if pathlib.Path(address).exists() else FORM
+            raise UsageError("data set", text, "is not of the form KIND:NAME", hint)
         options: dict[str, str] = {}
         for pair in filter(None, query.split("&")):
             key, _, value = pair.partition("=")

@@ -9,10 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfgad import recipes, runs
+from tfgad import recipes
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
-from tfgad.held_out import check_same_files, together, with_paths
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import Painter
@@ -20,6 +19,8 @@ from tfgad.multistage.segmenter_training import METHOD, checked_steps, trained
 from tfgad.multistage.sources import Source, good_images
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
+from tfgad.training import runs
+from tfgad.training.held_out import check_same_files, together, with_paths
 
 POWER = 0.9  # of the falling rate (Chen et al. 2017, section 4.1)
 # Settings of a segmenter that adapting uses; the others are of the network, which is there already.
@@ -69,8 +70,8 @@ def adapt_segmenter(
     """
     folder = Path(out)
     if folder.resolve() == run.folder.resolve():
-        mend = "name another folder: the run stays as it is"
-        raise UsageError("out", folder, "is the run that is to be adapted", mend)
+        hint = "name another folder: the run stays as it is"
+        raise UsageError("out", folder, "is the run that is to be adapted", hint)
     _check_alike(run, images)
     runs.check_enough(images.spec, images.calibration_size)
     given = run.config["settings"]
@@ -190,5 +191,5 @@ def _check_alike(run: runs.Run, images: AnomalyData) -> None:
     if (images.image_shape, images.resized) != (made_for, resized):
         given = f"images of {images.image_shape}, {'' if images.resized else 'not '}resized"
         problem = f"but the run has {made_for}, {'' if resized else 'not '}resized"
-        mend = f"load it as the run's data was, {side} pixels wide, channels={channels}"
-        raise UsageError("data", given, problem, mend)
+        hint = f"load it as the run's data was, {side} pixels wide, channels={channels}"
+        raise UsageError("data", given, problem, hint)

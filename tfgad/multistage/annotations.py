@@ -83,8 +83,8 @@ def share_out(good: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
     if form != MVTEC:
         return good[:0], good
     if len(good) < 2:
-        mend = "give two or more: some to train on, others to paint on; or another --format"
-        raise UsageError("data", f"{len(good)} good image", "is too few", mend)
+        hint = "give two or more: some to train on, others to paint on; or another --format"
+        raise UsageError("data", f"{len(good)} good image", "is too few", hint)
     return good[::2], good[1::2]
 
 

@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
-from tfgad import losses
+from tfgad.core import losses
+from tfgad.core.trained import Trained
 from tfgad.errors import UsageError, nearest
-from tfgad.models.trained import Trained
 from tfgad.networks import defects
 from tfgad.networks.layers import Adam
 
@@ -65,13 +65,13 @@ class DefectGenerator(Trained):
             critic_loss = _of_both(losses.discriminator_loss, judged(x), judged(generated))
             r1 = losses.r1_penalty(logit, x)
             total = critic_loss + self.r1 * r1
-        self.minimise("critic", tape, total)
+        self.minimize("critic", tape, total)
 
         z = self.noise(shape, GENERATOR_LATENT)
         with tf.GradientTape() as tape:
             patches = self._drawn(z, s, k, y, training=True)
             generator_loss = _of_both(losses.non_saturating_generator_loss, judged(patches))
-        self.minimise("generator", tape, generator_loss)
+        self.minimize("generator", tape, generator_loss)
         self.step.assign_add(1)
         return {"critic": critic_loss, "r1": r1, "generator": generator_loss}
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfgad import losses
-from tfgad.models.trained import Trained
+from tfgad.core import losses
+from tfgad.core.trained import Trained
 from tfgad.networks import defects
 from tfgad.networks.layers import Adam
 
@@ -19,7 +19,7 @@ class DefectFusion(Trained):
 
     x is an image y whose window is blanked and filled with a patch, or which has had a defect drawn
     on it. T(x) is laid over y where the mask has the defect, with a soft rim around it: whatever
-    a patch's fabric looks like, that around the defect stays what it is. T minimises
+    a patch's fabric looks like, that around the defect stays what it is. T minimizes
 
         λ_r max(0, |a - T(x)| - m) + λ_f |φ(T(x)) - φ(a)|² / |φ(a)|² - λ_a E[log D(T(x))]
 
@@ -66,7 +66,7 @@ class DefectFusion(Trained):
             critic_loss = losses.discriminator_loss(*logits)
             r1 = losses.r1_penalty(lambda x: tf.reduce_mean(self._logits(x), axis=1), real)
             total = critic_loss + self.r1 * r1
-        self.minimise("critic", tape, total)
+        self.minimize("critic", tape, total)
 
         of_a = self.phi(a, training=False)
         with tf.GradientTape() as tape:
@@ -79,7 +79,7 @@ class DefectFusion(Trained):
             adversarial = losses.non_saturating_generator_loss(seen)
             total = self.reconstruction * reconstruction + self.feature * feature
             total += self.adversarial * adversarial
-        self.minimise("fuser", tape, total)
+        self.minimize("fuser", tape, total)
         self.step.assign_add(1)
         return {
             "critic": critic_loss,

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files, runs
+from tfgad import files
 from tfgad.errors import UsageError, nearest
 from tfgad.multistage import changes, style  # noqa: F401  a painter's folder holds its layers
 from tfgad.multistage.defect_generator import DefectGenerator
@@ -22,13 +22,14 @@ from tfgad.multistage.fusion import DefectFusion, inside, paste, with_window
 from tfgad.multistage.pasting import draw_window
 from tfgad.multistage.patches import PATCH, resized
 from tfgad.networks.defects import FUSER_STEP, on_fabric
+from tfgad.training import runs
 
 log = logging.getLogger(__name__)
 
 CONFIG = "painter.json"
 MODELS = STYLE, GENERATOR, FUSION = "style.keras", "generator.keras", "fusion.keras"
 BATCH = 16
-LEAST_MASK = 12  # pixels of a defect worth the name, as `tfgad.data.weave` has it
+LEAST_MASK = 12  # pixels of a defect worth the name, as `tfgad.data.datasets.weave.weave` has it
 TRIES = 8  # drawings of a defect until it is large enough and not cut off
 SMALL, CUT_OFF, WHOLE = range(3)  # merits of a drawing
 FUSED, PASTED = "fused", "pasted"  # what becomes of a patch: stages 1 and 2, or stage 1 alone
@@ -213,11 +214,11 @@ class Painter:
             raise UsageError("data", "no images", "nothing to paint on", "give good images")
         height, width, channels = images.shape[1:]
         if channels != self.channels:
-            mend = f"load the data with channels={self.channels}"
-            raise UsageError("data", f"{channels} channels", f"not {self.channels}", mend)
+            hint = f"load the data with channels={self.channels}"
+            raise UsageError("data", f"{channels} channels", f"not {self.channels}", hint)
         if min(height, width) < PATCH or height % FUSER_STEP or width % FUSER_STEP:
-            mend = f"give sides of at least {PATCH} that are multiples of {FUSER_STEP}"
-            raise UsageError("data", f"{height}x{width}", "is no size to paint on", mend)
+            hint = f"give sides of at least {PATCH} that are multiples of {FUSER_STEP}"
+            raise UsageError("data", f"{height}x{width}", "is no size to paint on", hint)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _codes_of(self, images):
@@ -259,18 +260,18 @@ def load_painter(folder: str | Path) -> Painter:
         UsageError: the folder is not there, is none, or its training has not ended.
     """
     folder = Path(folder)
-    mend = "give a folder that `tfgad synthesize train` wrote"
+    hint = "give a folder that `tfgad synthesize train` wrote"
     if not folder.is_dir():
-        raise UsageError("painter", folder, "is not there", mend)
+        raise UsageError("painter", folder, "is not there", hint)
     if not (folder / CONFIG).is_file():
-        raise UsageError("painter", folder, "is no trained painter", mend)
+        raise UsageError("painter", folder, "is no trained painter", hint)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         is_finished = "seconds" in config
         models = [keras.saving.load_model(folder / name) for name in MODELS] if is_finished else []
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError("painter", folder, "cannot be read", mend) from error
+        raise UsageError("painter", folder, "cannot be read", hint) from error
     if not is_finished:
-        mend = "go on with `tfgad synthesize train ... --resume`"
-        raise UsageError("painter", folder, "has not been trained to the end", mend)
+        hint = "go on with `tfgad synthesize train ... --resume`"
+        raise UsageError("painter", folder, "has not been trained to the end", hint)
     return Painter(*models, config)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tfgad import files, runs
+from tfgad import files
 from tfgad.errors import UsageError
-from tfgad.held_out import SPLIT
 from tfgad.multistage.painter import CONFIG, MODELS
+from tfgad.training import runs
+from tfgad.training.held_out import SPLIT
 
 STAGES = ("generator", "fusion")
 
@@ -37,10 +38,10 @@ def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool
     if overwrite:
         return runs.NEW
     if not resume:
-        mend = "give --resume to go on with it, --overwrite to replace it"
-        raise UsageError("out", folder, "holds a painter already", mend)
+        hint = "give --resume to go on with it, --overwrite to replace it"
+        raise UsageError("out", folder, "holds a painter already", hint)
     runs.check_same(folder, old, config)
-    return runs.FINISHED if "seconds" in old else runs.BEGUN
+    return runs.FINISHED if "seconds" in old else runs.STARTED
 
 
 def remove(folder: Path) -> None:

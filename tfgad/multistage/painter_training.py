@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files, held_out, recipes, runs
+from tfgad import files, recipes
 from tfgad.errors import UsageError
 from tfgad.multistage import defect_generator, fusion, painter_folder
 from tfgad.multistage.batches import endless
@@ -24,11 +24,12 @@ from tfgad.multistage.style import CODE_DIM, LAYER, style_network
 from tfgad.networks.defects import FUSER_STEP
 from tfgad.networks.vgg import feature_extractor, grey_or_colour
 from tfgad.recipes.recipe import chosen
+from tfgad.training import held_out, runs
 
 # A narrow generator makes more steps in the same time, and it is steps that it lacks: 32 wide, at a
 # rate of 2e-4 and with a critic of wholes alone, it made 1,500, and its holes and stains were pale
 # patches (looked at). `r1` is of both stages. `own_share` and what follows are of the fusion; see
-# `DefectFusion`. What G draws on the fabric itself has no seam to be mended, and a T that learns on
+# `DefectFusion`. What G draws on the fabric itself has no seam to repair, and a T that learns on
 # defects out of place besides blurs it: told from real ones of twill 84 times in 100 at an
 # `own_share` of 0.5, 73 at 0, and 76 before the fusion. A `ground` of nothing is drawn along and
 # has a seam: take 0.5.
@@ -137,7 +138,7 @@ def _train(painter: Painter, sources: Sequence[Source], steps, folder: Path, cal
             {"train": steps[stage]},
             lambda start: endless(rows, batch_size, seed, start),
             folder / weights_of(stage),
-            lambda _, togo: callbacks(stage, togo),
+            lambda _, remaining_steps: callbacks(stage, remaining_steps),
         )
         seconds.lap(stage)
 
@@ -186,8 +187,8 @@ def _check_sizes(sources: Sequence[Source]) -> None:
     sides = {min(VIEW, *source.images.shape[1:3]): source.spec for source in sources}
     for side, spec in sides.items():
         if side < PATCH:
-            mend = f"give a size or tile of at least {PATCH}"
-            raise UsageError("data", spec, "is too small to cut patches from", mend)
+            hint = f"give a size or tile of at least {PATCH}"
+            raise UsageError("data", spec, "is too small to cut patches from", hint)
         if len(sides) > 1 or side % FUSER_STEP:
-            mend = f"give a size or tile of {VIEW} or more to all"
-            raise UsageError("data", spec, f"gives views {side} pixels wide", mend)
+            hint = f"give a size or tile of {VIEW} or more to all"
+            raise UsageError("data", spec, f"gives views {side} pixels wide", hint)

@@ -5,12 +5,13 @@ import math
 import keras
 import tensorflow as tf
 
-from tfgad import losses, windows
+from tfgad.core import losses
+from tfgad.core.detector import DEFECT, Detector
 from tfgad.errors import UsageError, nearest
-from tfgad.models.cues import gaussian_blur
-from tfgad.models.detector import DEFECT, Detector
 from tfgad.networks import deeplab
 from tfgad.networks.layers import Adam
+from tfgad.scores import windows
+from tfgad.scores.cues import gaussian_blur
 
 DEFECT_WEIGHT = 9.0  # of a defective pixel, a sound one having 1 (Liu et al. 2020)
 BACKBONES = ("small", "resnet50")
@@ -46,7 +47,7 @@ class Segmenter(Detector):
         with tf.GradientTape() as tape:
             logits = self.network(images, training=True)
             loss = losses.weighted_cross_entropy(masks, logits, DEFECT_WEIGHT)
-        self.minimise("network", tape, loss)
+        self.minimize("network", tape, loss)
         self.step.assign_add(1)
         return {"loss": loss, "iou": batch_iou(masks, logits)}
 
@@ -93,8 +94,8 @@ def build(
     keras.utils.set_random_seed(seed)
     if backbone == "small":
         if weights is not None:
-            mend = "give --set backbone=resnet50 too"
-            raise UsageError("backbone weights", weights, "are not of the small backbone", mend)
+            hint = "give --set backbone=resnet50 too"
+            raise UsageError("backbone weights", weights, "are not of the small backbone", hint)
         network, source = deeplab.small(image_shape, width=width), None
     else:
         network, source = deeplab.resnet50(image_shape, weights=weights)

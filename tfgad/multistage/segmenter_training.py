@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files, recipes, runs
+from tfgad import files, recipes
 from tfgad.errors import UsageError
-from tfgad.held_out import check_same_files, together, write_split
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.sources import Source
+from tfgad.training import runs
+from tfgad.training.held_out import check_same_files, together, write_split
 
 # All that is put on a new fabric is painted. Where half of it was transplanted instead, IoU was
 # 0.04 lower on twill and 0.01 on satin and check (`mixed` of `examples/benchmarks/multistage.py`,
@@ -106,8 +107,8 @@ def checked_steps(chosen: dict[str, Any], name: str) -> dict[str, int]:
     """
     size = chosen["batch_size"]
     if size < 2:
-        mend = "give 2 or more: half of a batch is of good fabric"
-        raise UsageError("batch_size", size, "is too small", mend)
+        hint = "give 2 or more: half of a batch is of good fabric"
+        raise UsageError("batch_size", size, "is too small", hint)
     return runs.stage_steps(chosen[name], segmenter.Segmenter.stages)
 
 
@@ -119,8 +120,8 @@ def load_segmenter(folder: str | Path) -> runs.Run:
     """
     run = runs.load_run(folder)
     if not isinstance(run.model, segmenter.Segmenter):
-        mend = "give a run of `tfgad segment train`"
-        raise UsageError("run", folder, f"is a {run.config['method']}", mend)
+        hint = "give a run of `tfgad segment train`"
+        raise UsageError("run", folder, f"is a {run.config['method']}", hint)
     return run
 
 
@@ -130,7 +131,7 @@ def trained(run: runs.Run, state: str, split, rows, held_out, steps, callbacks) 
     Args:
         run: with all of its configuration that is known beforehand (`runs.new_config`).
         state: of its folder; see `runs.state_of`.
-        split: the files of its data, if it is of files; see `tfgad.held_out.write_split`.
+        split: the files of its data, if it is of files; see `tfgad.training.held_out.write_split`.
         rows: `defective`, `masks` and `good`; see `segmentation_batches`.
         held_out: good images `[N, H, W, C]` for the threshold.
         steps: as `checked_steps` returns them.
@@ -160,7 +161,7 @@ def trained(run: runs.Run, state: str, split, rows, held_out, steps, callbacks) 
     rate, images = runs.FALSE_POSITIVE_RATE, tf.data.Dataset.from_tensor_slices(held_out)
     threshold = model.calibrate(images, rate)
     config["training_seconds"] = round(time.monotonic() - begun, 1)
-    config["calibration"] = runs.calibration_facts(threshold, rate, config["data"])
+    config["calibration"] = runs.calibration_metadata(threshold, rate, config["data"])
     run.save()
     checkpoint.unlink(missing_ok=True)
     return run

@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad import data
-from tfgad.data.aitex import fabrics
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.datasets.aitex import fabrics
+from tfgad.data.datasets.weave.cloth import FABRICS
+from tfgad.data.sampling import spread
 from tfgad.data.spec import Spec
-from tfgad.data.weave_cloth import FABRICS
 from tfgad.errors import UsageError, nearest
-from tfgad.held_out import Split, with_paths
-from tfgad.models.detector import spread
+from tfgad.training.held_out import Split, with_paths
 
 MOST_GOOD = 200  # images of a fabric: good cloth is soon known
 ALL = "*"  # the name that stands for every fabric of a kind of data set
@@ -37,7 +37,7 @@ class Source:
         resized: whether the images were resized as wholes; see `AnomalyData`.
         depth: bits of their grey levels; see `AnomalyData`.
         files: those of a folder, the defective ones among those to train on; see
-            `tfgad.held_out.with_paths`.
+            `tfgad.training.held_out.with_paths`.
     """
 
     spec: str
@@ -65,8 +65,8 @@ def expand(specs: Sequence[str], leave_out: Sequence[str] = ()) -> list[str]:
     names = [each.name for each in parsed]
     for name in leave_out:
         if name not in names:
-            mend = nearest(name, names)
-            raise UsageError("--except", name, "is not one of the data sets", mend)
+            hint = nearest(name, names)
+            raise UsageError("--except", name, "is not one of the data sets", hint)
     left = [str(each) for each in parsed if each.name not in leave_out]
     if not left:
         raise UsageError("--except", ", ".join(leave_out), "leaves nothing", "leave out fewer")
@@ -78,8 +78,8 @@ def _expanded(spec: Spec) -> list[Spec]:
         return [spec]
     names = {"weave": lambda: tuple(FABRICS), "aitex": lambda: fabrics(spec.options.get("root"))}
     if spec.kind not in names:
-        mend = "name each data set, or give weave:* or aitex:*"
-        raise UsageError("data set", spec, "cannot be listed", mend)
+        hint = "name each data set, or give weave:* or aitex:*"
+        raise UsageError("data set", spec, "cannot be listed", hint)
     return [dataclasses.replace(spec, name=name) for name in names[spec.kind]()]
 
 
@@ -111,12 +111,12 @@ def read_source(images: AnomalyData) -> Source:
         UsageError: it has no masks, or no defects.
     """
     if not images.has_masks:
-        mend = "give one whose folder has ground_truth/, or weave:NAME, or aitex:FF"
-        raise UsageError("data", images.spec, "has no masks of its defects", mend)
+        hint = "give one whose folder has ground_truth/, or weave:NAME, or aitex:FF"
+        raise UsageError("data", images.spec, "has no masks of its defects", hint)
     rows = [row for row in images.test.as_numpy_iterator() if row["mask"].any()]
     if not rows:
-        mend = "add images of defects beside the good ones"
-        raise UsageError("data", images.spec, "has no defects to learn from", mend)
+        hint = "add images of defects beside the good ones"
+        raise UsageError("data", images.spec, "has no defects to learn from", hint)
     return Source(
         spec=images.spec,
         good=good_images(images.train, images.train_size),

@@ -73,8 +73,8 @@ class GramCode(layers.Layer):
         from sklearn.decomposition import PCA
 
         if len(grams) <= self.size:
-            mend = f"give more than {self.size}"
-            raise UsageError("style patches", len(grams), "are too few for a code", mend)
+            hint = f"give more than {self.size}"
+            raise UsageError("style patches", len(grams), "are too few for a code", hint)
         if not self.built:
             self.build(grams.shape)
         pca = PCA(self.size, whiten=True, random_state=0)

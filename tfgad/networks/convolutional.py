@@ -29,8 +29,8 @@ def check_image(image_shape: tuple[int, int, int]) -> None:
 def _check_size(image_shape) -> None:
     height, width, _ = image_shape
     if min(height, width) < SMALLEST_IMAGE:
-        mend = f"give at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
-        raise UsageError("image size", f"{height}x{width}", "is too small", mend)
+        hint = f"give at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
+        raise UsageError("image size", f"{height}x{width}", "is too small", hint)
 
 
 def halvings(image_shape: tuple[int, int, int]) -> int:
@@ -43,8 +43,8 @@ def halvings(image_shape: tuple[int, int, int]) -> int:
     height, width, _ = image_shape
     count = int(math.log2(min(height, width) / SMALLEST_SIDE))
     if height % 2**count or width % 2**count:
-        mend = f"give sides that are multiples of {2**count}"
-        raise UsageError("image size", f"{height}x{width}", "cannot be halved evenly", mend)
+        hint = f"give sides that are multiples of {2**count}"
+        raise UsageError("image size", f"{height}x{width}", "cannot be halved evenly", hint)
     return count
 
 

@@ -42,8 +42,8 @@ def resnet50(
         UsageError: another output stride, or weights that cannot be had.
     """
     if output_stride not in RATES:
-        mend = "give 8 or 16"
-        raise UsageError("output stride", output_stride, "is not one of ResNet-50's", mend)
+        hint = "give 8 or 16"
+        raise UsageError("output stride", output_stride, "is not one of ResNet-50's", hint)
     images = keras.Input(image_shape, name="images")
     colour = images if image_shape[2] == 3 else layers.Concatenate()([images] * 3)
     backbone, source = _dilated_resnet(output_stride, weights)

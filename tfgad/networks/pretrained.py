@@ -35,9 +35,9 @@ def pretrained(
             return make(include_top=False, weights=IMAGENET), IMAGENET
         except Exception as error:  # Keras raises no narrower one where a download fails
             if weights == IMAGENET:
-                mend = "give a file of them, or leave it out for random weights"
+                hint = "give a file of them, or leave it out for random weights"
                 argument = f"{make.__name__} weights"
-                raise UsageError(argument, weights, "cannot be downloaded", mend) from error
+                raise UsageError(argument, weights, "cannot be downloaded", hint) from error
             problem = "ImageNet weights cannot be had: random ones are used instead"
             log.warning("%s's %s", make.__name__, problem)
             weights = RANDOM
@@ -53,11 +53,11 @@ def known_as(weights: str | Path | None) -> str | None:
 
 
 def _load(network: keras.Model, name: str, path: Path) -> None:
-    mend = f"give {name.lower()}_weights_tf_dim_ordering_tf_kernels_notop.h5 of keras.applications"
+    hint = f"give {name.lower()}_weights_tf_dim_ordering_tf_kernels_notop.h5 of keras.applications"
     argument = f"{name} weights"
     if not path.is_file():
-        raise UsageError(argument, path, "is not there", mend)
+        raise UsageError(argument, path, "is not there", hint)
     try:
         network.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(argument, path, f"does not hold {name}'s weights", mend) from error
+        raise UsageError(argument, path, f"does not hold {name}'s weights", hint) from error

@@ -13,8 +13,8 @@ import keras
 import tensorflow as tf
 
 from tfgad import processor
+from tfgad.core.detector import CUES, DENSITY, Detector
 from tfgad.errors import UsageError, nearest
-from tfgad.models.detector import CUES, DENSITY, Detector
 from tfgad.networks.convolutional import check_image
 from tfgad.networks.precision import POLICIES
 from tfgad.recipes import anogan, cgan, gan, ganomaly, vae, wgan
@@ -49,7 +49,7 @@ def settings_of(method: str, given: dict[str, Any] | None = None) -> dict[str, A
     Beside its own, every recipe has those of `COMMON`: `precision`, `float32` or `bfloat16` for
     what the networks compute while they are trained (weights, losses and codes are float32, and so
     is all scoring: `tfgad/networks/precision.py`), and `jitter`, the strength of the random
-    movements that a run's training images are given (`tfgad/data/jitter.py`). `build` makes the
+    movements that a run's training images are given (`data/augmentation.py`). `build` makes the
     same model whatever `jitter` is.
 
     Raises:

@@ -1,7 +1,7 @@
 """AnoGAN: a DCGAN and the search for codes."""
 
 from tfgad.errors import UsageError, nearest
-from tfgad.models.anogan import AnoGAN
+from tfgad.methods.anogan import AnoGAN
 from tfgad.networks.convolutional import critic, encoder, generator
 from tfgad.networks.layers import Adam
 from tfgad.recipes.recipe import ADVERSARIAL, FOR_MINUTES, Recipe, adam, chosen
@@ -24,12 +24,12 @@ SEARCH = {
 
 def _anogan(s, shape, seed) -> AnoGAN:
     if s["start"] not in STARTS:
-        mend = nearest(s["start"], STARTS)
-        raise UsageError("start", s["start"], "is no way to start a search", mend)
+        hint = nearest(s["start"], STARTS)
+        raise UsageError("start", s["start"], "is no way to start a search", hint)
     by_encoder = s["start"] == "encoder"
     if by_encoder and s["restarts"] > 1:
-        mend = "give restarts=1, or start=pool"
-        raise UsageError("restarts", s["restarts"], "but an encoder gives one start", mend)
+        hint = "give restarts=1, or start=pool"
+        raise UsageError("restarts", s["restarts"], "but an encoder gives one start", hint)
     model = AnoGAN(
         generator=generator(shape, s["latent_dim"], s["width"]),
         # Radford et al. normalise both networks. R1 is an image's own: no normalisation beside it.

@@ -1,7 +1,7 @@
 """The conditional GAN."""
 
 from tfgad.errors import UsageError
-from tfgad.models.cgan import CGAN
+from tfgad.methods.cgan import CGAN
 from tfgad.networks import conditional, convolutional
 from tfgad.recipes.recipe import ADVERSARIAL, Recipe, adam, chosen
 

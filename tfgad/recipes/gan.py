@@ -1,6 +1,6 @@
 """The first GANs: fully connected, and convolutional."""
 
-from tfgad.models.gan import GAN
+from tfgad.methods.gan import GAN
 from tfgad.networks import dcgan, dense
 from tfgad.recipes.recipe import ADVERSARIAL, Recipe, adam, chosen
 

@@ -1,6 +1,6 @@
 """GANomaly."""
 
-from tfgad.models.ganomaly import GANomaly
+from tfgad.methods.ganomaly import GANomaly
 from tfgad.networks.convolutional import critic, encoder, generator
 from tfgad.recipes.recipe import FOR_MINUTES, JUDGING, Recipe, adam, chosen
 

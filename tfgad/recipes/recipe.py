@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
+from tfgad.core.detector import Detector
 from tfgad.errors import UsageError, nearest
-from tfgad.models.detector import Detector
 from tfgad.networks.layers import Adam
 
 JUDGING = ("score", "stride", "tile")  # what every method's constructor takes

@@ -1,6 +1,6 @@
 """The variational autoencoder."""
 
-from tfgad.models.vae import VAE
+from tfgad.methods.vae import VAE
 from tfgad.networks.convolutional import encoder, generator
 from tfgad.recipes.recipe import FOR_MINUTES, JUDGING, Recipe, chosen, optimizer
 

@@ -2,9 +2,9 @@
 
 import keras
 
-from tfgad.models.fanogan import FAnoGAN
-from tfgad.models.wgan import WGAN
-from tfgad.models.wgan_gp import WGANGP
+from tfgad.methods.fanogan import FAnoGAN
+from tfgad.methods.wgan import WGAN
+from tfgad.methods.wgan_gp import WGANGP
 from tfgad.networks.convolutional import critic, encoder, generator
 from tfgad.recipes.recipe import ADVERSARIAL, FOR_MINUTES, Recipe, adam, chosen, optimizer
 

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfgad.export import export
-from tfgad.scoring import SavedModelJudge
+from tfgad.export.saved_model import export
+from tfgad.inference.predictor import SavedModelPredictor
 
 
 @pytest.fixture(scope="session")
 def judge(fitted, tmp_path_factory):
     """A SavedModel for grey images of 48 pixels, or larger, judged as they are."""
-    facts = {"method": "ganomaly", "data": "weave:plain?size=48"}
+    metadata = {"method": "ganomaly", "data": "weave:plain?size=48"}
     folder = tmp_path_factory.mktemp("models")
     shape = (48, 48, 1)
-    return SavedModelJudge(
-        export(fitted("ganomaly"), folder, image_shape=shape, resized=False, facts=facts)
+    return SavedModelPredictor(
+        export(fitted("ganomaly"), folder, image_shape=shape, resized=False, metadata=metadata)
     )
 
 

@@ -14,12 +14,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfgad import results, runs, scoring
 from tfgad.data.images import ImageError
-from tfgad.scoring import Verdict
-from tfgad.serving import inspection
-from tfgad.serving.image_sizes import MOST_SCANS
-from tfgad.serving.inspection import (
+from tfgad.inference import predictor, results
+from tfgad.inference.predictor import Verdict
+from tfgad.serving.inspection import inspection
+from tfgad.serving.inspection.inspection import (
     Batch,
     Batches,
     at_threshold,
@@ -27,6 +26,8 @@ from tfgad.serving.inspection import (
     rows,
     thresholds_of,
 )
+from tfgad.serving.server.image_sizes import MOST_SCANS
+from tfgad.training import runs
 
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -40,10 +41,10 @@ def judged(judge, paths):
 
 def test_a_batch_says_what_the_command_says(judge, paths):
     batch = judged(judge, paths.values())
-    command = [results.row(each) for each in scoring.score_files(judge, paths.values())]
+    command = [results.row(each) for each in predictor.score_files(judge, paths.values())]
     expected = [{**row, "image": Path(row["image"]).name} for row in command]
     assert rows(batch.results) == expected
-    assert [row["verdict"] == results.NOT_JUDGED for row in expected] == [False] * 4 + [True] * 2
+    assert [row["verdict"] == results.NOT_SCORED for row in expected] == [False] * 4 + [True] * 2
     assert expected[4]["reason"] == "is smaller than 32x32 pixels"
 
 
@@ -56,7 +57,7 @@ def test_sixteen_bits_and_colour_are_judged_as_eight_and_grey_are(judge, paths):
 
 def test_images_and_maps_lie_on_the_disk(judge, paths):
     batch = judged(judge, [paths["noise.png"]])
-    (whole,) = scoring.score_files(judge, [paths["noise.png"]])
+    (whole,) = predictor.score_files(judge, [paths["noise.png"]])
     for name in ("image", "map"):
         expected = getattr(whole, name)
         np.testing.assert_array_equal(getattr(batch.with_pictures(0), name), expected)
@@ -139,7 +140,7 @@ def test_a_batch_that_is_closed_while_it_judges_says_its_verdict(judge, paths, m
 
     def closing(*arguments):
         batch.close()
-        return scoring.score_files(*arguments)
+        return predictor.score_files(*arguments)
 
     monkeypatch.setattr(inspection, "score_files", closing)
     batch.add(paths["good.png"])
@@ -242,12 +243,12 @@ def test_a_threshold_is_what_calibrating_at_its_rate_would_give(
     fitted("ganomaly").save(tmp_path / "model.keras")
     model = runs.load_model(tmp_path / "model.keras")
     model.calibrate(tf.data.Dataset.from_tensor_slices(images), rate)
-    assert thresholds_of(judge.facts)[rate] == float(model.calibration.threshold)
+    assert thresholds_of(judge.metadata)[rate] == float(model.calibration.threshold)
 
 
 def test_the_own_rate_is_among_the_others_in_order():
-    facts = {"false_positive_rate": 0.03, "threshold": 2.5}
-    known = {**facts, "thresholds": [[0.01, 3.0], [0.2, 1.0]]}
+    metadata = {"false_positive_rate": 0.03, "threshold": 2.5}
+    known = {**metadata, "thresholds": [[0.01, 3.0], [0.2, 1.0]]}
     assert list(thresholds_of(known).items()) == [(0.01, 3.0), (0.03, 2.5), (0.2, 1.0)]
 
 

@@ -9,17 +9,17 @@ import sys
 
 import pytest
 
-from tfgad.calibration import RATES
 from tfgad.errors import UsageError
-from tfgad.serving import inspection
-from tfgad.serving.errors import ServingError
-from tfgad.serving.inspection import thresholds_of
-from tfgad.serving.page_style import CSS
+from tfgad.scores.calibration import RATES
+from tfgad.serving.inspection import inspection
+from tfgad.serving.inspection.inspection import thresholds_of
+from tfgad.serving.inspection.page_style import CSS
+from tfgad.serving.server.errors import ServingError
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install 'tfgad[serve]'")
 
-from tfgad.serving import page as module  # noqa: E402  # it needs gradio
-from tfgad.serving.uploads import Uploads  # noqa: E402
+from tfgad.serving.inspection import page as module  # noqa: E402  # it needs gradio
+from tfgad.serving.inspection.uploads import Uploads  # noqa: E402
 
 OWN = RATES.index(0.1)  # of the false-positive rates
 
@@ -120,11 +120,11 @@ def test_the_rate_can_be_changed_while_judging(page, files):
     (line,) = page.change_rate(batch, 0, "fabric").values()  # nothing is judged yet
     assert "<b>0.01 %</b>" in line
     list(judging)
-    assert batch.threshold == thresholds_of(batch.facts)[0.0001]
+    assert batch.threshold == thresholds_of(batch.metadata)[0.0001]
 
 
 def test_the_rate_changes_verdicts_and_table(page, batch):
-    thresholds = list(thresholds_of(batch.facts).values())
+    thresholds = list(thresholds_of(batch.metadata).values())
     for rate, words in (
         (len(RATES) - 1, "<b>20 %</b>"),
         (OWN, "as exported"),
@@ -184,12 +184,12 @@ def test_pictures_that_made_room_for_others_are_said_to_be_gone(page, files, mon
     row = {"index": [2, 1], "value": "noise.png", "row_value": [3, "noise.png"]}
     chosen = gradio.SelectData(None, row)
     shown = page.choose(first, chosen)
-    assert "Judge them again" in shown[page.pictures]
+    assert "Predictor them again" in shown[page.pictures]
     assert "noise.png" in shown[page.headline]
     assert "70 × 60" in shown[page.headline]
     assert page.reconstruct(first) == ""
     shown = page.change_rate(first, 0, "fabric")
-    assert "Judge them again" in shown[page.pictures]
+    assert "Predictor them again" in shown[page.pictures]
     assert names(shown, page) == list(NAMES)
     assert "data:image/png" in page.choose(second, chosen)[page.pictures]
     assert "data:image/png" in page.reconstruct(second)
@@ -211,7 +211,7 @@ def test_a_method_without_reconstruction_says_so(page, batch, monkeypatch):
 
 def test_a_model_brings_its_rates_and_examples(page):
     shown = page.show_model("fabric")
-    assert "ganomaly on weave:plain?size=48" in shown[page.facts]
+    assert "ganomaly on weave:plain?size=48" in shown[page.metadata]
     slider = shown[page.rate]
     assert (slider["maximum"], slider["value"], slider["interactive"]) == (33, OWN, True)
     assert len(shown[page.gallery]["value"]) == 8
@@ -222,8 +222,8 @@ def test_a_model_brings_its_rates_and_examples(page):
 
 
 def test_an_older_model_cannot_move_the_rate(page, judge, monkeypatch):
-    older = {key: value for key, value in judge.facts.items() if key != "thresholds"}
-    monkeypatch.setattr(judge, "facts", older)
+    older = {key: value for key, value in judge.metadata.items() if key != "thresholds"}
+    monkeypatch.setattr(judge, "metadata", older)
     shown = page.show_model("fabric")
     assert shown[page.rate]["interactive"] is False
     assert "tfgad calibrate" in shown[page.rate_line]
@@ -234,7 +234,7 @@ def test_the_models_are_those_in_service_as_the_page_is_opened(page, models, jud
     shown = page.list_models(None)
     assert shown[page.model] == gradio.update(choices=[], value=None)
     assert "No model is in service" in shown[page.headline]
-    assert page.show_model(None) == {page.facts: ""}
+    assert page.show_model(None) == {page.metadata: ""}
     monkeypatch.setattr(models, "judges", {"a": judge, "b": judge})
     assert page.list_models("b")[page.model] == gradio.update(choices=["a", "b"], value="b")
     assert page.list_models("gone")[page.model] == gradio.update(choices=["a", "b"], value="a")
@@ -261,6 +261,6 @@ def test_the_page_asks_nothing_of_the_network(models):
 
 def test_without_gradio_the_mend_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "tfgad.serving.page")
+    monkeypatch.delitem(sys.modules, "tfgad.serving.inspection.page")
     with pytest.raises(UsageError, match=r"pip install 'tfgad\[serve\]'"):
-        importlib.import_module("tfgad.serving.page")
+        importlib.import_module("tfgad.serving.inspection.page")

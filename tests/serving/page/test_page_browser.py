@@ -15,8 +15,8 @@ import fastapi  # noqa: E402
 import uvicorn  # noqa: E402
 from playwright.sync_api import expect, sync_playwright  # noqa: E402
 
-from tfgad.serving import page  # noqa: E402
-from tfgad.serving.inspection import Batch, thresholds_of  # noqa: E402
+from tfgad.serving.inspection import page  # noqa: E402
+from tfgad.serving.inspection.inspection import Batch, thresholds_of  # noqa: E402
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 # Chromium's own talk with its maker is off, so that what leaves is the page's.
@@ -143,7 +143,7 @@ def test_from_upload_to_table(tab, paths, judge):
     assert [row["verdict"] for row in downloaded(tab)] == ["defective", "good", "not judged"]
 
     # At another rate the verdicts are other ones, in the headline, the table and the file.
-    thresholds = list(thresholds_of(judge.facts).values())
+    thresholds = list(thresholds_of(judge.metadata).values())
     tab.locator("#tfgad-rate input[type=range]").fill(str(len(thresholds) - 1))
     expect(tab.locator("#tfgad-rate-line")).to_contain_text("20 % of good images")
     expect(tab.locator("#tfgad-rate-line")).to_contain_text(f"{thresholds[-1]:.4g}")
@@ -160,7 +160,7 @@ def test_examples_and_a_narrow_dark_window(tab):
     tab.locator("#tfgad-examples button").nth(2).click()
     expect(tab.locator("#tfgad-headline .name")).to_have_text("03_hole.png", timeout=PATIENCE)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 420
-    tab.get_by_role("button", name="Judge all examples").click()
+    tab.get_by_role("button", name="Predictor all examples").click()
     expect(cell(tab, 7, 1)).to_have_text("08_colour_fly.png", timeout=PATIENCE)
 
 

@@ -23,18 +23,18 @@ from starlette.requests import Request  # noqa: E402
 from starlette.responses import JSONResponse  # noqa: E402
 from starlette.routing import Mount, Route  # noqa: E402
 
-from tfgad.calibration import RATES  # noqa: E402
-from tfgad.serving import page as module  # noqa: E402
-from tfgad.serving.access import Gate, Hosts  # noqa: E402
-from tfgad.serving.inspection import Batch  # noqa: E402
-from tfgad.serving.page_gate import Sessions  # noqa: E402
-from tfgad.serving.process_folder import process_folder  # noqa: E402
-from tfgad.serving.uploads import (  # noqa: E402
+from tfgad.scores.calibration import RATES  # noqa: E402
+from tfgad.serving.inspection import page as module  # noqa: E402
+from tfgad.serving.inspection.inspection import Batch  # noqa: E402
+from tfgad.serving.inspection.page_gate import Sessions  # noqa: E402
+from tfgad.serving.inspection.process_folder import process_folder  # noqa: E402
+from tfgad.serving.inspection.uploads import (  # noqa: E402
     ENTRY_BYTES,
     UploadLimits,
     Uploads,
     network_of,
 )
+from tfgad.serving.server.access import Gate, Hosts  # noqa: E402
 
 OWN_RATE = RATES.index(0.1)  # of the false-positive rates
 CANARY = b"canary-5d1c9e: nobody may read this"
@@ -521,7 +521,9 @@ def test_streams_of_no_session_write_no_traceback(models, caplog):
             answer = site.results(session)
             assert answer.status_code == 200
             assert "unexpected_error" in answer.text  # it is whole
-    (record,) = [each for each in caplog.records if each.name == "tfgad.serving.page_gate"]
+    (record,) = [
+        each for each in caplog.records if each.name == "tfgad.serving.inspection.page_gate"
+    ]
     assert record.getMessage().startswith("1 streams of results broke, the last by")
     assert not record.exc_info
 
@@ -594,7 +596,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(limited, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tfgad.serving.uploads._Parts._write", fail)
+    monkeypatch.setattr("tfgad.serving.inspection.uploads._Parts._write", fail)
     answer = limited.upload(("a.png", b"a"))
     assert (answer.status_code, answer.text) == (507, "the server's disk is full")
     assert limited.files() == []

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfgad import results
-from tfgad.scoring import Verdict
-from tfgad.serving import pictures
+from tfgad.inference import results
+from tfgad.inference.predictor import Verdict
+from tfgad.serving.inspection import pictures
 
 
 def pixels_of(uri):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tfgad.serving import process_folder as module
+from tfgad.serving.inspection import process_folder as module
 
 SCRIPT = """
 import sys
-from tfgad.serving.process_folder import process_folder
+from tfgad.serving.inspection.process_folder import process_folder
 (process_folder() / "file.png").write_bytes(b"x")
 print(process_folder(), flush=True)
 sys.stdin.read()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tfgad.data.images import ImageError
-from tfgad.scoring import Verdict
-from tfgad.serving import pictures, viewer
+from tfgad.inference.predictor import Verdict
+from tfgad.serving.inspection import pictures, viewer
 
 
 def verdict_of(score=2.0, threshold=1.0, shape=(40, 60, 1), name="a.png"):
@@ -49,8 +49,8 @@ def test_names_and_reasons_are_no_markup():
         assert "&lt;b&gt;&amp;.png" in page
         assert "<b>&" not in page
         assert "<i>" not in page.replace("<i class", "")
-    facts = {"image_shape": [8, 8, 3], "resized": True, "method": "<m>", "data": "<d>"}
-    assert "&lt;m&gt; on &lt;d&gt;" in viewer.model_facts(facts)
+    metadata = {"image_shape": [8, 8, 3], "resized": True, "method": "<m>", "data": "<d>"}
+    assert "&lt;m&gt; on &lt;d&gt;" in viewer.model_facts(metadata)
     assert "&lt;x&gt;" in viewer.no_rates("<x>")
 
 

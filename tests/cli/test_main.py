@@ -1,0 +1,521 @@
+"""The command as a user types it. One tiny run serves all tests; none may change it."""
+
+import csv
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tfgad import __version__, data, recipes
+from tfgad.cli import console, main
+from tfgad.cli.demo import demo
+from tfgad.cli.progress import Progress
+from tfgad.errors import UsageError
+from tfgad.evaluation import baselines, metrics
+from tfgad.export.saved_model import export, metadata_of_run
+from tfgad.inference import results
+from tfgad.training import runs
+
+WEAVE = "weave:plain?size=48&train=8&calibration=4&test=6"
+SMALL = ["--steps", "2", "--set", "width=8", "--set", "latent_dim=8"]
+
+
+def tfgad(*arguments):
+    """Runs the command in this process; returns exit code, standard output and error."""
+    console.show_log()
+    result = CliRunner().invoke(main.app, [str(each) for each in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def write_image(path, side=48, channels=1, seed=0):
+    """Writes noise as an image file, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (side, side, channels), np.uint8)
+    Image.fromarray(noise.squeeze()).save(path)
+    return path
+
+
+def write_broken(folder):
+    """Writes a truncated image, an empty one and a text file that is named like one."""
+    whole = write_image(folder / "truncated.png").read_bytes()
+    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("not an image")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run, made by the command: its folder, and what the command said."""
+    folder = tmp_path_factory.mktemp("runs") / "weave"
+    result = tfgad("train", "ganomaly", "--data", WEAVE, "--out", folder, *SMALL)
+    assert result.exit_code == 0, result.stderr
+    return folder, result
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    """The folder of the run."""
+    return trained[0]
+
+
+@pytest.fixture(scope="module")
+def saved_model(run, tmp_path_factory):
+    """The run's model, exported by the command."""
+    folder = tmp_path_factory.mktemp("saved_models") / "weave"
+    assert tfgad("export", run, folder).exit_code == 0
+    return folder
+
+
+# Commands
+
+
+def test_help_is_quick_because_it_imports_no_tensorflow():
+    heavy = ("tensorflow", "keras", "matplotlib", "sklearn", "scipy")
+    script = f"""
+import errno
+import os
+import sys
+from typer.testing import CliRunner
+from tfgad import cli
+text = CliRunner().invoke(main.app, ["--help"]).output
+assert "130" in text and "evaluate" in text, text
+assert CliRunner().invoke(main.app, ["train", "--help"]).exit_code == 0
+assert not set({heavy}) & set(sys.modules), sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_version():
+    assert tfgad("--version").stdout == f"tfgad {__version__}\n"
+
+
+def test_list_names_every_method_weave_and_kind_of_data():
+    assert tuple(sorted(main.METHODS)) == tuple(sorted(recipes.METHODS))
+    assert {name.partition(":")[0] for name in main.DATA_SETS} == set(data.KINDS)
+    listed = tfgad("list").stdout
+    assert "ganomaly" in listed
+    assert "herringbone" in listed
+
+
+def test_train_says_where_the_run_is_and_what_comes_next(trained):
+    out, result = trained
+    assert f"{out}: trained in" in result.stdout
+    assert "for a false-positive rate of 0.01 a tile of 48 x 48 (" in result.stdout
+    assert f"next: tfgad evaluate {out}" in result.stdout
+    assert "training: 1 of 2" in result.stderr
+    assert (out / runs.MODEL).is_file()
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    arguments = ["train", "ganomaly", "--data", "folder:my parts", "--out", "r", "--overwrite"]
+    monkeypatch.setattr(runs, "train", stopped)
+    monkeypatch.setattr(sys, "argv", ["tfgad", *arguments])
+    result = tfgad(*arguments)
+    assert result.exit_code == 130
+    go_on = "tfgad train ganomaly --data 'folder:my parts' --out r --resume"
+    assert result.stderr == f"tfgad: stopped; go on with: {go_on}\n"
+
+
+def test_a_full_disk_is_said_in_one_line_wherever_it_shows(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/spool/x")
+
+    monkeypatch.setattr(runs, "train", full)
+    result = tfgad("train", "ganomaly", "--data", "digits:8", "--out", str(tmp_path / "run"))
+    assert result.exit_code == 2
+    said = "tfgad: disk '/spool/x': No space left on device; free some, or name a place"
+    assert result.stderr.splitlines()[-1].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["segment", "adapt", "r", "--overwrite"], "go on with: tfgad segment adapt r --resume"),
+        (["segment", "evaluate", "r"], "what was not yet written is lost"),
+    ],
+)
+def test_what_can_be_resumed_is_known_by_two_words_too(typed, said):
+    assert console._how_to_go_on(typed) == said
+
+
+def test_evaluate_prints_the_trivial_detectors_beside_the_method(run, tmp_path):
+    result = tfgad("evaluate", run, "--out", tmp_path / "report")
+    assert result.exit_code == 0, result.stderr
+    for word in ("ganomaly", "PCA", *metrics.NAMES.values(), "95 % interval"):
+        assert word in result.stdout
+    figures = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert figures["baselines"].keys() == baselines.NAMES.keys()
+    assert f"{figures['image_auroc']:.3f}" in result.stdout
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_calibrate_sets_another_threshold(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    result = tfgad("calibrate", copy, "--false-positive-rate", 0.3)
+    assert "false-positive rate of 0.3" in result.stdout
+    config = json.loads((copy / runs.CONFIG).read_text())
+    assert config["calibration"]["false_positive_rate"] == 0.3
+    assert f"{config['calibration']['threshold']:.4g}" in result.stdout
+
+
+def test_a_folder_without_options_is_read_as_the_run_read_its_own(tmp_path):
+    for i in range(10):
+        write_image(tmp_path / "parts" / "good" / f"{i}.png", side=50, seed=i)
+    write_image(tmp_path / "parts" / "hole" / "0.png", side=50, seed=100)
+    spec, out = f"folder:{tmp_path / 'parts'}", tmp_path / "run"
+    small = ["--data", f"{spec}?size=32", "--out", out, "--seed", 5, *SMALL]
+    assert tfgad("train", "ganomaly", *small).exit_code == 0
+    assert tfgad("calibrate", out, "--data", spec).exit_code == 0
+    config = json.loads((out / runs.CONFIG).read_text())
+    read_as = config["calibration"]["data"]
+    assert "size=32" in read_as
+    assert "seed=5" in read_as
+
+
+def test_data_of_another_kind_come_at_the_size_of_the_run():
+    config = {"data": "weave:twill?size=64", "image_shape": [64, 64, 1], "resized": False}
+    defaults = main.data_defaults(config, "folder:parts")
+    assert defaults == {"channels": 1, "depth": 16, "size": 64, "tile": 64}  # a run without depth
+    assert main.data_defaults({**config, "resized": True}, "folder:parts")["tile"] is None
+
+
+def test_a_size_asks_for_whole_images_whatever_the_run_was_given():
+    config = {"data": "folder:a?tile=64&seed=5", "image_shape": [64, 64, 1], "resized": False}
+    for spec in ("folder:b?size=32", "folder:b?size=32&channels=1"):
+        assert main.data_defaults(config, spec)["tile"] is None
+    assert main.data_defaults(config, "folder:b")["tile"] == "64"
+    assert main.data_defaults({**config, "data": "weave:twill"}, "folder:b?size=32")["tile"] is None
+
+
+def test_a_run_finds_its_images_from_another_folder(tmp_path, monkeypatch):
+    for i in range(10):
+        write_image(tmp_path / "parts" / "good" / f"{i}.png", seed=i)
+    monkeypatch.chdir(tmp_path)
+    small = ["--data", "folder:parts?size=32", "--out", "run", *SMALL]
+    assert tfgad("train", "ganomaly", *small).exit_code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert tfgad("calibrate", tmp_path / "run").exit_code == 0
+
+
+def test_info_of_a_run_and_of_its_saved_model(run, saved_model):
+    metadata = tfgad("info", run).stdout
+    assert "ganomaly" in metadata
+    assert "48 x 48, grey" in metadata
+    assert "32 x 32" in metadata
+    assert "false-positive rate  0.01 a tile of 48 x 48" in metadata
+    assert tfgad("info", saved_model).stdout == metadata
+
+
+def test_info_says_what_there_is_to_say_of_a_model_exported_by_hand(run, tmp_path):
+    loaded = runs.load_run(run)
+    form = {"image_shape": (48, 48, 1), "resized": True}
+    export(loaded.model, tmp_path, **form, metadata={"method": "ganomaly"})
+    metadata = tfgad("info", tmp_path).stdout
+    assert "ganomaly" in metadata
+    assert "training images" not in metadata
+    assert metadata.rstrip().endswith("false-positive rate  0.01")  # of an image, and the last line
+
+
+def test_info_of_an_unfinished_run(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / runs.MODEL).unlink()
+    assert "has not ended" in mistake(tmp_path, "info", copy)
+
+
+# Scoring
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Three images, two of them alike in name."""
+    return [
+        write_image(tmp_path / "images" / "a.png", seed=1),
+        write_image(tmp_path / "images" / "a.bmp", side=70, seed=2),
+        write_image(tmp_path / "images" / "more" / "a.png", channels=3, seed=3),
+    ]
+
+
+def test_score_writes_a_table_and_a_heat_map_for_each_image(run, images, tmp_path):
+    table, maps = tmp_path / "results.csv", tmp_path / "maps"
+    result = tfgad("score", run, *images, "--csv", table, "--maps", maps)
+    assert result.exit_code == 0, result.stderr
+    rows = list(csv.DictReader(table.open(newline="")))
+    assert [row["image"] for row in rows] == [str(image) for image in images]
+    assert all(row["verdict"] in ("good", "defective") for row in rows)
+    assert rows[0]["reason"] == "too much contrast"  # noise is no cloth
+    threshold = json.loads((run / runs.CONFIG).read_text())["calibration"]["threshold"]
+    for row in rows:
+        is_anomalous = float(row["score"]) > threshold or row["reason"] != ""
+        assert is_anomalous == (row["verdict"] == "defective")
+        assert (float(row["probability"]) > 0.5) == (row["verdict"] == "defective")
+    written = {path.relative_to(maps).as_posix(): path for path in maps.rglob("*.png")}
+    assert set(written) == {"a.png.png", "a.bmp.png", "more/a.png.png"}
+    assert Image.open(written["a.bmp.png"]).size == (70, 70)
+
+
+def test_score_of_a_folder_prints_a_line_an_image(run, images, tmp_path):
+    lines = tfgad("score", run, tmp_path / "images").stdout.splitlines()
+    for line, image in zip(lines, sorted(map(str, images)), strict=False):
+        assert line.partition("  (")[0].endswith(f"  {image}")
+    assert lines[0].endswith("  (too much contrast)")
+    assert len(lines) == 4
+    assert sum(int(word) for word in lines[-1].split() if word.isdecimal()) == 3
+
+
+def test_a_camera_of_12_bits_is_scored_as_one_of_8(tmp_path):
+    tiles = [*data.load(WEAVE).train.as_numpy_iterator(), *data.load(WEAVE).calibration]
+    for depth, dtype in ((8, np.uint8), (12, np.uint16)):
+        folder = tmp_path / str(depth) / "train" / "good"
+        folder.mkdir(parents=True)
+        for i, tile in enumerate(tiles):
+            levels = np.rint((np.asarray(tile)[..., 0] + 1) / 2 * (2**depth - 1)).astype(dtype)
+            Image.fromarray(levels).save(folder / f"{i}.png")
+    spec = f"folder:{tmp_path / '12'}?tile=48"
+    result = tfgad("train", "ganomaly", "--data", spec, "--out", tmp_path / "run", *SMALL)
+    assert "read as 12 bits" in result.stderr
+    run = runs.load_run(tmp_path / "run")
+    assert metadata_of_run(run)["depth"] == 12
+    assert main.data_defaults(run.config, None)["depth"] == 12
+
+    def scores(depth, *options):
+        images = [tmp_path / str(depth) / "train" / "good" / f"{i}.png" for i in range(3)]
+        result = tfgad("score", run.folder, *images, "--csv", tmp_path / "t.csv", *options)
+        rows = csv.DictReader((tmp_path / "t.csv").open(newline=""))
+        return result, [float(row["score"]) for row in rows if row["score"]]
+
+    np.testing.assert_allclose(scores(12)[1], scores(8)[1], rtol=0.05)
+    said = scores(12, "--depth", 9)[0].stderr
+    assert "holds values above 511, the maximum of 9 bits" in said
+    assert said.count("give a larger --depth") == 1
+    said = scores(12, "--max-pixels", 100)[0].stderr
+    assert "has more than 100 pixels" in said
+    assert said.count("give a larger --max-pixels") == 1
+
+
+def test_a_saved_model_scores_as_its_run(run, saved_model, images, tmp_path):
+    tables = []
+    for model in (run, saved_model):
+        tfgad("score", model, *images, "--csv", tmp_path / "t.csv")
+        tables.append(list(csv.DictReader((tmp_path / "t.csv").open(newline=""))))
+    for ours, theirs in zip(*tables, strict=True):
+        assert ours["verdict"] == theirs["verdict"]
+        assert float(ours["score"]) == pytest.approx(float(theirs["score"]), rel=1e-4)
+
+
+def test_a_full_disk_loses_no_score(run, images, tmp_path, monkeypatch):
+    written = []
+
+    def fill(path, content):
+        written.append(path)
+        if len(written) > 1:
+            raise UsageError("maps", path, "cannot be written", "free some")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    table = tmp_path / "results.csv"
+    monkeypatch.setattr(results, "write_map", lambda path, verdict: fill(path, b""))
+    result = tfgad("score", run, *images, "--csv", table, "--maps", tmp_path / "maps")
+    assert result.exit_code == 2
+    assert f"{table} holds 2 of 3 images" in result.stderr
+    assert len(list(csv.DictReader(table.open(newline="")))) == 2
+
+
+def test_names_that_are_no_utf_8_are_scored(run, images, tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path / "images") + b"/\xff.png")
+    images[0].rename(odd)
+    table = tmp_path / "results.csv"
+    assert tfgad("score", run, tmp_path / "images", "--csv", table).exit_code == 0
+    names = [row["image"].rpartition("/")[2] for row in csv.DictReader(table.open(newline=""))]
+    assert "\\xff.png" in names
+
+
+def test_broken_images_are_named_and_the_others_scored(run, images, tmp_path):
+    write_broken(tmp_path / "images")
+    write_image(tmp_path / "images" / "small.png", side=20)
+    table = tmp_path / "results.csv"
+    result = tfgad("score", run, tmp_path / "images", "--csv", table)
+    assert result.exit_code == 1
+    rows = {row["image"].rpartition("/")[2]: row for row in csv.DictReader(table.open(newline=""))}
+    for name in ("truncated.png", "empty.png", "text.png", "small.png"):
+        assert rows[name]["verdict"] == "not judged"
+        assert f"{name}: {rows[name]['reason']}\n" in result.stderr
+    assert rows["small.png"]["reason"] == "is smaller than 32x32 pixels"
+    assert rows["a.bmp"]["verdict"] in ("good", "defective")
+    assert "4 not judged" in result.stdout
+
+
+# Mistakes: one line, exit code 2, nothing written
+
+
+def mistake(tmp_path, *arguments):
+    """Runs the command in vain; returns the line it answers."""
+    before = sorted(tmp_path.rglob("*"))
+    result = tfgad(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    # A bar that was begun before the mistake was found is no part of the answer.
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("judging:")]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("tfgad: ")
+    assert sorted(tmp_path.rglob("*")) == before
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["trian"], "did you mean 'train'?"),
+        (["train"], "tfgad train --help"),
+        (["train", "ganomaly", "--sed", "1"], "--seed"),
+        (["list", "--now"], "--now"),
+        (["train", "ganomaly", "--data", WEAVE, "--out", "run", "--seed", "-1"], "--seed"),
+    ],
+)
+def test_mistyped_commands(tmp_path, arguments, answer):
+    assert answer in mistake(tmp_path, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("method", "spec", "settings", "answer"),
+    [
+        ("ganomoly", WEAVE, [], "did you mean 'ganomaly'?"),
+        ("ganomaly", "weave:twil", [], "did you mean 'twill'?"),
+        ("ganomaly", "waeve:twill", [], "did you mean 'weave'?"),
+        ("ganomaly", "weave:twill?sise=64", [], "did you mean 'size'?"),
+        ("ganomaly", "weave:twill?size=big", [], "give a whole number"),
+        ("ganomaly", "folder:nowhere", [], "does not exist"),
+        ("ganomaly", WEAVE, ["--set", "witdh=8"], "did you mean 'width'?"),
+        ("ganomaly", WEAVE, ["--set", "width=wide"], "is not of type int"),
+        ("ganomaly", WEAVE, ["--set", "width"], "name=value"),
+        ("ganomaly", WEAVE, ["--steps", "none"], "give a positive number"),
+        ("fanogan", WEAVE, ["--steps", "100"], "with + between"),
+    ],
+)
+def test_wrong_names_and_settings(tmp_path, method, spec, settings, answer):
+    out = ["--out", tmp_path / "run"]
+    assert answer in mistake(tmp_path, "train", method, "--data", spec, *out, *settings)
+
+
+def train_on(tmp_path, folder, options=""):
+    """Trains in vain on a folder; returns the line that answers."""
+    spec = f"folder:{folder}{options}"
+    return mistake(tmp_path, "train", "ganomaly", "--data", spec, "--out", tmp_path / "run", *SMALL)
+
+
+def test_folders_without_good_images(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "has no good images" in train_on(tmp_path, tmp_path / "empty")
+    (tmp_path / "bad" / "good").mkdir(parents=True)
+    write_image(tmp_path / "bad" / "hole" / "0.png")
+    assert "has no good images" in train_on(tmp_path, tmp_path / "bad")
+    write_broken(tmp_path / "bad" / "good")
+    assert "has no good image that can be read" in train_on(tmp_path, tmp_path / "bad")
+
+
+def test_images_smaller_than_the_networks_take(tmp_path):
+    for i in range(8):
+        write_image(tmp_path / "parts" / f"{i}.png", seed=i)
+    assert "at least 24x24" in train_on(tmp_path, tmp_path / "parts", "?size=4")
+
+
+def test_too_few_good_images_for_a_threshold_are_noticed_before_training(tmp_path):
+    for i in range(2):
+        write_image(tmp_path / "parts" / f"{i}.png", seed=i)
+    assert "add good images" in train_on(tmp_path, tmp_path / "parts", "?size=32")
+
+
+def test_places_that_cannot_be_written(run, images, tmp_path):
+    (tmp_path / "file").touch()
+    inside = tmp_path / "file" / "inside"
+    mistake(tmp_path, "train", "ganomaly", "--data", WEAVE, "--out", inside, *SMALL)
+    mistake(tmp_path, "evaluate", run, "--out", inside)
+    mistake(tmp_path, "export", run, inside)
+    mistake(tmp_path, "score", run, *images, "--csv", inside)
+    mistake(tmp_path, "score", run, *images, "--maps", inside)
+    mistake(tmp_path, "score", run, *images, "--csv", tmp_path / "images")
+    assert "named like an image" in mistake(tmp_path, "score", run, "--csv", *images)
+    # The maps of a.png and more/a.png would take their places.
+    answer = mistake(tmp_path, "score", run, images[0], images[2], "--maps", tmp_path / "images")
+    assert "would overwrite the images" in answer
+
+
+def test_a_folder_in_the_way_of_a_run_is_left_alone(run, tmp_path):
+    mine = write_image(tmp_path / "mine" / "a.png").parent
+    train = ["train", "ganomaly", "--data", WEAVE, *SMALL]
+    assert "something else" in mistake(tmp_path, *train, "--out", mine, "--overwrite")
+    assert "--resume" in mistake(tmp_path, *train, "--out", run)
+    assert "something else than a demo" in mistake(tmp_path, "demo", "--out", mine, "--overwrite")
+
+
+def test_nothing_to_score(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "is not there" in mistake(tmp_path, "score", run, tmp_path / "nowhere.png")
+    assert "without images" in mistake(tmp_path, "score", run, tmp_path / "empty")
+    write_broken(tmp_path / "broken")
+    table = ["--csv", tmp_path / "results.csv"]
+    answer = mistake(tmp_path, "score", run, tmp_path / "broken", *table)
+    assert "empty.png': is empty, nor 2 others" in answer
+
+
+@pytest.mark.parametrize("command", ["calibrate", "evaluate", "info", "export", "score"])
+def test_models_that_are_none(tmp_path, command):
+    more = {"export": ["out"], "score": [write_image(tmp_path / "a.png")]}.get(command, [])
+    assert "is not there" in mistake(tmp_path, command, tmp_path / "nowhere", *more)
+    (tmp_path / "empty").mkdir()
+    mistake(tmp_path, command, tmp_path / "empty", *more)
+
+
+def test_false_positive_rates_outside_0_to_1(run, tmp_path):
+    assert "between 0 and 1" in mistake(tmp_path, "calibrate", run, "--false-positive-rate", 1)
+
+
+def test_evaluation_needs_test_images(run, tmp_path):
+    for i in range(4):
+        write_image(tmp_path / "parts" / f"{i}.png", seed=i)
+    spec = f"folder:{tmp_path / 'parts'}"
+    assert "has no test images" in mistake(tmp_path, "evaluate", run, "--data", spec)
+
+
+# Demo
+
+
+def test_demo_writes_all_it_promises(tmp_path):
+    settings = {"steps": "2", "width": "8", "latent_dim": "8"}
+    with Progress() as progress:
+        demo(tmp_path / "demo", progress, spec=WEAVE, settings=settings)
+    written = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert written == {"run", "saved_model", "metrics.json", "report.html", "heat_maps.png"}
+    assert (tmp_path / "demo" / "saved_model" / "1" / "saved_model.pb").is_file()
+    assert "holds a demo already" in mistake(tmp_path, "demo", "--out", tmp_path / "demo")
+
+
+def test_a_demo_is_replaced_only_if_it_is_one(run, tmp_path, monkeypatch):
+    out = tmp_path / "demo"
+    write_image(out / "run" / "a.png")
+    command = ["demo", "--out", out, "--overwrite"]
+    assert "something else than a demo" in mistake(tmp_path, *command)
+    shutil.copytree(run, out / "run", dirs_exist_ok=True)
+    assert "holds a.png beside the run" in mistake(tmp_path, *command)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    (out / "run" / "a.png").unlink()
+    monkeypatch.setattr(runs, "train", stopped)
+    monkeypatch.chdir(out)
+    for _ in range(2):  # what a demo leaves that is stopped at once is not in the way of the next
+        assert tfgad("demo", "--out", ".", "--overwrite").exit_code == 130
+    assert not list(out.iterdir())

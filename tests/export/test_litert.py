@@ -1,0 +1,226 @@
+"""Models as LiteRT: the plain runtime gives the scores of Python, or nothing is written."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from typer.testing import CliRunner
+
+from tfgad.cli import main
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.errors import UsageError
+from tfgad.evaluation import metrics
+from tfgad.export import litert
+from tfgad.multistage import segmenter
+from tfgad.scores.image_quality import REASONS
+from tfgad.training.runs import Run
+
+pytest.importorskip("ai_edge_litert", reason="needs tfgad[litert]")
+
+METHODS = ("ganomaly", "fanogan", "vae", "gan", "dcgan", "cgan", "wgan", "wgan_gp")
+
+
+def pixels_of(images):
+    return np.rint((images + 1) * 127.5).astype("uint8")
+
+
+def data_of(images, anomalies=0):
+    """A data set of normal images, the last of them called anomalous."""
+    count = len(images) if anomalies else 0
+    labels = (np.arange(len(images)) >= len(images) - anomalies).astype("int32")
+    names = [str(number) for number in range(len(images))]
+    rows = {"image": images, "label": labels, "name": names}
+    normals = tf.data.Dataset.from_tensor_slices(images)
+    return AnomalyData(
+        spec="made:up",
+        image_shape=images.shape[1:],
+        train=normals,
+        calibration=normals,
+        test=tf.data.Dataset.from_tensor_slices(rows).take(count),
+        train_size=len(images),
+        calibration_size=len(images),
+        test_size=count,
+        has_masks=False,
+    )
+
+
+def run_of(model, tmp_path, side=32):
+    config = {
+        "method": model.name,
+        "data": "made:up",
+        "images": {},
+        "versions": {},
+        "image_shape": [side, side, 1],
+        "resized": False,
+    }
+    return Run(tmp_path / "run", config, model)
+
+
+def judged(content, pixels):
+    """What LiteRT's own runtime says of images, without tfgad's help."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_content=content).get_signature_runner("serving_default")
+    answers = [runner(images=image[None]) for image in pixels]
+    return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}
+
+
+def assert_python_agrees(model, images):
+    converted = litert.convert(model, images.shape[1:], [litert.FLOAT])
+    pixels = pixels_of(images)
+    expected = model.anomaly(pixels.astype("float32") / 127.5 - 1)
+    answer = judged(converted[litert.FLOAT], pixels)
+    scale = float(model.calibration.scale)
+    np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-3 * scale, rtol=1e-5)
+    np.testing.assert_allclose(answer["map"], expected["map"], atol=1e-3, rtol=1e-3)
+    verdict = model.prediction(tf.constant(pixels / np.float32(127.5) - 1), expected["score"])
+    np.testing.assert_allclose(answer["probability"], verdict["probability"], atol=1e-3)
+    reasons = [REASONS[place].encode() for place in answer["reason"]]
+    assert reasons == verdict["reason"].numpy().tolist()
+    np.testing.assert_array_equal(answer["is_anomalous"], answer["probability"] > 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_litert_gives_the_scores_of_python(fitted, images, method):
+    assert_python_agrees(fitted(method, 32), images[:4, :32, :32])
+
+
+def test_larger_images_are_judged_window_by_window(fitted, images):
+    model = fitted("ganomaly")
+    assert model.score == "cues"
+    assert_python_agrees(model, images[:4])
+
+
+def test_a_segmenter(images, know_normal_images):
+    model, _ = segmenter.build((48, 48, 1), backbone="small", width=4, rate=1e-3)
+    know_normal_images(model, images)
+    assert_python_agrees(model, images[:4])
+
+
+@pytest.fixture(scope="module")
+def exported(fitted, images, tmp_path_factory):
+    """The folder of a small model, what its export returned, and its data set."""
+    folder = tmp_path_factory.mktemp("litert")
+    data = data_of(images[:, :32, :32], anomalies=5)
+    variants = litert.export_litert(run_of(fitted("wgan_gp", 32), folder), data, folder / "lite")
+    return folder / "lite", variants, data
+
+
+def test_figures_are_those_of_the_files(fitted, exported):
+    folder, variants, data = exported
+    rows = list(data.test.as_numpy_iterator())
+    pixels = pixels_of(np.stack([row["image"] for row in rows]))
+    labels = np.array([row["label"] for row in rows])
+    own = fitted("wgan_gp", 32).anomaly(pixels.astype("float32") / 127.5 - 1)["score"].numpy()
+    own_auroc = metrics.image_metrics(labels, own)["image_auroc"]
+    assert [each.name for each in variants] == ["model.tflite", "model_dynamic_range.tflite"]
+    assert variants[1].size < variants[0].size
+    for each in variants:
+        content = (folder / each.name).read_bytes()
+        scores = judged(content, pixels)["score"]
+        auroc = metrics.image_metrics(labels, scores)["image_auroc"]
+        assert each.size == len(content)
+        assert each.milliseconds > 0
+        assert each.image_auroc == pytest.approx(auroc)
+        assert each.auroc_loss == pytest.approx(own_auroc - auroc)
+        assert each.largest_difference == pytest.approx(np.abs(scores - own).max(), abs=1e-6)
+    assert variants[1].largest_difference > variants[0].largest_difference
+
+
+def test_facts_lie_beside_the_files(fitted, exported):
+    folder, variants, _ = exported
+    model = fitted("wgan_gp", 32)
+    metadata = json.loads((folder / "tfgad.json").read_text())
+    assert metadata["image_shape"] == [32, 32, 1]
+    assert metadata["threshold"] == float(model.calibration.threshold)
+    assert metadata["compared_images"] == 16
+    assert metadata["tolerance"] == pytest.approx(0.01 * float(model.calibration.scale))
+    assert [each["auroc_loss"] for each in metadata["variants"]] == [v.auroc_loss for v in variants]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "model.tflite",
+        "model_dynamic_range.tflite",
+        "tfgad.json",
+    ]
+
+
+def test_what_is_there_is_not_replaced(fitted, exported, images):
+    folder, _, data = exported
+    with pytest.raises(UsageError, match=r"holds a model\.tflite already"):
+        litert.export_litert(run_of(fitted("wgan_gp", 32), folder), data, folder)
+
+
+@pytest.fixture(scope="module")
+def content(fitted):
+    """What one small model is converted to."""
+    return litert.convert(fitted("wgan_gp", 32), (32, 32, 1))
+
+
+@pytest.fixture
+def converted(content, monkeypatch):
+    """Makes the conversion of every model return that one."""
+    monkeypatch.setattr(litert, "convert", lambda *_: content)
+
+
+def test_other_scores_than_the_models_are_an_error_and_nothing_is_left(
+    fitted, images, tmp_path, converted
+):
+    with pytest.raises(UsageError, match="its scores as LiteRT differ by up to"):
+        litert.export_litert(
+            run_of(fitted("gan", 32), tmp_path), data_of(images[:, :32, :32]), tmp_path / "lite"
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_held_out_normal_images_do_where_there_is_no_test_set(fitted, images, tmp_path, converted):
+    variants = litert.export_litert(
+        run_of(fitted("wgan_gp", 32), tmp_path), data_of(images[:, :32, :32]), tmp_path / "lite"
+    )
+    assert [each.image_auroc for each in variants] == [None, None]
+    assert json.loads((tmp_path / "lite/tfgad.json").read_text())["compared_images"] == 16
+
+
+def test_a_search_for_codes_has_gradients_that_litert_has_not(build_small):
+    with pytest.raises(UsageError, match=r"AnoGAN.*needs operations.*LeakyReluGrad"):
+        litert.convert(build_small("anogan", side=32), (32, 32, 1))
+
+
+def test_the_command_says_size_time_and_loss(fitted, images, tmp_path, monkeypatch, converted):
+    run, data = run_of(fitted("wgan_gp", 32), tmp_path), data_of(images[:, :32, :32], anomalies=5)
+    monkeypatch.setattr(main, "_load", lambda *_: (run, data))
+    given = ["export", "run", str(tmp_path / "lite"), "--format", "litert"]
+    result = CliRunner().invoke(main.app, given)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2
+    metadata = json.loads((tmp_path / "lite/tfgad.json").read_text())
+    for line, each in zip(lines, metadata["variants"], strict=True):
+        assert line.startswith(f"{tmp_path / 'lite' / each['name']}: ")
+        assert f"{each['milliseconds']:.1f} ms an image" in line
+        assert f"differ by {each['largest_difference']:.2g} at most" in line
+        auroc, loss = each["image_auroc"], each["auroc_loss"]
+        assert line.endswith(f"image AUROC {auroc:.3f} (loss {loss:.4f})")
+
+
+def test_a_full_disc_leaves_nothing(fitted, images, tmp_path, monkeypatch, converted):
+    def full(path, *_):
+        raise UsageError("output", path, "cannot be written (no space left)", "make some")
+
+    monkeypatch.setattr(litert.files, "write_json", full)
+    data = data_of(images[:, :32, :32])
+    with pytest.raises(UsageError, match="no space left"):
+        litert.export_litert(run_of(fitted("wgan_gp", 32), tmp_path), data, tmp_path / "lite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_another_size_are_refused(fitted, images, tmp_path):
+    with pytest.raises(UsageError, match="but the run has"):
+        litert.export_litert(run_of(fitted("wgan_gp", 32), tmp_path), data_of(images), tmp_path)
+
+
+def test_a_missing_runtime_names_the_extra(fitted, images, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(UsageError, match=r"pip install 'tfgad\[litert\]'"):
+        litert.export_litert(run_of(fitted("wgan_gp", 32), tmp_path), data_of(images), tmp_path)

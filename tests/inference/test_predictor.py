@@ -1,0 +1,322 @@
+"""Images of any size: tiles that change nothing, maps that show what was found."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfgad import files
+from tfgad.core.detector import rims
+from tfgad.data.images import ImageError
+from tfgad.errors import UsageError
+from tfgad.export.saved_model import METADATA, export, metadata_of_model
+from tfgad.inference import predictor, results
+from tfgad.scores.image_quality import ImageQuality
+from tfgad.training.runs import Run, load_model
+
+
+@pytest.mark.parametrize("method", ["ganomaly", "wgan_gp"])
+def test_a_run_judges_a_large_image_block_by_block(fitted, monkeypatch, method):
+    model = fitted(method)
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 71, 401, 1)).astype("float32")
+    whole = model.anomaly(image)
+    served, anomaly = [], model.anomaly
+    monkeypatch.setattr(model, "anomaly", lambda block: served.append(block) or anomaly(block))
+    monkeypatch.setattr(predictor, "AT_ONCE", 150**2)
+    cut = predictor.predict_any_size(model, image)
+    assert len(served) > 2
+    assert max(block.shape[2] for block in served) < 300
+    np.testing.assert_allclose(cut["map"], whole["map"], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(cut["score"], whole["score"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "at_once"),
+    [("ganomaly", "AT_ONCE"), ("wgan_gp", "AT_ONCE"), ("ganomaly", "AT_ONCE_EARLIER")],
+)
+def test_a_saved_model_judges_a_large_image_block_by_block(
+    fitted, tmp_path, monkeypatch, method, at_once
+):
+    model = fitted(method)
+    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
+    judge = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+    assert judge.metadata.pop("by_block")
+    judge.metadata |= {"by_block": True} if at_once == "AT_ONCE" else {}
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(128, 40, (70, 501, 1)).clip(0, 255).astype("uint8")
+    image = pixels.astype("float32") / 127.5 - 1
+    whole = judge(image)
+    served = []
+    serve = judge._serve
+    monkeypatch.setattr(
+        judge, "_serve", lambda images: served.append(images) or serve(images=images)
+    )
+    monkeypatch.setattr(predictor, at_once, 150**2)
+    cut = judge(image)
+    assert len(served) > 2
+    assert max(block.shape[2] for block in served) < 300
+    assert cut.keys() == whole.keys()
+    for name in ("map", "score", "probability"):
+        np.testing.assert_allclose(cut[name], whole[name], rtol=1e-5, atol=1e-5)
+    assert bool(cut["is_anomalous"]) == bool(whole["is_anomalous"])
+    assert cut["reason"] == whole["reason"]
+
+
+def test_a_saved_model_reconstructs_as_the_model_does(fitted, tmp_path, monkeypatch):
+    model = fitted("ganomaly")
+    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
+    judge = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+    pixels = np.random.default_rng(0).normal(128, 40, (40, 300, 1)).clip(0, 255).astype("uint8")
+    image = pixels.astype("float32") / 127.5 - 1
+    whole = judge.reconstruct(image)
+    assert whole.shape == image.shape
+    np.testing.assert_allclose(whole, model.reconstruct(image[None])[0], atol=1 / 255 + 1e-5)
+    served, rebuilt = [], judge._rebuilt
+    monkeypatch.setattr(judge, "_rebuilt", lambda block: served.append(block) or rebuilt(block))
+    monkeypatch.setattr(predictor, "AT_ONCE", 100**2)
+    cut = judge.reconstruct(image)
+    assert len(served) > 2
+    assert np.abs(cut - whole).max() < 1.01 / 127.5  # a grey level, where a half is rounded
+
+
+def test_a_saved_model_that_reconstructs_nothing_says_so(fitted, tmp_path):
+    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {"method": "wgan_gp"}}
+    judge = predictor.SavedModelPredictor(export(fitted("wgan_gp"), tmp_path, **form))
+    assert not judge.reconstructs
+    with pytest.raises(UsageError, match="'wgan_gp': reconstructs nothing"):
+        judge.reconstruct(np.zeros((48, 48, 1), "float32"))
+
+
+class Half:
+    """A judge of images resized to 32x32 whose map is 1 on the left half of each image."""
+
+    image_shape, window, resized = (32, 32, 1), (32, 32, 1), True
+    score, threshold, depth = "residual", 0.5, None
+
+    def __init__(self):
+        self.batches = []
+
+    def predict_images(self, images):
+        self.batches.append(images.shape[:3])
+        count, height, width, _ = images.shape
+        ramp = np.broadcast_to(np.arange(width) < width / 2, (height, width))
+        score = {"score": 0.75, "probability": 0.8, "is_anomalous": True}
+        return [{**score, "map": ramp.astype("float32")} for _ in range(count)]
+
+
+def write_grey(path, size=(40, 60), level=128):
+    Image.new("L", size[::-1], level).save(path)
+    return path
+
+
+def test_one_broken_file_does_not_stop_the_others(tmp_path):
+    (tmp_path / "broken.png").touch()
+    paths = [tmp_path / "broken.png", write_grey(tmp_path / "grey.png")]
+    broken, verdict = predictor.score_files(Half(), paths)
+    assert isinstance(broken, ImageError)
+    assert broken.reason == "is empty"
+    assert verdict.path == paths[1]
+    assert verdict.image.shape == (40, 60, 1)
+    assert verdict.map.shape == (40, 60)
+
+
+def test_large_files_are_read_one_at_a_time(tmp_path):
+    first = write_grey(tmp_path / "first.png", (400, 400))
+    later = tmp_path / "later.png"
+    verdicts = predictor.score_files(Half(), [first, later])
+    next(verdicts)
+    write_grey(later)
+    assert next(verdicts).path == later
+
+
+def test_12_bits_are_told_from_16(tmp_path, caplog):
+    ramp = np.linspace(0, 1, 40 * 60).reshape(40, 60)
+    path = tmp_path / "ramp.png"
+    Image.fromarray(np.rint(ramp * 4095).astype(np.uint16)).save(path)
+    judge = Half()
+    list(predictor.score_files(judge, [path, write_grey(tmp_path / "grey.png"), path]))
+    (said,) = [record.message for record in caplog.records]
+    assert said.startswith(f"{path} and 1 other images: read as 16 bits")
+    assert said.endswith("give --depth 12")
+
+    caplog.clear()
+    for known, given in ((12, None), (8, 12)):
+        judge.depth = known
+        (verdict,) = predictor.score_files(judge, [path], depth=given)
+        np.testing.assert_allclose(verdict.image[..., 0], ramp * 2 - 1, atol=1 / 4095)
+    (broken,) = predictor.score_files(judge, [path], depth=10)
+    assert broken.reason == "holds values above 1023, the maximum of 10 bits"
+    assert broken.beyond == "depth"
+    assert not caplog.records
+
+
+def test_files_of_one_size_are_judged_together(tmp_path):
+    judge, sizes = Half(), 7 * [(200, 100)] + 2 * [(100, 200)] + [(200, 100)]
+    paths = [write_grey(tmp_path / f"{i}.png", size) for i, size in enumerate(sizes)]
+    (tmp_path / "broken.png").touch()
+    paths.insert(4, tmp_path / "broken.png")
+    verdicts = list(predictor.score_files(judge, paths))
+    assert [each.path for each in verdicts] == paths
+    tall, wide = (200, 100), (100, 200)
+    # 13 such images make a batch; a broken one or one of another size ends it.
+    assert judge.batches == [(4, *tall), (3, *tall), (2, *wide), (1, *tall)]
+
+
+def test_a_batch_has_no_more_pixels_than_a_model_is_given_at_once(tmp_path):
+    judge = Half()
+    path = write_grey(tmp_path / "grey.png", (200, 100))
+    assert len(list(predictor.score_files(judge, 27 * [path]))) == 27
+    assert judge.batches == [(13, 200, 100), (13, 200, 100), (1, 200, 100)]
+
+
+@pytest.mark.parametrize("resized", [False, True])
+def test_together_or_alone_makes_no_difference(tmp_path, fitted, resized):
+    model = fitted("ganomaly")
+    form = {"image_shape": (48, 48, 1), "resized": resized, "metadata": {}}
+    rng = np.random.default_rng(1)
+    images = rng.uniform(-1, 1, (3, 60, 60, 1)).astype("float32")
+    judge = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+    for i, together in enumerate(judge.predict_images(images)):
+        alone = judge(images[i])
+        assert set(together) >= {"score", "probability", "is_anomalous", "map"}
+        assert together.pop("reason") == alone.pop("reason")
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_heat_covers_what_is_above_the_threshold_and_nothing_else(tmp_path):
+    (verdict,) = predictor.score_files(Half(), [write_grey(tmp_path / "grey.png")])
+    assert verdict.map_threshold is None  # the score of one window is no maximum
+    picture = results.overlay(verdict)
+    assert picture.shape == (40, 60, 3)
+    assert (picture[:, 30:] == 128).all()
+    assert (picture[:, :30, 0] > picture[:, :30, 2]).all()  # warm
+
+
+def test_strips_of_a_picture_are_those_of_the_whole(tmp_path, monkeypatch):
+    (verdict,) = predictor.score_files(Half(), [write_grey(tmp_path / "grey.png")])
+    whole = results.overlay(verdict)
+    monkeypatch.setattr(results, "STRIP", 7 * 60)
+    np.testing.assert_array_equal(results.overlay(verdict), whole)
+
+
+def test_a_map_of_its_own_scale_is_shown_on_defective_images_only(tmp_path):
+    judge = Half()
+    (verdict,) = predictor.score_files(judge, [write_grey(tmp_path / "grey.png")])
+    passed = predictor.Verdict(**{**vars(verdict), "is_anomalous": False})
+    assert (results.overlay(passed) == 128).all()
+
+
+def test_the_scale_of_a_peak_is_the_threshold(tmp_path):
+    judge = Half()
+    judge.image_shape = (64, 64, 1)
+    (verdict,) = predictor.score_files(judge, [write_grey(tmp_path / "grey.png")])
+    assert verdict.map_threshold == 0.5
+
+
+def test_files_passed_over_are_counted(tmp_path, caplog):
+    write_grey(tmp_path / "a.JFIF")
+    for name in ("a.txt", "b.txt", "c.GIF", "d", ".hidden"):
+        (tmp_path / name).touch()
+    assert results.find_images([tmp_path]) == [tmp_path / "a.JFIF"]
+    (said,) = [record.message for record in caplog.records]
+    counts = "2 .txt, 1 .gif, 1 without an ending"
+    assert said == f"{tmp_path}: passed over 4 files that do not end like an image ({counts})"
+
+
+def test_maps_mirror_the_folders_of_their_images(tmp_path):
+    images = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.jpg"]
+    places = results.map_paths(tmp_path / "maps", images)
+    assert list(places.values()) == [tmp_path / "maps/a/x.png", tmp_path / "maps/b/x.png"]
+
+
+def test_the_highest_version_of_a_saved_model_counts(tmp_path):
+    for version in ("9", "10", "11"):
+        (tmp_path / version).mkdir()
+    for version in ("9", "10"):
+        (tmp_path / version / "saved_model.pb").touch()
+    assert predictor.saved_model_folder(tmp_path) == tmp_path / "10"
+    assert predictor.saved_model_folder(tmp_path / "9") == tmp_path / "9"
+    with pytest.raises(UsageError, match="has no assets"):
+        predictor.metadata_of(tmp_path)
+
+
+@pytest.mark.parametrize("metadata", ["", "[]", "{}", '{"threshold": 1}'])
+def test_facts_of_another_program_are_refused(tmp_path, metadata):
+    (tmp_path / "saved_model.pb").touch()
+    (tmp_path / METADATA).parent.mkdir()
+    (tmp_path / METADATA).write_text(metadata)
+    with pytest.raises(UsageError, match="tfgad export"):
+        predictor.load_predictor(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", bytes(1000)])
+def test_a_damaged_saved_model_is_refused(fitted, tmp_path, content):
+    metadata = metadata_of_model(fitted("wgan_gp"), (48, 48, 1), resized=False)
+    files.write_json(tmp_path / METADATA, metadata)
+    (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(UsageError, match="cannot be read"):
+        predictor.load_predictor(tmp_path)
+
+
+def test_a_table_is_written_whole(tmp_path):
+    rows = [results.row(ImageError(tmp_path / "a, b.png", "is empty"))]
+    results.write_csv(tmp_path / "t.csv", rows)
+    expected = f'image,score,probability,verdict,reason\r\n"{tmp_path}/a, b.png",,,'
+    expected += "not judged,is empty\r\n"
+    assert (tmp_path / "t.csv").read_bytes().decode() == expected
+
+
+def test_a_model_saved_without_limits_of_quality_loads_and_says_so(
+    fitted, tmp_path, monkeypatch, caplog
+):
+    model, black = fitted("ganomaly"), np.full((1, 48, 48, 1), -1, "float32")
+    with monkeypatch.context() as then:
+        then.setattr(ImageQuality, "save_own_variables", lambda layer, store: None)
+        model.save(tmp_path / "model.keras")
+    config = {"image_shape": [48, 48, 1], "resized": False}
+    earlier = predictor.RunPredictor(Run(tmp_path, config, load_model(tmp_path / "model.keras")))
+    assert earlier.predict_images(black)[0]["reason"] == ""
+    assert "does not check the quality of images" in caplog.text
+    caplog.clear()
+    now = predictor.RunPredictor(Run(tmp_path, config, model))
+    assert now.predict_images(black)[0]["reason"] == "too dark"
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_black_strip_among_good_cloth_is_anomalous(fitted, tmp_path, monkeypatch, exported):
+    model = fitted("ganomaly")
+    if exported:
+        form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
+        judge = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+    else:
+        config = {"image_shape": [48, 48, 1], "resized": False}
+        judge = predictor.RunPredictor(Run(tmp_path, config, model))
+    strip = np.full((1, 60, 300, 1), -1, "float32")
+    for pixels in (2**20, 48 * 200):  # in one piece, and by blocks
+        monkeypatch.setattr(predictor, "AT_ONCE", pixels)
+        (black,) = judge.predict_images(strip)
+        assert (black["reason"], bool(black["is_anomalous"])) == ("too dark", True)
+        assert black["probability"] == 1
+        assert black["score"] < judge.threshold
+
+
+@pytest.mark.parametrize("score", ["cues", "latent", None])
+@pytest.mark.parametrize("tile", [48, 128, 160])
+def test_blocks_have_the_tiles_of_the_whole_image(score, tile):
+    """Or a tile that the whole image has not would decide the image's quality."""
+    height, width = 1000, 1501
+    places = np.stack(np.mgrid[:height, :width], axis=-1)
+    seen, result = [], np.zeros((height, width, 2), int)
+
+    def judge(block):
+        seen.append((block[0, 0], block[-1, -1] + 1))
+        return block
+
+    of_result = rims((32, 32, 1), (tile, tile), 16, score)
+    predictor.in_blocks(places, of_result, (tile, tile), 400**2, judge, result)
+    np.testing.assert_array_equal(result, places)
+    assert len(seen) > 4
+    for start, end in seen:
+        assert not (start % tile).any()
+        assert all(end % tile * (end != (height, width)) == 0)

@@ -1,0 +1,178 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfgad
+from tfgad.core import adversarial
+from tfgad.data import load
+from tfgad.errors import UsageError
+from tfgad.recipes import RECIPES
+from tfgad.training import runs
+
+
+@pytest.fixture(scope="module")
+def model(fitted):
+    return fitted("cgan")
+
+
+def test_published_settings_are_the_papers():
+    paper = RECIPES["cgan/paper"].settings
+    miyato = {"learning_rate": 2e-4, "beta_1": 0, "beta_2": 0.9, "d_steps": 5, "latent_dim": 128}
+    assert miyato.items() <= paper.items()
+
+
+def with_logits(model, monkeypatch, logits):
+    """Makes the discriminator answer with these logits `[B, K]`, whatever it sees."""
+    critic = type("Critic", (), {"output": model.critic.output})()
+    monkeypatch.setattr(model, "critic", critic)
+    answer = {"logits": tf.constant(logits, tf.float32)}
+    type(critic).__call__ = lambda self, images, training: answer
+
+
+def test_the_score_is_that_of_the_likeliest_class(build_small, images, monkeypatch):
+    model = build_small("cgan")
+    # log 3 is D = 3/4, and -log 3 is 1/4.
+    with_logits(model, monkeypatch, [[np.log(3), 0], [-np.log(3), -5], [-1, 0]])
+    errors = model.errors(images[:3, :32, :32])["critic"].numpy()
+    np.testing.assert_allclose(errors[:, 0, 0], [1 / 4, 3 / 4, 1 / 2], rtol=1e-6)
+    assert errors.shape == (3, 32, 32)
+    assert np.ptp(errors, axis=(1, 2)).max() == 0
+
+
+def test_training_looks_at_the_logit_of_the_label(build_small, images, monkeypatch):
+    model = build_small("cgan")
+    with_logits(model, monkeypatch, [[1, 2], [3, 4], [5, 6]])
+    np.testing.assert_array_equal(model._logit(images[:3], tf.constant([1, 0, 1])), [2, 3, 6])
+
+
+def cross_entropy(model, images, y, label):
+    """-log of the chance that D(x, y) gives to `label`, by Keras: `[B]`."""
+    logits = model.critic(images, training=True)["logits"]
+    own = tf.reduce_sum(logits * tf.one_hot(y, 2), axis=1)
+    return keras.losses.binary_crossentropy(
+        tf.fill([len(y), 1], float(label)), own[:, None], from_logits=True
+    )
+
+
+def test_the_discriminator_tells_real_from_generated_of_the_same_class(
+    build_small, images, labels, assert_descent
+):
+    model = build_small("cgan", d_steps=1, r1=0.5)
+    x, y = tf.constant(images[:4, :32, :32]), tf.constant(labels[:4])
+    z = model.noise([4, model.latent_dim], adversarial.CRITIC_LATENT)
+    generated = model.generator([z, y], training=True)
+    slopes = []
+
+    def loss():
+        real, fake = cross_entropy(model, x, y, 1), cross_entropy(model, generated, y, 0)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            logit = tf.gather(model.critic(x, training=True)["logits"], y, batch_dims=1)
+        slopes.append(tf.reduce_sum(inner.gradient(logit, x) ** 2, axis=[1, 2, 3]))
+        return tf.reduce_mean((real + fake) / 2 + 0.5 * slopes[0])
+
+    logs = assert_descent(model, "critic", loss, (x, y))
+    np.testing.assert_allclose(logs["r1"], tf.reduce_mean(slopes[0]), rtol=1e-4)
+
+
+def test_the_generator_wants_to_look_real_as_its_class(build_small, images, labels, assert_descent):
+    model = build_small("cgan", d_steps=1, r1=0.0)
+    x, y = tf.constant(images[:4, :32, :32]), tf.constant(labels[:4])
+
+    def loss():
+        z = model.noise([4, model.latent_dim], adversarial.GENERATOR_LATENT)
+        generated = model.generator([z, y], training=True)
+        return tf.reduce_mean(cross_entropy(model, generated, y, 1))
+
+    assert_descent(model, "generator", loss, (x, y))
+
+
+def test_smoothing_and_r1_are_settings(build_small, images, labels):
+    x, y = tf.constant(images[:4, :32, :32]), tf.constant(labels[:4])
+    plain, smooth = (build_small("cgan", smoothing=s, r1=0.0, d_steps=1) for s in (0.0, 0.1))
+    assert "r1" not in plain.train_step((x, y))
+    # D starts near ½, where a label of 0.9 costs as much as 1 but for the logit: 0.1·½·E[logit].
+    logit = tf.reduce_mean(build_small("cgan", d_steps=1)._logit(x, y))
+    difference = (
+        smooth.train_step((x, y))["critic"]
+        - build_small("cgan", smoothing=0.0, r1=0.0, d_steps=1).train_step((x, y))["critic"]
+    )
+    np.testing.assert_allclose(difference, 0.05 * logit, atol=1e-5)
+
+
+def test_samples_show_the_classes_in_turn(model):
+    samples = model.sample(5, seed=1).numpy()
+    assert samples.shape == (5, 32, 32, 1)
+    np.testing.assert_array_equal(samples, model.generate([0, 1, 0, 1, 0], seed=1))
+    assert np.any(samples != model.sample(5, seed=2).numpy())
+
+
+def test_generate_makes_an_image_of_each_label(model):
+    ones, zeros = model.generate([1, 1, 1]).numpy(), model.generate([0, 0, 0]).numpy()
+    assert np.abs(ones - zeros).max() > 1e-3
+    np.testing.assert_array_equal(ones[1], model.generate([0, 1, 0])[1])
+    assert model.generate([]).shape == (0, 32, 32, 1)
+
+
+@pytest.mark.parametrize("wrong", [-1, 2])
+def test_labels_of_no_class_are_refused(model, wrong):
+    with pytest.raises(UsageError, match=f"label '{wrong}'.*give 0 to 1"):
+        model.generate([0, wrong])
+
+
+def test_how_many_classes_must_be_said():
+    with pytest.raises(UsageError, match=r"classes '0'.*give classes=10"):
+        tfgad.build("cgan", (32, 32, 1), width=4)
+
+
+SMALL = {"width": 4, "latent_dim": 4, "batch_size": 4}
+
+
+def test_a_run_has_the_classes_of_its_data(tmp_path):
+    run = runs.train("cgan", "digits:7+8", tmp_path, settings={**SMALL, "steps": "2"})
+    assert run.model.classes == run.config["settings"]["classes"] == 2
+    assert (tmp_path / "previews" / "samples-000002.png").is_file()
+    again = runs.train("cgan", "digits:7+8", tmp_path, resume=True, settings={**SMALL, "steps": 2})
+    assert int(again.model.step) == 2
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one(tmp_path):
+    def trained(folder, *callbacks):
+        settings = {**SMALL, "steps": "4"}
+        further = {"resume": folder.exists(), "callbacks": lambda stage, steps: callbacks}
+        return runs.train("cgan", "digits:!2", folder, settings=settings, **further)
+
+    class Break(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                self.model.save_weights(tmp_path / "broken" / runs.CHECKPOINT)
+                raise KeyboardInterrupt
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "broken", Break())
+    resumed = trained(tmp_path / "broken")
+    for ours, theirs in zip(whole.model.variables, resumed.model.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "message"),
+    [
+        ("weave:twill?size=64&train=4&calibration=4&test=4", {}, "names no classes.*mnist:!2"),
+        ("digits:7+8", {"classes": 3}, "classes '3'.*has 2"),
+    ],
+)
+def test_data_without_these_classes_are_refused(tmp_path, spec, settings, message):
+    with pytest.raises(UsageError, match=message):
+        runs.train("cgan", spec, tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_class_is_enough():
+    data = load("digits:8")
+    model = tfgad.build("cgan", data.image_shape, classes=1, width=4, latent_dim=4)
+    batches = tfgad.training_batches(data, model.window, batch_size=4, labelled=True)
+    model.fit(batches, steps_per_epoch=1, verbose=0)
+    assert np.isfinite(model.anomaly(model.sample(2))["score"]).all()

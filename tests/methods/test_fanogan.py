@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfgad.core import encoder_stage
+from tfgad.errors import UsageError
+
+KAPPA = 0.7
+
+
+@pytest.fixture(scope="module")
+def model(build_small, images):
+    model = build_small("fanogan", kappa=KAPPA)
+    model.adapt(tf.data.Dataset.from_tensor_slices(images[:, :32, :32]), len(images))
+    return model
+
+
+def mean_square(a, b):
+    return np.square(np.asarray(a) - np.asarray(b)).reshape(len(a), -1).mean(axis=1)
+
+
+def terms(model, x, training=False):
+    """The paper's terms for each image of `[B, 32, 32, 1]`, by name."""
+
+    def f(images):
+        return model.critic(images, training=False)["features"][-1]
+
+    z = model.encoder(x, training=training)
+    generated = model.generator(z, training=False)
+    logit = model.critic(x, training=False)["logit"].numpy()
+    return {
+        "residual": mean_square(x, generated),
+        "feature": mean_square(f(x), f(generated)),
+        "latent": mean_square(z, model.encoder(generated, training=False)),
+        "critic": float(model.normal_logit) - logit,
+    }
+
+
+@pytest.mark.parametrize(
+    ("score", "weights"),
+    [
+        ("residual", {"residual": 1, "feature": KAPPA}),
+        ("latent", {"latent": 1}),
+        ("latent_feature", {"latent": 1, "feature": KAPPA}),
+        ("critic", {"critic": 1}),
+    ],
+)
+def test_scores_of_a_window_are_the_paper_s(model, images, score, weights):
+    x = images[:3, :32, :32]
+    expected = sum(weight * terms(model, x)[term] for term, weight in weights.items())
+    np.testing.assert_allclose(model.anomaly(x, score)["score"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_reconstruction_is_the_generator_s_of_the_encoder_s(model, images):
+    x = images[:2, :32, :32]
+    expected = model.generator(model.encoder(x))
+    np.testing.assert_allclose(model.reconstruct(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", encoder_stage.VARIANTS)
+def test_the_second_stage_trains_the_encoder_alone_by_the_paper_s_loss(
+    build_small, images, encoding
+):
+    model = build_small("fanogan", encoding=encoding, kappa=KAPPA)
+    model.begin("encoder")
+    assert model.batches_per_step == 1
+    x = tf.constant(images[:4, :32, :32])
+    expected = encoder_loss(model, x)
+    others = [*model.generator.weights, *model.critic.weights]
+    frozen, moved = [[w.numpy() for w in ws] for ws in (others, model.encoder.weights)]
+
+    assert float(model.train_step(x)["encoder"]) == pytest.approx(expected, rel=1e-4)
+    for before, after in zip(frozen, others, strict=True):
+        np.testing.assert_array_equal(before, after.numpy())
+    for before, after in zip(moved, model.encoder.weights, strict=True):
+        assert np.any(before != after.numpy()), after.path
+
+
+def encoder_loss(model, x):
+    if model.encoding == "ziz":
+        z = model.noise([len(x), model.latent_dim], encoder_stage.ENCODER_LATENT)
+        generated = model.generator(z, training=False)
+        return mean_square(model.encoder(generated, training=True), z).mean()
+    found = terms(model, x, training=True)
+    kappa = KAPPA if model.encoding == "izi_f" else 0
+    return (found["residual"] + kappa * found["feature"]).mean()
+
+
+def test_the_first_stage_leaves_the_encoder(build_small, images):
+    model = build_small("fanogan")
+    before = model.encoder.get_weights()
+    model.train_step(tf.constant(images[:4, :32, :32]))
+    for ours, theirs in zip(before, model.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_unknown_encoding_is_refused_with_the_nearest(build_small):
+    with pytest.raises(UsageError, match="did you mean 'izi_f'"):
+        build_small("fanogan", encoding="izif")

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfgad
+from tfgad.core import adversarial
+from tfgad.methods import wgan
+from tfgad.recipes import RECIPES
+
+CLIP = 0.01
+
+
+def windows(images, count=4):
+    return tf.constant(images[:count, :32, :32])
+
+
+def logits(model, images):
+    return model.critic(images, training=True)["logit"]
+
+
+# WGAN-GP differs in the penalty alone: `test_wgan_gp.py`.
+@pytest.mark.parametrize("r1", [0.0, 0.5])
+def test_the_critic_goes_down_the_paper_s_loss(build_small, images, assert_descent, r1):
+    model, x = build_small("wgan", d_steps=1, clip=0.0, r1=r1), windows(images)
+    z = model.noise([4, model.latent_dim], adversarial.CRITIC_LATENT)
+    generated = model.generator(z, training=True)
+
+    def loss():
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            real = logits(model, x)
+        slope = tf.reduce_sum(inner.gradient(real, x) ** 2, axis=[1, 2, 3])
+        return tf.reduce_mean(logits(model, generated) - real + r1 * slope)
+
+    assert_descent(model, "critic", loss, x)
+
+
+@pytest.mark.parametrize("method", ["wgan", "wgan_gp"])
+def test_the_generator_goes_up_the_critic(build_small, images, assert_descent, method):
+    model = build_small(method, d_steps=1, **({"clip": 0.0} if method == "wgan" else {}))
+
+    def loss():
+        z = model.noise([4, model.latent_dim], adversarial.GENERATOR_LATENT)
+        return -tf.reduce_mean(logits(model, model.generator(z, training=True)))
+
+    assert_descent(model, "generator", loss, windows(images))
+
+
+def test_after_a_step_every_weight_of_the_critic_is_within_the_clip(build_small, images):
+    model = build_small("wgan", clip=CLIP, learning_rate=5e-5)
+    weights = model.critic.trainable_weights
+    for weight in weights:
+        weight.assign(weight + 1.0)
+    generator = [w.numpy() for w in model.generator.trainable_weights]
+    model.train_step(windows(images))
+    names = [weight.name for weight in weights]
+    assert names.count("kernel") == names.count("bias") == len(names) / 2
+    for weight in weights:
+        np.testing.assert_array_equal(weight, np.full(weight.shape, CLIP, "float32"), weight.path)
+    # A step of RMSprop, but no clip: that would take most of a kernel to its bound.
+    for weight, start in zip(model.generator.trainable_weights, generator, strict=True):
+        assert np.abs(weight.numpy() - start).max() < 1e-3
+
+
+def test_the_clip_outlives_saving(build_small, images, tmp_path):
+    build_small("wgan", clip=CLIP).save(tmp_path / "model.keras")
+    model = tfgad.load_model(tmp_path / "model.keras")
+    model.train_step(windows(images))
+    assert max(np.abs(w).max() for w in model.critic.get_weights()) <= np.float32(CLIP)
+
+
+def test_the_optimizers_are_rmsprop(build_small):
+    rate = RECIPES["wgan"].settings["learning_rate"]
+    for optimizer in build_small("wgan").optimizers.values():
+        assert type(optimizer).__name__ == "RMSprop"
+        assert float(optimizer.learning_rate) == pytest.approx(rate)
+
+
+def test_images_that_the_critic_thinks_less_of_score_higher(build_small, images):
+    model = build_small("wgan")
+    model.adapt(tf.data.Dataset.from_tensor_slices(images[:, :32, :32]), len(images))
+    logit = logits(model, windows(images, 16)).numpy()
+    scores = model.anomaly(windows(images, 16))["score"].numpy()
+    np.testing.assert_allclose(scores, logit.mean() - logit, atol=1e-6)
+    assert abs(scores.mean()) < 1e-6
+
+
+def test_the_critic_s_mean_is_of_images_drawn_by_the_seed(build_small, images, monkeypatch):
+    monkeypatch.setattr(wgan, "MEAN_IMAGES", 15)
+    normals = tf.data.Dataset.from_tensor_slices(images[:, :32, :32])
+    left_out = []
+    for seed in (0, 0, 1, 2):
+        model = build_small("wgan", seed=seed)
+        model.adapt(normals, len(images))
+        means = np.array(
+            [np.delete(logits(model, windows(images, 16)), i).mean() for i in range(16)]
+        )
+        distances = np.abs(means - float(model.normal_logit))
+        assert distances.min() < 1e-7 < np.partition(distances, 1)[1]
+        left_out.append(distances.argmin())
+    assert left_out[0] == left_out[1]
+    assert len(set(left_out)) > 1

@@ -1,0 +1,130 @@
+"""Images that show nothing, or something else, are anomalous whatever their score."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tfgad.data.datasets.weave.weave import render
+from tfgad.scores.image_quality import ImageQuality, first_reason
+
+TILE = 128
+FABRICS = ("twill", "satin")
+
+
+def good_images(fabric: str, count: int, channels: int = 1, seed: int = 0) -> np.ndarray:
+    tiles = [
+        render(fabric, seed=seed, index=i, size=TILE, channels=channels)[0] for i in range(count)
+    ]
+    return np.stack(tiles).astype("float32").reshape(count, TILE, TILE, channels) / 127.5 - 1
+
+
+@pytest.fixture(scope="module", params=FABRICS)
+def known(request):
+    """A fabric's images, and the quality that has learnt 40 of them."""
+    images = good_images(request.param, 100)
+    quality = ImageQuality((TILE, TILE), (32, 32), 1)
+    quality.adapt(quality.of_tiles(images[:40]).numpy())
+    quality.calibrate(quality.of_tiles(images[40:60]).numpy(), 0.01)
+    return images, quality
+
+
+def reason(quality, image) -> str:
+    return quality(image[None]).numpy()[0].decode()
+
+
+def test_good_images_are_within_the_limits(known):
+    images, quality = known
+    assert set(quality(images[60:]).numpy()) == {b""}
+
+
+def of_blind_cameras(good: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
+    """What a good image becomes where a camera is blind, and the reason that must be given."""
+    random = np.random.default_rng(0)
+    mean = good.mean()
+    x = np.broadcast_to(np.linspace(-1, 1, TILE, dtype="float32")[:, None], good.shape[:2])
+    half = np.arange(TILE)[None, :, None] < TILE // 2
+    return {
+        "black": (np.full_like(good, -1), "too dark"),
+        "white": (np.full_like(good, 1), "too bright"),
+        "grey": (np.full_like(good, mean), "no texture"),
+        "dimmed": ((good + 1) * 0.4 - 1, "too dark"),
+        "sensor noise": (random.normal(-0.98, 0.01, good.shape), "too dark"),
+        "overexposed": (np.clip(good * 0.1 + 0.95, -1, 1), "too bright"),
+        "noise": (random.uniform(-1, 1, good.shape), "too much contrast"),
+        "low contrast": ((good - mean) * 0.2 + mean, "too little contrast"),
+        "out of focus": (ndimage.gaussian_filter(good, (3, 3, 0)), "too little contrast"),
+        "sharpened blur": (
+            (ndimage.gaussian_filter(good, (2, 2, 0)) - mean) * 2.2 + mean,
+            "out of focus",
+        ),
+        "turned": (np.rot90(good), "other texture"),
+        "gradient": (x[..., None], "dark area"),
+        "half black": (np.where(half, good, -1), "too dark"),
+        "half flat": (np.where(half, good, mean), "no texture"),
+    }
+
+
+@pytest.mark.parametrize("kind", of_blind_cameras(np.zeros((TILE, TILE, 1), "float32")))
+def test_a_blind_camera_is_noticed(known, kind):
+    images, quality = known
+    image, expected = of_blind_cameras(images[60])[kind]
+    assert reason(quality, np.clip(image, -1, 1).astype("float32")) == expected
+
+
+def test_a_negative_is_noticed_where_grey_levels_are_skewed():
+    images = good_images("twill", 41)
+    quality = ImageQuality((TILE, TILE), (32, 32), 1)
+    quality.calibrate(quality.of_tiles(images[:40]).numpy(), 0.01)
+    assert reason(quality, 2 * images[40].mean() - images[40]) == "other texture"
+
+
+def test_another_colour_is_noticed():
+    images = good_images("twill", 30, channels=3)
+    quality = ImageQuality((TILE, TILE), (32, 32), 3)
+    quality.calibrate(quality.of_tiles(images[:20]).numpy(), 0.01)
+    assert reason(quality, images[20]) == ""
+    tinted = np.clip(images[20] + np.array([0.3, -0.15, -0.15], "float32"), -1, 1)
+    assert reason(quality, tinted) == "other colour"
+
+
+def test_one_bad_tile_of_a_large_image_is_enough(known):
+    images, quality = known
+    row = np.concatenate(images[60:64], axis=1)
+    assert reason(quality, row) == ""
+    assert reason(quality, row[:100, :300]) == ""  # part of a tile: continued by reflection
+    row = row.copy()
+    row[:, -TILE:] = -1
+    assert reason(quality, row) == "too dark"
+
+
+def test_limits_grow_with_the_images_of_calibration(known):
+    images, _ = known
+    quality = ImageQuality((TILE, TILE), (32, 32), 1)
+    quality.adapt(quality.of_tiles(images[:40]).numpy())
+    dim = (images[40:60] + 1) * 0.4 - 1
+    quality.calibrate(quality.of_tiles(images[40:60]).numpy(), 0.01)
+    assert reason(quality, dim[0]) == "too dark"
+    quality.calibrate(quality.of_tiles(dim).numpy(), 0.01)  # a new lamp, declared good
+    assert reason(quality, dim[0]) == ""
+    quality.calibrate(quality.of_tiles(images[40:60]).numpy(), 0.01)  # and taken back
+    assert reason(quality, dim[0]) == "too dark"
+
+
+def test_few_images_give_wide_limits(known):
+    images, _ = known
+    quality = ImageQuality((TILE, TILE), (32, 32), 1)
+    quality.calibrate(quality.of_tiles(images[:3]).numpy(), 0.01)
+    assert set(quality(images[3:]).numpy()) == {b""}
+
+
+def test_without_good_images_nothing_is_outside():
+    quality = ImageQuality((TILE, TILE), (32, 32), 1)
+    assert not quality.is_adapted
+    assert reason(quality, np.full((TILE, TILE, 1), -1, "float32")) == ""
+
+
+def test_first_reason():
+    assert first_reason(["", "other texture", "no texture", ""]) == "no texture"
+    assert first_reason(["", "dark area", "too bright"]) == "too bright"
+    assert first_reason(["other colour", ""]) == "other colour"
+    assert first_reason(["", ""]) == ""

@@ -1,0 +1,1 @@
+"""The `tfgad` command, one module a group of commands."""

@@ -1,0 +1,100 @@
+"""The main job end to end on embedded data: from good fabric tiles to an exported detector."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfgad import data, plots
+from tfgad.cli.progress import Progress, training_callbacks
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.errors import UsageError
+from tfgad.evaluation.evaluator import evaluate
+from tfgad.export.saved_model import export_run
+from tfgad.training import runs
+from tfgad.training.runs import Run
+
+METHOD, DATA = "ganomaly", "weave:twill"
+RUN, SAVED_MODEL, HEAT_MAPS = "run", "saved_model", "heat_maps.png"
+FILES = (HEAT_MAPS, "metrics.json", "report.html")
+SHOWN = 16  # test tiles in the picture of heat maps, every second one defective
+
+
+def demo(
+    out: Path,
+    progress: Progress,
+    *,
+    overwrite: bool = False,
+    spec: str = DATA,
+    settings: dict[str, Any] | None = None,
+) -> tuple[Run, dict[str, Any]]:
+    """Trains, calibrates, evaluates and exports a detector, and draws what it found.
+
+    Args:
+        out: the folder for all of it.
+        progress: is told of every phase.
+        overwrite: replace an earlier demo.
+        spec: the data; the tests take less of them.
+        settings: what differs from the recipe, likewise.
+
+    Returns:
+        The run, and the figures as `tfgad.evaluation.evaluator.evaluate` returns them.
+
+    Raises:
+        UsageError: the folder holds something else, or a demo that is not to be replaced.
+    """
+    _clear(out, overwrite)
+    progress.phase("weaving the fabric")
+    callbacks = training_callbacks(progress)
+    run = runs.train(METHOD, spec, out / RUN, settings=settings, callbacks=callbacks)
+    images = data.load(run.config["data"])
+    progress.phase("judging the test tiles")
+    figures = evaluate(run, images, out)
+    progress.phase("drawing heat maps")
+    plots.save(_heat_maps(run, images), out / HEAT_MAPS)
+    progress.phase("exporting the model")
+    export_run(run, out / SAVED_MODEL)
+    return run, figures
+
+
+def _clear(out: Path, overwrite: bool) -> None:
+    """Removes an earlier demo, if that is wanted; nothing else is ever removed.
+
+    The run goes last: by it an earlier demo is known for one.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not _is_demo(out):
+        raise UsageError("out", out, "is something else than a demo", "name a new folder")
+    if not overwrite:
+        raise UsageError("out", out, "holds a demo already", "give --overwrite to replace it")
+    runs.check_removable(out / RUN)
+    if (out / SAVED_MODEL).exists():
+        shutil.rmtree(out / SAVED_MODEL)
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
+    runs.remove(out / RUN)
+    (out / RUN).rmdir()  # so that a new demo broken off at once leaves nothing in the way
+
+
+def _is_demo(out: Path) -> bool:
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    return names <= {RUN, SAVED_MODEL, *FILES} and runs.read_config(out / RUN) is not None
+
+
+def _heat_maps(run: Run, images: AnomalyData):
+    """Draws the first test tiles with their true masks and their heat maps."""
+    (tiles,) = images.test.batch(SHOWN).take(1).as_numpy_iterator()
+    judged = run.model.anomaly(tiles["image"])
+    return plots.heat_maps(
+        tiles["image"],
+        np.asarray(judged["map"]),
+        tiles["mask"],
+        np.asarray(judged["score"]),
+        run.calibration["threshold"],
+        [name.decode() for name in tiles["name"]],
+        tiles["label"],
+    )

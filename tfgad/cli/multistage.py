@@ -1,0 +1,235 @@
+"""`tfgad synthesize` and `tfgad segment`: the Multistage GAN."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tfgad.cli import console
+from tfgad.cli.progress import Progress, training_callbacks
+from tfgad.errors import UsageError
+from tfgad.inference import results
+from tfgad.quiet import import_tensorflow
+
+synthesize = typer.Typer(
+    help="Paint defects on good fabric (Liu et al. 2020).", no_args_is_help=True
+)
+segment = typer.Typer(
+    help="Mark the pixels of defects; learn a new fabric from painted ones.", no_args_is_help=True
+)
+
+Sources = Annotated[
+    list[str],
+    typer.Option("--data", help="Fabrics with known defects, such as weave:plain; weave:* is all."),
+]
+Except = Annotated[
+    list[str] | None, typer.Option("--except", metavar="NAME", help="A fabric to leave out.")
+]
+Fabric = Annotated[str, typer.Option("--data", help="The new fabric; its good images are used.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting.")
+]
+Steps = Annotated[str | None, typer.Option(help="Training steps of each stage.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Minutes instead of half an hour: a trial.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped training.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+PainterFolder = Annotated[
+    Path, typer.Argument(metavar="PAINTER", help="Folder that `synthesize train` wrote.")
+]
+
+# What a painter's training does when a stage has ended.
+AFTER_STAGES = {"generator": "drawing examples for the fusion", "fusion": "writing the painter"}
+
+
+class Format(str, enum.Enum):
+    """What `paint` can write."""
+
+    MVTEC = "mvtec"
+    COCO = "coco"
+    YOLO = "yolo"
+
+
+@synthesize.command("train")
+def train_painter(
+    data: Sources,
+    out: Annotated[Path, typer.Option(metavar="PAINTER", help="Folder for the painter.")],
+    leave_out: Except = None,
+    vgg_weights: Annotated[
+        str | None,
+        typer.Option(help="A file of VGG19's weights, imagenet, or random. [default: ImageNet's]"),
+    ] = None,
+    steps: Steps = None,
+    settings: Settings = None,
+    quick: Quick = False,
+    seed: Seed = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Learn to paint defects from fabrics whose defects are known."""
+    given = settings_given(settings or [], steps)
+    import_tensorflow()
+    from tfgad.multistage import painter_training, sources
+
+    with Progress() as progress:
+        progress.phase("reading the data")
+        fabrics = sources.read_sources(sources.expand(data, leave_out or ()))
+        painter = painter_training.train_painter(
+            fabrics,
+            out,
+            settings={**(painter_training.QUICK if quick else {}), **given},
+            vgg_weights=vgg_weights,
+            seed=seed,
+            resume=resume,
+            overwrite=overwrite,
+            callbacks=training_callbacks(progress, AFTER_STAGES),
+        )
+    console.say(f"{out}: {len(fabrics)} fabrics, {len(painter.kinds)} kinds of defect")
+    console.say(f"VGG19's weights: {painter.config['vgg_weights']}")
+    for part, seconds in painter.config["seconds"].items():
+        console.say(f"{part}: {seconds:.0f} s")
+    console.say(f"next: tfgad synthesize paint {out} --data SPEC --out FOLDER")
+
+
+@synthesize.command()
+def paint(
+    painter: PainterFolder,
+    data: Fabric,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the data set.")],
+    count: Annotated[int, typer.Option(min=1, help="Images with a defect.")] = 500,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="A kind of defect; all in turn by default.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="What to write.")] = Format.MVTEC,
+    seed: Seed = 0,
+) -> None:
+    """Paint defects on a fabric's good images; write images, masks, annotations."""
+    import_tensorflow()
+    import tfgad
+    from tfgad.cli.main import data_defaults
+    from tfgad.multistage import annotations, sources
+    from tfgad.multistage.painter import load_painter
+
+    results.check_writable("out", out, folder=True)
+    with Progress() as progress:
+        progress.phase("reading the data")
+        loaded = load_painter(painter)
+        # Read as the first of the fabrics that the painter knows was.
+        known = loaded.config | {"data": loaded.config["data"][0]}
+        images = tfgad.load(data, **data_defaults(known, data))
+        good = sources.good_images(images.train, images.train_size)
+        train, test = annotations.share_out(good, format.value)
+        progress.phase("painting", count)
+
+        def counted():
+            for each in loaded.paint(test, count, kinds=kind, seed=seed):
+                progress.advance()
+                yield each
+
+        written = annotations.write_dataset(out, counted(), train, test, loaded.kinds, format.value)
+    good_ones = len(train) + len(test)
+    console.say(f"{out}: {written} images with a defect, {good_ones} without, {format.value}")
+
+
+@segment.command("train")
+def train_segmenter(
+    data: Sources,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the run.")],
+    leave_out: Except = None,
+    backbone_weights: Annotated[
+        str | None,
+        typer.Option(help="A file of ResNet-50's, imagenet, or random. [default: ImageNet's]"),
+    ] = None,
+    steps: Steps = None,
+    settings: Settings = None,
+    quick: Quick = False,
+    seed: Seed = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Learn to mark defects, from fabrics whose defects are known."""
+    given = settings_given(settings or [], steps)
+    import_tensorflow()
+    from tfgad.multistage import segmenter_training, sources
+
+    with Progress() as progress:
+        progress.phase("reading the data")
+        fabrics = sources.read_sources(sources.expand(data, leave_out or ()))
+        run = segmenter_training.train_segmenter(
+            fabrics,
+            out,
+            settings={**(segmenter_training.QUICK if quick else {}), **given},
+            backbone_weights=backbone_weights,
+            seed=seed,
+            resume=resume,
+            overwrite=overwrite,
+            callbacks=training_callbacks(progress),
+        )
+    console.say(f"{out}: trained in {run.config['training_seconds']:.0f} s")
+    if weights := run.config.get("backbone_weights"):
+        console.say(f"ResNet-50's weights: {weights}")
+    console.say(f"next: tfgad segment adapt {out} --painter PAINTER --data SPEC --out RUN")
+
+
+@segment.command()
+def adapt(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a segmenter.")],
+    data: Fabric,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the new run.")],
+    painter: Annotated[
+        Path | None,
+        typer.Option(metavar="PAINTER", help="Folder of a painter; else nothing is painted."),
+    ] = None,
+    settings: Settings = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a segmenter further, on defects painted on a new fabric, or known ones moved to it."""
+    given = settings_given(settings or [], None)
+    import_tensorflow()
+    import tfgad
+    from tfgad.cli.main import data_defaults
+    from tfgad.multistage import adaptation, segmenter_training, sources
+    from tfgad.multistage.painter import load_painter
+
+    with Progress() as progress:
+        progress.phase("reading the data")
+        loaded = segmenter_training.load_segmenter(run)
+        of_painter = load_painter(painter) if painter else None
+        images = tfgad.load(data, **data_defaults(loaded.config, data))
+        known = sources.read_sources(loaded.config["sources"])
+        progress.phase("making defects")
+        adapted = adaptation.adapt_segmenter(
+            loaded,
+            of_painter,
+            images,
+            known,
+            out,
+            settings=given,
+            seed=seed,
+            resume=resume,
+            overwrite=overwrite,
+            callbacks=training_callbacks(progress),
+        )
+    console.say(f"{out}: trained in {adapted.config['training_seconds']:.0f} s")
+    console.say(f"next: tfgad segment evaluate {out}")
+
+
+def settings_given(pairs: list[str], steps: str | None) -> dict[str, Any]:
+    """Returns `name=value` pairs as a dict.
+
+    Raises:
+        UsageError: a pair without a name, or without a value.
+    """
+    chosen = {"steps": steps} if steps else {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if not name or not value:
+            hint = "write --set name=value, such as --set latent_dim=64"
+            raise UsageError("--set", pair, "is not of the form name=value", hint)
+        chosen[name] = value
+    return chosen

@@ -1,0 +1,1 @@
+"""What methods stand on: the detector's contract, losses, the latent search."""

@@ -1,0 +1,1 @@
+"""Data sets: image folders, AITEX, MNIST and its kin, synthetic weaves."""

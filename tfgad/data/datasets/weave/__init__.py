@@ -1,0 +1,1 @@
+"""Synthetic woven fabric with defects."""

@@ -1,0 +1,1 @@
+"""Metrics, trivial detectors and the report."""

@@ -1,0 +1,286 @@
+"""A run's model for phones and small boards: LiteRT, formerly TensorFlow Lite.
+
+    DIRECTORY/
+      model.tflite                  float32
+      model_dynamic_range.tflite    weights of 8 bits; a quarter of the size, another AUROC
+      tfgad.json                    what the model is, and what was measured of both files
+
+One signature, with LiteRT's own operations alone, so that the plain runtime runs it:
+
+    serving_default   images uint8 [1, H, W, C] -> score, probability float32 [1], is_anomalous
+                      bool [1], map float32 [1, H, W], reason int32 [1]
+
+The reason is the place of a text in the list `reasons` of `tfgad.json`, the last of which is empty.
+
+H, W, C are what the run was trained to judge: the runtime plans its memory for one size. Whoever
+calls resizes other images, or cuts them into tiles. Each file is run on images that training has
+not seen before anything is written, and its scores are compared with the model's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfgad import files
+from tfgad.core.detector import Detector
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.images import from_uint8, to_uint8
+from tfgad.data.sampling import batched, spread
+from tfgad.errors import UsageError
+from tfgad.evaluation import metrics
+from tfgad.export.saved_model import metadata_of_run
+from tfgad.quiet import standard_error_withheld
+from tfgad.scores.image_quality import REASONS
+from tfgad.training.runs import Run
+
+FLOAT, DYNAMIC_RANGE = "model.tflite", "model_dynamic_range.tflite"
+VARIANTS = {FLOAT: [], DYNAMIC_RANGE: [tf.lite.Optimize.DEFAULT]}  # the converter's optimizations
+METADATA = "tfgad.json"
+# Of the scale of the calibration, which moves no probability by more than 0.0025. LiteRT sums in
+# another order; the small models of the tests come to 0.0004 at most.
+TOLERANCE = 0.01
+# Images to compare scores on where there is no test set, whose images all count.
+COMPARED = 64
+MISSING_OPERATION = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One file, and what was measured of it.
+
+    Attributes:
+        name: of the file.
+        size: in bytes.
+        largest_difference: between its scores and the model's own.
+        milliseconds: an image, the median, with `threads` of this machine.
+        image_auroc: of the test set; None without labelled test images of both kinds.
+        auroc_loss: by how much that is below the model's own.
+    """
+
+    name: str
+    size: int
+    largest_difference: float
+    milliseconds: float
+    image_auroc: float | None
+    auroc_loss: float | None
+
+
+def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -> list[Variant]:
+    """Writes a run's model as LiteRT, whole or not at all.
+
+    Args:
+        run: calibrated; its networks compute in float32.
+        images: the run's data set. Its test images are judged, or if there are none some of those
+            that are held out for calibration.
+        directory: where to; none of the three files may be there yet.
+
+    Returns:
+        The float and the dynamic-range variant.
+
+    Raises:
+        UsageError: the method needs an operation that LiteRT has not, the scores of the float
+            variant are not the model's, or the directory cannot be written. Nothing is left then.
+    """
+    directory, image_shape = Path(directory), tuple(run.config["image_shape"])
+    _runtime()
+    _refuse_to_replace(directory)
+    run.model.calibration.require_calibrated()
+    if images.image_shape != image_shape:
+        hint = "give a data set of that size"
+        raise UsageError("data", images.image_shape, f"but the run has {image_shape}", hint)
+    converted = convert(run.model, image_shape)
+    pixels, labels, images_of = _held_out(images)
+    own = _own_scores(run.model, pixels)
+
+    def auroc_of(scores: np.ndarray) -> float | None:
+        return metrics.image_metrics(*metrics.by_image(labels, scores, images_of))["image_auroc"]
+
+    own_auroc = auroc_of(own)
+    variants = [
+        _measured(name, content, pixels, own, own_auroc, auroc_of)
+        for name, content in converted.items()
+    ]
+    tolerance = TOLERANCE * float(run.model.calibration.scale)
+    worst = variants[0].largest_difference
+    if not worst <= tolerance:
+        problem = f"its scores as LiteRT differ by up to {worst:.2g}, more than {tolerance:.2g}"
+        raise UsageError("run", run.folder, problem, "export it as a SavedModel")
+    metadata = {
+        **metadata_of_run(run),
+        "signature": "serving_default",
+        "reasons": REASONS,
+        "compared_images": len(pixels),
+        "tolerance": tolerance,
+        "threads": _threads(),
+        "image_auroc": own_auroc,
+        "variants": [dataclasses.asdict(each) for each in variants],
+    }
+    _write(directory, converted, metadata)
+    return variants
+
+
+def convert(
+    model: Detector, image_shape: tuple[int, int, int], names: Sequence[str] = tuple(VARIANTS)
+) -> dict[str, bytes]:
+    """Converts a calibrated model for images of one size.
+
+    Args:
+        model: the model.
+        image_shape: `(height, width, channels)`.
+        names: which of `VARIANTS` to make.
+
+    Returns:
+        The content of each of the files.
+
+    Raises:
+        UsageError: the model needs an operation that LiteRT has not.
+    """
+
+    def score(images):
+        # Not `judge`, which hides the size of the images: here the size is to be known.
+        # The converter multiplies by the inverse, which moves the last bit of 111 of 256 levels.
+        # `decoding.from_levels` does not keep it from that. `TOLERANCE` covers what comes of it.
+        images = tf.cast(images, tf.float32) / 127.5 - 1
+        errors = model.error_maps(images, model.errors_of(model.score))
+        judged = model.conclude(images, errors, model.score)
+        # LiteRT has no strings worth the name: the reason's place in the list of `METADATA`.
+        reason = model.image_quality.place(images)
+        outside = reason < len(REASONS) - 1
+        prediction = model.calibration(judged["score"])
+        return {
+            **judged,
+            "probability": tf.where(outside, 1.0, prediction["probability"]),
+            "is_anomalous": prediction["is_anomalous"] | outside,
+            "reason": reason,
+        }
+
+    form = tf.TensorSpec([1, *image_shape], tf.uint8, name="images")
+    # Not the model itself, with every graph that it holds: the weights are all that is needed.
+    module = tf.Module()
+    module.weights = [weight.value for weight in model.variables]
+    module.score = tf.function(score, [form], autograph=False)
+    # By way of a SavedModel: straight from the function the converter leaves out the weights.
+    with tempfile.TemporaryDirectory() as folder, standard_error_withheld():
+        tf.saved_model.save(module, folder, {"serving_default": module.score})
+        return {name: _from_saved_model(model, folder, VARIANTS[name]) for name in names}
+
+
+def _from_saved_model(model: Detector, folder: str, optimizations: list) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, ["serving_default"])
+    converter.optimizations = optimizations
+    try:
+        return converter.convert()
+    except Exception as error:  # the converter's own class is not public
+        missing = sorted(set(MISSING_OPERATION.findall(str(error))))
+        if not missing:
+            raise
+        problem = f"needs operations that LiteRT has not ({', '.join(missing)})"
+        hint = "export it as a SavedModel: LiteRT takes float32, and no search for codes"
+        raise UsageError("method", type(model).__name__, problem, hint) from error
+
+
+def scores_of(content: bytes, pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Judges images uint8 `[N, H, W, C]` by a converted model, one after another.
+
+    Returns:
+        Scores float32 `[N]`, and the median of the milliseconds an image took.
+    """
+    with standard_error_withheld():  # where the runtime says what it runs on
+        interpreter = _runtime()(model_content=content, num_threads=_threads())
+        judge = interpreter.get_signature_runner("serving_default")
+        judge(images=pixels[:1])  # the first call prepares the weights
+    scores, seconds = np.empty(len(pixels), np.float32), np.empty(len(pixels))
+    for i, image in enumerate(pixels):
+        begun = time.perf_counter()
+        scores[i] = judge(images=image[None])["score"][0]
+        seconds[i] = time.perf_counter() - begun
+    return scores, 1000 * float(np.median(seconds))
+
+
+def _runtime():
+    """Returns the class of LiteRT's interpreter; that of TensorFlow itself is on its way out.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        hint = "pip install 'tfgad[litert]'"
+        raise UsageError("--format", "litert", "needs LiteRT's runtime", hint) from error
+    return Interpreter
+
+
+def _threads() -> int:
+    return os.cpu_count() or 1
+
+
+def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Returns uint8 `[N, H, W, C]` that were not trained on, labels int32 `[N]`, and their images.
+
+    The last is what `AnomalyData.images_of` says of them.
+    """
+    images_of = None
+    if images.test_size:
+        rows = images.test.as_numpy_iterator()
+        pixels, labels, names = zip(
+            *((to_uint8(row["image"]), row["label"], row["name"].decode()) for row in rows),
+            strict=True,
+        )
+        images_of = images.images_of(names)
+    else:
+        some = spread(images.calibration, images.calibration_size, COMPARED)
+        pixels = [to_uint8(image) for image in some.as_numpy_iterator()]
+        labels = [0] * len(pixels)
+    return np.stack(pixels), np.array(labels, np.int32), images_of
+
+
+def _own_scores(model: Detector, pixels: np.ndarray) -> np.ndarray:
+    batches = batched(tf.data.Dataset.from_tensor_slices(pixels))
+    judged = [model.judge(from_uint8(x), model.score) for x in batches.as_numpy_iterator()]
+    return np.concatenate([each["score"].numpy() for each in judged])
+
+
+def _measured(name: str, content: bytes, pixels, own, own_auroc, auroc_of) -> Variant:
+    scores, milliseconds = scores_of(content, pixels)
+    auroc = auroc_of(scores)
+    return Variant(
+        name=name,
+        size=len(content),
+        largest_difference=float(np.abs(scores - own).max()),
+        milliseconds=milliseconds,
+        image_auroc=auroc,
+        auroc_loss=None if auroc is None else own_auroc - auroc,
+    )
+
+
+def _refuse_to_replace(directory: Path) -> None:
+    for name in (FLOAT, DYNAMIC_RANGE, METADATA):
+        if (directory / name).exists():
+            hint = "name another folder, or remove it"
+            raise UsageError("directory", directory, f"holds a {name} already", hint)
+
+
+def _write(directory: Path, converted: dict[str, bytes], metadata: dict[str, Any]) -> None:
+    """Writes the three files, or none of them."""
+    made = not directory.exists()
+    try:
+        for name, content in converted.items():
+            files.write_bytes(directory / name, content)
+        files.write_json(directory / METADATA, metadata)
+    except UsageError:
+        for name in converted:
+            (directory / name).unlink(missing_ok=True)
+        if made and directory.is_dir():
+            directory.rmdir()
+        raise

@@ -1,0 +1,210 @@
+"""A fitted model as a SavedModel that TensorFlow Serving loads and that needs no tfgad.
+
+    DIRECTORY/
+      1/                          the version; the next export writes 2
+        saved_model.pb, variables/
+        assets.extra/tfgad.json   what the model is
+
+Preprocessing and calibration are part of it. It takes images as cameras and files give them:
+
+    serving_default   images uint8 [B, H, W, C]
+    score_bytes       image_bytes string [B], each a whole PNG (8 or 16 bits) or JPEG file, which
+                      is turned upright by its EXIF orientation
+    reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; where the method does
+
+The first two answer `score`, `probability` float32 [B], `is_anomalous` bool [B], `map` float32
+[B, H, W] and `reason` string [B]: why an image is unlike any good one, such as "too dark"; empty
+where it is not. Images of one batch are of one size, which is any from the window's upwards; where
+the model was trained on resized images, files of one batch may differ and no size is too small.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfgad import files
+from tfgad.core.detector import Detector
+from tfgad.export import decoding, warmup
+from tfgad.training.runs import Run, calibration_numbers
+
+METADATA = "assets.extra/tfgad.json"  # assets.extra is TensorFlow's place for what it need not read
+
+
+def export(
+    model: Detector,
+    directory: str | os.PathLike,
+    *,
+    image_shape: tuple[int, int, int],
+    resized: bool,
+    metadata: dict[str, Any],
+    depth: int | None = None,
+) -> Path:
+    """Writes the next version of a model, whole or not at all.
+
+    Args:
+        model: fitted and calibrated.
+        directory: of all versions; it is made if it is not there.
+        image_shape: `(height, width, channels)` that the model was trained to judge.
+        resized: whether an image is to be resized to `image_shape` first, its map then to its own
+            size; if not, it is judged as it is.
+        metadata: further entries of `METADATA`: the model's `method` and `data`, the sizes of the
+            data set's parts as `images`, `versions`.
+        depth: of PNG files of 16 bits, for `score_bytes` and whoever reads files for the model;
+            see `tfgad.data.images.scaled`.
+
+    Returns:
+        The folder of the version, `directory/<number>`.
+
+    Raises:
+        UsageError: the model is not calibrated, or the directory cannot be written.
+    """
+    model.calibration.require_calibrated()
+    directory = Path(directory)
+    metadata = {**metadata, **metadata_of_model(model, image_shape, resized, depth)}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # A server looks for numbers only, so it passes over this folder until it is renamed.
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as partial:
+            unfinished = Path(partial) / "version"
+            _archive(model, _Endpoints(model, image_shape, resized, depth)).write_out(
+                str(unfinished), verbose=False
+            )
+            files.write_json(unfinished / METADATA, metadata)
+            warmup.write(unfinished, image_shape)
+            return unfinished.rename(directory / str(_next_version(directory)))
+    except (OSError, tf.errors.OpError) as error:
+        hint = "name a folder you can write"
+        raise files.unwritable("directory", directory, error, hint) from error
+
+
+def export_run(run: Run, directory: str | os.PathLike) -> Path:
+    """Exports a run's model with all that there is to know of it; see `export`."""
+    return export(
+        run.model,
+        directory,
+        image_shape=tuple(run.config["image_shape"]),
+        resized=run.config["resized"],
+        metadata=_described(run),
+        depth=run.config.get("depth"),
+    )
+
+
+def metadata_of_run(run: Run) -> dict[str, Any]:
+    """Returns what there is to say of a run's model beside its file; see `METADATA`."""
+    shape, resized = run.config["image_shape"], run.config["resized"]
+    depth = run.config.get("depth")
+    return {**_described(run), **metadata_of_model(run.model, shape, resized, depth)}
+
+
+def _described(run: Run) -> dict[str, Any]:
+    return {key: run.config[key] for key in ("method", "data", "images", "versions")}
+
+
+def metadata_of_model(
+    model: Detector, image_shape: Sequence[int], resized: bool, depth: int | None = None
+) -> dict[str, Any]:
+    """Returns what whoever judges by a calibrated model needs to know of it; see `export`."""
+    thresholds = [list(pair) for pair in model.calibration.known_thresholds.items()]
+    return {
+        "image_shape": list(image_shape),
+        "resized": resized,
+        "window": list(model.window),
+        "stride": model.stride,
+        "tile": list(model.tile),
+        "score": model.score,
+        "by_block": True,  # a large image takes no more memory than a block, beside its map
+        **calibration_numbers(model),
+        "scale": float(model.calibration.scale),
+        # Of images; a model of an earlier tfgad knows nothing of it.
+        **({"depth": depth} if depth else {}),
+        # At other false-positive rates: pairs of rate and threshold, where they are known.
+        **({"thresholds": thresholds} if thresholds else {}),
+    }
+
+
+def _next_version(directory: Path) -> int:
+    return 1 + max((int(p.name) for p in directory.iterdir() if p.name.isdecimal()), default=0)
+
+
+def _archive(model: Detector, endpoints: _Endpoints) -> keras.export.ExportArchive:
+    """Names the signatures.
+
+    Keras's archive saves the endpoints and the weights they use alone; `tf.saved_model.save` would
+    save the model object, with every graph and optimizer it holds.
+    """
+    channels = model.window[2]
+    images = tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")
+    image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", endpoints.score, [images])
+    archive.add_endpoint("score_bytes", endpoints.score_bytes, [image_bytes])
+    if model.reconstructs:
+        archive.add_endpoint("reconstruct", endpoints.reconstruct, [images])
+    return archive
+
+
+class _Endpoints:
+    """What the signatures compute; their names are those of the outputs."""
+
+    def __init__(
+        self,
+        model: Detector,
+        image_shape: tuple[int, int, int],
+        resized: bool,
+        depth: int | None,
+    ):
+        self.model, self.resized, self.depth = model, resized, depth
+        self.size, self.channels = image_shape[:2], image_shape[2]
+
+    def score(self, images):
+        return self._judged(self._prepared(_from_uint8(images)), tf.shape(images)[1:3])
+
+    def score_bytes(self, image_bytes):
+        def decoded(file):
+            image = decoding.decode(file, self.channels, self.depth)
+            return self._prepared(image[None])[0], tf.shape(image)[:2]
+
+        side = self.size if self.resized else (None, None)
+        form = tf.TensorSpec((*side, self.channels)), tf.TensorSpec(2, tf.int32)
+        images, sizes = tf.map_fn(decoded, image_bytes, fn_output_signature=form)
+        alike = tf.reduce_all(sizes == sizes[:1])
+        # Files that differ in size cannot share a batch of maps but at the model's own size.
+        return self._judged(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
+
+    def reconstruct(self, images):
+        rebuilt = self.model.rebuild(self._prepared(_from_uint8(images)))
+        rebuilt = self._resized_to(tf.shape(images)[1:3], rebuilt)
+        grey_levels = tf.clip_by_value(tf.round((rebuilt + 1) * 127.5), 0, 255)
+        return {"reconstruction": tf.cast(grey_levels, tf.uint8)}
+
+    def _prepared(self, images):
+        """Images `[B, H, W, C]` of any size in [-1, 1] to those that the model judges."""
+        images = self._resized_to(self.size, images)
+        smallest = self.model.window[:2]
+        message = f"images are smaller than {smallest[0]}x{smallest[1]} pixels"
+        enough = tf.debugging.assert_greater_equal(tf.shape(images)[1:3], smallest, message)
+        with tf.control_dependencies([enough]):
+            return tf.identity(images)
+
+    def _judged(self, images, size):
+        """Judges what `_prepared` returns; the maps are of the given size."""
+        judged = self.model.judge(images, self.model.score)
+        anomaly_map = self._resized_to(size, judged["map"][..., None])[..., 0]
+        prediction = self.model.prediction(images, judged["score"])
+        return {"score": judged["score"], **prediction, "map": anomaly_map}
+
+    def _resized_to(self, size, images):
+        # The filter of `tfgad.data.images.resize`.
+        return tf.image.resize(images, size, antialias=True) if self.resized else images
+
+
+def _from_uint8(images):
+    return decoding.from_levels(images, 127.5)

@@ -1,0 +1,1 @@
+"""Image files to results, by a run or by an exported model."""

@@ -1,0 +1,8 @@
+"""The client of a server: REST, or gRPC.
+
+>>> from tfgad.serving.client import Client
+"""
+
+from tfgad.serving.client.client import Client, ClientError
+
+__all__ = ["Client", "ClientError"]

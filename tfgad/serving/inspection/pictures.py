@@ -1,0 +1,67 @@
+"""Arrays as pictures that a page holds inside itself: PNG in data URIs."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+from tfgad.data.images import to_uint8
+from tfgad.inference import results
+from tfgad.inference.predictor import Verdict
+
+# Of a picture sent to the page: about half of what a 4K screen shows, and 4 MB as PNG. A larger
+# image is reduced for showing; it is judged as it is.
+SHOWN_PIXELS = 2**22
+
+
+def reduction(shape: tuple[int, ...]) -> int:
+    """Returns how many pixels of an image `[H, W, ...]` make one of its picture, each way."""
+    return math.ceil(math.sqrt(shape[0] * shape[1] / SHOWN_PIXELS))
+
+
+def reduced(verdict: Verdict) -> Verdict:
+    """Returns a verdict whose image and map are small enough to show.
+
+    A pixel of the image is then the mean of those it stands for, one of the map their largest
+    value: a small defect in a large image stays in sight.
+    """
+    factor = reduction(verdict.image.shape)
+    if factor == 1:
+        return verdict
+    anomaly_map = np.asarray(verdict.map)
+    for axis in (0, 1):
+        starts = np.arange(0, anomaly_map.shape[axis], factor)
+        anomaly_map = np.maximum.reduceat(anomaly_map, starts, axis=axis)
+    return dataclasses.replace(verdict, image=reduced_image(verdict.image), map=anomaly_map)
+
+
+def reduced_image(image: np.ndarray) -> np.ndarray:
+    """Returns float32 `[H, W, C]` small enough to show; see `reduced`."""
+    factor = reduction(image.shape)
+    if factor == 1:
+        return image
+    planes = [Image.fromarray(image[:, :, i]).reduce(factor) for i in range(image.shape[2])]
+    return np.stack([np.asarray(plane) for plane in planes], axis=2)
+
+
+def image_uri(image: np.ndarray) -> str:
+    """Returns a picture of float32 `[H, W, C]` in [-1, 1]."""
+    return _uri(to_uint8(image))
+
+
+def heat_uri(verdict: Verdict) -> str:
+    """Returns the heat alone, to lie over the image: transparent where nothing was found."""
+    return _uri(np.rint(255 * results.heat(verdict)).astype(np.uint8))
+
+
+def _uri(pixels: np.ndarray) -> str:
+    """Returns uint8 `[H, W, C]` as PNG, C being 1, 3, or 4 with opacity."""
+    content = io.BytesIO()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    picture.save(content, "PNG", compress_level=1)  # the quickest that compresses
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

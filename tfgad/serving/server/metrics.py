@@ -1,0 +1,81 @@
+"""What a server counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from tfgad.serving.server.limits import Admission
+from tfgad.serving.server.repository import Repository
+
+PATH = "/monitoring/prometheus/metrics"  # TF Serving's
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of Prometheus' text format
+# From a small tile alone to a crowd in a queue, in steps of about two.
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+UNKNOWN = ""  # in place of the name of a model that is not there: callers could invent any number
+
+
+class Metrics:
+    """Counters of one server, in a registry of their own."""
+
+    def __init__(self, admission: Admission):
+        self._registry = CollectorRegistry()
+        self._models: Repository | None = None
+        self._requests = Counter(
+            "tfgad_serving_requests",
+            "Requests answered.",
+            ["api", "method", "model", "code"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "tfgad_serving_request_seconds",
+            "Time from a request to its answer.",
+            ["api", "method", "model"],
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self._batches = Histogram(
+            "tfgad_serving_batch_rows",
+            "Rows of each run of a model.",
+            ["model", "signature"],
+            buckets=ROWS,
+            registry=self._registry,
+        )
+        self._version = self._gauge("version", "Version in service.", ["model"])
+        self._queued = self._gauge("queued_rows", "Rows that wait for a run.", ["model"])
+        in_progress = self._gauge("requests_in_progress", "Requests in progress.", [])
+        in_progress.set_function(lambda: admission.in_progress)
+
+    def observe_models(self, models: Repository) -> None:
+        """Reports these models from now on."""
+        self._models = models
+
+    def request(self, api: str, method: str, model: str, code: str, seconds: float) -> None:
+        """Counts a request.
+
+        Args:
+            api: `REST` or `gRPC`.
+            method: such as `Predict`.
+            model: that it named.
+            code: of gRPC, such as `OK`.
+            seconds: that it took.
+        """
+        known = model if self._models and model in self._models.names() else UNKNOWN
+        self._requests.labels(api, method, known, code).inc()
+        self._seconds.labels(api, method, known).observe(seconds)
+
+    def batch(self, model: str, signature: str, rows: int) -> None:
+        """Counts a run of a model."""
+        self._batches.labels(model, signature).observe(rows)
+
+    def page(self) -> bytes:
+        """Returns all in Prometheus' text format."""
+        self._version.clear()
+        self._queued.clear()
+        for name in self._models.names() if self._models else ():
+            self._queued.labels(name).set(self._models.queued_rows(name))
+            self._version.labels(name).set(self._models.version(name))
+        return generate_latest(self._registry)
+
+    def _gauge(self, name: str, meaning: str, labels: list[str]) -> Gauge:
+        return Gauge(f"tfgad_serving_{name}", meaning, labels, registry=self._registry)
