@@ -70,7 +70,7 @@ def training_rate(model, stage, steps=10):
 def judging_rate(model, count, shape):
     """Images a second through `judge`."""
     images = tf.random.stateless_uniform((count, *shape), [0, 0], -1, 1)
-    return rate(count, lambda: model.judge(images, model.score)["score"].numpy())
+    return rate(count, lambda: model.anomaly_in_graph(images, model.score)["score"].numpy())
 
 
 def pipeline_rate(data, count=2000):

@@ -135,7 +135,9 @@ class Detector(Trained):
         """
         if score is not None:
             self._refuse_unadapted(score)
-        return self.judge(self._checked_images(images), self._known_score(score or self.score))
+        return self.anomaly_in_graph(
+            self._checked_images(images), self._known_score(score or self.score)
+        )
 
     def reconstruct(self, images) -> tf.Tensor:
         """Returns what the method makes of images: `[B, H, W, C]` in [-1, 1].
@@ -143,10 +145,10 @@ class Detector(Trained):
         Raises:
             UsageError: a method that reconstructs nothing, or images that `anomaly` refuses.
         """
-        return self.rebuild(self._checked_images(images))
+        return self.reconstruct_in_graph(self._checked_images(images))
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def judge(self, images, score: str):
+    def anomaly_in_graph(self, images, score: str):
         """`anomaly` without its checks: tensors alone, for graphs that are exported."""
         # Where TensorFlow knows the size it computes some constants beforehand, and rounds them
         # otherwise: an image's score must not depend on what sizes the model has seen before.
@@ -180,7 +182,7 @@ class Detector(Trained):
 
     @tf.function(reduce_retracing=True, autograph=False)
     def conclude(self, images, errors, score: str):
-        """What `judge` makes of the error maps `[B, H, W, K]` of whole images."""
+        """What `anomaly_in_graph` makes of the error maps `[B, H, W, K]` of whole images."""
         if score == CUES:
             anomaly_map = self._by_tile(images, errors)
             return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
@@ -196,7 +198,7 @@ class Detector(Trained):
         """Returns what the calibrated model says of images and their scores.
 
         Args:
-            images: float32 `[B, H, W, C]` in [-1, 1], as `judge` took them.
+            images: float32 `[B, H, W, C]` in [-1, 1], as `anomaly_in_graph` took them.
             score: float32 `[B]`.
 
         Returns:
@@ -208,7 +210,7 @@ class Detector(Trained):
 
     @tf.function(reduce_retracing=True, autograph=False)
     @precision.scoring()
-    def rebuild(self, images):
+    def reconstruct_in_graph(self, images):
         """`reconstruct` without its checks."""
 
         def of_block(block, trim):
@@ -252,7 +254,7 @@ class Detector(Trained):
         return self.description(pieces, self.errors(pieces))
 
     def _by_window(self, images, judge):
-        """Lays what `judge` makes of windows, `[N, h, w, K]`, over the images: `[B, H, W, K]`."""
+        """Blends the result of each window, `[N, h, w, K]`, over the images: `[B, H, W, K]`."""
         return windows.by_piece(images, self.window[:2], self.stride, judge)
 
     def _by_tile(self, images, errors):
@@ -327,7 +329,7 @@ class Detector(Trained):
         self._refuse_unadapted(self.score)
         scores, qualities = [], []
         for batch in batched(normals):
-            scores.append(self.judge(batch, self.score)["score"].numpy())
+            scores.append(self.anomaly_in_graph(batch, self.score)["score"].numpy())
             qualities.append(self._qualities(batch))
         threshold = self.calibration.fit(np.concatenate(scores), false_positive_rate)
         self.image_quality.calibrate(np.concatenate(qualities), false_positive_rate)

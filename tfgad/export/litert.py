@@ -247,7 +247,9 @@ def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray, np.ndarray |
 
 def _own_scores(model: Detector, pixels: np.ndarray) -> np.ndarray:
     batches = batched(tf.data.Dataset.from_tensor_slices(pixels))
-    judged = [model.judge(from_uint8(x), model.score) for x in batches.as_numpy_iterator()]
+    judged = [
+        model.anomaly_in_graph(from_uint8(x), model.score) for x in batches.as_numpy_iterator()
+    ]
     return np.concatenate([each["score"].numpy() for each in judged])
 
 

@@ -180,7 +180,7 @@ class _Endpoints:
         return self._judged(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
 
     def reconstruct(self, images):
-        rebuilt = self.model.rebuild(self._prepared(_from_uint8(images)))
+        rebuilt = self.model.reconstruct_in_graph(self._prepared(_from_uint8(images)))
         rebuilt = self._resized_to(tf.shape(images)[1:3], rebuilt)
         grey_levels = tf.clip_by_value(tf.round((rebuilt + 1) * 127.5), 0, 255)
         return {"reconstruction": tf.cast(grey_levels, tf.uint8)}
@@ -196,7 +196,7 @@ class _Endpoints:
 
     def _judged(self, images, size):
         """Judges what `_prepared` returns; the maps are of the given size."""
-        judged = self.model.judge(images, self.model.score)
+        judged = self.model.anomaly_in_graph(images, self.model.score)
         anomaly_map = self._resized_to(size, judged["map"][..., None])[..., 0]
         prediction = self.model.prediction(images, judged["score"])
         return {"score": judged["score"], **prediction, "map": anomaly_map}
