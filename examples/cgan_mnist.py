@@ -22,7 +22,7 @@ from sklearn.neural_network import MLPClassifier
 import tfgad
 from tfgad import plots
 from tfgad.evaluation.evaluator import predict_test_set
-from tfgad.recipes import settings_of
+from tfgad.methods import settings_of
 
 EXAMPLES, HELD_OUT = 10_000, 5_000  # real images to teach the classifier and to test it
 EACH = 100  # generated images of each digit to be named
@@ -38,7 +38,7 @@ def main():
     data = tfgad.load(arguments.data)
     settings = settings_of("cgan")
     model = tfgad.build("cgan", data.image_shape, seed=0, classes=len(data.classes))
-    batch_size = settings["batch_size"] * model.batches_per_step
+    batch_size = model.images_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size, labelled=True)
     steps = arguments.steps or int(settings["steps"])
     model.fit(batches, steps_per_epoch=steps, shuffle=False)

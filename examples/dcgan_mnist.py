@@ -25,7 +25,7 @@ import keras
 
 from tfgad import plots
 from tfgad.evaluation.evaluator import predict_test_set
-from tfgad.recipes import settings_of
+from tfgad.methods import settings_of
 
 
 def main():

@@ -16,7 +16,7 @@ from pathlib import Path
 import tfgad
 from tfgad import plots
 from tfgad.evaluation.evaluator import predict_test_set, reconstructions
-from tfgad.recipes import settings_of
+from tfgad.methods import settings_of
 from tfgad.training.runs import stage_steps
 
 
@@ -34,7 +34,7 @@ def main():
     # First the generator and the critic, then, with both at rest, the encoder.
     for stage, steps in stage_steps(arguments.steps or settings["steps"], model.stages).items():
         model.begin(stage)
-        batch_size = settings["batch_size"] * model.batches_per_step
+        batch_size = model.images_per_step
         batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
         model.fit(batches, steps_per_epoch=steps, shuffle=False)
     model.adapt(data.train, data.train_size)

@@ -18,7 +18,7 @@ from pathlib import Path
 import tfgad
 from tfgad import plots
 from tfgad.evaluation.evaluator import predict_test_set
-from tfgad.recipes import settings_of
+from tfgad.methods import settings_of
 
 
 def main():
@@ -36,7 +36,7 @@ def main():
     model = tfgad.build("gan", data.image_shape, seed=0, **players)
 
     # Each update of D sees images of its own, so a step takes several batches at once.
-    batch_size = settings["batch_size"] * model.batches_per_step
+    batch_size = model.images_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
     steps = arguments.steps or int(settings["steps"])
     model.fit(batches, steps_per_epoch=steps, shuffle=False)

@@ -30,7 +30,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import tfgad
 from tfgad import plots
-from tfgad.recipes import settings_of
+from tfgad.methods import settings_of
 from tfgad.training.runs import stage_steps
 
 SETTINGS = {"vae": {"latent_dim": 16, "steps": "2000"}, "fanogan": {}}
@@ -96,7 +96,7 @@ def trained(method: str, data: tfgad.AnomalyData, steps: str | None) -> tfgad.De
     model = tfgad.build(method, data.image_shape, **SETTINGS[method])
     for stage, count in stage_steps(steps or settings["steps"], model.stages).items():
         model.begin(stage)
-        batch_size = settings["batch_size"] * model.batches_per_step
+        batch_size = model.images_per_step
         batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
         model.fit(batches, steps_per_epoch=count, shuffle=False, verbose=2)
     return model

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import tfgad
 from tfgad import plots
-from tfgad.core.detector import EVEN_ODDS
 from tfgad.data.datasets.weave.cloth import FABRICS
 from tfgad.evaluation import evaluator, metrics
 from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
 from tfgad.multistage.annotations import gallery
+from tfgad.multistage.segmenter import EVEN_ODDS
 
 QUICK = "?train=40&calibration=20&test=48"  # fewer tiles of each fabric
 

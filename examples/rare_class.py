@@ -43,7 +43,7 @@ import tensorflow as tf
 
 from tfgad import files, plots
 from tfgad.data.datasets.digit_files import read_published
-from tfgad.recipes import settings_of
+from tfgad.methods import settings_of
 from tfgad.training import runs
 
 COMMON, RARE = 500, 20  # images a class
@@ -108,7 +108,7 @@ def train_gan(images, labels, digit, steps, seed):
     model = tfgad.build("cgan", images.shape[1:], seed=seed, classes=10)
     batches = tf.data.Dataset.from_tensor_slices((images[order], labels[order]))
     batches = batches.shuffle(len(order), seed=seed).repeat()
-    batch_size = settings["batch_size"] * model.batches_per_step
+    batch_size = model.images_per_step
     batches = batches.batch(batch_size, drop_remainder=True)
     model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
     return model

@@ -17,7 +17,7 @@ from pathlib import Path
 import tfgad
 from tfgad import plots
 from tfgad.evaluation.evaluator import predict_test_set
-from tfgad.recipes import settings_of
+from tfgad.methods import settings_of
 
 
 def main():
@@ -32,7 +32,7 @@ def main():
     data = tfgad.load(arguments.data)
     settings = settings_of("wgan_gp")
     model = tfgad.build("wgan_gp", data.image_shape, seed=0, penalty=arguments.penalty)
-    batch_size = settings["batch_size"] * model.batches_per_step
+    batch_size = model.images_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
     steps = arguments.steps or int(settings["steps"])
     model.fit(batches, steps_per_epoch=steps, shuffle=False)

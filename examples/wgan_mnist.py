@@ -18,7 +18,7 @@ from pathlib import Path
 import tfgad
 from tfgad import plots
 from tfgad.evaluation.evaluator import predict_test_set
-from tfgad.recipes import settings_of
+from tfgad.methods import settings_of
 
 PARTS = 10  # of the training, after each of which the distance is noted
 
@@ -36,7 +36,7 @@ def main():
     model = tfgad.build("wgan", data.image_shape, seed=0, clip=arguments.clip)
 
     # A step is five updates of the critic, on a batch each, and one of the generator.
-    batch_size = settings["batch_size"] * model.batches_per_step
+    batch_size = model.images_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
     steps = (arguments.steps or int(settings["steps"])) // PARTS
     history = model.fit(batches, steps_per_epoch=steps, epochs=PARTS, shuffle=False).history

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfgad import processor, recipes
+from tfgad import methods, processor
 from tfgad.errors import UsageError
 from tfgad.multistage import painter_training, segmenter_training
 
@@ -44,7 +44,7 @@ def build_small():
     """
 
     def build(method: str, side: int = SIDE, **settings):
-        known = recipes.settings_of(method)
+        known = methods.settings_of(method)
         small = {name: value for name, value in SMALL.items() if name in known}
         return tfgad.build(method, (side, side, 1), **{**small, **settings})
 
@@ -93,10 +93,8 @@ def fitted(images, labels, build_small, know_normal_images):
         if side == SIDE:
             train(model)
         else:
-            for role in model.roles.values():
-                for network in role:
-                    trained = getattr(model_of(method, SIDE), network)
-                    getattr(model, network).set_weights(trained.get_weights())
+            for name, network in model_of(method, SIDE).networks().items():
+                getattr(model, name).set_weights(network.get_weights())
         know_normal_images(model, images[:, :side, :side])
         return model
 
@@ -106,7 +104,8 @@ def fitted(images, labels, build_small, know_normal_images):
         windows = tf.data.Dataset.from_tensor_slices(examples).repeat()
         for stage in model.stages:
             model.begin(stage)
-            batches = windows.batch(4 * model.batches_per_step, drop_remainder=True)
+            parts = model.images_per_step // model.config.batch_size
+            batches = windows.batch(4 * parts, drop_remainder=True)
             model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
 
     return lambda method, side=SIDE: model_of(method, side)
@@ -122,7 +121,7 @@ def assert_descent():
 
     def check(model, role: str, loss, batch):
         rates = {each: float(each == role) for each in model.roles}
-        model.compile(**{each: keras.optimizers.SGD(rate) for each, rate in rates.items()})
+        model.compile({each: keras.optimizers.SGD(rate) for each, rate in rates.items()})
         weights = model.weights_of(role)
         before = [w.numpy() for w in weights]
         with tf.GradientTape() as tape:

@@ -119,7 +119,7 @@ def test_dcgan_mnist(tmp_path):
     assert out.count("AUROC") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["02.keras", "samples-02.png"]
     model = tfgad.load_model(tmp_path / "02.keras")
-    assert int(model.optimizers["critic"].iterations) == int(model.step) > 0
+    assert int(model.optimizer_by_role["critic"].iterations) == int(model.step) > 0
     assert (model.smoothing, model.r1) == (0.1, 0.5)
 
 

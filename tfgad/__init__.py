@@ -16,7 +16,7 @@ from tfgad.version import __version__
 ask_for_onednn()  # whichever module is imported, this comes before it, and before TensorFlow
 
 _HOMES = {
-    "build": "tfgad.recipes",
+    "build": "tfgad.methods",
     "load": "tfgad.data",
     "training_batches": "tfgad.data.batches",
     "AnomalyData": "tfgad.data",

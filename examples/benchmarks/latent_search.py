@@ -74,7 +74,9 @@ def main():
         raise UsageError("--model", arguments.model, "has no encoder to start from", hint)
     *_, images, digits = WALK["walk_through"]()
     images, labels = images[: arguments.images], digits[: arguments.images] == WALK["ANOMALY"]
-    codes = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), "float32")
+    codes = np.random.default_rng(0).standard_normal(
+        (len(images), model.config.latent_dim), "float32"
+    )
     ours = Ours(model)
     known = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     if arguments.full:
@@ -103,7 +105,7 @@ class Ours:
 
     def __init__(self, model):
         settings = {**WALK["SETTINGS"], "start": "encoder", "precision": "float32"}
-        settings |= {"latent_dim": model.latent_dim, "width": model.critic.layers[1].filters}
+        settings |= {"latent_dim": model.config.latent_dim, "width": model.critic.layers[1].filters}
         twin = tfgad.build("anogan", model.window, **settings)
         for network in ("generator", "critic", "encoder"):
             getattr(twin, network).set_weights(getattr(model, network).get_weights())

@@ -35,11 +35,11 @@ from sklearn import metrics
 from sklearn.decomposition import PCA
 
 from tfgad import files
-from tfgad.core.detector import DENSITY
 from tfgad.data.datasets.digit_files import read_published
 from tfgad.data.datasets.digits import normal_classes
 from tfgad.data.sampling import batched
 from tfgad.data.spec import Spec
+from tfgad.scores.score import DENSITY
 from tfgad.training import runs
 
 METHODS = ("vae", "ganomaly", "fanogan", "anogan")

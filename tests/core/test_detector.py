@@ -9,10 +9,10 @@ import tfgad
 from tfgad.data import sampling
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import export
+from tfgad.methods import METHODS
 from tfgad.networks import precision
-from tfgad.recipes import METHODS, RECIPES
 
-RECONSTRUCTING = [method for method in METHODS if RECIPES[method].settings["score"] == "auto"]
+RECONSTRUCTING = [name for name, method in METHODS.items() if method.model.reconstructs]
 # A method, and the side of the images it judges: by `cues`, `density` or its critic.
 JUDGED = [(method, 48) for method in METHODS] + [(method, 32) for method in RECONSTRUCTING]
 
@@ -40,7 +40,7 @@ def saved_and_loaded(model, folder):
 
 def state(model):
     """All that training changes."""
-    optimizers = model.optimizers.values()
+    optimizers = model.optimizer_by_role.values()
     variables = [*model.variables, *(v for optimizer in optimizers for v in optimizer.variables)]
     return [variable.numpy() for variable in variables]
 
@@ -82,7 +82,7 @@ def test_a_loaded_model_trains_on_like_the_original(model, copy, images, labels,
         for each in (original, loaded):
             each.begin(stage)
             for start in (0, 4):
-                part = slice(start, start + 2 * each.batches_per_step)
+                part = slice(start, start + 2 * each.images_per_step // each.config.batch_size)
                 x, y = tf.constant(images[part, :32, :32]), tf.constant(labels[part])
                 each.train_step((x, y) if each.labelled else x)
         assert_same(state(original), state(loaded))
@@ -120,7 +120,7 @@ def test_half_precision_is_trained_judged_saved_and_exported(
     x, y = images[:, :32, :32], labels
     for stage in model.stages:
         model.begin(stage)
-        part = slice(0, 2 * model.batches_per_step)
+        part = slice(0, 2 * model.images_per_step // model.config.batch_size)
         batch = tf.constant(x[part])
         logs = model.train_step((batch, tf.constant(y[part])) if model.labelled else batch)
         assert all(np.isfinite(value) for value in logs.values())
@@ -133,7 +133,9 @@ def test_half_precision_is_trained_judged_saved_and_exported(
         assert np.isfinite(judged[name]).all()
 
     copy = saved_and_loaded(model, tmp_path)
-    assert "bfloat16" in {layer.compute_dtype for layer in getattr(copy, copy.sees).layers}
+    assert "bfloat16" in {
+        layer.compute_dtype for layer in next(iter(copy.networks().values())).layers
+    }
     np.testing.assert_array_equal(copy.anomaly(x)["score"], judged["score"])
     answer = exported(model, tmp_path)(images=pixels)
     for name in ("score", "map"):
@@ -179,7 +181,7 @@ def test_density_lays_its_number_out_as_the_residual_is(method, fitted, images):
     x = images[:3, :32, :32]
     judged = model.anomaly(x, score="density")
     vectors = model.descriptions(tf.constant(x))
-    assert vectors.shape == (3, len(model.cue_errors) + 1 + model.code_dim)
+    assert vectors.shape == (3, sum(map(len, model.terms)) + 1 + model.code_dim)
     np.testing.assert_allclose(judged["score"], model.density(vectors), rtol=1e-4)
 
 
@@ -188,8 +190,10 @@ def test_the_configuration_makes_the_same_model(model):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
     assert type(again) is type(model)
     for name, value in again.get_config().items():
-        if isinstance(value, keras.Model):
-            assert value.get_config() == config[name].get_config()
+        if name == "networks":
+            assert value.keys() == config[name].keys()
+            for network, other in zip(value.values(), config[name].values(), strict=True):
+                assert network.get_config() == other.get_config()
         else:
             assert value == config[name]
 
@@ -273,15 +277,15 @@ def test_as_many_images_are_taken_as_are_asked_for(size):
         assert drawn[0] != drawn[2]
 
 
-def test_noise_depends_on_seed_step_and_use_alone(build_small):
-    def draws(seed, step, use):
+def test_noise_depends_on_seed_step_and_purpose_alone(build_small):
+    def draws(seed, step, purpose):
         model = build_small("ganomaly", seed=seed)
         model.step.assign(step)
-        return model.noise([1000], use).numpy()
+        return model.random_normal([1000], purpose).numpy()
 
-    first = draws(seed=1, step=2, use=3)
-    np.testing.assert_array_equal(first, draws(seed=1, step=2, use=3))
-    for other in (draws(2, 2, 3), draws(1, 3, 3), draws(1, 2, 4)):
+    first = draws(1, 2, "critic")
+    np.testing.assert_array_equal(first, draws(1, 2, "critic"))
+    for other in (draws(2, 2, "critic"), draws(1, 3, "critic"), draws(1, 2, "generator")):
         assert abs(np.corrcoef(first, other)[0, 1]) < 0.15
     assert abs(first.mean()) < 0.1
     assert abs(first.std() - 1) < 0.1

@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from tfgad import files
-from tfgad.core.detector import rims
 from tfgad.data.images import ImageError
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA, export, metadata_of_model
 from tfgad.inference import predictor, results
 from tfgad.scores.image_quality import ImageQuality
+from tfgad.scores.score import rims
 from tfgad.training.runs import Run, load_model
 
 

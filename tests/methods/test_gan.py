@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfgad.core import adversarial
-from tfgad.core.detector import MAP_SIGMA
+from tfgad.methods import gan
 from tfgad.scores.cues import gaussian_blur
+from tfgad.scores.score import MAP_SIGMA
 
 METHODS = ["gan", "dcgan"]  # one model, two kinds of networks
 STILL = {"d_steps": 1, "dropout": 0.0}
@@ -30,17 +30,17 @@ def test_the_discriminator_goes_down_the_cross_entropy(
 ):
     model = build_small(method, **STILL, smoothing=smoothing, r1=r1)
     x = windows(images)
-    z = model.noise([4, model.latent_dim], adversarial.CRITIC_LATENT)
+    z = model.random_normal([4, model.config.latent_dim], "critic 0")
     generated = model.generator(z, training=True)
     slopes = []
 
     def loss():
         with tf.GradientTape() as inner:
             inner.watch(x)
-            logit = model.critic(x, training=True)["logit"]
+            logit = model.critic(x, training=True)
         slopes.append(tf.reduce_sum(inner.gradient(logit, x) ** 2, axis=[1, 2, 3]))
         real = cross_entropy(logit, 1.0 - smoothing)
-        fake = cross_entropy(model.critic(generated, training=True)["logit"], 0.0)
+        fake = cross_entropy(model.critic(generated, training=True), 0.0)
         return tf.reduce_mean((real + fake) / 2 + r1 * slopes[0])
 
     logs = assert_descent(model, "critic", loss, x)
@@ -54,9 +54,9 @@ def test_the_generator_wants_its_images_called_real(build_small, images, assert_
     model = build_small(method, **STILL)
 
     def loss():
-        z = model.noise([4, model.latent_dim], adversarial.GENERATOR_LATENT)
+        z = model.random_normal([4, model.config.latent_dim], "generator 0")
         generated = model.generator(z, training=True)
-        return tf.reduce_mean(cross_entropy(model.critic(generated, training=True)["logit"], 1.0))
+        return tf.reduce_mean(cross_entropy(model.critic(generated, training=True), 1.0))
 
     assert_descent(model, "generator", loss, windows(images))
 
@@ -64,25 +64,26 @@ def test_the_generator_wants_its_images_called_real(build_small, images, assert_
 @pytest.mark.parametrize(("d_steps", "g_steps"), [(3, 2), (1, 3)])
 def test_each_player_makes_its_steps(build_small, images, d_steps, g_steps):
     model = build_small("gan", d_steps=d_steps, g_steps=g_steps)
-    assert model.batches_per_step == d_steps
+    assert model.images_per_step == d_steps * model.config.batch_size
     model.train_step(windows(images, 2 * d_steps))
-    assert int(model.optimizers["critic"].iterations) == d_steps
-    assert int(model.optimizers["generator"].iterations) == g_steps
+    assert int(model.optimizer_by_role["critic"].iterations) == d_steps
+    assert int(model.optimizer_by_role["generator"].iterations) == g_steps
     assert int(model.step) == 1
 
 
-def test_each_update_of_the_discriminator_sees_its_own_batch_and_codes(
+def test_each_update_of_the_discriminator_takes_its_own_part_and_codes(
     build_small, images, monkeypatch
 ):
     model = build_small("gan", d_steps=2)
-    seen, update = [], model._update_critic
+    parts, purposes, part, draw = [], [], gan.part, model.random_normal
+    monkeypatch.setattr(gan, "part", lambda *args: [parts.append(part(*args)), parts[-1]][1])
     monkeypatch.setattr(
-        model, "_update_critic", lambda x, y, t: [seen.append((x.numpy(), t)), update(x, y, t)][1]
+        model, "random_normal", lambda *args: [purposes.append(args[1]), draw(*args)][1]
     )
     model.train_step(windows(images, 6))
-    assert [t for _, t in seen] == [0, 1]
-    np.testing.assert_array_equal(np.concatenate([x for x, _ in seen]), windows(images, 6))
-    first, second = (model.noise([3, 8], adversarial.CRITIC_LATENT + t) for t in (0, 1))
+    assert purposes == ["critic 0", "critic 1", "generator 0"]
+    np.testing.assert_array_equal(np.concatenate(parts), windows(images, 6))
+    first, second = (draw([3, 8], purpose) for purpose in purposes[:2])
     assert np.any(first != second)
 
 

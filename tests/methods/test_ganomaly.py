@@ -64,7 +64,7 @@ def test_r1_is_the_mean_of_each_image_s_own_slope(build_small, images):
 @pytest.mark.parametrize("r1", [0.0, 0.5])
 def test_at_rates_of_0_only_statistics_of_batches_move(build_small, images, r1):
     model = build_small("ganomaly", r1=r1)
-    model.compile(**{role: keras.optimizers.SGD(0.0) for role in model.roles})
+    model.compile({role: keras.optimizers.SGD(0.0) for role in model.roles})
     x = tf.constant(images[:4, :32, :32])
     before = [w.numpy() for w in model.weights]
     networks = (model.encoder, model.decoder, model.second_encoder, model.critic)

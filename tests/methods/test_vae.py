@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tfgad.errors import UsageError
-from tfgad.methods.vae import VAE
+from tfgad.methods.vae import VAE, Config
 
 LOG_2PI = np.log(2 * np.pi)
 
@@ -24,11 +24,11 @@ def fixed(mean, log_variance, grey, **settings):
     flat = keras.layers.Dense(
         16, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(grey)
     )(z)
-    networks = {
-        "encoder": keras.Model(images, code),
-        "decoder": keras.Model(z, keras.layers.Reshape((4, 4, 1))(flat)),
-    }
-    return VAE(stride=4, **networks, **settings)
+    model = VAE(Config(latent_dim=2, **settings), (32, 32, 1))
+    model.window = (4, 4, 1)
+    model.encoder = keras.Model(images, code)
+    model.decoder = keras.Model(z, keras.layers.Reshape((4, 4, 1))(flat))
+    return model
 
 
 def constant(values):
@@ -44,7 +44,7 @@ def test_the_score_is_the_bound_of_a_case_worked_by_hand():
     kl = 0.5 + 0.5 * (0.25 - 1 + np.log(4))
     nll = -12 * np.log(0.25) - 4 * np.log(0.75)
     errors = {name: error.numpy() for name, error in model.errors(x).items()}
-    np.testing.assert_allclose(errors["kl"], np.full((1, 4, 4), 2 * kl), rtol=1e-5)
+    np.testing.assert_allclose(errors["kl"], [2 * kl], rtol=1e-5)
     np.testing.assert_allclose(errors["nll"].mean(), nll, rtol=1e-5)
     # A black or white pixel has no entropy of its own.
     np.testing.assert_allclose(errors["excess"], errors["nll"], atol=1e-3)
@@ -92,11 +92,11 @@ def test_a_step_goes_down_the_bound_as_it_is_written(build_small, images, likeli
     rate = 1e-5
     model.compile(autoencoder=keras.optimizers.SGD(rate))
     x = tf.constant(images[:4, :32, :32])
-    epsilon = tf.random.stateless_normal((4, model.latent_dim), [2 * 1000, 0])
+    epsilon = tf.random.stateless_normal((4, model.config.latent_dim), [2 * 1000, 0])
     weights = model.weights_of("autoencoder")
     with tf.GradientTape() as tape:
         code = model.encoder(x, training=True)
-        mean, log_variance = code[:, : model.latent_dim], code[:, model.latent_dim :]
+        mean, log_variance = code[:, : model.config.latent_dim], code[:, model.config.latent_dim :]
         y = model.decoder(mean + tf.sqrt(tf.exp(log_variance)) * epsilon, training=True)
         if likelihood == "bernoulli":
             t, p = (1 + x) / 2, (1 + y) / 2

@@ -3,9 +3,8 @@ import pytest
 import tensorflow as tf
 
 import tfgad
-from tfgad.core import adversarial
-from tfgad.methods import wgan
-from tfgad.recipes import RECIPES
+from tfgad.core import batches
+from tfgad.methods import settings_of
 
 CLIP = 0.01
 
@@ -21,8 +20,8 @@ def logits(model, images):
 # WGAN-GP differs in the penalty alone: `test_wgan_gp.py`.
 @pytest.mark.parametrize("r1", [0.0, 0.5])
 def test_the_critic_goes_down_the_paper_s_loss(build_small, images, assert_descent, r1):
-    model, x = build_small("wgan", d_steps=1, clip=0.0, r1=r1), windows(images)
-    z = model.noise([4, model.latent_dim], adversarial.CRITIC_LATENT)
+    model, x = build_small("wgan", d_steps=1, clip=100.0, r1=r1), windows(images)
+    z = model.random_normal([4, model.config.latent_dim], "critic 0")
     generated = model.generator(z, training=True)
 
     def loss():
@@ -37,10 +36,10 @@ def test_the_critic_goes_down_the_paper_s_loss(build_small, images, assert_desce
 
 @pytest.mark.parametrize("method", ["wgan", "wgan_gp"])
 def test_the_generator_goes_up_the_critic(build_small, images, assert_descent, method):
-    model = build_small(method, d_steps=1, **({"clip": 0.0} if method == "wgan" else {}))
+    model = build_small(method, d_steps=1, **({"clip": 100.0} if method == "wgan" else {}))
 
     def loss():
-        z = model.noise([4, model.latent_dim], adversarial.GENERATOR_LATENT)
+        z = model.random_normal([4, model.config.latent_dim], "generator 0")
         return -tf.reduce_mean(logits(model, model.generator(z, training=True)))
 
     assert_descent(model, "generator", loss, windows(images))
@@ -70,8 +69,8 @@ def test_the_clip_outlives_saving(build_small, images, tmp_path):
 
 
 def test_the_optimizers_are_rmsprop(build_small):
-    rate = RECIPES["wgan"].settings["learning_rate"]
-    for optimizer in build_small("wgan").optimizers.values():
+    rate = settings_of("wgan")["learning_rate"]
+    for optimizer in build_small("wgan").optimizer_by_role.values():
         assert type(optimizer).__name__ == "RMSprop"
         assert float(optimizer.learning_rate) == pytest.approx(rate)
 
@@ -86,7 +85,7 @@ def test_images_that_the_critic_thinks_less_of_score_higher(build_small, images)
 
 
 def test_the_critic_s_mean_is_of_images_drawn_by_the_seed(build_small, images, monkeypatch):
-    monkeypatch.setattr(wgan, "MEAN_IMAGES", 15)
+    monkeypatch.setattr(batches, "MEAN_IMAGES", 15)
     normals = tf.data.Dataset.from_tensor_slices(images[:, :32, :32])
     left_out = []
     for seed in (0, 0, 1, 2):

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfgad.core import adversarial
-from tfgad.errors import UsageError
+from tfgad.core.batches import part
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +34,18 @@ def test_adapting_again_gives_the_same(model, images):
 
 def test_a_step_updates_the_critic_more_often_than_the_generator(build_small, images):
     model = build_small("wgan_gp", d_steps=3)
-    assert model.batches_per_step == 3
+    assert model.images_per_step == 3 * model.config.batch_size
     model.train_step(tf.constant(images[:6, :32, :32]))
-    assert int(model.optimizers["critic"].iterations) == 3
-    assert int(model.optimizers["generator"].iterations) == 1
+    assert int(model.optimizer_by_role["critic"].iterations) == 3
+    assert int(model.optimizer_by_role["generator"].iterations) == 1
     assert int(model.step) == 1
 
 
 def test_the_critic_goes_down_the_paper_s_loss(build_small, images, assert_descent):
     model = build_small("wgan_gp", d_steps=1, penalty=10.0)
     x = tf.constant(images[:4, :32, :32])
-    z = model.noise([4, model.latent_dim], adversarial.CRITIC_LATENT)
-    epsilon = model.noise([4, 1, 1, 1], adversarial.EPSILON, uniform=True)
+    z = model.random_normal([4, model.config.latent_dim], "critic 0")
+    epsilon = model.random_uniform([4, 1, 1, 1], "epsilon 0")
     generated = model.generator(z, training=True)
 
     def critic(images):
@@ -63,9 +62,21 @@ def test_the_critic_goes_down_the_paper_s_loss(build_small, images, assert_desce
     assert_descent(model, "critic", loss, x)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(model, images):
-    with pytest.raises(UsageError, match="d_steps=2"):
-        model.train_step(tf.constant(images[:3, :32, :32]))
+@pytest.mark.parametrize(("rows", "expected"), [(8, [0, 1, 2, 3, 4, 5, 6, 7]), (9, range(8))])
+def test_a_batch_is_shared_among_the_critic_s_updates(rows, expected):
+    batch = tf.range(rows)
+    parts = [part(batch, t, 2) for t in range(2)]
+    np.testing.assert_array_equal(np.concatenate(parts), expected)
+    unknown = tf.function(
+        part, input_signature=[tf.TensorSpec([None], tf.int32)] + 2 * [tf.TensorSpec([], tf.int32)]
+    )
+    for t in range(2):
+        np.testing.assert_array_equal(unknown(batch, t, 2), parts[t])
+
+
+def test_a_batch_of_fewer_images_than_updates_gives_one_to_each():
+    parts = [part(tf.range(2), t, 3).numpy().tolist() for t in range(3)]
+    assert parts == [[0], [1], [0]]
 
 
 def test_samples_follow_their_seed(model):

@@ -127,7 +127,7 @@ def test_broken_off_adaptation_goes_on_to_the_same_segmenter(
 
 def test_the_rate_of_an_adaptation_falls_to_nothing(run):
     model = adaptation.renewed(run.model, 0.1, 10)
-    optimizer = model.optimizers["network"]
+    optimizer = model.optimizer_by_role["network"]
     rates = []
     for step in (0, 5, 10):
         optimizer.iterations.assign(step)

@@ -41,7 +41,7 @@ def trained(method, team):
     settings = {name: value for name, value in SMALL.items() if name in known}
     with team.strategy.scope():
         model = recipes.build(method, (32, 32, 1), 0, **settings)
-        model.compile(**{role: keras.optimizers.SGD(1e-3) for role in model.roles})
+        model.compile({role: keras.optimizers.SGD(1e-3) for role in model.roles})
     for layer in model._flatten_layers():
         layer.trainable &= not isinstance(layer, keras.layers.BatchNormalization)
     start = [weight.numpy() for weight in model.trainable_weights]

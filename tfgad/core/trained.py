@@ -1,88 +1,116 @@
-"""What every trained model has: networks by name, an optimizer for each role, a step, a seed."""
+"""Networks that are trained by `fit`: an optimizer per role, seeded noise, a step that is saved."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import types
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
+from tfgad.errors import UsageError
+
+Logs = dict[str, tf.Tensor]
+
 
 class Trained(keras.Model):
-    """Networks that are trained by `fit`, some of them against each other.
+    """A model whose networks are trained together, or against each other.
 
-    A model derives from it and states
+    A subclass makes its networks in the constructor, as attributes, and states
 
-    - `roles`: its optimizers, each with the names of the networks it trains;
-    - `fixed`: the names of networks that it only uses;
-    - `stages`: the names of its trainings, one after another;
-    - `train_step(batch)`: one step, which adds 1 to `step`.
+    - `optimizers()`: one optimizer per role, by name. A role trains the network of its own name;
+      where it trains others or several, `networks_of` says which;
+    - `train_step(images)`: one step, which updates each role by `minimize`;
+    - `stages`: the names of its trainings, one after another; `stage` is the present one.
+
+    A step is counted when `train_step` returns. Random numbers depend on the seed and the step, and
+    both are saved, so that a resumed training draws what an uninterrupted one would have drawn.
 
     Args:
-        seed: of all randomness in training, so that a run can be repeated.
-        **networks: the networks that `roles` and `fixed` name.
+        seed: of all randomness in training.
+        name: of the model.
     """
 
-    roles: ClassVar[dict[str, tuple[str, ...]]]
-    fixed: ClassVar[tuple[str, ...]] = ()
     stages: ClassVar[tuple[str, ...]] = ("train",)
+    labelled: ClassVar[bool] = False  # whether `train_step` takes `(images, labels)`
 
-    def __init__(self, *, seed=0, name=None, **networks: keras.Model):
-        super().__init__(name=name)
-        trained = [network for names in self.roles.values() for network in names]
-        self._network_names = [*trained, *self.fixed]
-        for network in self._network_names:
-            setattr(self, network, networks.pop(network))
-        if networks:
-            raise TypeError(f"{type(self).__name__} takes no {', '.join(networks)}")
+    def __init__(self, *, seed: int = 0, name: str | None = None):
+        super().__init__(name=name, dtype="float32")
         self.seed, self.stage = seed, self.stages[0]
         self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
 
-    def get_config(self):
-        """Returns the constructor's arguments; a model adds its own."""
-        networks = {network: getattr(self, network) for network in self._network_names}
-        return {"name": self.name, **networks, "seed": self.seed}
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "train_step" in vars(cls):
+            cls.train_step = _counted(cls.train_step)
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Makes the model that `get_config` described."""
-        return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
+    def optimizers(self) -> dict[str, keras.Optimizer]:
+        """Returns a new optimizer for each role."""
+        raise NotImplementedError
 
-    def compile(self, **optimizers: keras.Optimizer) -> None:
-        """Takes one optimizer for each of `roles`, by name.
+    def networks_of(self, role: str) -> list[keras.Model]:
+        """Returns the networks that the optimizer of a role trains."""
+        return [getattr(self, role)]
 
-        XLA makes convolutional training slower on a CPU, so it is left to accelerators.
+    def compile(self, optimizers: dict[str, keras.Optimizer] | None = None, **kwargs: Any) -> None:
+        """Gives each role its optimizer.
+
+        XLA makes convolutional training 2 to 7 times slower on a CPU: it is left to accelerators.
+
+        Args:
+            optimizers: by role; those of `optimizers()` if not given.
+            **kwargs: what `keras.Model.compile` takes, such as `steps_per_execution`.
         """
-        first, *_ = self.roles
-        on_accelerator = bool(tf.config.list_physical_devices("GPU"))
-        # The first is Keras's own `optimizer`: without one Keras would make another that idles.
-        super().compile(optimizer=optimizers[first], jit_compile=on_accelerator)
-        self.optimizers = {role: optimizers[role] for role in self.roles}
-        for role, optimizer in self.optimizers.items():
-            setattr(self, f"{role}_optimizer", optimizer)  # tracked, so that it is saved
+        self.build()
+        optimizers = optimizers or self.optimizers()
+        first = next(iter(optimizers.values()))  # without one Keras would make another that idles
+        kwargs.setdefault("jit_compile", bool(tf.config.list_physical_devices("GPU")))
+        super().compile(optimizer=first, **kwargs)
+        self.assign_optimizers(optimizers)
+
+    def assign_optimizers(self, optimizers: dict[str, keras.Optimizer]) -> None:
+        """Takes the optimizers by role, as `compile` does, without the rest of it."""
+        self.roles = tuple(optimizers)
+        for role, optimizer in optimizers.items():
+            setattr(self, f"{role}_optimizer", optimizer)  # the name that files of a run have
             optimizer.build(self.weights_of(role))
 
-    def get_compile_config(self):
+    def build(self, input_shape: Any = None) -> None:
+        """Does nothing: the constructor has made the networks."""
+        self.built = True
+
+    @property
+    def optimizer_by_role(self) -> dict[str, keras.Optimizer]:
+        """The optimizers of the compiled model."""
+        return {role: getattr(self, f"{role}_optimizer") for role in self.roles}
+
+    def get_compile_config(self) -> dict[str, Any]:
         """Returns the optimizers, so that a loaded model goes on as the saved one would."""
         return {
             role: keras.saving.serialize_keras_object(optimizer)
-            for role, optimizer in self.optimizers.items()
+            for role, optimizer in self.optimizer_by_role.items()
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles with the optimizers that `get_compile_config` returned."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.compile(keras.saving.deserialize_keras_object(config))
 
     @property
     def steps_done(self) -> int:
-        """The step, as a number: `int(step)` fails where the variable has a copy a replica."""
+        """The step, as a number: `int(step)` fails where the variable has a copy per replica."""
         return int(self.step.numpy())
 
     def weights_of(self, role: str) -> list[keras.Variable]:
-        """Returns the trainable weights that the optimizer of a role moves."""
-        networks = [getattr(self, network) for network in self.roles[role]]
-        return [weight for network in networks for weight in network.trainable_weights]
+        """Returns the trainable weights that the optimizer of a role updates."""
+        return [weight for each in self.networks_of(role) for weight in each.trainable_weights]
 
-    def minimize(self, role: str, tape: tf.GradientTape, loss) -> None:
-        """Moves the weights of a role down the gradient of a loss that the tape has seen.
+    def minimize(self, role: str, loss: tf.Tensor, tape: tf.GradientTape) -> None:
+        """Updates the weights of a role down the gradient of a loss that the tape has recorded.
 
         The loss is a mean over this replica's part of the batch. `apply` sums over replicas.
         """
@@ -91,26 +119,116 @@ class Trained(keras.Model):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             gradients = [tf.math.scalar_mul(1 / replicas, gradient) for gradient in gradients]
-        self.optimizers[role].apply(gradients, weights)
+        getattr(self, f"{role}_optimizer").apply(gradients, weights)
 
-    def noise(self, shape, use: int, uniform: bool = False):
-        """Random numbers that depend on the seed, the step and the use alone.
+    def random_normal(self, shape: Any, purpose: str) -> tf.Tensor:
+        """Returns standard normal numbers `shape`, others for each purpose, step and seed."""
+        return self._random(tf.random.stateless_normal, shape, purpose)
 
-        So a resumed run draws what an uninterrupted one would have drawn, and replicas draw for
-        the whole batch and take their part. Standard normal, or uniform in [0, 1).
-        """
-        draw = tf.random.stateless_uniform if uniform else tf.random.stateless_normal
-        own = tf.constant(self.seed * 1000 + use, tf.int64)
+    def random_uniform(self, shape: Any, purpose: str) -> tf.Tensor:
+        """Returns uniform numbers in [0, 1), others for each purpose, step and seed."""
+        return self._random(tf.random.stateless_uniform, shape, purpose)
+
+    def _random(self, draw: Callable[..., tf.Tensor], shape: Any, purpose: str) -> tf.Tensor:
+        """Draws for the whole batch, of which each replica takes its part."""
+        own = tf.constant((self.seed << 32) + zlib.crc32(purpose.encode()), tf.int64)
         seed = tf.stack([own, tf.cast(self.step, tf.int64)])
         replica = tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync == 1:
             return draw(shape, seed=seed)
         size = shape[0]
         whole = tf.concat([[replica.num_replicas_in_sync * size], shape[1:]], axis=0)
-        begin = replica.replica_id_in_sync_group * size
-        return draw(whole, seed=seed)[begin : begin + size]
+        start = replica.replica_id_in_sync_group * size
+        return draw(whole, seed=seed)[start : start + size]
 
     def begin(self, stage: str) -> None:
-        """Turns to one of `stages`: the next `fit` trains what belongs to it."""
+        """Starts one of `stages`: the next `fit` trains it."""
         self.stage = stage
         self.make_train_function(force=True)
+
+    # Saving: a file holds the networks as they were, and not only what they are made from, so that
+    # it still loads when the code that makes networks has changed.
+
+    def networks(self) -> dict[str, keras.Model]:
+        """Returns the networks by the names of their attributes."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if isinstance(value, keras.Model) and not isinstance(value, Trained)
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns seed and name; a subclass adds its own constructor's arguments.
+
+        Under `networks` it may add networks that the constructor makes, by their names: they are
+        taken from there when a file is loaded.
+        """
+        return {"seed": self.seed, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Trained:
+        """Makes the model that `get_config` described, with its networks."""
+        config = keras.saving.deserialize_keras_object(config, custom_objects)
+        config = cls.arguments(config)
+        with _networks_of_file(config.pop("networks", {})):
+            return cls(**config)
+
+    @classmethod
+    def arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Returns the constructor's arguments and `networks` from what a file holds."""
+        return config
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Takes a network of the file that is being loaded in place of a new one of its name."""
+        if isinstance(value, keras.Model) and not isinstance(value, Trained):
+            value = _loading.get().get(name, value)
+        super().__setattr__(name, value)
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Loads the step. A model within another has none in files from before there were such."""
+        if len(store.keys()):
+            super().load_own_variables(store)
+
+
+_loading: contextvars.ContextVar[Mapping[str, keras.Model]] = contextvars.ContextVar(
+    "networks of the file that is being loaded", default=types.MappingProxyType({})
+)
+
+
+@contextlib.contextmanager
+def _networks_of_file(networks: dict[str, keras.Model]) -> Iterator[None]:
+    token = _loading.set(networks)
+    try:
+        yield
+    finally:
+        _loading.reset(token)
+
+
+def _counted(train_step: Callable[[Any, Any], Logs]) -> Callable[[Any, Any], Logs]:
+    """Wraps a `train_step`: it gets the batch alone, and its return counts a step."""
+
+    @functools.wraps(train_step)
+    def counted(self: Trained, data: Any) -> Logs:
+        if type(self).train_step is not counted:  # called as `super().train_step`
+            return train_step(self, data)
+        logs = train_step(self, _batch(data, self.labelled))
+        self.step.assign_add(1)
+        return logs
+
+    return counted
+
+
+def _batch(data: Any, labelled: bool) -> Any:
+    """Returns the images of what `fit` hands on: images, `(images,)` or `(images, labels)`."""
+    if isinstance(data, dict):
+        return data
+    parts = data if isinstance(data, (tuple, list)) else (data,)
+    images = parts[0]
+    if not images.dtype.is_floating:
+        hint = "divide 8-bit images by 127.5 and subtract 1"
+        raise UsageError("images", images.dtype.name, "are not float32 in [-1, 1]", hint)
+    if not labelled:
+        return images
+    if len(parts) < 2:
+        raise UsageError("labels", None, "are missing", "fit on (images, labels)")
+    return images, parts[1]

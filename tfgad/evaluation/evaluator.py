@@ -11,16 +11,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfgad import files, plots
-from tfgad.core.detector import DEFECT, EVEN_ODDS, Detector
+from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.sampling import batched
 from tfgad.data.spec import Spec
 from tfgad.data.stored import StoredRows, stored
 from tfgad.errors import UsageError
 from tfgad.evaluation import baselines, metrics, report
+from tfgad.scores.score import DEFECT
 from tfgad.training import held_out
 from tfgad.training.runs import Run, check_shape, from_anywhere
 
+EVEN_ODDS = 0.0  # of a segmenter's map
 SHOWN = 16  # images in the report's heat maps: half of them normal
 
 

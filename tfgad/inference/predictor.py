@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfgad import files
-from tfgad.core.detector import PEAKS, Detector, rims
+from tfgad.core.detector import Detector
 from tfgad.data.images import (
     MAX_PIXELS,
     ImageError,
@@ -31,6 +31,7 @@ from tfgad.export.saved_model import METADATA, metadata_of_model
 from tfgad.scores import windows
 from tfgad.scores.calibration import probability
 from tfgad.scores.image_quality import first_reason
+from tfgad.scores.score import PEAKS, rims
 from tfgad.training.runs import Run, first_line, load_run, read_config
 
 # Pixels that a model is given at once; a larger image is given in blocks. The model itself computes
@@ -474,7 +475,7 @@ def in_blocks(
 
     Args:
         image: `[H, W, C]`.
-        of_result: its rims, of rows and of columns; see `tfgad.core.detector.rims`.
+        of_result: its rims, of rows and of columns; see `tfgad.scores.score.rims`.
         tile: `(height, width)` of the model's tiles.
         pixels: of a block; more where the rims alone have so many.
         judge: a block `[h, w, C]` to `[h, w, ...]`.

@@ -1,31 +1,122 @@
-"""f-AnoGAN (Schlegl et al. 2019): a WGAN-GP, then an encoder that inverts its generator."""
+"""f-AnoGAN (Schlegl et al., Medical Image Analysis 54, 2019): a WGAN-GP, and an encoder into it.
+
+First a WGAN-GP is trained on normal images (`wgan_gp.py`). Then G and D, with features f, are at
+rest, and an encoder E learns to invert G, by one of (section 2.2; n pixels, n_d features, d latent
+dimensions)
+
+    ziz     L = ‖E(G(z)) - z‖² / d
+    izi     L = ‖x - G(E(x))‖² / n
+    izi_f   L = ‖x - G(E(x))‖² / n + κ ‖f(x) - f(G(E(x)))‖² / n_d
+
+The anomaly score is the loss of `izi_f` (eq. 6), whichever E was trained by:
+
+    A(x) = ‖x - G(E(x))‖² / n + κ ‖f(x) - f(G(E(x)))‖² / n_d
+
+The paper compares it with other scores, which are here too: `latent`, ‖E(x) - E(G(E(x)))‖² / d;
+`latent_feature`, that with the second term of A(x); `critic`, A_D of `wgan_gp.py`.
+
+The authors' code trains E by RMSprop at 5e-5 for 50,000 steps. `fanogan` uses Adam for 1,500.
+
+Read beside it: `wgan_gp.py`, the GAN; `core/losses.py`; `networks/convolutional.py`. For the score
+also `scores/error_maps.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
 
 import keras
 import tensorflow as tf
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from tfgad.core import losses
-from tfgad.core.encoder_stage import EncoderStage
-from tfgad.methods.wgan_gp import WGANGP
-from tfgad.scores.error_maps import feature_errors, over_window, pixel_errors
+from tfgad.core import Detector, losses, register
+from tfgad.core.batches import mean_logit, sample
+from tfgad.core.detector import features_of
+from tfgad.core.settings import BatchSize, Score, Stride, TwoStages, Window
+from tfgad.methods import wgan_gp
+from tfgad.networks import convolutional
+from tfgad.networks.layers import Adam
+from tfgad.scores.error_maps import feature_errors, pixel_errors
 
 
-@keras.saving.register_keras_serializable("tfgad")
-class FAnoGAN(EncoderStage, WGANGP):
-    """Generator G, critic D with features f, encoder E.
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of f-AnoGAN; `tfgad list fanogan` prints them."""
 
-    Stage `gan` trains G and D as WGAN-GP does, stage `encoder` trains E (`EncoderStage` has its
-    three losses). The score is how far an image is from what they make of it (eq. 6):
+    window: Window = 32
+    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
+    width: Annotated[int, Field(ge=1, description="channels of D's and E's first layer")] = 32
+    batch_size: BatchSize = 64
+    steps: Annotated[TwoStages, Field(description="training steps of the GAN and of E")] = (
+        600,
+        1500,
+    )
+    learning_rate: Annotated[float, Field(gt=0, description="of the GAN's Adam optimizers")] = 1e-4
+    beta_1: Annotated[float, Field(ge=0, lt=1, description="of the GAN's Adam optimizers")] = 0.0
+    beta_2: Annotated[float, Field(ge=0, lt=1, description="of the GAN's Adam optimizers")] = 0.9
+    d_steps: Annotated[int, Field(ge=1, description="updates of D per step")] = 5
+    g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
+    penalty: Annotated[float, Field(ge=0, description="λ of the gradient penalty")] = 10.0
+    r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 0.0
+    encoding: Annotated[
+        Literal["ziz", "izi", "izi_f"], Field(description="the loss that E is trained by")
+    ] = "izi_f"
+    kappa: Annotated[float, Field(ge=0, description="κ, weight of the feature term")] = 1.0
+    encoder_optimizer: Annotated[
+        Literal["adam", "rmsprop", "adagrad"], Field(description="optimizer of E")
+    ] = "adam"
+    encoder_learning_rate: Annotated[float, Field(gt=0, description="of E's optimizer")] = 2e-4
+    score: Score = "auto"
+    stride: Stride = 16
 
-        A(x) = ‖x - G(E(x))‖² / n + κ ‖f(x) - f(G(E(x)))‖² / n_d
+    def wgan_gp(self) -> wgan_gp.Config:
+        """Returns the settings of the GAN."""
+        return wgan_gp.Config(
+            latent_dim=self.latent_dim,
+            width=self.width,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            d_steps=self.d_steps,
+            g_steps=self.g_steps,
+            penalty=self.penalty,
+            r1=self.r1,
+            stride=self.stride,
+        )
 
-    Beside it: `latent`, ‖E(x) - E(G(E(x)))‖² / d; `latent_feature`, with the second term of A(x);
-    `critic`, A_D of `WGAN`.
+
+# Section 2.2 and the authors' code: κ = 1, RMSprop at 5e-5 for 50,000 steps.
+PAPER = Config(
+    window=64,
+    latent_dim=128,
+    width=64,
+    steps=(100_000, 50_000),
+    encoder_optimizer="rmsprop",
+    encoder_learning_rate=5e-5,
+    score="residual",
+    stride=32,
+)
+
+OPTIMIZERS = {
+    "adam": Adam,
+    "rmsprop": keras.optimizers.RMSprop,
+    "adagrad": keras.optimizers.Adagrad,
+}
+
+
+@register("fanogan", "WGAN-GP and an encoder into it (Schlegl et al. 2019)", Config, PAPER)
+class FAnoGAN(Detector):
+    """A WGAN-GP of generator G and critic D with features f, and an encoder E.
 
     Args:
-        **kwargs: the networks `generator`, `critic` and `encoder`, and what `EncoderStage` and
-            `WGANGP` take.
+        config: hyper-parameters.
+        image_shape: `(height, width, channels)` of the windows.
+        **kwargs: `seed`, `score`, `stride`, `tile`; see `Detector`.
     """
 
+    stages = ("gan", "encoder")
     scores = {
         "residual": ("residual", "feature"),
         "latent": ("latent",),
@@ -33,30 +124,89 @@ class FAnoGAN(EncoderStage, WGANGP):
         "critic": ("critic",),
     }
 
-    def __init__(self, *, score="residual", **kwargs):
-        super().__init__(score=score, **kwargs)
+    def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
+        super().__init__(config, image_shape, **kwargs)
+        self.wgan_gp = wgan_gp.WGANGP(config.wgan_gp(), image_shape, seed=self.seed)
+        self.generator, self.critic = self.wgan_gp.generator, self.wgan_gp.critic
+        self.encoder = convolutional.encoder(image_shape, config.latent_dim, config.width)
+        self.normal_logit = self.add_weight((), "zeros", trainable=False, name="normal_logit")
+        self.terms = (("residual",), features_of(self.critic), ("latent",))
+        self.code_dim = 2 * config.latent_dim
 
-    def reconstruction(self, images):
+    def optimizers(self) -> dict[str, keras.Optimizer]:
+        """Those of the GAN, and one for E."""
+        optimizer = OPTIMIZERS[self.config.encoder_optimizer]
+        encoder = optimizer(self.config.encoder_learning_rate)
+        return {**self.wgan_gp.optimizers(), "encoder": encoder}
+
+    def assign_optimizers(self, optimizers: dict[str, keras.Optimizer]) -> None:
+        """Takes the optimizers, and hands the GAN its own."""
+        super().assign_optimizers(optimizers)
+        self.wgan_gp.assign_optimizers({role: optimizers[role] for role in ("critic", "generator")})
+
+    @property
+    def images_per_step(self) -> int:
+        """Those of a step of the GAN in the first stage, one batch in the second."""
+        gan = self.stage == "gan"
+        return self.wgan_gp.images_per_step if gan else self.config.batch_size
+
+    def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One step of the present stage on float32 `[B, h, w, C]` in [-1, 1]."""
+        if self.stage == "gan":
+            return self.wgan_gp.train_step(images)
+
+        config = self.config
+        z = self.random_normal((tf.shape(images)[0], config.latent_dim), "encoder")
+        with tf.GradientTape() as tape:
+            if config.encoding == "ziz":
+                encoded = self.encoder(self.generator(z, training=False), training=True)
+                loss = losses.mean_square(encoded, z)
+            else:
+                encoded = self.encoder(images, training=True)
+                generated = self.generator(encoded, training=False)
+                loss = losses.mean_square(images, generated)
+            if config.encoding == "izi_f":
+                f_x, f_generated = self.features(images)[-1], self.features(generated)[-1]
+                loss += config.kappa * losses.mean_square(f_x, f_generated)
+            loss = tf.reduce_mean(loss)
+        self.minimize("encoder", loss, tape)
+        return {"encoder": loss}
+
+    def features(self, images: tf.Tensor) -> list[tf.Tensor]:
+        """The hidden layers of D, fine to coarse; the last is the paper's f(x)."""
+        return self.critic(images, training=False)["features"]
+
+    def reconstruction(self, images: tf.Tensor) -> tf.Tensor:
         """G(E(x))."""
         return self.generator(self.encoder(images, training=False), training=False)
 
-    def errors(self, images):
-        """Of pixels, of features f, of the latent code encoded again, and the critic's."""
+    def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Errors of pixels, of features f, of the code when encoded again, and the critic's.
+
+        `residual` and `feature` are the two terms of A(x); `features_0` and following are the same
+        of each hidden layer. `code` is z = E(x), and how it changes when encoded again.
+        """
         z = self.encoder(images, training=False)
         generated = self.generator(z, training=False)
         again = self.encoder(generated, training=False)
-        seen = self.critic(images, training=False)
-        features = feature_errors(seen["features"], self._f(generated), self.window)
+        of_critic = self.critic(images, training=False)
+        features = feature_errors(of_critic["features"], self.features(generated), self.window)
         return {
             "residual": pixel_errors(images, generated),
-            "latent": over_window(losses.mean_square(z, again), self.window),
-            "feature": self.kappa * features[f"features_{len(features) - 1}"],
+            "feature": self.config.kappa * features[f"features_{len(features) - 1}"],
+            "latent": losses.mean_square(z, again),
+            "critic": self.normal_logit - of_critic["logit"],
             **features,
-            "critic": over_window(self.critic_error(seen), self.window),
             "code": tf.concat([z, again - z], axis=-1),
         }
 
-    @property
-    def code_dim(self):
-        """The code, and how it changes when encoded again."""
-        return 2 * self.generator.input_shape[-1]
+    def adapt(self, normals: tf.data.Dataset, size: int) -> None:
+        """Takes the mean of D over normal images, and what `Detector.adapt` takes."""
+        super().adapt(normals, size)
+        self.normal_logit.assign(0.0)
+        mean = mean_logit(lambda x: -self.error_maps(x, "critic"), normals, size, self.seed)
+        self.normal_logit.assign(mean)
+
+    def sample(self, count: int, seed: int = 0) -> tf.Tensor:
+        """Draws images from G: `[count, h, w, C]` in [-1, 1]."""
+        return sample(self.generator, self.config.latent_dim, count, seed)

@@ -1,35 +1,144 @@
-"""WGAN-GP (Gulrajani et al. 2017): WGAN with a penalty in the place of the clipped weights."""
+"""WGAN-GP (Gulrajani et al., NIPS 2017): a Wasserstein GAN whose critic's slope is penalised.
+
+    critic      L_D = E_z[D(G(z))] - E_x[D(x)] + λ E[(‖∇D(x̂)‖₂ - 1)²]    (eq. 3)
+                x̂ = ε x + (1 - ε) G(z), ε ~ U[0, 1] per image
+    generator   L_G = -E_z[D(G(z))]
+
+with λ = 10 and five updates of D per update of G (algorithm 1). Between real and generated images
+the slope of the best critic is 1 (proposition 1); the penalty holds it there without the clipped
+weights of WGAN. The penalty is of each image by itself, so D must not normalise over the batch
+(section 4).
+
+The paper detects nothing. The anomaly score is that of f-AnoGAN's comparison (Schlegl et al. 2019):
+
+    A_D(x) = E[D(x_normal)] - D(x)
+
+the mean over up to 32,000 training images, drawn at random.
+
+`wgan_gp` is a small DCGAN-like pair of networks that trains within minutes on a CPU.
+
+Read beside it: `core/losses.py`, the two losses and the penalty; `networks/convolutional.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
 
 import keras
 import tensorflow as tf
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from tfgad.core import losses
-from tfgad.core.adversarial import EPSILON
-from tfgad.methods.wgan import WGAN
+from tfgad.core import Detector, losses, register
+from tfgad.core.batches import mean_logit, part, sample
+from tfgad.core.settings import BatchSize, Score, Stride, Window
+from tfgad.networks import convolutional
+from tfgad.networks.layers import Adam
 
 
-@keras.saving.register_keras_serializable("tfgad")
-class WGANGP(WGAN):
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of WGAN-GP; `tfgad list wgan_gp` prints them."""
+
+    window: Window = 32
+    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
+    width: Annotated[int, Field(ge=1, description="channels of D's first hidden layer")] = 32
+    batch_size: BatchSize = 64
+    steps: Annotated[int, Field(ge=1, description="training steps, iterations of algorithm 1")] = (
+        600
+    )
+    learning_rate: Annotated[float, Field(gt=0, description="α of both Adam optimizers")] = 1e-4
+    beta_1: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.0
+    beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.9
+    d_steps: Annotated[int, Field(ge=1, description="n_critic, updates of D per step")] = 5
+    g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
+    penalty: Annotated[float, Field(ge=0, description="λ of the gradient penalty")] = 10.0
+    r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 0.0
+    score: Score = "critic"
+    stride: Stride = 16
+
+
+# Algorithm 1; latent size and width of Schlegl et al. 2019, who train 100,000 iterations on 64x64
+# patches.
+PAPER = Config(window=64, latent_dim=128, width=64, steps=100_000, stride=32)
+
+
+@register(
+    "wgan_gp", "GAN whose critic has a gradient penalty (Gulrajani et al. 2017)", Config, PAPER
+)
+class WGANGP(Detector):
     """Generator G and critic D, whose slope is held at 1 between real and generated images.
 
-    D minimizes E[D(G(z))] - E[D(x)] + λ·E[(‖∇D(x̂)‖ - 1)²], x̂ = εx + (1-ε)G(z) (eq. 3). D must
-    not normalise over the batch: the penalty is an image's own (section 4).
-
     Args:
-        penalty: λ.
-        **kwargs: the networks `generator` and `critic`, and what `WGAN` takes.
+        config: hyper-parameters.
+        image_shape: `(height, width, channels)` of the windows.
+        **kwargs: `seed`, `score`, `stride`, `tile`; see `Detector`.
     """
 
-    def __init__(self, *, penalty=10.0, **kwargs):
-        super().__init__(**kwargs)
-        self.penalty = penalty
+    scores = {"critic": ("critic",)}
 
-    def penalties(self, logit, x, generated, t):
-        """E[(‖∇D(x̂)‖ - 1)²], and what `Adversarial` adds."""
-        epsilon = self.noise([tf.shape(x)[0], 1, 1, 1], EPSILON + t, uniform=True)
-        penalty = losses.gradient_penalty(logit, x, generated, epsilon)
-        return {"penalty": (self.penalty, penalty), **super().penalties(logit, x, generated, t)}
+    def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
+        super().__init__(config, image_shape, **kwargs)
+        self.generator = convolutional.generator(image_shape, config.latent_dim, config.width)
+        self.critic = convolutional.critic(image_shape, config.width)
+        self.normal_logit = self.add_weight((), "zeros", trainable=False, name="normal_logit")
 
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "penalty": self.penalty}
+    def optimizers(self) -> dict[str, keras.Optimizer]:
+        """One Adam per network."""
+        config = self.config
+        return {
+            "critic": Adam(config.learning_rate, config.beta_1, config.beta_2),
+            "generator": Adam(config.learning_rate, config.beta_1, config.beta_2),
+        }
+
+    @property
+    def images_per_step(self) -> int:
+        """A batch for each update of D."""
+        return self.config.batch_size * self.config.d_steps
+
+    def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One iteration of algorithm 1 on float32 `[d_steps * B, h, w, C]` in [-1, 1]."""
+        config = self.config
+        for t in range(config.d_steps):
+            x = part(images, t, config.d_steps)
+            batch = tf.shape(x)[0]
+            z = self.random_normal((batch, config.latent_dim), f"critic {t}")
+            epsilon = self.random_uniform((batch, 1, 1, 1), f"epsilon {t}")
+            generated = self.generator(z, training=True)
+            with tf.GradientTape() as tape:
+                critic_loss = losses.wasserstein_critic_loss(self.logit(x), self.logit(generated))
+                penalty = losses.gradient_penalty(self.logit, x, generated, epsilon)
+                total = critic_loss + config.penalty * penalty
+                if config.r1:
+                    r1 = losses.r1_penalty(self.logit, x)
+                    total += config.r1 * r1
+            self.minimize("critic", total, tape)
+
+        for t in range(config.g_steps):
+            z = self.random_normal((batch, config.latent_dim), f"generator {t}")
+            with tf.GradientTape() as tape:
+                generated = self.generator(z, training=True)
+                generator_loss = losses.wasserstein_generator_loss(self.logit(generated))
+            self.minimize("generator", generator_loss, tape)
+
+        logs = {"critic": critic_loss, "penalty": penalty, "generator": generator_loss}
+        return {**logs, "r1": r1} if config.r1 else logs
+
+    def logit(self, images: tf.Tensor, training: bool = True) -> tf.Tensor:
+        """D(x) of images `[B, h, w, C]`: `[B]`, unbounded, higher is more real."""
+        return self.critic(images, training=training)["logit"]
+
+    def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The error `critic`, A_D(x) `[N]`: it has no place in the window."""
+        return {"critic": self.normal_logit - self.logit(images, training=False)}
+
+    def adapt(self, normals: tf.data.Dataset, size: int) -> None:
+        """Takes the mean of D over normal images, and what `Detector.adapt` takes."""
+        super().adapt(normals, size)
+        self.normal_logit.assign(0.0)
+        mean = mean_logit(lambda x: -self.error_maps(x, "critic"), normals, size, self.seed)
+        self.normal_logit.assign(mean)
+
+    def sample(self, count: int, seed: int = 0) -> tf.Tensor:
+        """Draws images from G: `[count, h, w, C]` in [-1, 1]."""
+        return sample(self.generator, self.config.latent_dim, count, seed)

@@ -9,13 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfgad import recipes
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import Painter
 from tfgad.multistage.segmenter_training import METHOD, checked_steps, trained
+from tfgad.multistage.settings import changed
 from tfgad.multistage.sources import Source, good_images
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
@@ -76,7 +76,7 @@ def adapt_segmenter(
     runs.check_enough(images.spec, images.calibration_size)
     given = run.config["settings"]
     adapting = {name: given[name] for name in SETTINGS}
-    chosen = given | recipes.changed(adapting, settings or {}, "adapting")
+    chosen = given | changed(adapting, settings or {}, "adapting")
     steps = checked_steps(chosen, "adapt_steps")
     shape, resized = images.image_shape, images.resized
     config = runs.new_config(METHOD, images.spec, seed, chosen, shape, resized, images.depth)

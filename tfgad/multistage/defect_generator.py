@@ -10,7 +10,6 @@ from tfgad.networks import defects
 from tfgad.networks.layers import Adam
 
 GROUNDS = ("fabric", "nothing")  # the second is the paper's
-GENERATOR_LATENT, CRITIC_LATENT = 0, 1  # uses of random numbers
 
 
 @keras.saving.register_keras_serializable("tfgad")
@@ -31,17 +30,23 @@ class DefectGenerator(Trained):
 
     Args:
         r1: λ of the penalty λ·E‖∇D(x)‖² on real patches.
-        **kwargs: `generator`, `critic` (`tfgad.networks.defects`), and what `Trained` takes.
+        generator: G. critic: D (`tfgad.networks.defects`).
+        learning_rate: of both Adam optimizers.
+        **kwargs: `seed` and `name`.
     """
 
-    roles = {"critic": ("critic",), "generator": ("generator",)}
-
-    def __init__(self, *, r1=0.1, **kwargs):
+    def __init__(self, *, generator, critic, r1=0.1, learning_rate=1e-3, **kwargs):
         super().__init__(**kwargs)
+        self.generator, self.critic, self.learning_rate = generator, critic, learning_rate
         self.r1 = r1
         self.latent_dim = self.generator.inputs[0].shape[-1]
         self.on_fabric = len(self.generator.inputs) > 3
         self.built = True
+
+    def optimizers(self):
+        """One Adam per network."""
+        # Betas as GANs with R1 have them (Mescheder et al. 2018 use 0 and 0.99).
+        return {role: Adam(self.learning_rate, 0.0, 0.99) for role in ("critic", "generator")}
 
     def train_step(self, batch):
         """One update of D and one of G.
@@ -60,19 +65,18 @@ class DefectGenerator(Trained):
             both = judged(patches)
             return both["whole"] + tf.reduce_mean(both["places"], axis=1)
 
-        generated = self._drawn(self.noise(shape, CRITIC_LATENT), s, k, y, training=True)
+        generated = self._drawn(self.random_normal(shape, "critic"), s, k, y, training=True)
         with tf.GradientTape() as tape:
             critic_loss = _of_both(losses.discriminator_loss, judged(x), judged(generated))
             r1 = losses.r1_penalty(logit, x)
             total = critic_loss + self.r1 * r1
-        self.minimize("critic", tape, total)
+        self.minimize("critic", total, tape)
 
-        z = self.noise(shape, GENERATOR_LATENT)
+        z = self.random_normal(shape, "generator")
         with tf.GradientTape() as tape:
             patches = self._drawn(z, s, k, y, training=True)
             generator_loss = _of_both(losses.non_saturating_generator_loss, judged(patches))
-        self.minimize("generator", tape, generator_loss)
-        self.step.assign_add(1)
+        self.minimize("generator", generator_loss, tape)
         return {"critic": critic_loss, "r1": r1, "generator": generator_loss}
 
     def generate(self, style, kind, fabric, seed: int = 0):
@@ -100,7 +104,8 @@ class DefectGenerator(Trained):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "r1": self.r1}
+        own = {"r1": self.r1, "learning_rate": self.learning_rate}
+        return {**super().get_config(), **self.networks(), **own}
 
 
 def _of_both(loss, *judged):
@@ -135,8 +140,8 @@ def build(
         generator=make(patch_shape, latent_dim, style_dim, kinds, width),
         critic=defects.critic(patch_shape, style_dim, kinds, width),
         r1=r1,
+        learning_rate=rate,
         seed=seed,
     )
-    # Betas as GANs with R1 have them (Mescheder et al. 2018 use 0 and 0.99).
-    model.compile(**{role: Adam(rate, beta_1=0.0, beta_2=0.99) for role in model.roles})
+    model.compile()
     return model

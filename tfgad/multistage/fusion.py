@@ -38,19 +38,36 @@ class DefectFusion(Trained):
         feature: λ_f.
         adversarial: λ_a.
         r1: λ of the penalty λ·E‖∇D‖² on real images.
-        **kwargs: `fuser`, `critic`, the fixed `phi`, and what `Trained` takes.
+        fuser: T. critic: D. phi: φ, which is not trained.
+        learning_rate: of both Adam optimizers.
+        **kwargs: `seed` and `name`.
     """
 
-    roles = {"critic": ("critic",), "fuser": ("fuser",)}
-    fixed = ("phi",)
-
     def __init__(
-        self, *, margin=0.1, reconstruction=10.0, feature=1.0, adversarial=0.1, r1=0.1, **kwargs
+        self,
+        *,
+        fuser,
+        critic,
+        phi,
+        margin=0.1,
+        reconstruction=10.0,
+        feature=1.0,
+        adversarial=0.1,
+        r1=0.1,
+        learning_rate=2e-4,
+        **kwargs,
     ):
         super().__init__(**kwargs)
+        self.fuser, self.critic, self.phi = fuser, critic, phi
+        self.learning_rate = learning_rate
         self.margin, self.reconstruction, self.feature = margin, reconstruction, feature
         self.adversarial, self.r1 = adversarial, r1
         self.built = True
+
+    def optimizers(self):
+        """One Adam per network."""
+        # Betas as GANs with R1 have them (Mescheder et al. 2018 use 0 and 0.99).
+        return {role: Adam(self.learning_rate, 0.0, 0.99) for role in ("critic", "fuser")}
 
     def train_step(self, batch):
         """One update of D and one of T.
@@ -66,7 +83,7 @@ class DefectFusion(Trained):
             critic_loss = losses.discriminator_loss(*logits)
             r1 = losses.r1_penalty(lambda x: tf.reduce_mean(self._logits(x), axis=1), real)
             total = critic_loss + self.r1 * r1
-        self.minimize("critic", tape, total)
+        self.minimize("critic", total, tape)
 
         of_a = self.phi(a, training=False)
         with tf.GradientTape() as tape:
@@ -79,8 +96,7 @@ class DefectFusion(Trained):
             adversarial = losses.non_saturating_generator_loss(seen)
             total = self.reconstruction * reconstruction + self.feature * feature
             total += self.adversarial * adversarial
-        self.minimize("fuser", tape, total)
-        self.step.assign_add(1)
+        self.minimize("fuser", total, tape)
         return {
             "critic": critic_loss,
             "r1": r1,
@@ -106,8 +122,9 @@ class DefectFusion(Trained):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        names = ("margin", "reconstruction", "feature", "adversarial", "r1")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        names = ("margin", "reconstruction", "feature", "adversarial", "r1", "learning_rate")
+        own = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **self.networks(), **own}
 
 
 def rim(mask):
@@ -156,7 +173,8 @@ def build(channels: int, phi: keras.Model, *, width, rate, seed=0, **weights) ->
         critic=defects.patch_critic(channels, width),
         phi=phi,
         seed=seed,
+        learning_rate=rate,
         **weights,
     )
-    model.compile(**{role: Adam(rate, beta_1=0.0, beta_2=0.99) for role in model.roles})
+    model.compile()
     return model

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files, recipes
+from tfgad import files
 from tfgad.errors import UsageError
 from tfgad.multistage import defect_generator, fusion, painter_folder
 from tfgad.multistage.batches import endless
@@ -19,11 +19,11 @@ from tfgad.multistage.painter import CONFIG, Painter, load_painter
 from tfgad.multistage.painter_folder import STAGES, weights_of
 from tfgad.multistage.pasting import VIEW, paste_examples
 from tfgad.multistage.patches import PATCH, Patches, cut_patches
+from tfgad.multistage.settings import changed, chosen
 from tfgad.multistage.sources import Source, kinds_of
 from tfgad.multistage.style import CODE_DIM, LAYER, style_network
 from tfgad.networks.defects import FUSER_STEP
 from tfgad.networks.vgg import feature_extractor, grey_or_colour
-from tfgad.recipes.recipe import chosen
 from tfgad.training import held_out, runs
 
 # A narrow generator makes more steps in the same time, and it is steps that it lacks: 32 wide, at a
@@ -78,7 +78,7 @@ def train_painter(
     """
     folder = Path(out)
     _check_sizes(sources)
-    of_all = recipes.changed(SETTINGS, settings or {}, "the painter")
+    of_all = changed(SETTINGS, settings or {}, "the painter")
     steps = runs.stage_steps(of_all["steps"], STAGES)
     if of_all["patches"] <= CODE_DIM:
         raise UsageError("patches", of_all["patches"], "are too few", f"give more than {CODE_DIM}")

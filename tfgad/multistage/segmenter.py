@@ -1,26 +1,41 @@
 """Stage 3 of the Multistage GAN: a network that marks the pixels of defects."""
 
 import math
+from typing import Annotated, Literal
 
 import keras
 import tensorflow as tf
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from tfgad.core import losses
-from tfgad.core.detector import DEFECT, Detector
+from tfgad.core.detector import Detector
 from tfgad.errors import UsageError, nearest
 from tfgad.networks import deeplab
 from tfgad.networks.layers import Adam
 from tfgad.scores import windows
-from tfgad.scores.cues import gaussian_blur
+from tfgad.scores.error_maps import gaussian_blur
+from tfgad.scores.score import DEFECT
 
 DEFECT_WEIGHT = 9.0  # of a defective pixel, a sound one having 1 (Liu et al. 2020)
+EVEN_ODDS = 0.0  # of the map: a pixel is as likely defective as not
 BACKBONES = ("small", "resnet50")
 SMOOTH_SIGMA = 1.0  # pixels, of the map: one pixel on its own is no defect
 
 
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of a segmenter's network and its training."""
+
+    backbone: Annotated[Literal["small", "resnet50"], Field(description="of DeepLab")] = "small"
+    width: Annotated[int, Field(ge=1, description="channels of the small backbone")] = 32
+    learning_rate: Annotated[float, Field(gt=0, description="of Adam")] = 1e-3
+    batch_size: Annotated[int, Field(ge=1, description="images per step")] = 16
+
+
 @keras.saving.register_keras_serializable("tfgad")
 class Segmenter(Detector):
-    """DeepLab V3 as a detector: it has been told what a defect is.
+    """DeepLab V3 as a detector: it is trained on images whose defects are known.
 
     Its map is the log-odds that a pixel is defective, its score the largest of them. The loss,
     which counts a defective pixel nine times, raises the network's logits by log 9; the map is
@@ -30,16 +45,24 @@ class Segmenter(Detector):
     trainings that mark nearly the same at even odds (`examples/benchmarks/multistage.py` has both).
 
     Args:
-        **kwargs: `network`, images `[B, h, w, C]` to logits `[B, h, w, 1]`
-            (`tfgad.networks.deeplab`), and what `Detector` takes.
+        config: hyper-parameters.
+        image_shape: `(H, W, C)` of the windows.
+        network: images `[B, h, w, C]` to logits `[B, h, w, 1]`; DeepLab with the small backbone, if
+            not given (`tfgad.networks.deeplab`).
+        **kwargs: `seed`, `stride`, `tile`; see `Detector`.
     """
 
-    roles = {"network": ("network",)}
-    sees = "network"
+    Config = Config
     scores = {DEFECT: (DEFECT,)}
+    labelled = True  # by masks
 
-    def __init__(self, *, score=DEFECT, **kwargs):
-        super().__init__(score=score, **kwargs)
+    def __init__(self, config, image_shape, *, network=None, **kwargs):
+        super().__init__(config, image_shape, **kwargs)
+        self.network = network or deeplab.small(image_shape, width=config.width)
+
+    def optimizers(self):
+        """One Adam."""
+        return {"network": Adam(self.config.learning_rate)}
 
     def train_step(self, batch):
         """One step on pairs of images `[B, h, w, C]` and masks uint8 `[B, h, w, 1]`."""
@@ -47,17 +70,29 @@ class Segmenter(Detector):
         with tf.GradientTape() as tape:
             logits = self.network(images, training=True)
             loss = losses.weighted_cross_entropy(masks, logits, DEFECT_WEIGHT)
-        self.minimize("network", tape, loss)
-        self.step.assign_add(1)
+        self.minimize("network", loss, tape)
         return {"loss": loss, "iou": batch_iou(masks, logits)}
 
     def errors(self, images):
         """The log-odds of each pixel."""
         return {DEFECT: self.network(images, training=False)[..., 0] - math.log(DEFECT_WEIGHT)}
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def conclude(self, images, errors, score: str):
-        """The log-odds, a little smoothed, and the largest of them."""
+    def scored_by(self, score):
+        """The one score that a segmenter has."""
+        return LogOdds()
+
+
+class LogOdds:
+    """The score `defect`: the largest log-odds of a pixel, a little smoothed."""
+
+    is_peak = True
+
+    def window_errors(self, windows, errors):
+        """Returns the log-odds, `[N, h, w, 1]`."""
+        return errors[DEFECT][..., None]
+
+    def __call__(self, images, errors):
+        """Returns the smoothed log-odds and the largest of them."""
         anomaly_map = gaussian_blur(errors, SMOOTH_SIGMA)[..., 0]
         return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
 
@@ -99,6 +134,8 @@ def build(
         network, source = deeplab.small(image_shape, width=width), None
     else:
         network, source = deeplab.resnet50(image_shape, weights=weights)
-    model = Segmenter(network=network, stride=windows.half(image_shape[:2]), seed=seed)
-    model.compile(network=Adam(rate))
+    config = Config(backbone=backbone, width=width, learning_rate=rate)
+    stride = windows.half(image_shape[:2])
+    model = Segmenter(config, image_shape, network=network, stride=stride, seed=seed)
+    model.compile()
     return model, source

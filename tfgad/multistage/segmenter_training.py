@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files, recipes
+from tfgad import files
 from tfgad.errors import UsageError
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
+from tfgad.multistage.settings import changed
 from tfgad.multistage.sources import Source
 from tfgad.training import runs
 from tfgad.training.held_out import check_same_files, together, write_split
@@ -67,7 +68,7 @@ def train_segmenter(
     if len(shapes) > 1:
         given = " and ".join(str(shape) for shape in sorted(shapes))
         raise UsageError("data", given, "are of several sizes", "give one size or tile to all")
-    chosen = recipes.changed(SETTINGS, settings or {}, "the segmenter")
+    chosen = changed(SETTINGS, settings or {}, "the segmenter")
     steps = checked_steps(chosen, "steps")
     held_out = np.concatenate([source.held_out for source in sources])
     runs.check_enough(sources[0].spec, len(held_out))

@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from tfgad.errors import UsageError
-from tfgad.networks.layers import BatchNormalization, Clip
+from tfgad.networks.layers import BatchNormalization
 
 SMALLEST_IMAGE = 24  # what the blur of the anomaly maps spans on one side
 SMALLEST_SIDE = 4  # where DCGAN starts its generator and GANomaly ends its encoder
@@ -77,39 +77,26 @@ def generator(image_shape, latent_dim: int, width: int, name: str = "generator")
     return keras.Model(latent, images, name=name)
 
 
-def critic(
-    image_shape, width: int, normalise: bool = False, clip: float = 0.0, name: str = "critic"
-) -> keras.Model:
+def critic(image_shape, width: int, normalise: bool = False, name: str = "critic") -> keras.Model:
     """Images `[B, H, W, C]` to a dict: `logit` `[B]`, unbounded, and `features`.
 
     `features` is a list of the hidden layers, `[B, h, w, c]` each, fine to coarse. The last is the
     papers' f(x), by which AnoGAN, f-AnoGAN and GANomaly compare images. Batch normalisation couples
     the images of a batch, which the per-image gradient penalty forbids (Gulrajani et al. 2017,
-    section 4): `normalise` is for the others. `clip`, if above 0, bounds every weight (WGAN).
+    section 4): `normalise` is for the others.
     """
-    constraint = Clip(clip) if clip else None
     x = images = keras.Input(image_shape, name="images")
     features = []
     for level in range(halvings(image_shape)):
-        x = _halve(x, width * 2**level, normalise and level > 0, constraint)
+        x = _halve(x, width * 2**level, normalise and level > 0)
         features.append(layers.Activation("linear", dtype="float32")(x))
-    logit = layers.Dense(
-        1, kernel_constraint=constraint, bias_constraint=constraint, dtype="float32"
-    )(layers.Flatten()(features[-1]))
+    logit = layers.Dense(1, dtype="float32")(layers.Flatten()(features[-1]))
     logit = layers.Reshape((), dtype="float32", name="logit")(logit)
     return keras.Model(images, {"logit": logit, "features": features}, name=name)
 
 
-def _halve(x, filters: int, normalise: bool, constraint=None):
-    x = layers.Conv2D(
-        filters,
-        KERNEL,
-        2,
-        "same",
-        use_bias=not normalise,
-        kernel_constraint=constraint,
-        bias_constraint=constraint,
-    )(x)
+def _halve(x, filters: int, normalise: bool):
+    x = layers.Conv2D(filters, KERNEL, 2, "same", use_bias=not normalise)(x)
     if normalise:
         x = BatchNormalization()(x)
     return layers.LeakyReLU(SLOPE)(x)

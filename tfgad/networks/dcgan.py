@@ -45,19 +45,17 @@ def generator(image_shape, latent_dim: int, width: int, name: str = "generator")
     return keras.Model(latent, images, name=name)
 
 
-def critic(image_shape, width: int, dropout: float, seed: int, name: str = "critic"):
-    """Images `[B, H, W, C]` to a dict: `logit` `[B]`, unbounded, and the hidden layers `features`.
+def critic(
+    image_shape, width: int, dropout: float = 0.0, seed: int = 0, name: str = "critic"
+) -> keras.Model:
+    """Images `[B, H, W, C]` in [-1, 1] to logits `[B]`, unbounded.
 
     Convolutions to `width` and `2·width` channels, each with a stride of 2, leaky rectifier and
     dropout, whose seed is `seed`.
     """
     x = images = keras.Input(image_shape, name="images")
-    features = []
     for level in range(HALVINGS):
         x = layers.Conv2D(width * 2**level, KERNEL, 2, "same")(x)
-        x = layers.LeakyReLU(SLOPE)(x)
-        features.append(layers.Activation("linear", dtype="float32")(x))
-        x = Dropout(dropout, seed=seed + level)(x)
+        x = Dropout(dropout, seed=seed + level)(layers.LeakyReLU(SLOPE)(x))
     logit = layers.Dense(1, dtype="float32")(layers.Flatten()(x))
-    logit = layers.Reshape((), dtype="float32", name="logit")(logit)
-    return keras.Model(images, {"logit": logit, "features": features}, name=name)
+    return keras.Model(images, layers.Reshape((), dtype="float32", name="logit")(logit), name=name)

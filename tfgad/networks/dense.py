@@ -31,18 +31,15 @@ def generator(image_shape, latent_dim: int, name: str = "generator") -> keras.Mo
     return keras.Model(latent, images, name=name)
 
 
-def critic(image_shape, dropout: float, seed: int, name: str = "critic") -> keras.Model:
-    """Images `[B, H, W, C]` to a dict: `logit` `[B]`, and `features`: 784-128-128-1.
+def critic(image_shape, dropout: float = 0.0, seed: int = 0, name: str = "critic") -> keras.Model:
+    """Images `[B, H, W, C]` in [-1, 1] to logits `[B]`, unbounded: 784-128-128-1.
 
-    `features` are the hidden layers as `[B, 1, 1, units]`, images of one pixel, so that who
-    compares features need not know what kind of network they come from. `seed` is the dropout's.
+    `seed` is that of the dropout.
     """
     images = keras.Input(image_shape, name="images")
-    x, features = layers.Flatten()(images), []
+    x = layers.Flatten()(images)
     for level, units in enumerate(CRITIC_UNITS):
         x = layers.LeakyReLU(SLOPE)(layers.Dense(units)(x))
-        features.append(layers.Reshape((1, 1, units), dtype="float32")(x))
         x = Dropout(dropout, seed=seed + level)(x)
     logit = layers.Dense(1, dtype="float32")(x)
-    logit = layers.Reshape((), dtype="float32", name="logit")(logit)
-    return keras.Model(images, {"logit": logit, "features": features}, name=name)
+    return keras.Model(images, layers.Reshape((), dtype="float32", name="logit")(logit), name=name)

@@ -24,15 +24,24 @@ of the best in every figure there, but for the code alone: it sees the defects o
 those of real cloth badly.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tfgad.data.sampling import batch_size, spread
+from tfgad.scores import windows
+from tfgad.scores.error_maps import gaussian_blur
 
 LEVEL_QUANTILE = 0.1
 PEAK_QUANTILE = 0.9
 ERROR_SIGMA = 5.0  # pixels
 TONE_SIGMA = 8.0  # pixels: wider than a yarn, so that the weave is blurred away
 FLOOR = 1e-6  # under logarithms and divisions; an 8-bit step squared is 6e-5
+ADAPT_IMAGES = 128  # of 128x128 pixels, they hold 6,000 windows at a stride of 16
 GRID = 4  # levels are read at every fourth pixel: the maps are smooth at that scale
 
 
@@ -108,19 +117,52 @@ def quantile(maps, q: float):
     return tf.sort(values, axis=1)[:, rank][:, None, None]
 
 
-def gaussian_blur(maps, sigma: float):
-    """Blurs `[B, H, W, K]` over H and W by a Gaussian of `sigma` pixels, edges mirrored.
+class CuesScore:
+    """The score `cues`: the largest value of the map that `Cues` makes of each tile.
 
-    The kernel ends at three sigma; no image may be smaller than that.
+    Level and tone are read per tile, of the size of the images of calibration: the threshold then
+    means the same on a strip of cloth as on a tile of it.
+
+    Args:
+        cues: the layer.
+        terms: the error maps that it reads, by name, in groups; see `Cues`.
+        tile: `(h, w)`.
     """
-    radius = round(3 * sigma)
-    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype("float32")
-    taps /= taps.sum()
-    depth = maps.shape[-1]
-    down = np.tile(taps[:, None, None, None], [1, 1, depth, 1])
-    across = down.transpose(1, 0, 2, 3)
-    edge = [radius, radius]
-    maps = tf.pad(maps, [[0, 0], edge, edge, [0, 0]], "SYMMETRIC")
-    for kernel in (down, across):
-        maps = tf.nn.depthwise_conv2d(maps, kernel, [1, 1, 1, 1], "VALID")
-    return maps
+
+    is_peak = True
+
+    def __init__(self, cues: Cues, terms: Sequence[Sequence[str]], tile: tuple[int, int]):
+        self.cues, self.tile = cues, tile
+        self.names = tuple(name for term in terms for name in term)
+
+    def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Returns the errors of all terms, `[N, h, w, K]`."""
+        return tf.stack([errors[name] for name in self.names], axis=-1)
+
+    def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the map, blended from those of overlapping tiles, and its largest value."""
+        channels = images.shape[-1]
+
+        def map_of(tiles: tf.Tensor) -> tf.Tensor:
+            return self.cues(tiles[..., :channels], tiles[..., channels:])[..., None]
+
+        both = tf.concat([images, errors], axis=-1)
+        stride = windows.half(self.tile)
+        anomaly_map = windows.by_piece(both, self.tile, stride, map_of)[..., 0]
+        return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
+
+    def adapt(
+        self, normals: tf.data.Dataset, size: int, errors_of: Callable[[tf.Tensor], tf.Tensor]
+    ) -> None:
+        """Learns how the errors of normal images spread.
+
+        Args:
+            normals: images float32 `[H, W, C]`, one at a time.
+            size: how many they are.
+            errors_of: images `[B, H, W, C]` to `window_errors` blended over them.
+        """
+        images = np.stack(list(spread(normals, size, ADAPT_IMAGES).as_numpy_iterator()))
+        batch = batch_size(images.shape[1:])
+        batches = [images[i : i + batch] for i in range(0, len(images), batch)]
+        errors = [errors_of(tf.constant(each)).numpy() for each in batches]
+        self.cues.adapt(images, np.concatenate(errors))

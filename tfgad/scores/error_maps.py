@@ -1,5 +1,6 @@
 """Errors of a reconstruction as maps: each one's mean over a window is the papers' term."""
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -41,3 +42,21 @@ def over_window(values, window):
 def mean_of_map(errors):
     """The mean of each error map: `[B, h, w]` to `[B]`."""
     return tf.reduce_mean(errors, axis=[1, 2])
+
+
+def gaussian_blur(maps, sigma: float):
+    """Blurs `[B, H, W, K]` over H and W by a Gaussian of `sigma` pixels, edges mirrored.
+
+    The kernel ends at three sigma; no image may be smaller than that.
+    """
+    radius = round(3 * sigma)
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype("float32")
+    taps /= taps.sum()
+    depth = maps.shape[-1]
+    down = np.tile(taps[:, None, None, None], [1, 1, depth, 1])
+    across = down.transpose(1, 0, 2, 3)
+    edge = [radius, radius]
+    maps = tf.pad(maps, [[0, 0], edge, edge, [0, 0]], "SYMMETRIC")
+    for kernel in (down, across):
+        maps = tf.nn.depthwise_conv2d(maps, kernel, [1, 1, 1, 1], "VALID")
+    return maps

@@ -27,7 +27,7 @@ import keras
 import numpy
 import tensorflow as tf
 
-from tfgad import data, files, recipes
+from tfgad import data, files, methods
 from tfgad.core.detector import Detector
 from tfgad.core.trained import Trained
 from tfgad.data.anomaly_data import AnomalyData
@@ -48,6 +48,8 @@ NEW, STARTED, FINISHED = STATES = "new", "begun", "finished"
 KEYS = {"method", "data", "seed", "settings", "image_shape", "resized"}  # of every configuration
 FILES = {CONFIG, CHECKPOINT, MODEL, held_out.SPLIT, "metrics.json", "report.html"}
 FOLDERS = {"logs", "previews"}
+# Settings that runs had not, and what they did without.
+COMMON = {"precision": "float32", "jitter": 0.0}
 LEAST_IMAGES = 2  # to train on, and to calibrate by: of one nothing is known to vary
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
 
@@ -184,7 +186,7 @@ def train(
     """Trains a method on the normal images of a data set, and calibrates it on held-out ones.
 
     Args:
-        method: one of `tfgad.recipes.RECIPES`.
+        method: one of `tfgad.methods.names()`.
         spec: the data set.
         out: the run's folder.
         seed: of the data, the weights and the training.
@@ -203,7 +205,7 @@ def train(
             Or another worker is lost; then the run can be resumed.
     """
     folder = Path(out)
-    chosen = recipes.settings_of(method, settings)
+    chosen = methods.settings_of(method, settings).as_dict()
     team = distribution.join(distribute)
     team.check_batch(chosen["batch_size"])
     images = data.load(spec, seed=seed)
@@ -247,7 +249,7 @@ def _trained(team: Team, state: str, folder: Path, config, images, callbacks) ->
     """Trains what is still to be trained of a run; the chief calibrates and writes it, alone."""
 
     def built():
-        return recipes.build(config["method"], images.image_shape, config["seed"], **chosen)
+        return methods.build(config["method"], images.image_shape, config["seed"], **chosen)
 
     chosen = config["settings"]
     with team.strategy.scope():
@@ -335,13 +337,13 @@ def check_shape(run: Run, images: AnomalyData) -> None:
         raise UsageError("data", f"images of {given}", f"but the run has {made_for}", hint)
 
 
-def stage_steps(steps: str, stages: Sequence[str]) -> dict[str, int]:
+def stage_steps(steps: str | int, stages: Sequence[str]) -> dict[str, int]:
     """Returns the training steps of each stage: `"600+1500"` gives the GAN 600, the encoder 1500.
 
     Raises:
         UsageError: not one positive number a stage.
     """
-    numbers = [int(part) if part.isdecimal() else 0 for part in steps.split("+")]
+    numbers = [int(part) if part.isdecimal() else 0 for part in str(steps).split("+")]
     if len(numbers) != len(stages) or min(numbers) < 1:
         hint = f"give a positive number for each stage ({', '.join(stages)}), with + between"
         raise UsageError("steps", steps, "does not fit the method", hint)
@@ -396,9 +398,7 @@ def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool
     # Before runs had a depth, files of 16 bits were read as they are.
     old = {"depth": 8 if config["depth"] == 8 else FULL_DEPTH, **old}
     # A run from before a common setting existed did what the setting's default does now.
-    with_common = (
-        {**each, "settings": recipes.COMMON | each["settings"]} for each in (old, config)
-    )
+    with_common = ({**each, "settings": COMMON | each["settings"]} for each in (old, config))
     check_same(folder, *with_common)
     return FINISHED if (folder / MODEL).is_file() else STARTED
 
@@ -471,7 +471,7 @@ def _fit(model, images: AnomalyData, steps, settings, folder, callbacks, team: T
         return training_batches(
             images,
             model.window,
-            batch_size=settings["batch_size"] * model.batches_per_step,
+            batch_size=model.images_per_step,
             seed=model.seed,
             start=start,
             labelled=model.labelled,

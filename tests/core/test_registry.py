@@ -1,24 +1,34 @@
+import dataclasses
 import math
 
 import keras
 import numpy as np
 import pytest
 
-from tfgad import recipes
-from tfgad.core.detector import CUES, DENSITY
+from tfgad import methods
+from tfgad.core import registry, settings
+from tfgad.core.settings import Common
 from tfgad.errors import UsageError
-from tfgad.recipes import METHODS, RECIPES, build, settings_of
+from tfgad.methods import METHODS, build, names, settings_of
+from tfgad.scores.score import CUES, DENSITY
 
 
 def first_weights(model):
     return np.concatenate([w.numpy().ravel() for w in model.weights])
 
 
-def test_every_method_has_its_paper_s_recipe_with_the_same_settings():
-    for method in METHODS:
-        paper = RECIPES[f"{method}/paper"].settings
-        assert RECIPES[method].settings.keys() == paper.keys()
-        assert paper["score"] != "auto"
+def test_every_method_has_its_published_configuration():
+    for name, method in METHODS.items():
+        default, paper = method.configs["default"], method.configs["paper"]
+        assert type(default) is type(paper) is method.model.Config
+        assert settings_of(f"{name}/paper")["score"] != "auto"
+        assert default == method.model.Config()
+
+
+def test_every_setting_has_a_meaning():
+    for method in METHODS.values():
+        for each in settings.describe(method.model.Config):
+            assert each.meaning, each.name
 
 
 @pytest.mark.parametrize(
@@ -34,29 +44,21 @@ def test_every_method_has_its_paper_s_recipe_with_the_same_settings():
     ],
 )
 def test_published_settings_are_the_papers(method, published):
-    assert published.items() <= RECIPES[f"{method}/paper"].settings.items()
+    assert published.items() <= dict(settings_of(f"{method}/paper")).items()
 
 
-@pytest.mark.parametrize("method", RECIPES)
-def test_recipes_make_compiled_models_with_their_settings(method):
-    settings = RECIPES[method].settings
+@pytest.mark.parametrize("method", names())
+def test_models_have_the_settings_of_their_method(method):
+    known = settings_of(method)
     small = {"width": 4, "classes": 2}
-    model = build(method, (64, 64, 1), **{k: v for k, v in small.items() if k in settings})
-    assert model.stride == settings["stride"]
-    for role, optimizer in model.optimizers.items():
-        rate = settings.get(f"{role}_learning_rate", settings["learning_rate"])
+    small = {name: value for name, value in small.items() if name in known}
+    model = build(method, (64, 64, 1), **small)
+    assert model.stride == known["stride"]
+    for role, optimizer in model.optimizer_by_role.items():
+        rate = known.get(f"{role}_learning_rate", known["learning_rate"])
         assert float(optimizer.learning_rate) == pytest.approx(rate)
         assert len(optimizer.variables) > 2  # built, so that they are restored
-    for name in {
-        "d_steps",
-        "g_steps",
-        "r1",
-        "smoothing",
-        "penalty",
-        "kappa",
-        "contextual_weight",
-    } & settings.keys():
-        assert getattr(model, name) == settings[name]
+    assert model.config == dataclasses.replace(known.config, **small)
 
 
 def test_windows_are_no_larger_than_the_image():
@@ -89,11 +91,19 @@ def test_the_seed_makes_the_weights():
     assert np.any(same != other)
 
 
-def test_settings_take_the_recipe_s_types():
-    settings = settings_of("ganomaly", {"width": "16", "learning_rate": "1e-3", "steps": 7})
-    assert (settings["width"], settings["learning_rate"], settings["steps"]) == (16, 1e-3, "7")
-    assert settings.keys() == {*RECIPES["ganomaly"].settings, *recipes.COMMON}
-    assert RECIPES["ganomaly"].settings["steps"] != "7"
+def test_settings_take_the_type_of_their_field():
+    parsed = settings_of("ganomaly", {"width": "16", "learning_rate": "1e-3", "steps": "7"})
+    assert (parsed["width"], parsed["learning_rate"], parsed["steps"]) == (16, 1e-3, 7)
+    own = {field.name for field in dataclasses.fields(METHODS["ganomaly"].model.Config)}
+    assert set(parsed) == own | {field.name for field in dataclasses.fields(Common)}
+    assert settings_of("ganomaly")["steps"] != 7
+    assert settings_of("fanogan", {"steps": "7+8"})["steps"] == (7, 8)
+    assert settings_of("fanogan", {"steps": "7+8"}).as_dict()["steps"] == "7+8"
+
+
+def test_settings_written_as_json_are_read_as_the_same():
+    for name in names():
+        assert settings_of(name, settings_of(name).as_dict()) == settings_of(name)
 
 
 @pytest.mark.parametrize(
@@ -107,46 +117,48 @@ def test_settings_take_the_recipe_s_types():
         ("ganomaly", {"stride": 0}, "stride '0'.*too small"),
         ("ganomaly", {"width": -4}, "width '-4'.*too small"),
         ("ganomaly", {"learning_rate": -1e-3}, "learning_rate '-0.001'.*too small"),
-        ("ganomaly", {"learning_rate": "nan"}, "learning_rate 'nan': is not finite"),
+        ("ganomaly", {"learning_rate": math.nan}, "learning_rate 'nan': is not finite"),
         ("ganomaly", {"learning_rate": math.inf}, "learning_rate 'inf': is not finite"),
-        ("ganomaly", {"learning_rate": 10**400}, "is not of type float"),
-        ("ganomaly", {"learning_rate": 0}, "learning_rate '0.0'.*above 0"),
+        ("ganomaly", {"learning_rate": 10**400}, "learning_rate.*is not of type float"),
+        ("ganomaly", {"learning_rate": 0}, "learning_rate '0'.*above 0"),
         ("fanogan", {"encoder_learning_rate": 0.0}, "encoder_learning_rate.*above 0"),
         ("anogan", {"critic_learning_rate": 0.0}, "critic_learning_rate.*above 0"),
         ("anogan", {"search_rate": "0"}, "search_rate.*above 0"),
         ("ganomaly", {"width": None}, "width 'None': is not of type int"),
         ("ganomaly", {"learning_rate": None}, "learning_rate 'None': is not of type float"),
-        ("ganomaly", {"steps": None}, "steps 'None': is not of type str"),
+        ("ganomaly", {"steps": None}, "steps 'None': is not of type int"),
+        ("ganomaly", {"steps": "600+1500"}, r"steps '600\+1500': is not of type int"),
+        ("fanogan", {"steps": "600"}, r"steps '600': does not fit.*600\+1500"),
+        ("fanogan", {"steps": "600+0"}, r"steps '600\+0': does not fit"),
+        ("fanogan", {"steps": None}, "steps 'None': does not fit"),
         ("ganomaly", {"width": math.inf}, "width 'inf': is not of type int"),
         ("ganomaly", {"width": math.nan}, "width 'nan': is not of type int"),
         ("ganomaly", {"width": 2.7}, "width '2.7': is not of type int"),
         ("ganomaly", {"width": [8]}, "is not of type int"),
+        ("ganomaly", {"width": True}, "width 'True': is not a number"),
         ("ganomaly", {"jitter": -0.1}, "jitter '-0.1'.*at least 0"),
         ("dcgan", {"dropout": 1.0}, "dropout '1.0'.*less than 1"),
-        ("gan", {"smoothing": 1}, "smoothing '1.0'.*less than 1"),
-        ("gan", {"beta_1": 1}, "beta_1 '1.0'.*less than 1"),
+        ("gan", {"smoothing": 1}, "smoothing '1'.*less than 1"),
+        ("gan", {"beta_1": 1}, "beta_1 '1'.*less than 1"),
         ("gan", {"beta_2": 1.5}, "beta_2 '1.5'.*less than 1"),
         ("gan", {"beta_2": -0.5}, "beta_2 '-0.5'.*at least 0"),
-        ("anogan", {"tolerance": 1}, "tolerance '1.0'.*less than 1"),
+        ("anogan", {"tolerance": 1}, "tolerance '1'.*less than 1"),
         ("anogan", {"feature_weight": 1.01}, "feature_weight '1.01'.*at most 1"),
         ("wgan_gp", {"penalty": math.inf}, "penalty 'inf': is not finite"),
+        ("fanogan", {"encoding": "izif"}, "encoding 'izif'.*did you mean 'izi_f'"),
+        ("ganomaly", {"precision": "bfloat"}, "precision 'bfloat'.*did you mean 'bfloat16'"),
     ],
 )
 def test_wrong_settings_are_refused_with_a_hint(method, given, message):
     with pytest.raises(UsageError, match=message) as error:
-        recipes.settings_of(method, given)
+        methods.settings_of(method, given)
     assert "\n" not in str(error.value)
 
 
 def test_settings_at_the_end_of_their_range_are_taken():
     ends = {"feature_weight": 1, "tolerance": 0, "beta_1": 0, "window": 0, "width": 1.0}
-    assert ends.items() <= settings_of("anogan", ends).items()
+    assert ends.items() <= dict(settings_of("anogan", ends)).items()
     assert settings_of("cgan", {"classes": 0})["classes"] == 0
-
-
-def test_the_recipes_own_settings_are_within_their_ranges():
-    for method, recipe in RECIPES.items():
-        assert settings_of(method, recipe.settings) == {**recipes.COMMON, **recipe.settings}
 
 
 def test_jitter_changes_no_model():
@@ -157,7 +169,7 @@ def test_jitter_changes_no_model():
 
 
 @pytest.mark.parametrize(
-    ("shape", "settings", "message"),
+    ("shape", "given", "message"),
     [
         ((16, 16, 1), {}, "too small"),
         ((64, 64, 2), {}, "neither grey nor colour"),
@@ -165,9 +177,9 @@ def test_jitter_changes_no_model():
         ((64, 64, 1), {"encoder_optimizer": "adan"}, "did you mean 'adam'"),
     ],
 )
-def test_what_no_model_can_be_made_of_is_refused(shape, settings, message):
+def test_what_no_model_can_be_made_of_is_refused(shape, given, message):
     with pytest.raises(UsageError, match=message):
-        build("fanogan", shape, width=4, **settings)
+        build("fanogan", shape, width=4, **given)
 
 
 def test_half_precision_is_the_networks_alone(half_precision):
@@ -179,6 +191,9 @@ def test_half_precision_is_the_networks_alone(half_precision):
     assert keras.config.dtype_policy().name == "float32"  # of whatever is built next
 
 
-def test_an_unknown_precision_is_refused_with_the_nearest():
-    with pytest.raises(UsageError, match="did you mean 'bfloat16'"):
-        build("ganomaly", (32, 32, 1), width=4, precision="bfloat")
+def test_a_name_is_registered_once():
+    config = METHODS["gan"].model.Config
+    other = type("Other", (METHODS["gan"].model,), {})
+    with pytest.raises(UsageError, match="method 'gan': is a method of tfgad.methods.gan"):
+        registry.register("gan", "another", config, config())(other)
+    assert METHODS["gan"].model is not other

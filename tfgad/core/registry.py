@@ -1,0 +1,204 @@
+"""The methods by name: what `@register` knows of each, and how a model is made from settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfgad import processor
+from tfgad.core import settings
+from tfgad.core.detector import Detector
+from tfgad.core.settings import Common
+from tfgad.errors import UsageError, nearest
+from tfgad.networks.convolutional import check_image
+from tfgad.networks.precision import POLICIES
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        name: in commands.
+        help: one line.
+        model: its class.
+        configs: its configurations by name: `default`, `paper`, and others that it has.
+    """
+
+    name: str
+    help: str
+    model: type[Detector]
+    configs: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Mapping[str, Any]):
+    """All settings of a model by name: those of its method, and those that every method has.
+
+    Attributes:
+        method: its name.
+        config: the method's own settings, a `Config` of its module.
+        common: those of every method; where the method has one of them, its own counts.
+    """
+
+    method: str
+    config: Any
+    common: Common
+
+    def __getitem__(self, name: str) -> Any:
+        """Returns a setting."""
+        return {**vars(self.common), **vars(self.config)}[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the names."""
+        return iter({**vars(self.common), **vars(self.config)})
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        return len({**vars(self.common), **vars(self.config)})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all by name, as JSON types."""
+        return {**settings.as_dict(self.common), **settings.as_dict(self.config)}
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(
+    name: str, help: str, config: type, paper: Any, **others: Any
+) -> Callable[[type[Detector]], type[Detector]]:
+    """Registers a method: `@register("lsgan", "GAN with a least-squares critic", Config, PAPER)`.
+
+    Its model can then be built by name, trained, saved and exported. `NAME/paper` is the method
+    with the configuration `paper`.
+
+    Args:
+        name: of the method.
+        help: one line, printed by `tfgad list`.
+        config: the dataclass of its settings; its defaults are those of the method.
+        paper: the published configuration.
+        **others: further configurations, by name.
+
+    Raises:
+        UsageError: another class has the name.
+    """
+
+    def registered(model: type[Detector]) -> type[Detector]:
+        other = METHODS.get(name)
+        if other and (other.model.__module__, other.model.__name__) != (
+            model.__module__,
+            model.__name__,
+        ):
+            problem = f"is a method of {other.model.__module__}"
+            raise UsageError("method", name, problem, "give another name")
+        model.Config = config
+        configs = {"default": config(), "paper": paper, **others}
+        METHODS[name] = Method(name, help, model, configs)
+        return keras.saving.register_keras_serializable("tfgad")(model)
+
+    return registered
+
+
+def names() -> list[str]:
+    """Returns all that a model can be built by: `ganomaly`, `ganomaly/paper`, ..."""
+    return [
+        method.name if config == "default" else f"{method.name}/{config}"
+        for method in METHODS.values()
+        for config in method.configs
+    ]
+
+
+def method_of(name: str) -> tuple[Method, Any]:
+    """Returns a method and one of its configurations: of `ganomaly/paper` the published one.
+
+    Raises:
+        UsageError: there is no such method or configuration.
+    """
+    if name not in names():
+        raise UsageError("method", name, "is not known", nearest(name, names()))
+    base, _, config = name.partition("/")
+    return METHODS[base], METHODS[base].configs[config or "default"]
+
+
+def settings_of(name: str, given: Mapping[str, Any] | None = None) -> Settings:
+    """Returns the settings of a method, some of them given.
+
+    Args:
+        name: of the method, such as `ganomaly` or `ganomaly/paper`.
+        given: settings by name; strings are converted.
+
+    Raises:
+        UsageError: an unknown method or setting, or a value of another type or out of its range.
+    """
+    _, config = method_of(name)
+    own = {field.name for field in dataclasses.fields(config)}
+    common = {field.name for field in dataclasses.fields(Common)} - own
+    given = dict(given or {})
+    for each in given:
+        if each not in own | common:
+            hint = nearest(each, own | common)
+            raise UsageError("setting", each, f"is not one of {name}", hint)
+    of_method = {each: value for each, value in given.items() if each in own}
+    of_common = {each: value for each, value in given.items() if each in common}
+    return Settings(
+        name,
+        settings.parse(type(config), of_method, name, config),
+        settings.parse(Common, of_common, name),
+    )
+
+
+def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given: Any) -> Detector:
+    """Makes a compiled model for images of a shape: `tfgad.build("fanogan", (32, 32, 1))`.
+
+    The networks' first weights follow the seed, as `keras.utils.set_random_seed` sets it.
+
+    Args:
+        method: its name, such as `ganomaly` or `ganomaly/paper`.
+        image_shape: `(height, width, channels)` of the images to score.
+        seed: of weights and training.
+        **given: settings other than the method's defaults. `steps`, `batch_size` and `jitter` are
+            those of a run, and have no effect here.
+
+    Raises:
+        UsageError: an unknown method or setting, or images that the networks do not take. Or
+            bfloat16 where oneDNN is kept from it (`tfgad.processor.check_bfloat16`).
+    """
+    parsed = settings_of(method, given)
+    check_image(image_shape)
+    height, width, channels = image_shape
+    side = parsed["window"] or max(height, width)
+    window = (min(side, height), min(side, width), channels)
+    stride = parsed["stride"]
+    if "stride" not in given:
+        stride = math.gcd(stride, *window[:2])
+    keras.utils.set_random_seed(seed)
+    policy = _policy(parsed["precision"])
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = method_of(method)[0].model(
+            parsed.config,
+            window,
+            name=method.replace("/", "_"),
+            seed=seed,
+            score=parsed["score"],
+            stride=stride,
+            tile=(height, width),
+        )
+        model.compile()
+    finally:
+        keras.config.set_dtype_policy(before)
+    return model
+
+
+def _policy(precision: str) -> str:
+    """Returns the name of the networks' policy; logs where the processor is slow at it."""
+    if precision == "bfloat16" and not tf.config.list_physical_devices("GPU"):
+        processor.check_bfloat16()
+    return POLICIES[precision]

@@ -1,0 +1,171 @@
+"""Hyper-parameters as typed dataclasses: parsing, ranges and their description.
+
+A configuration is a frozen pydantic dataclass, one field per setting:
+
+    @dataclass(frozen=True)
+    class Config:
+        width: Annotated[int, Field(ge=1, description="channels of the first layer")] = 32
+
+`parse` reads settings that a user gave, also as strings from a command line; what pydantic refuses
+becomes a `UsageError` that names the setting, its value and a hint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
+from pydantic.dataclasses import dataclass
+
+from tfgad.errors import UsageError, nearest
+
+C = TypeVar("C")
+
+
+def _split_steps(value: Any) -> Any:
+    return tuple(value.split("+")) if isinstance(value, str) else value
+
+
+# Steps of a training in stages; `600+1500` on the command line and in files.
+Steps = Annotated[tuple[PositiveInt, ...], BeforeValidator(_split_steps)]
+TwoStages = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_split_steps)]
+
+# Settings that several methods have, in the same words.
+Window = Annotated[
+    int, Field(ge=0, description="side of the windows that networks take, in pixels; 0: the image")
+]
+Stride = Annotated[int, Field(ge=1, description="of the windows on a larger image, in pixels")]
+Score = Annotated[
+    str, Field(description="a score of the method; auto: density for whole images, cues for larger")
+]
+BatchSize = Annotated[int, Field(ge=1, description="images per update of a network")]
+
+
+@dataclass(frozen=True)
+class Common:
+    """Settings of every method. A method whose `Config` has one of them gives its own default."""
+
+    # Windows of 32 pixels hold four yarns or five. A stride of 16 scores as well as 8, within 0.003
+    # in AUROC, in a quarter of the time.
+    window: Window = 32
+    stride: Stride = 16
+    score: Score = "auto"
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Field(description="of the networks in training; scores are float32"),
+    ] = "float32"
+    jitter: Annotated[
+        float, Field(ge=0, description="strength of the random affine augmentation of a run")
+    ] = 0.0
+
+
+def parse(config: type[C], given: Mapping[str, Any], of: str, base: C | None = None) -> C:
+    """Returns a configuration with some settings given.
+
+    Args:
+        config: the dataclass.
+        given: settings by name; strings are converted to the field's type.
+        of: whose settings they are, for messages.
+        base: the configuration that the others come from; the dataclass's defaults if None.
+
+    Raises:
+        UsageError: an unknown setting, or a value of another type or out of its range.
+    """
+    names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+    for name, value in given.items():
+        if name not in names:
+            raise UsageError("setting", name, f"is not one of {of}", nearest(name, names))
+        if isinstance(value, bool):
+            raise UsageError(name, value, "is not a number or a name", "give one")
+    values = {name: getattr(base, name) for name in names} if base is not None else {}
+    try:
+        parsed = config(**{**values, **given})
+    except ValidationError as error:
+        raise _usage_error(config, error) from error
+    for name in given:
+        value = getattr(parsed, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(name, value, "is not finite", "give a finite number")
+    return parsed
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """Returns a configuration as JSON types; steps of several stages as `"600+1500"`."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {
+        name: "+".join(map(str, value)) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """One setting in words: its type, range and meaning."""
+
+    name: str
+    type: str
+    range: str
+    meaning: str
+
+
+def describe(config: type) -> list[Description]:
+    """Returns what `tfgad list METHOD` prints of each setting, in the order of the fields."""
+    fields = config.__pydantic_fields__  # type: ignore[attr-defined]
+    return [
+        Description(name, *_type_and_range(field), field.description or "")
+        for name, field in fields.items()
+    ]
+
+
+def _type_and_range(field: Any) -> tuple[str, str]:
+    choices = typing.get_args(field.annotation)
+    if typing.get_origin(field.annotation) is Literal:
+        return "one of", ", ".join(map(str, choices))
+    if typing.get_origin(field.annotation) is tuple:
+        return "int+int", "at least 1 each"
+    if isinstance(field.annotation, types.UnionType):
+        return " or ".join(getattr(each, "__name__", str(each)) for each in choices), ""
+    return field.annotation.__name__, ", ".join(_bounds(field.metadata))
+
+
+def _bounds(metadata: Sequence[Any]) -> list[str]:
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return [
+        f"{word} {getattr(constraint, name)}"
+        for constraint in metadata
+        for name, word in words.items()
+        if hasattr(constraint, name)
+    ]
+
+
+def _usage_error(config: type, error: ValidationError) -> UsageError:
+    """Returns pydantic's first complaint in the project's form."""
+    first = error.errors()[0]
+    name, value, context = str(first["loc"][0]), first["input"], first.get("ctx", {})
+    field = config.__pydantic_fields__[name]  # type: ignore[attr-defined]
+    kind, bounds = _type_and_range(field)
+    if first["type"] == "literal_error":
+        choices = [str(each) for each in typing.get_args(field.annotation)]
+        return UsageError(name, value, "is not known", nearest(str(value), choices))
+    if kind == "int+int":
+        given = "+".join(map(str, value)) if isinstance(value, tuple) else value
+        hint = "give a positive number for each stage, with + between, such as 600+1500"
+        return UsageError(name, given, "does not fit the method", hint)
+    if first["type"] in ("greater_than_equal", "greater_than"):
+        least = "at least" if "ge" in context else "a number above"
+        hint = f"give {least} {context.get('ge', context.get('gt'))}"
+        problem = "is too small" if value == value else "is not finite"
+        return UsageError(name, value, problem, hint)
+    if first["type"] in ("less_than_equal", "less_than"):
+        most = "at most" if "le" in context else "less than"
+        hint = f"give {most} {context.get('le', context.get('lt'))}"
+        return UsageError(name, value, "is too large", hint)
+    if first["type"] == "finite_number":
+        return UsageError(name, value, "is not finite", "give a finite number")
+    hint = f"give one {bounds}" if bounds else f"give one like {field.default!r}"
+    return UsageError(name, value, f"is not of type {kind}", hint)

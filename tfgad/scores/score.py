@@ -1,0 +1,101 @@
+"""What a score is: error maps of windows to one number and a map per image.
+
+A score reads error maps in two stages. Of each window it takes the maps that it needs
+(`window_errors`); those of all windows are blended over the image. From the blended maps it makes
+the anomaly map and the score (`__call__`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import tensorflow as tf
+
+from tfgad.scores import windows
+from tfgad.scores.error_maps import gaussian_blur
+
+CUES, DENSITY = "cues", "density"  # scores of methods that reconstruct, beside their paper's
+DEFECT = "defect"  # the score of a segmenter
+PEAKS = (CUES, DEFECT)  # the largest value of the map, whatever the size of the image
+
+MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
+BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)
+
+
+class Score(Protocol):
+    """One way from error maps to a score and an anomaly map; higher is more anomalous.
+
+    Attributes:
+        is_peak: whether the score is the largest value of the map on images of one window, too. On
+            larger images it always is.
+    """
+
+    is_peak: bool
+
+    def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Returns the error maps that the score reads, `[N, h, w, K]`.
+
+        Args:
+            windows: `[N, h, w, C]`.
+            errors: what the method's `errors` returns of them.
+        """
+
+    def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns `score` `[B]` and `map` `[B, H, W]`.
+
+        Args:
+            images: `[B, H, W, C]`.
+            errors: `window_errors`, blended over the images, `[B, H, W, K]`.
+        """
+
+
+class MeanErrorScore:
+    """The score of most papers: the sum of some errors, averaged over the window.
+
+    Of an image larger than the window it is the largest value of the blurred error map.
+
+    Args:
+        names: of the errors.
+        window: `(h, w)`.
+    """
+
+    is_peak = False
+
+    def __init__(self, names: Sequence[str], window: Sequence[int]):
+        self.names, self.window = tuple(names), tuple(window)
+
+    def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Returns the named errors, `[N, h, w, K]`."""
+        return tf.stack([errors[name] for name in self.names], axis=-1)
+
+    def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the mean error of a window, or the largest blurred error, and the blurred map."""
+        error = tf.reduce_sum(errors, axis=-1)
+        anomaly_map = gaussian_blur(error[..., None], MAP_SIGMA)[..., 0]
+        is_window = tf.reduce_all(tf.shape(images)[1:3] == self.window)
+        mean = tf.reduce_mean(error, axis=[1, 2])
+        largest = tf.reduce_max(anomaly_map, axis=[1, 2])
+        return {"score": tf.where(is_window, mean, largest), "map": anomaly_map}
+
+
+def rims(
+    window: Sequence[int], tile: Sequence[int], stride: int, score: str | None
+) -> tuple[windows.Rim, windows.Rim]:
+    """Returns what a pixel of a detector's map depends on, along rows and columns.
+
+    Args:
+        window: the detector's, as are `tile` and `stride`.
+        tile: `(height, width)`.
+        stride: in pixels.
+        score: of the map; None stands for the reconstruction.
+    """
+    if score == CUES:
+        second = [(side, windows.half(tuple(tile))) for side in tile]
+    else:  # the map is blurred, a reconstruction is not
+        second = 2 * [(1 if score is None else BLUR_RADIUS + 1, 1)]
+    return tuple(
+        windows.rim(side, stride, *of_second)
+        for side, of_second in zip(window[:2], second, strict=True)
+    )
