@@ -20,6 +20,7 @@ from tfgad.scores.density import Density, DensityScore
 from tfgad.scores.image_quality import ImageQuality
 from tfgad.scores.score import CUES, DENSITY, MeanErrorScore, Score, rims
 
+BEYOND = 1.0 + 1e-3  # the largest size of a pixel, with room for rounding
 QUALITY_IMAGES = 2048  # whose quality is taken; of 128x128 pixels, 12 s on two cores
 
 
@@ -40,6 +41,8 @@ class Detector(Trained):
       count alike, `residual` among them. They are not negative;
     - `code_dim`: the length of `code` `[N, code_dim]`, which is then one of `errors`: what the
       networks know of a window beside the errors, such as its latent code.
+
+    A method that learns from labels sets `labelled`: its `train_step` takes `(images, labels)`.
 
     Networks take images of one size, the window. An image of that size has the mean of its errors
     as score. A larger one is scored window by window (`scores/windows.py`): the maps of the windows
@@ -68,6 +71,7 @@ class Detector(Trained):
     scores: ClassVar[dict[str, tuple[str, ...]]]
     terms: tuple[tuple[str, ...], ...] = ()
     code_dim: int = 0
+    labelled: ClassVar[bool] = False
     reconstructs: ClassVar[bool] = False
 
     def __init__(
@@ -134,6 +138,33 @@ class Detector(Trained):
         """Returns the reconstructions of windows: `[N, h, w, C]` in [-1, 1]."""
         hint = "use a method that does, such as ganomaly"
         raise UsageError("method", self.name, "reconstructs nothing", hint)
+
+    def checked_batch(self, data: Any) -> Any:
+        """Returns the images of `images`, `(images,)` or `(images, labels)`; labels if it takes any.
+
+        Raises:
+            UsageError: images that are not float32 or have another shape than the window's, or no
+                labels. Images beyond [-1, 1] raise TensorFlow's `InvalidArgumentError`.
+        """
+        parts = data if isinstance(data, (tuple, list)) else (data,)
+        images = tf.convert_to_tensor(parts[0])
+        if not images.dtype.is_floating:
+            hint = "divide 8-bit images by 127.5 and subtract 1"
+            raise UsageError("images", images.dtype.name, "are not float32 in [-1, 1]", hint)
+        if tuple(images.shape[1:]) != self.window:
+            height, width, channels = self.window
+            hint = (
+                f"fit on [B, {height}, {width}, {channels}], such as tfgad.training_batches gives"
+            )
+            raise UsageError("images", tuple(images.shape), "do not have the window's shape", hint)
+        if self.labelled and len(parts) < 2:
+            raise UsageError("labels", None, "are missing", "fit on (images, labels)")
+        message = "images are not in [-1, 1]: divide 8-bit images by 127.5 and subtract 1"
+        largest = tf.reduce_max(tf.abs(images))
+        in_range = tf.debugging.assert_less_equal(largest, BEYOND, message)
+        with tf.control_dependencies([in_range] if in_range is not None else []):
+            images = tf.identity(images)
+        return (images, parts[1]) if self.labelled else images
 
     # Scoring
 
@@ -258,6 +289,10 @@ class Detector(Trained):
         if not bool(tf.reduce_all(tf.math.is_finite(images))):
             bad = int(tf.reduce_sum(tf.cast(~tf.math.is_finite(images), tf.int32)))
             raise UsageError("images", f"{bad} values", "NaN or infinite", "leave them out")
+        largest = float(tf.reduce_max(tf.abs(images)))
+        if largest > BEYOND:
+            hint = "divide 8-bit images by 127.5 and subtract 1"
+            raise UsageError("images", f"a value of {largest:g}", "is beyond [-1, 1]", hint)
         return images
 
     # Statistics of normal images, and the threshold

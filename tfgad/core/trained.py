@@ -13,8 +13,6 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from tfgad.errors import UsageError
-
 Logs = dict[str, tf.Tensor]
 
 
@@ -37,7 +35,6 @@ class Trained(keras.Model):
     """
 
     stages: ClassVar[tuple[str, ...]] = ("train",)
-    labelled: ClassVar[bool] = False  # whether `train_step` takes `(images, labels)`
 
     def __init__(self, *, seed: int = 0, name: str | None = None):
         super().__init__(name=name, dtype="float32")
@@ -79,6 +76,10 @@ class Trained(keras.Model):
         for role, optimizer in optimizers.items():
             setattr(self, f"{role}_optimizer", optimizer)  # the name that files of a run have
             optimizer.build(self.weights_of(role))
+
+    def checked_batch(self, data: Any) -> Any:
+        """Returns what `train_step` takes of what `fit` hands on."""
+        return data
 
     def build(self, input_shape: Any = None) -> None:
         """Does nothing: the constructor has made the networks."""
@@ -205,30 +206,14 @@ def _networks_of_file(networks: dict[str, keras.Model]) -> Iterator[None]:
 
 
 def _counted(train_step: Callable[[Any, Any], Logs]) -> Callable[[Any, Any], Logs]:
-    """Wraps a `train_step`: it gets the batch alone, and its return counts a step."""
+    """Wraps a `train_step`: the batch is checked before it, and counted as a step after it."""
 
     @functools.wraps(train_step)
     def counted(self: Trained, data: Any) -> Logs:
         if type(self).train_step is not counted:  # called as `super().train_step`
             return train_step(self, data)
-        logs = train_step(self, _batch(data, self.labelled))
+        logs = train_step(self, self.checked_batch(data))
         self.step.assign_add(1)
         return logs
 
     return counted
-
-
-def _batch(data: Any, labelled: bool) -> Any:
-    """Returns the images of what `fit` hands on: images, `(images,)` or `(images, labels)`."""
-    if isinstance(data, dict):
-        return data
-    parts = data if isinstance(data, (tuple, list)) else (data,)
-    images = parts[0]
-    if not images.dtype.is_floating:
-        hint = "divide 8-bit images by 127.5 and subtract 1"
-        raise UsageError("images", images.dtype.name, "are not float32 in [-1, 1]", hint)
-    if not labelled:
-        return images
-    if len(parts) < 2:
-        raise UsageError("labels", None, "are missing", "fit on (images, labels)")
-    return images, parts[1]

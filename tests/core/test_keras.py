@@ -1,0 +1,114 @@
+"""Methods are Keras models: `fit`, `predict`, `summary` and callbacks work as on any other."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfgad.errors import UsageError
+
+
+@pytest.fixture
+def windows(images):
+    return images[:8, :32, :32]
+
+
+def datasets(windows, labels):
+    """The forms in which images come to `fit`."""
+    images = tf.data.Dataset.from_tensor_slices(windows).batch(4)
+    pairs = tf.data.Dataset.from_tensor_slices((windows, labels[:8])).batch(4)
+    return {"images": images, "(images,)": images.map(lambda x: (x,)), "(images, labels)": pairs}
+
+
+@pytest.mark.parametrize("form", ["array", "images", "(images,)", "(images, labels)"])
+def test_fit_takes_arrays_and_datasets(build_small, windows, labels, form):
+    model = build_small("ganomaly", side=32)
+    if form == "array":
+        history = model.fit(windows, batch_size=4, verbose=0)
+    else:
+        history = model.fit(datasets(windows, labels)[form], verbose=0)
+    assert int(model.step) == 2
+    assert all(np.isfinite(losses).all() for losses in history.history.values())
+
+
+def test_arrays_and_datasets_train_alike(build_small, windows, labels):
+    weights = []
+    for form in ("images", "(images, labels)", None):
+        model = build_small("ganomaly", side=32)
+        if form:
+            model.fit(datasets(windows, labels)[form], verbose=0)
+        else:
+            model.fit(windows, batch_size=4, shuffle=False, verbose=0)
+        weights.append(model.encoder.get_weights())
+    for others in weights[1:]:
+        for ours, theirs in zip(weights[0], others, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_labelled_method_is_fitted_to_arrays_of_both(build_small, windows, labels):
+    model = build_small("cgan", side=32)
+    model.fit(windows, labels[:8], batch_size=8, verbose=0)
+    assert int(model.step) == 1
+    with pytest.raises(UsageError, match=r"labels 'None'.*fit on \(images, labels\)"):
+        model.fit(windows, batch_size=8, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: np.round((x + 1) * 127.5).astype("uint8"), "images 'uint8'.*127.5"),
+        (lambda x: x[:, :24], "do not have the window's shape.*training_batches"),
+    ],
+    ids=["uint8", "shape"],
+)
+def test_fit_refuses_images_of_another_form(build_small, windows, spoil, message):
+    with pytest.raises(UsageError, match=message):
+        build_small("ganomaly", side=32).fit(spoil(windows), batch_size=4, verbose=0)
+
+
+def test_fit_refuses_grey_levels_that_were_never_scaled(build_small, windows):
+    model = build_small("ganomaly", side=32)
+    before = model.encoder.get_weights()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="divide 8-bit images by 127.5"):
+        model.fit((windows + 1) * 127.5, batch_size=4, verbose=0)
+    for ours, theirs in zip(before, model.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_scoring_refuses_grey_levels_that_were_never_scaled(fitted, windows):
+    with pytest.raises(UsageError, match=r"is beyond \[-1, 1\].*divide"):
+        fitted("ganomaly", 32).anomaly((windows + 1) * 127.5)
+
+
+@pytest.mark.parametrize(("method", "side"), [("ganomaly", 32), ("fanogan", 48), ("wgan_gp", 32)])
+def test_calling_and_predicting_is_scoring(fitted, images, method, side):
+    model, x = fitted(method, side), images[:5, :side, :side]
+    expected = model.anomaly(x)
+    answers = [
+        model(x),
+        model.predict(x, batch_size=2, verbose=0),
+        model.predict(tf.data.Dataset.from_tensor_slices(x).batch(3), verbose=0),
+        model.predict(tf.data.Dataset.from_tensor_slices((x, x[:, 0])).batch(5), verbose=0),
+    ]
+    for answer in answers:
+        assert answer.keys() == {"score", "map"}
+        np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(answer["map"], expected["map"], rtol=1e-3, atol=1e-4)
+
+
+def test_the_summary_names_the_networks(fitted):
+    lines = []
+    fitted("fanogan").summary(print_fn=lines.append)
+    text = "\n".join(lines)
+    for name in ("generator", "critic", "encoder", "Total params"):
+        assert name in text
+
+
+def test_a_callback_of_the_user_s_is_called(build_small, windows):
+    losses = []
+    callback = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda step, logs: losses.append(logs["contextual"])
+    )
+    build_small("ganomaly", side=32).fit(windows, batch_size=4, callbacks=[callback], verbose=0)
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
