@@ -56,7 +56,7 @@ PRECISION = "bfloat16" if has_bfloat16() else "float32"
 SHOWN = {7: 2, 8: 2, 2: 4}  # digits in the pictures, and how many of each
 JITTER = 1.0  # 400 images are few: each is turned and shifted a little whenever it is seen
 STEPS = {"pool": "3000", "encoder": "3000+500"}
-SCORES = {"loss": ("pixels", "feature"), "density": ("density",)}  # the paper's first
+SCORES = ("loss", "density")  # the paper's first
 SEARCH_STEPS = {"pool": 500, "encoder": 25}
 
 
@@ -168,11 +168,9 @@ def train(model, normal, stage, steps):
 
 def all_scores(model, images):
     """Searches each image once, and returns all `SCORES` of it."""
-    names = tuple(name for errors in SCORES.values() for name in errors)
     batches = tf.data.Dataset.from_tensor_slices(images).batch(BATCH)
-    maps = [model.error_maps(batch, names).numpy().mean(axis=(1, 2)) for batch in batches]
-    errors = dict(zip(names, np.concatenate(maps).T, strict=True))
-    return {score: sum(errors[name] for name in of) for score, of in SCORES.items()}
+    found = [model.scores_of_windows(batch, SCORES) for batch in batches]
+    return {score: np.concatenate([each[score] for each in found]) for score in SCORES}
 
 
 def pca_scores(normal, test):

@@ -40,7 +40,7 @@ def main():
     model = tfgad.build("cgan", data.image_shape, seed=0, classes=len(data.classes))
     batch_size = model.images_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size, labelled=True)
-    steps = arguments.steps or int(settings["steps"])
+    steps = arguments.steps or settings["steps"]
     model.fit(batches, steps_per_epoch=steps, shuffle=False)
 
     rows = np.repeat(np.arange(len(data.classes)), 8)

@@ -45,7 +45,7 @@ def main():
     batches = tfgad.training_batches(data, model.window, batch_size=settings["batch_size"])
 
     steps_per_epoch = math.ceil(data.train_size / settings["batch_size"])
-    epochs = arguments.epochs or round(int(settings["steps"]) / steps_per_epoch)
+    epochs = arguments.epochs or round(settings["steps"] / steps_per_epoch)
 
     def draw(epoch, logs):
         if (epoch + 1) % arguments.every == 0:

@@ -32,7 +32,9 @@ def main():
     model = tfgad.build("fanogan", data.image_shape, seed=0)
 
     # First the generator and the critic, then, with both at rest, the encoder.
-    for stage, steps in stage_steps(arguments.steps or settings["steps"], model.stages).items():
+    for stage, steps in stage_steps(
+        arguments.steps or settings.as_dict()["steps"], model.stages
+    ).items():
         model.begin(stage)
         batch_size = model.images_per_step
         batches = tfgad.training_batches(data, model.window, batch_size=batch_size)

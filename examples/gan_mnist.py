@@ -38,7 +38,7 @@ def main():
     # Each update of D sees images of its own, so a step takes several batches at once.
     batch_size = model.images_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
-    steps = arguments.steps or int(settings["steps"])
+    steps = arguments.steps or settings["steps"]
     model.fit(batches, steps_per_epoch=steps, shuffle=False)
 
     plots.save(plots.samples(model.sample(32).numpy()), arguments.out / "samples.png")

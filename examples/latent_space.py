@@ -94,7 +94,7 @@ def trained(method: str, data: tfgad.AnomalyData, steps: str | None) -> tfgad.De
     """Returns the method's model, fitted stage by stage."""
     settings = settings_of(method, SETTINGS[method])
     model = tfgad.build(method, data.image_shape, **SETTINGS[method])
-    for stage, count in stage_steps(steps or settings["steps"], model.stages).items():
+    for stage, count in stage_steps(steps or settings.as_dict()["steps"], model.stages).items():
         model.begin(stage)
         batch_size = model.images_per_step
         batches = tfgad.training_batches(data, model.window, batch_size=batch_size)

@@ -30,7 +30,7 @@ def main():
     settings = settings_of("vae")
     model = tfgad.build("vae", data.image_shape, seed=0)
     batches = tfgad.training_batches(data, model.window, batch_size=settings["batch_size"])
-    steps = arguments.steps or int(settings["steps"])
+    steps = arguments.steps or settings["steps"]
     model.fit(batches, steps_per_epoch=steps, shuffle=False)
 
     for score in model.scores:

@@ -34,7 +34,7 @@ def main():
     model = tfgad.build("wgan_gp", data.image_shape, seed=0, penalty=arguments.penalty)
     batch_size = model.images_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
-    steps = arguments.steps or int(settings["steps"])
+    steps = arguments.steps or settings["steps"]
     model.fit(batches, steps_per_epoch=steps, shuffle=False)
     plots.save(plots.samples(model.sample(32).numpy()), arguments.out / "samples.png")
     print(f"wrote {arguments.out / 'samples.png'}")

@@ -38,7 +38,7 @@ def main():
     # A step is five updates of the critic, on a batch each, and one of the generator.
     batch_size = model.images_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
-    steps = (arguments.steps or int(settings["steps"])) // PARTS
+    steps = (arguments.steps or settings["steps"]) // PARTS
     history = model.fit(batches, steps_per_epoch=steps, epochs=PARTS, shuffle=False).history
     print("distance", *(f"{-loss:.3f}" for loss in history["critic"]))
 

@@ -72,8 +72,8 @@ def seen(weave, steps):
         spec = f"weave:{weave}?seed={SEED}"
         run = runs.train("ganomaly", spec, Path(folder) / "run", settings={"steps": steps})
     data, model = tfgad.load(run.config["data"]), run.model
-    normal = [(x, model.error_maps(x, model.cue_errors)) for x in batched(data.train.take(128))]
-    test = [(x, model.error_maps(x["image"], model.cue_errors)) for x in batched(data.test)]
+    normal = [(x, model.error_maps(x, "cues")) for x in batched(data.train.take(128))]
+    test = [(x, model.error_maps(x["image"], "cues")) for x in batched(data.test)]
     return {
         "normal": [np.concatenate(column) for column in zip(*normal, strict=True)],
         "images": np.concatenate([x["image"] for x, _ in test]),

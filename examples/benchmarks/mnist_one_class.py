@@ -116,18 +116,14 @@ def judge(method, spec, seed, settings, development):
 
 
 def aurocs(model, images):
-    """Returns the AUROC of each score; the images are windows, so a score is a mean of errors."""
-    scores = {score: model.errors_of(score) for score in (*model.scores, DENSITY)}
-    names = tuple(dict.fromkeys(name for of_score in scores.values() for name in of_score))
-    labels, errors = [], []
+    """Returns the AUROC of each score; the images are windows."""
+    names = (*model.scores, DENSITY)
+    labels, found = [], []
     for row in batched(images.test).as_numpy_iterator():
         labels.append(row["label"])
-        errors.append(model.error_maps(row["image"], names).numpy().mean(axis=(1, 2)))
-    labels, errors = np.concatenate(labels), np.concatenate(errors)
-    return {
-        score: auroc(labels, errors[:, [names.index(name) for name in of_score]].sum(axis=1))
-        for score, of_score in scores.items()
-    }
+        found.append(model.scores_of_windows(tf.constant(row["image"]), names))
+    labels = np.concatenate(labels)
+    return {name: auroc(labels, np.concatenate([each[name] for each in found])) for name in names}
 
 
 def auroc(labels, scores):

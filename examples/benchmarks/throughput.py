@@ -60,7 +60,7 @@ def rate(count, work, repeats=5):
 def training_rate(model, stage, steps=10):
     """Real images a second through `train_step`, in batches of 64."""
     model.begin(stage)
-    batch = BATCH * model.batches_per_step
+    batch = BATCH * (model.images_per_step // model.config.batch_size)
     images = tf.random.stateless_uniform((batch, *WINDOW), [0, 0], -1, 1)
     endless = iter(tf.data.Dataset.from_tensors(images).repeat())
     train = model.make_train_function() or model.train_function
@@ -68,7 +68,7 @@ def training_rate(model, stage, steps=10):
 
 
 def judging_rate(model, count, shape):
-    """Images a second through `judge`."""
+    """Images per second through `anomaly_in_graph`."""
     images = tf.random.stateless_uniform((count, *shape), [0, 0], -1, 1)
     return rate(count, lambda: model.anomaly_in_graph(images, model.score)["score"].numpy())
 

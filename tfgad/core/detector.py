@@ -266,6 +266,16 @@ class Detector(Trained):
 
     @tf.function(reduce_retracing=True, autograph=False)
     @precision.scoring()
+    def scores_of_windows(self, images: tf.Tensor, scores: tuple[str, ...]) -> dict[str, tf.Tensor]:
+        """Returns several scores of windows `[N, h, w, C]`, `[N]` each, from errors taken once."""
+        errors, found = self._error_maps_of(images), {}
+        for score in scores:
+            scored = self.scored_by(score)
+            found[score] = scored(images, scored.window_errors(images, errors))["score"]
+        return found
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    @precision.scoring()
     def descriptions(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the vectors that `density` reads, of windows `[N, h, w, C]`: `[N, K]`."""
         return self.scored_by(DENSITY).vectors(images, self._error_maps_of(images))
