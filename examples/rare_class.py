@@ -43,7 +43,6 @@ import tensorflow as tf
 
 from tfgad import files, plots
 from tfgad.data.datasets.digit_files import read_published
-from tfgad.methods import settings_of
 from tfgad.training import runs
 
 COMMON, RARE = 500, 20  # images a class
@@ -104,7 +103,6 @@ def train_gan(images, labels, digit, steps, seed):
     """Trains a cgan; the rare images are repeated, so that it meets each class equally often."""
     of_rare = np.flatnonzero(labels == digit)
     order = np.append(np.flatnonzero(labels != digit), np.tile(of_rare, COMMON // RARE))
-    settings = settings_of("cgan")
     model = tfgad.build("cgan", images.shape[1:], seed=seed, classes=10)
     batches = tf.data.Dataset.from_tensor_slices((images[order], labels[order]))
     batches = batches.shuffle(len(order), seed=seed).repeat()

@@ -69,7 +69,7 @@ def test_fit_refuses_images_of_another_form(build_small, windows, spoil, message
 def test_fit_refuses_grey_levels_that_were_never_scaled(build_small, windows):
     model = build_small("ganomaly", side=32)
     before = model.encoder.get_weights()
-    with pytest.raises(tf.errors.InvalidArgumentError, match="divide 8-bit images by 127.5"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"divide 8-bit images by 127\.5"):
         model.fit((windows + 1) * 127.5, batch_size=4, verbose=0)
     for ours, theirs in zip(before, model.encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)

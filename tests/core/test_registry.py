@@ -194,6 +194,6 @@ def test_half_precision_is_the_networks_alone(half_precision):
 def test_a_name_is_registered_once():
     config = METHODS["gan"].model.Config
     other = type("Other", (METHODS["gan"].model,), {})
-    with pytest.raises(UsageError, match="method 'gan': is a method of tfgad.methods.gan"):
+    with pytest.raises(UsageError, match=r"method 'gan': is a method of tfgad\.methods\.gan"):
         registry.register("gan", "another", config, config())(other)
     assert METHODS["gan"].model is not other

@@ -87,11 +87,12 @@ class Detector(Trained):
     ):
         super().__init__(seed=seed, name=name)
         self.config = config
-        self.window = tuple(image_shape)
-        self.tile = tuple(tile or self.window[:2])
+        height, width, channels = image_shape
+        self.window = (height, width, channels)
+        self.tile = (tile[0], tile[1]) if tile else (height, width)
         defaults = settings.Common()
-        self.stride = stride or getattr(config, "stride", defaults.stride)
-        self.score = self._known(score or getattr(config, "score", defaults.score))
+        self.stride = int(stride or getattr(config, "stride", defaults.stride))
+        self.score = self._known(score or str(getattr(config, "score", defaults.score)))
         if any(side % self.stride for side in self.window[:2]):
             hint = f"give a divisor of {self.window[0]} and {self.window[1]}"
             raise UsageError("stride", self.stride, "does not divide the window", hint)
@@ -117,7 +118,6 @@ class Detector(Trained):
             return
         for network in self.networks().values():
             precision.score_in_float32(network)
-        self.cues = self.density = None
         if self.reconstructs:
             self.cues = Cues([len(term) for term in self.terms])
             self.density = Density(sum(map(len, self.terms)) + 1 + self.code_dim)
@@ -140,7 +140,7 @@ class Detector(Trained):
         raise UsageError("method", self.name, "reconstructs nothing", hint)
 
     def checked_batch(self, data: Any) -> Any:
-        """Returns the images of `images`, `(images,)` or `(images, labels)`; labels if it takes any.
+        """Returns what `train_step` takes of `images`, `(images,)` or `(images, labels)`.
 
         Raises:
             UsageError: images that are not float32 or have another shape than the window's, or no
@@ -231,10 +231,16 @@ class Detector(Trained):
     def scored_by(self, score: str) -> Score:
         """Returns the score of a name, as an object that computes it."""
         if score == CUES:
-            return CuesScore(self.cues, self.terms, self.tile)
+            return self._cues_score()
         if score == DENSITY:
-            return DensityScore(self.density, self.terms, self.window)
+            return self._density_score()
         return MeanErrorScore(self.scores[score], self.window[:2])
+
+    def _cues_score(self) -> CuesScore:
+        return CuesScore(self.cues, self.terms, self.tile)
+
+    def _density_score(self) -> DensityScore:
+        return DensityScore(self.density, self.terms, self.window)
 
     def _rims(self, score: str | None) -> tuple[windows.Rim, windows.Rim]:
         return rims(self.window, self.tile, self.stride, score)
@@ -278,7 +284,7 @@ class Detector(Trained):
     @precision.scoring()
     def descriptions(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the vectors that `density` reads, of windows `[N, h, w, C]`: `[N, K]`."""
-        return self.scored_by(DENSITY).vectors(images, self._error_maps_of(images))
+        return self._density_score().vectors(images, self._error_maps_of(images))
 
     def _blended(self, images: tf.Tensor, of_windows: Any) -> tf.Tensor:
         """Returns a function of windows, `[N, h, w, K]`, blended over images: `[B, H, W, K]`."""
@@ -322,8 +328,8 @@ class Detector(Trained):
         if not self.reconstructs:
             return
         if self.score == DENSITY or normals.element_spec.shape[:2] == self.window[:2]:
-            self.scored_by(DENSITY).adapt(normals, size, self.descriptions)
-        self.scored_by(CUES).adapt(normals, size, lambda x: self.error_maps(x, CUES))
+            self._density_score().adapt(normals, size, self.descriptions)
+        self._cues_score().adapt(normals, size, lambda x: self.error_maps(x, CUES))
 
     def calibrate(self, normals: tf.data.Dataset, false_positive_rate: float) -> Threshold:
         """Sets the threshold and the limits of quality from images held out of training.

@@ -38,7 +38,7 @@ def with_config(saved: dict[str, Any], config: type) -> dict[str, Any]:
         given["classes"] = networks["critic"].output["logits"].shape[-1]
     for name in ("score", "stride"):
         given.pop(name, None)
-    parsed = settings.parse(config, given, config.__module__)
+    parsed: Any = settings.parse(config, given, config.__module__)
     arguments = {name: saved[name] for name in ARGUMENTS if name in saved}
     return {
         **arguments,

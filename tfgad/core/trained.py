@@ -8,7 +8,7 @@ import functools
 import types
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -34,7 +34,7 @@ class Trained(keras.Model):
         name: of the model.
     """
 
-    stages: ClassVar[tuple[str, ...]] = ("train",)
+    stages: tuple[str, ...] = ("train",)
 
     def __init__(self, *, seed: int = 0, name: str | None = None):
         super().__init__(name=name, dtype="float32")

@@ -126,7 +126,7 @@ class AnoGAN(Detector):
         **kwargs: `seed`, `score`, `stride`, `tile`; see `Detector`.
     """
 
-    stages = ("gan", "encoder")
+    stages: tuple[str, ...] = ("gan", "encoder")
     scores = {"loss": ("pixels", "feature"), "pixels": ("pixels",), "critic": ("critic",)}
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
@@ -135,7 +135,7 @@ class AnoGAN(Detector):
         self.generator = convolutional.generator(image_shape, latent_dim, width)
         # Radford et al. normalise both networks. R1 is per image: no normalisation beside it.
         self.critic = convolutional.critic(image_shape, width, normalise=not config.r1)
-        self.encoder = None
+        self.encoder: Any = None
         if config.start == "encoder":
             self.encoder = convolutional.encoder(image_shape, latent_dim, width)
             if config.restarts > 1:
