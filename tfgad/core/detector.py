@@ -91,7 +91,7 @@ class Detector(Trained):
         self.window = (height, width, channels)
         self.tile = (tile[0], tile[1]) if tile else (height, width)
         defaults = settings.Common()
-        self.stride = int(stride or getattr(config, "stride", defaults.stride))
+        self.stride: int = stride if stride else getattr(config, "stride", defaults.stride)
         self.score = self._known(score or str(getattr(config, "score", defaults.score)))
         if any(side % self.stride for side in self.window[:2]):
             hint = f"give a divisor of {self.window[0]} and {self.window[1]}"

@@ -86,7 +86,7 @@ def parse(config: type[C], given: Mapping[str, Any], of: str, base: C | None = N
     try:
         parsed = config(**{**values, **given})
     except ValidationError as error:
-        raise _usage_error(config, error) from error
+        raise _usage_error(config, error, {**values, **given}) from error
     for name in given:
         value = getattr(parsed, name)
         if isinstance(value, float) and not math.isfinite(value):
@@ -143,19 +143,20 @@ def _bounds(metadata: Sequence[Any]) -> list[str]:
     ]
 
 
-def _usage_error(config: type, error: ValidationError) -> UsageError:
-    """Returns pydantic's first complaint in the project's form."""
+def _usage_error(config: type, error: ValidationError, given: Mapping[str, Any]) -> UsageError:
+    """Returns the first error of pydantic in the project's form."""
     first = error.errors()[0]
-    name, value, context = str(first["loc"][0]), first["input"], first.get("ctx", {})
+    name, context = str(first["loc"][0]), first.get("ctx", {})
+    value = given[name]
     field = config.__pydantic_fields__[name]  # type: ignore[attr-defined]
     kind, bounds = _type_and_range(field)
     if first["type"] == "literal_error":
         choices = [str(each) for each in typing.get_args(field.annotation)]
         return UsageError(name, value, "is not known", nearest(str(value), choices))
     if kind == "int+int":
-        given = "+".join(map(str, value)) if isinstance(value, tuple) else value
+        shown = "+".join(map(str, value)) if isinstance(value, tuple) else value
         hint = "give a positive number for each stage, with + between, such as 600+1500"
-        return UsageError(name, given, "does not fit the method", hint)
+        return UsageError(name, shown, "does not fit the method", hint)
     if first["type"] in ("greater_than_equal", "greater_than"):
         least = "at least" if "ge" in context else "a number above"
         hint = f"give {least} {context.get('ge', context.get('gt'))}"
@@ -165,7 +166,7 @@ def _usage_error(config: type, error: ValidationError) -> UsageError:
         most = "at most" if "le" in context else "less than"
         hint = f"give {most} {context.get('le', context.get('lt'))}"
         return UsageError(name, value, "is too large", hint)
-    if first["type"] == "finite_number":
+    if first["type"] == "finite_number" and kind == "float":
         return UsageError(name, value, "is not finite", "give a finite number")
     hint = f"give one {bounds}" if bounds else f"give one like {field.default!r}"
     return UsageError(name, value, f"is not of type {kind}", hint)
