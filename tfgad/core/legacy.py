@@ -26,6 +26,9 @@ def with_config(saved: dict[str, Any], config: type) -> dict[str, Any]:
     networks = {name: each for name, each in saved.items() if isinstance(each, keras.Model)}
     shapes = [network.input_shape for network in networks.values()]
     image_shape = next(shape[1:] for shape in shapes if len(shape) == 4)
+    if config.__module__.endswith(".gan"):  # and DCGAN: one class, whose critic returned features
+        critic = networks["critic"]
+        networks["critic"] = keras.Model(critic.input, critic.output["logit"], name="critic")
     known = {field.name for field in dataclasses.fields(config)}
     search = {SEARCH.get(name, name): value for name, value in saved.get("search", {}).items()}
     given = {name: value for name, value in {**saved, **search}.items() if name in known}

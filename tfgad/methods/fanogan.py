@@ -126,7 +126,8 @@ class FAnoGAN(Detector):
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
-        self.wgan_gp = wgan_gp.WGANGP(config.wgan_gp(), image_shape, seed=self.seed)
+        gan = {"seed": self.seed, "stride": self.stride}
+        self.wgan_gp = wgan_gp.WGANGP(config.wgan_gp(), image_shape, **gan)
         self.generator, self.critic = self.wgan_gp.generator, self.wgan_gp.critic
         self.encoder = convolutional.encoder(image_shape, config.latent_dim, config.width)
         self.normal_logit = self.add_weight((), "zeros", trainable=False, name="normal_logit")
