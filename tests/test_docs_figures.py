@@ -1,0 +1,216 @@
+"""The tables of `README.md` and `docs/` show the figures of `examples/benchmarks/results/`."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
+NUMBER = re.compile(r"\d*\.\d+|\d+")
+
+
+def results(name: str) -> dict[str, Any]:
+    """Returns a JSON file of benchmark results."""
+    path = ROOT / "examples/benchmarks/results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def rows(page: str, heading: str) -> Iterator[tuple[str, list[str]]]:
+    """Yields the first cell and the other cells of each row of the tables under a heading."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    _, _, section = text.partition(f"\n{heading}\n")
+    assert section, f"{page} has no heading {heading!r}"
+    section = re.split(r"\n#+ ", section)[0]
+    for line in section.splitlines():
+        if line.startswith("|") and not line.startswith("|---"):
+            cells = [re.sub(r"[*`]", "", cell).strip() for cell in line.strip("|").split("|")]
+            yield cells[0], cells[1:]
+
+
+def assert_shown(cell: str, *values: float) -> None:
+    """Checks that a cell shows these numbers in this order, rounded."""
+    shown = NUMBER.findall(cell)
+    assert len(shown) == len(values), (cell, values)
+    for text, value in zip(shown, values, strict=True):
+        decimals = len(text.partition(".")[2])
+        assert float(text) == pytest.approx(value, abs=0.51 * 10**-decimals), (cell, values)
+
+
+def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:
+    """Returns the mean and the sample standard deviation."""
+    values = list(values)
+    return statistics.mean(values), statistics.stdev(values)
+
+
+def test_fabric():
+    of_fabric = {
+        "weave:twill": "weave:twill",
+        **{f"AITEX fabric {n}": f"aitex:{n}?tile=128" for n in ("03", "01", "00")},
+    }
+    figures, seen = {}, 0
+    for name, cells in rows("docs/results.md", "## Fabric"):
+        fabric = name.partition(",")[0]
+        if fabric in of_fabric:
+            figures, seen = results("fabrics")[of_fabric[fabric]], seen + 1
+            for cell, key in zip(cells, FIGURES, strict=True):
+                assert_shown(cell, *mean_and_deviation(run[key] for run in figures["ganomaly"]))
+        elif name.startswith("mean deviation"):
+            both = [figures["baselines"][f"mean_deviation{end}"] for end in ("", "_levelled")]
+            for cell, key in zip(cells, FIGURES, strict=True):
+                assert_shown(cell, *(each[key] for each in both))
+        elif name.startswith("PCA"):
+            for cell, key in zip(cells, FIGURES, strict=True):
+                assert_shown(cell, figures["baselines"]["patch_pca"][key])
+    assert seen == 4
+
+
+def test_other_methods_on_fabric():
+    shown = dict(rows("docs/results.md", "### Other methods on fabric"))
+    of_seeds = results("aitex_03_wgan_gp")["aitex:03?tile=128"]["wgan_gp"]
+    one_seed = results("aitex_03_fanogan_seed_0")
+    for i, key in enumerate(FIGURES):
+        assert_shown(shown["fanogan"][i], one_seed[key])
+        assert_shown(shown["wgan_gp"][i], statistics.mean(run[key] for run in of_seeds))
+
+
+def auroc(name: str, method: str, spec: str, score: str, seed: str = "0") -> float:
+    """Returns a figure of `examples/benchmarks/mnist_one_class.py`."""
+    return results(name)[method][spec][seed]["auroc"][score]
+
+
+def test_one_digit_is_normal():
+    seen = 0
+    for name, cells in rows("docs/results.md", "### One digit is normal"):
+        method, _, score = name.partition(", ")
+        score = score.split(" ")[0] or "density"
+        if method in results("mnist_one_class") and len(cells) == 11:
+            values = [auroc("mnist_one_class", method, f"mnist:{n}", score) for n in range(10)]
+            for cell, value in zip(cells, [*values, statistics.mean(values)], strict=True):
+                assert_shown(cell, value)
+            seen += 1
+        elif method in ("1", "5", "8"):
+            for cell, of in zip(cells, ("ganomaly", "vae", "anogan", "fanogan"), strict=True):
+                seeds = results("mnist_one_class")[of][f"mnist:{method}"]
+                assert_shown(cell, *mean_and_deviation(s["auroc"]["density"] for s in seeds.values()))
+            seen += 1
+    assert seen == 13
+
+
+def test_one_digit_is_the_anomaly():
+    seen = 0
+    for name, cells in rows("docs/results.md", "### One digit is the anomaly"):
+        if name == "AUROC":
+            continue
+        method, score = name.split(" (")[0].split(", ")
+        for cell, digit in zip(cells, (0, 1, 2, 5, 8), strict=True):
+            assert_shown(cell, auroc("mnist_leave_one_out", method, f"mnist:!{digit}", score))
+        seen += 1
+    assert seen == 5
+
+
+def test_latent_search():
+    rounds = results("latent_search")["rounds"]
+    ways = ("torch_single", "torch_batch", "equal_float32", "fast_float32")
+    shown = [cells[0] for _, cells in rows("docs/results.md", "### AnoGAN's latent search")][1:]
+    for cell, way in zip(shown, ways, strict=True):
+        assert_shown(cell, rounds[way]["seconds"])
+
+
+def test_rare_class():
+    runs = results("rare_class")["runs"]
+    ways = ("nothing", "repeated", "moved", "generated")
+    shown = [cells for _, cells in rows("docs/results.md", "### A rare class")][1:]
+    for cells, way in zip(shown, ways, strict=True):
+        for cell, figure in zip(cells, ("recall", "accuracy"), strict=True):
+            assert_shown(cell, *mean_and_deviation(run[way][figure] for run in runs))
+
+
+def test_multistage_on_weaves():
+    ways = ("source", "known", "cut", "pasted", "fused", "true")
+    shown = [cells for _, cells in rows("docs/results.md", "### Procedural weaves")][1:]
+    for cells, way in zip(shown, ways, strict=True):
+        for cell, weave in zip(cells, ("twill", "satin", "check"), strict=True):
+            seeds = results("multistage")[f"weave:{weave}"].values()
+            ious = [seed["figures"][way]["iou_at_even_odds"] for seed in seeds]
+            f_measure = statistics.mean(2 * iou / (1 + iou) for iou in ious)
+            assert_shown(cell, *mean_and_deviation(ious), f_measure)
+
+
+def test_multistage_on_real_fabric():
+    ways = ("source", "cut", "pasted", "fused", "true")
+    names = {"multistage_aitex": "0", "multistage_aitex_from_weaves": "1"}
+    shown = [cells for _, cells in rows("docs/results.md", "### Real fabric")][1:]
+    for cells, (name, seed) in zip(shown, names.items(), strict=True):
+        figures = results(name)["aitex:03"][seed]["figures"]
+        for cell, way in zip(cells, ways, strict=True):
+            assert_shown(cell, figures[way]["iou_at_even_odds"])
+
+
+def test_serving_latency():
+    figures: list[dict] = []
+    seen = 0
+    for name, cells in rows("docs/serving.md", "## Latency"):
+        if name.startswith("tiles"):
+            figures = results("serving_latency")["weave_twill_ganomaly"]
+        elif name.startswith("digits"):
+            figures = results("serving_latency")["mnist_5_fanogan"]
+        elif name:
+            protocol, _, option = name.partition(", ")
+            way = f"{protocol}, {'no batching' if option else 'batching'}"
+            of_way = {each["clients"]: each for each in figures if each["way"] == way}
+            for cell, clients in zip(cells, (1, 8, 64), strict=True):
+                each = of_way[clients]
+                assert_shown(cell, each["images_per_second"], each["p50_ms"], each["p99_ms"])
+            seen += 1
+    assert seen == 8
+
+
+def test_scale():
+    shown = dict(rows("docs/scale.md", "## A million images"))
+    for name, key in (("tiles", "beam_throughput"), ("digits", "beam_throughput_digits")):
+        (cells,) = (cells for first, cells in shown.items() if first.startswith(name))
+        rates = results(key)["images_per_second"]
+        for cell, way in zip(cells, ("loop", "beam"), strict=True):
+            assert_shown(cell, rates[way])
+
+
+def test_image_quality():
+    shown = dict(rows("docs/threshold.md", "## Image quality"))
+    for model, figures in results("image_quality").items():
+        if model in shown:
+            good, by_score, with_check, blind_by_score, blind = shown[model]
+            assert_shown(good, figures["good images"])
+            assert_shown(by_score, figures["false alarms by score"])
+            assert_shown(with_check, figures["false alarms"])
+            all_blind = figures["blind images"]
+            assert_shown(blind_by_score, figures["blind called good by score"], all_blind)
+            assert_shown(blind, figures["blind called good"], all_blind)
+    assert shown.keys() >= {"weave_twill_ganomaly", "weave_satin_fanogan"}
+
+
+def test_methods_of_the_readme():
+    shown = {re.sub(r"\[(\w+)\].*", r"\1", name): c for name, c in rows("README.md", "## Methods")}
+    fabric = results("fabrics")["aitex:03?tile=128"]
+    for method, score in {
+        "ganomaly": "latent",
+        "fanogan": "residual",
+        "anogan": "loss",
+        "vae": "elbo",
+    }.items():
+        for cell, of in ((shown[method][2], "density"), (shown[method][3], score)):
+            means = (auroc("mnist_one_class", method, f"mnist:{n}", of) for n in range(10))
+            assert_shown(cell, statistics.mean(means))
+    for method in ("ganomaly", "fanogan"):
+        value = auroc("mnist_leave_one_out", method, "mnist:!2", "density")
+        assert_shown(shown[method][4], value)
+    assert_shown(shown["PCA"][4], auroc("mnist_leave_one_out", "pca", "mnist:!2", "residual"))
+    assert_shown(shown["ganomaly"][1], statistics.mean(r["image_auroc"] for r in fabric["ganomaly"]))
+    assert_shown(shown["PCA"][1], fabric["baselines"]["patch_pca"]["image_auroc"])
+    assert_shown(shown["fanogan"][1], results("aitex_03_fanogan_seed_0")["image_auroc"])
