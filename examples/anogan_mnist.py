@@ -3,17 +3,17 @@
     python examples/anogan_mnist.py
     python examples/anogan_mnist.py --start encoder --csv mnist_train.csv mnist_test.csv
 
-It learns from the first 400 training images of the digits 7 and 8, enlarged to 64x64, sets a
-threshold from the next 200, and judges the first 600 test images of the digits 2, 7 and 8 by
-Schlegl et al. 2017: each image is compared with the nearest that the generator can make. It prints
-the scores of each digit and the AUROC, beside that of a PCA of the same 400 images, and writes
-samples, reconstructions, loss curves and the model. MNIST comes from `TFGAD_DATA_DIR`, from Keras's
-cache, or is downloaded; a CSV holds a line an image, its label and then 784 greys from 0 to 255.
+Trains on the first 400 training images of the digits 7 and 8, enlarged to 64x64, sets a threshold
+from the next 200, and scores the first 600 test images of the digits 2, 7 and 8 by Schlegl et al.
+2017: each image is compared with the nearest image that the generator can make. Prints the scores
+of each digit and the AUROC, beside that of a PCA of the same 400 images, and writes samples,
+reconstructions, loss curves and the model. MNIST comes from `TFGAD_DATA_DIR`, from Keras's cache,
+or is downloaded. A CSV file has one line per image: its label, then 784 grey levels from 0 to 255.
 
 With `--start encoder` expect an AUROC of 0.959 by the density of all errors, and of 0.933 by the
-paper's loss (PCA 0.912), after 46 minutes of processor time, almost all of them training. That was
-with networks that trained and scored in bfloat16; now they score in float32. Searches from the pool
-take longer and have not been measured to the end.
+paper's loss (PCA 0.912), after 46 minutes of processor time, almost all of it training. That was
+measured with networks that trained and scored in bfloat16; now they score in float32. Searches from
+the pool take longer and have not been measured to the end.
 """
 
 import argparse
@@ -43,15 +43,15 @@ from tfgad.training.runs import save_model, stage_steps
 NORMAL, ANOMALY = (7, 8), 2
 TRAIN, HELD_OUT, TEST, BATCH = 400, 200, 600, 64
 SIDE, FALSE_POSITIVE_RATE, COMPONENTS = 64, 0.05, 20  # the last of the PCA
-# The walk-through's down to the betas. The penalty keeps the critic from learning 400 images by
-# heart. The mean loss of 24 held-out images after searches of 100 steps (GAN of 450): 336, 315 and
+# The walk-through's settings, betas included. The penalty keeps the critic from memorising 400
+# images. The mean loss of 24 held-out images after searches of 100 steps (GAN of 450): 336, 315 and
 # 307 at search rates of 0.05, 0.1 and 0.2.
 SETTINGS = {
     "window": SIDE, "latent_dim": 20,
     "learning_rate": 1e-4, "critic_learning_rate": 4e-4, "beta_1": 0.0, "beta_2": 0.9,
     "batch_size": 32, "r1": 0.3, "search_rate": 0.1,
 }  # fmt: skip
-# To train in: bfloat16 takes half the time of float32 where the processor has it, else many times.
+# Training in bfloat16 takes half the time of float32 where the processor has it, else many times.
 PRECISION = "bfloat16" if has_bfloat16() else "float32"
 SHOWN = {7: 2, 8: 2, 2: 4}  # digits in the pictures, and how many of each
 JITTER = 1.0  # 400 images are few: each is turned and shifted a little whenever it is seen
@@ -74,7 +74,7 @@ def main():
     arguments = parser.parse_args()
 
     normal, held_out, test, digits = walk_through(arguments.csv)
-    start, begun = arguments.start, time.monotonic()
+    start, started = arguments.start, time.monotonic()
     search = {"start": start, "search_steps": arguments.search_steps or SEARCH_STEPS[start]}
     search |= {"tolerance": arguments.tolerance, "score": arguments.score}
     networks = {"width": arguments.width, "precision": arguments.precision}
@@ -88,7 +88,7 @@ def main():
     calibrated = time.monotonic()
     by_score = all_scores(model, test)
     scores = by_score[arguments.score]
-    judged = time.monotonic()
+    scored = time.monotonic()
 
     for digit in sorted({*NORMAL, ANOMALY}):
         of_digit = scores[digits == digit]
@@ -99,8 +99,8 @@ def main():
     labels = (digits == ANOMALY).astype(int)
     for name, values in {**by_score, "PCA": pca_scores(normal, test)}.items():
         print(f"{name}: AUROC {metrics.image_metrics(labels, values)['image_auroc']:.3f}")
-    print(f"training {trained - begun:.0f} s, threshold {calibrated - trained:.0f} s, "
-          f"test {judged - calibrated:.0f} s, in all {judged - begun:.0f} s")  # fmt: skip
+    print(f"training {trained - started:.0f} s, threshold {calibrated - trained:.0f} s, "
+          f"test {scored - calibrated:.0f} s, in all {scored - started:.0f} s")  # fmt: skip
 
     some = np.concatenate([np.flatnonzero(digits == digit)[: SHOWN[digit]] for digit in SHOWN])
     found = {key: value.numpy() for key, value in model.find(tf.constant(test[some])).items()}
@@ -117,7 +117,7 @@ def main():
 
 
 def walk_through(csv=None):
-    """Returns images to train, to set the threshold and to test, and the last ones' digits."""
+    """Returns the images for training, threshold and test, and the digits of the test images."""
     if csv:
         (train, train_digits), (test, test_digits) = (read_csv(path) for path in csv)
     else:
@@ -174,7 +174,7 @@ def all_scores(model, images):
 
 
 def pca_scores(normal, test):
-    """The squared residual of each test image beside the principal components of the normal."""
+    """Returns each test image's squared residual outside of the normal principal components."""
     normal, test = (images.reshape(len(images), -1) for images in (normal, test))
     pca = PCA(COMPONENTS, random_state=0).fit(normal)
     return np.square(test - pca.inverse_transform(pca.transform(test))).sum(axis=1)

@@ -1,16 +1,16 @@
-"""Conditional GAN on MNIST: draws each digit on demand, and has never seen a 2.
+"""Conditional GAN on MNIST: samples of each digit; 2 is left out of the training.
 
     python examples/cgan_mnist.py
 
-Trains on nine labelled digits; 2 is left out. Writes a picture with a row a digit. A classifier
-that learnt from real images alone then names the generated ones: the share it names as they were
-ordered tells whether G obeys its label, beside the share of real images that it names rightly.
-Last the AUROC of 1 - max_y D(x, y) over the 10,000 test images, 2 being the anomaly.
+Trains on nine labelled digits and writes a picture with one row per digit. A classifier trained on
+real images then names the generated ones. The share that it names as requested shows whether G
+follows its label; the share of real images that it names correctly is printed beside it. Last comes
+the AUROC of 1 - max_y D(x, y) over the 10,000 test images, 2 being the anomaly.
 
-Expect 0.92 of the generated images named as ordered (a 5 least often, 0.76), 0.95 of real ones,
-and digits of one class that differ as people's do. Expect an AUROC of 0.51: this is no anomaly
-detector. A D that G fools all along knows little; a method with an encoder is for anomalies. The
-training took 8 minutes of two CPU cores that six other programs shared, 215 ms a step.
+Expect 0.92 of the generated images named as requested (a 5 least often, 0.76), 0.95 of the real
+ones, and digits of one class that vary as people's do. Expect an AUROC of 0.51: this is no anomaly
+detector. A D that G fools all along knows little; use a method with an encoder for anomalies. The
+training took 8 minutes of two CPU cores that six other programs shared, 215 ms per step.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main():
 
 
 def learn_names(data):
-    """Returns a classifier of real training images, and its accuracy on others of them."""
+    """Returns a classifier trained on real images, and its accuracy on other real images."""
     count = min(EXAMPLES + HELD_OUT, data.train_size)
     taught = count * EXAMPLES // (EXAMPLES + HELD_OUT)
     images = np.stack(list(data.train.take(count).as_numpy_iterator()))

@@ -3,11 +3,12 @@
     python examples/dcgan_mnist.py
 
 Trains on nine digits; 2 is left out. Every `--every` epochs it writes the whole model, optimizers
-and all, and a grid of samples of the same codes, so that the pictures show one generator growing.
-Last it prints the AUROC of 1 - D(x) over the 10,000 test images, 2 being the anomaly.
+included, and a grid of samples of the same codes, so that the pictures show one generator over
+time. Last it prints the AUROC of 1 - D(x) over the 10,000 test images, 2 being the anomaly.
 
-`--smoothing 0.1` has D call real images 0.9 instead of 1, `--r1` punishes steep slopes of D, as the
-recipe does by default. Both keep D from being so sure that G learns nothing from it.
+`--smoothing 0.1` sets D's target for real images to 0.9 instead of 1. `--r1` penalises the gradient
+of D, as the default configuration does. Both keep D from becoming so certain that G gets no
+gradient from it.
 
 Expect plain digits to be half of the samples after the default of three epochs, and an AUROC of
 0.70; it takes 4.4 minutes of processor time.

@@ -3,10 +3,10 @@
     python examples/fabric_inspection.py                            # embedded twill
     python examples/fabric_inspection.py --data 'folder:parts?tile=128' --out inspection
 
-Does by hand what `tfgad demo` does in one go, with the methods' own API: load, build, fit, adapt,
-calibrate, judge, export.
+Does with the Python interface what `tfgad demo` does in one command: load, build, fit, adapt,
+calibrate, predict, export.
 
-Expect on twill: image AUROC 0.96, pixel AUROC 0.99, in about two minutes of two CPU cores.
+Expect on twill: image AUROC 0.96, pixel AUROC 0.99, in about two minutes on two CPU cores.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--steps", type=int, default=1500, help="training steps")
     arguments = parser.parse_args()
 
-    # Good tiles to learn from, good tiles held out for the threshold, and a test with masks.
+    # Good tiles for training, good tiles held out for the threshold, and a test with masks.
     data = tfgad.load(arguments.data)
     print(f"{data.train_size} good tiles {data.image_shape}, {data.calibration_size} held out")
 
@@ -38,36 +38,38 @@ def main():
     batches = tfgad.training_batches(data, model.window)
     model.fit(batches, steps_per_epoch=arguments.steps, shuffle=False)
 
-    # How normal errors spread, then the score that one good tile in a hundred exceeds.
+    # The spread of normal errors, then the score that one good tile in a hundred exceeds.
     model.adapt(data.train, data.train_size)
     threshold = model.calibrate(data.calibration, FALSE_POSITIVE_RATE)
     print(f"threshold {threshold.value:.3f} ({threshold.method} of {threshold.n} good tiles)")
 
-    # The test set, judged once.
-    judged = predict_test_set(model, data)
-    figures = figures_of(judged, data, threshold.value)
+    # Scores, maps and figures of the test set.
+    predicted = predict_test_set(model, data)
+    figures = figures_of(predicted, data, threshold.value)
     for name in ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro", "recall"):
         if figures[name] is not None:
             print(f"{name:12s} {figures[name]:.3f}")
 
     # The eight worst defects and the eight worst of the good tiles.
     worst = [
-        np.flatnonzero(judged.labels == label)[np.argsort(-judged.scores[judged.labels == label])]
+        np.flatnonzero(predicted.labels == label)[
+            np.argsort(-predicted.scores[predicted.labels == label])
+        ]
         for label in (1, 0)
     ]
     shown = np.concatenate([places[:8] for places in worst])
     figure = plots.heat_maps(
-        judged.images[shown],
-        judged.maps[shown],
-        judged.masks[shown],
-        judged.scores[shown],
+        predicted.images[shown],
+        predicted.maps[shown],
+        predicted.masks[shown],
+        predicted.scores[shown],
         threshold.value,
-        [judged.names[i] for i in shown],
-        judged.labels[shown],
+        [predicted.names[i] for i in shown],
+        predicted.labels[shown],
     )
     plots.save(figure, arguments.out / "heat_maps.png")
 
-    # What TF Serving loads: preprocessing and threshold are inside.
+    # A SavedModel for TF Serving, with preprocessing and threshold inside.
     metadata = {"method": "ganomaly", "data": data.spec}
     saved = export(
         model,

@@ -31,7 +31,7 @@ def main():
     settings = settings_of("fanogan")
     model = tfgad.build("fanogan", data.image_shape, seed=0)
 
-    # First the generator and the critic, then, with both at rest, the encoder.
+    # First the generator and the critic, then, with both frozen, the encoder.
     for stage, steps in stage_steps(
         arguments.steps or settings.as_dict()["steps"], model.stages
     ).items():
@@ -42,11 +42,11 @@ def main():
     model.adapt(data.train, data.train_size)
 
     for score in model.scores:
-        judged = predict_test_set(model, data, score)
-        print(f"{score:15s} AUROC {judged.image_auroc:.3f}")
+        predicted = predict_test_set(model, data, score)
+        print(f"{score:15s} AUROC {predicted.image_auroc:.3f}")
 
     plots.save(plots.samples(model.sample(16).numpy()), arguments.out / "samples.png")
-    plots.save(reconstructions(model, judged), arguments.out / "reconstructions.png")
+    plots.save(reconstructions(model, predicted), arguments.out / "reconstructions.png")
     print(f"wrote {arguments.out}")
 
 

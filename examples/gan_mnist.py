@@ -1,15 +1,15 @@
-"""GAN on MNIST: draws digits, and judges by the discriminator alone (Goodfellow et al. 2014).
+"""GAN on MNIST: samples, and the score of the discriminator alone (Goodfellow et al. 2014).
 
     python examples/gan_mnist.py
 
 Trains on nine digits; 2 is left out. Writes a grid of samples, and prints the AUROC of 1 - D(x)
 over the 10,000 test images, 2 being the anomaly. `--d-steps` and `--g-steps` are the updates of
-discriminator and generator in a step: if D's loss falls towards 0 it has won, and G learns nothing
-more; if it stays at log 2 = 0.693, G has.
+discriminator and generator per step. If D's loss falls towards 0, D has won and G learns nothing
+more; if it stays at log 2 = 0.693, G has won.
 
 Expect samples of which two in three are plain digits, if speckled, and an AUROC of 0.7 to 0.8 (two
 runs: 0.82, 0.71), after 70 s of processor time. It is no anomaly detector: a D that G fools on
-normal images has no need to know others. `ganomaly_mnist.py` shows one.
+normal images has no need to know others. `ganomaly_mnist.py` shows a detector.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main():
     players = {"d_steps": arguments.d_steps, "g_steps": arguments.g_steps}
     model = tfgad.build("gan", data.image_shape, seed=0, **players)
 
-    # Each update of D sees images of its own, so a step takes several batches at once.
+    # Each update of D takes other images, so a step takes several batches at once.
     batch_size = model.images_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
     steps = arguments.steps or settings["steps"]

@@ -2,10 +2,10 @@
 
     python examples/ganomaly_mnist.py
 
-Trains an encoder, a decoder and a second encoder together, against a discriminator, and prints the
-AUROC over the 10,000 test images of `latent`, the distance of the two codes, which is the paper's
-score, and of `residual`, that of the image from its reconstruction. Writes reconstructions; there
-is nothing to sample from, since codes come from images alone.
+Trains an encoder, a decoder and a second encoder together, against a discriminator. Prints two
+AUROCs over the 10,000 test images: of `latent`, the distance of the two codes, which is the paper's
+score, and of `residual`, the distance of the image from its reconstruction. Writes reconstructions.
+There are no samples: codes come from images only.
 
 Expect an AUROC of 0.89 by `latent` and 0.77 by `residual` for digit 8, after 1,500 steps.
 """
@@ -34,9 +34,9 @@ def main():
     model.fit(batches, steps_per_epoch=steps, shuffle=False)
 
     for score in model.scores:
-        judged = predict_test_set(model, data, score)
-        print(f"{score:8s} AUROC {judged.image_auroc:.3f}")
-    plots.save(reconstructions(model, judged), arguments.out / "reconstructions.png")
+        predicted = predict_test_set(model, data, score)
+        print(f"{score:8s} AUROC {predicted.image_auroc:.3f}")
+    plots.save(reconstructions(model, predicted), arguments.out / "reconstructions.png")
     print(f"wrote {arguments.out / 'reconstructions.png'}")
 
 

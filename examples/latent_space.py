@@ -1,19 +1,19 @@
-"""What the codes of an autoencoder know of digits that it was never told.
+"""The latent space of an autoencoder: what its codes know of digits without labels.
 
     python examples/latent_space.py
     python examples/latent_space.py --method fanogan
 
 Trains on all ten digits of MNIST without their labels, encodes the 10,000 test images, and writes
 `pca.png` and `tsne.png` (codes in the plane, each drawn as its digit), `interpolation.png` (from
-one real digit to another through the codes between theirs) and `generated.png`. It prints how well
+one real digit to another through the codes between theirs) and `generated.png`. Prints how well
 k-means with ten clusters finds the digits, beside k-means on pixels and on their principal
 components: adjusted Rand index and normalised mutual information with the labels, 0 for chance and
 1 for the digits themselves. MNIST comes from `TFGAD_DATA_DIR`, from Keras's cache, or is
 downloaded; `--data digits` needs no download.
 
 Expect an ARI of 0.475 on the codes of the VAE, 0.386 on pixels and 0.364 on principal components
-(NMI 0.568, 0.504, 0.486), within 4 minutes of processor time. A line from digit to digit leaves the
-digits on its way: the codes lie in clusters, and so not every code drawn at random is a digit.
+(NMI 0.568, 0.504, 0.486), within 4 minutes of processor time. An interpolation from digit to digit
+passes images that are no digits: the codes lie in clusters, so not every random code is a digit.
 """
 
 import argparse
@@ -34,12 +34,12 @@ from tfgad.methods import settings_of
 from tfgad.training.runs import stage_steps
 
 SETTINGS = {"vae": {"latent_dim": 16, "steps": "2000"}, "fanogan": {}}
-# Each method's way to codes, and back to images.
+# The networks of each method from images to codes and back.
 CODECS = {
     "vae": lambda model: (lambda images: model.encode(images)[0], model.decoder),
     "fanogan": lambda model: (model.encoder, model.generator),
 }
-# Petroff 2021 (arXiv:2107.02270): ten colours told apart by every kind of colour vision.
+# Petroff 2021 (arXiv:2107.02270): ten colours that every kind of colour vision can distinguish.
 COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
@@ -103,7 +103,7 @@ def trained(method: str, data: tfgad.AnomalyData, steps: str | None) -> tfgad.De
 
 
 def interpolations(images, labels, encode, decode) -> np.ndarray:
-    """Returns eight images a pair: digit d, six codes on the line to the code of d + 1, d + 1."""
+    """Returns eight images per pair: digit d, six codes on the line to the code of d + 1, d + 1."""
     ends = np.array([images[labels == digit][0] for digit in range(PAIRS + 1)])
     codes, share = encode(ends).numpy(), np.linspace(0, 1, 6, dtype="float32")[:, None]
     on_the_way = [decode((1 - share) * codes[d] + share * codes[d + 1]) for d in range(PAIRS)]
@@ -111,7 +111,7 @@ def interpolations(images, labels, encode, decode) -> np.ndarray:
 
 
 def scatter(places: np.ndarray, labels: np.ndarray, title: str) -> Figure:
-    """Returns the points `[N, 2]`, each drawn as its digit; large digits stand at the medians."""
+    """Returns the points `[N, 2]`, each drawn as its digit; large digits mark the medians."""
     figure = Figure(figsize=(8, 7.4), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, loc="left", fontweight="bold")

@@ -1,11 +1,11 @@
-"""Makes `saved_models/`: trains, judges and exports small models, and writes a card for each.
+"""Makes `saved_models/`: trains, evaluates and exports small models, and writes a card for each.
 
     python examples/make_saved_models.py saved_models --runs runs
     python examples/make_saved_models.py saved_models --runs runs --only weave_twill_ganomaly
 
 On two CPU cores each takes a few minutes. The models of digits need MNIST (TFGAD_DATA_DIR, or a
-network). What stands in a card is read from the run's own files; the training is the one that
-`tfgad train` does, by the line in the card. A run that is there already is not trained again.
+network). The figures of a card come from the run's own files; the training is that of `tfgad
+train` with the command in the card. A run that exists already is not trained again.
 """
 
 import argparse
@@ -27,9 +27,9 @@ ZOO = {
 }
 LIMITS = {
     "weave": "It finds defects in grey images of this one weave, as tfgad makes it, and in nothing "
-    "else: a real fabric, another weave or another scale wants its own training.",
-    "mnist": "It tells grey digits, white on black and centred as MNIST has them, that are no 5 "
-    "from those that are; of other images its scores mean nothing.",
+    "else: a real fabric, another weave or another scale needs its own training.",
+    "mnist": "It separates grey digits that are not 5 from those that are, white on black and "
+    "centred as in MNIST; for other images its scores mean nothing.",
 }
 CARD = """# {name}
 
@@ -74,14 +74,14 @@ def main():
 
 
 def make(name, method, spec, settings, folder, out):
-    """Trains a model, judges it, exports it in the place of an old one, and writes its card."""
+    """Trains, evaluates and exports a model, replaces an old one, and writes its card."""
     run = runs.train(method, spec, folder, settings=settings, resume=True)
     figures = evaluator.evaluate(run, tfgad.load(spec, seed=run.config["seed"]))
     shutil.rmtree(out, ignore_errors=True)
     version = export_run(run, out)
     metadata = json.loads((version / "assets.extra" / "tfgad.json").read_text())
     height, width, _ = metadata["image_shape"]
-    as_they_are = f"{height}x{width} or larger, judged by overlapping tiles"
+    native = f"{height}x{width} or larger, scored by overlapping tiles"
     resized = f"of any size, resized to {height}x{width}"
     given = "".join(f" --set {key}={value}" for key, value in settings.items())
     signatures = ["serving_default", "score_bytes", *["reconstruct"] * run.model.reconstructs]
@@ -92,7 +92,7 @@ def make(name, method, spec, settings, folder, out):
         limits=LIMITS[spec.split(":")[0]],
         command=f"tfgad train {method} --data {spec} --out runs/{name}{given}",
         run=f"runs/{name}",
-        size=resized if metadata["resized"] else as_they_are,
+        size=resized if metadata["resized"] else native,
         score=metadata["score"],
         threshold=metadata["threshold"],
         rate=metadata["false_positive_rate"],

@@ -1,13 +1,13 @@
-"""The Multistage GAN end to end: paint defects on twill, and learn to segment them from that.
+"""The Multistage GAN end to end: paint defects on twill, and train a segmenter on them.
 
     python examples/multistage_weave.py
     python examples/multistage_weave.py --quick
 
-Painter and segmenter learn from seven weaves whose defects are known; twill gives good tiles alone
-(Liu et al. 2020; `tfgad/multistage/`). Prints IoU and F-measure on twill's defects before and after
-the segmenter has learnt from painted ones, and draws what was painted: one of each kind, and one
-kind from eight codes z. The fabric is procedural: nothing is downloaded but VGG19's weights, and
-where these cannot be had random ones take their place.
+Painter and segmenter are trained on seven weaves whose defects are known; of twill only good tiles
+are used (Liu et al. 2020; `tfgad/multistage/`). Prints IoU and F-measure on twill's defects before
+and after fine-tuning on painted ones, and draws painted defects: one of each kind, and one kind
+from eight codes z. The fabric is procedural. Nothing is downloaded but VGG19's weights, and random
+ones are used where these cannot be had.
 """
 
 import argparse
@@ -63,9 +63,9 @@ def main():
 
 
 def report(name, run, images):
-    """Prints how well a segmenter marks the test tiles' defects."""
-    judged = evaluator.predict_test_set(run.model, images)
-    figures = metrics.segmentation(judged.masks, judged.maps > EVEN_ODDS)
+    """Prints IoU and F-measure of a segmenter on the defects of the test tiles."""
+    predicted = evaluator.predict_test_set(run.model, images)
+    figures = metrics.segmentation(predicted.masks, predicted.maps > EVEN_ODDS)
     print(f"{name}: IoU {figures['iou']:.3f}, F-measure {figures['f_measure']:.3f}")
 
 

@@ -1,18 +1,18 @@
-"""Does a conditional GAN help a classifier with a rare class? Four ways to add images of it.
+"""A conditional GAN for a classifier with a rare class: four ways to add images of it.
 
     python examples/rare_class.py --out examples/benchmarks/results/rare_class.json
 
-A classifier (two strided convolutions) learns from 500 images of each digit but one, of which there
-are 20. Then the rare class gets 480 more images, which are
+A classifier (two strided convolutions) is trained on 500 images of each digit but one, of which
+there are 20. Then the rare class gets 480 more images, which are
 
     nothing     left out
     repeated    the 20 again (oversampling)
-    moved       the 20, shifted by up to 2 pixels and turned by up to 10 degrees
-    generated   from a cgan that has seen the same 4,520 images and no others
+    moved       the 20, shifted by up to 2 pixels and rotated by up to 10 degrees
+    generated   from a cgan that was trained on the same 4,520 images and no others
 
-and it learns anew, for as many updates. Prints, over the 10,000 images of MNIST's test set, the
-recall of the rare digit and the accuracy of all, as mean and standard deviation over seeds; a seed
-draws the images, the networks and what is added. The JSON holds every seed.
+and it is trained again, with as many updates. Prints, over the 10,000 images of MNIST's test set,
+the recall of the rare digit and the accuracy of all, as mean and standard deviation over seeds. A
+seed decides the images, the networks and what is added. The JSON holds every seed.
 
 Expect that generated images help, more than repeated ones, and that moved ones help most:
 
@@ -22,8 +22,8 @@ Expect that generated images help, more than repeated ones, and that moved ones 
     moved        0.891 ± 0.061   0.965 ± 0.007
     generated    0.811 ± 0.021   0.955 ± 0.005
 
-Where the moves that leave a class unchanged are known, they are the better choice. Three seeds took
-13 minutes of two CPU cores that six other programs shared; a GAN 1.5 to 3 of them.
+Where it is known which transformations leave a class unchanged, they are the better choice. Three
+seeds took 13 minutes of two CPU cores that six other programs shared; a GAN 1.5 to 3 of them.
 """
 
 import argparse
@@ -64,13 +64,13 @@ def main():
     results = {"versions": runs.versions(), "cores": os.cpu_count(), "digit": digit}
     results |= {"gan_steps": arguments.steps, "classifier_updates": arguments.updates, "runs": []}
     for seed in range(arguments.seeds):
-        begun = time.monotonic()
+        started = time.monotonic()
         rng = np.random.default_rng(seed)
         images, labels = few_of(digit, scaled(mnist.train), mnist.train_labels, rng)
         gan = train_gan(images, labels, digit, arguments.steps, seed)
         picture = arguments.out.with_name(f"{arguments.out.stem}_{seed}.png")
         plots.save(plots.samples(gan.generate([digit] * 32).numpy()), picture)
-        figures = {"gan_seconds": round(time.monotonic() - begun, 1)}
+        figures = {"gan_seconds": round(time.monotonic() - started, 1)}
         for way, more in added(images[labels == digit], gan, digit, seed, rng).items():
             x, y = np.concatenate([images, more]), np.append(labels, [digit] * len(more))
             named = classifier(x, y, arguments.updates, seed)(test)
@@ -100,7 +100,7 @@ def few_of(digit, images, labels, rng):
 
 
 def train_gan(images, labels, digit, steps, seed):
-    """Trains a cgan; the rare images are repeated, so that it meets each class equally often."""
+    """Trains a cgan; the rare images are repeated, so that all classes are equally frequent."""
     of_rare = np.flatnonzero(labels == digit)
     order = np.append(np.flatnonzero(labels != digit), np.tile(of_rare, COMMON // RARE))
     model = tfgad.build("cgan", images.shape[1:], seed=seed, classes=10)
@@ -113,7 +113,7 @@ def train_gan(images, labels, digit, steps, seed):
 
 
 def added(rare, gan, digit, seed, rng):
-    """Returns what each way adds to the 20 images: `{way: [N, H, W, 1]}`."""
+    """Returns the images that each way adds to the 20: `{way: [N, H, W, 1]}`."""
     count = COMMON - RARE
     repeated = np.tile(rare, (count // RARE, 1, 1, 1))
     return {
@@ -125,7 +125,7 @@ def added(rare, gan, digit, seed, rng):
 
 
 def moved(image, rng):
-    """Turns and shifts an image `[H, W, 1]`; what comes in from outside is background."""
+    """Rotates and shifts an image `[H, W, 1]`; the new pixels are background."""
     turned = scipy.ndimage.rotate(
         image, rng.uniform(-ANGLE, ANGLE), reshape=False, order=1, cval=-1
     )
@@ -155,7 +155,7 @@ def classifier(images, labels, updates, seed):
 
 
 def table(results, digit):
-    """Returns the mean and standard deviation of each way, a line each."""
+    """Returns the mean and standard deviation of each way, one line each."""
     lines = [f"{'added':10s} {f'recall of {digit}':>16s} {'accuracy':>16s}"]
     for way in ("nothing", "repeated", "moved", "generated"):
         line = f"{way:10s}"

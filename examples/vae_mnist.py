@@ -34,11 +34,11 @@ def main():
     model.fit(batches, steps_per_epoch=steps, shuffle=False)
 
     for score in model.scores:
-        judged = predict_test_set(model, data, score)
-        print(f"{score:8s} AUROC {judged.image_auroc:.3f}")
+        predicted = predict_test_set(model, data, score)
+        print(f"{score:8s} AUROC {predicted.image_auroc:.3f}")
 
     plots.save(plots.samples(model.sample(16).numpy()), arguments.out / "samples.png")
-    plots.save(reconstructions(model, judged), arguments.out / "reconstructions.png")
+    plots.save(reconstructions(model, predicted), arguments.out / "reconstructions.png")
     print(f"wrote {arguments.out}")
 
 

@@ -1,13 +1,13 @@
-"""A sheet of the woven fabrics that tfgad makes, with every defect: look before you believe it.
+"""A sheet of the procedural fabrics with every kind of defect.
 
     python examples/weave_sheet.py --weave twill --out weave_sheet.png
 
-writes one PNG: a row of every weave in colour, a row of the same in grey, then four tiles of each
+Writes one PNG: a row of every weave in colour, a row of the same in grey, then four tiles of each
 of the twelve kinds of defect on one weave, the mask outlined in red. Each tile is 128x128 pixels,
 drawn at twice its size. It takes about 10 seconds on one CPU core.
 
-With `--aitex DIR` (the AITEX Fabric Image Database as published) a row of crops of real fabric,
-at the same magnification, stands beneath the weaves.
+With `--aitex DIR` (the AITEX Fabric Image Database as published) a row of crops of real fabric
+follows below the weaves, at the same magnification.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""WGAN-GP on MNIST: the critic's slope is held at 1 by a penalty (Gulrajani et al. 2017).
+"""WGAN-GP on MNIST: a penalty holds the critic's gradient norm at 1 (Gulrajani et al. 2017).
 
     python examples/wgan_gp_mnist.py
 
 Trains on nine digits; 2 is left out. Writes a grid of samples, and prints the AUROC of
 E[D(normal)] - D(x) over the 10,000 test images, 2 being the anomaly. Then it sets a threshold from
-normal images that were held out, and says how many of either kind lie above it.
+held-out normals, and prints the share of anomalous and of normal test images above it.
 
-Its 600 steps are those of the recipe, and take 5 minutes of processor time. Expect strokes like
-those of digits, some plain ones (0, 3, 8, 9); an AUROC of 0.65; and, at a threshold for 5 % of the
-normal images, 14 % of the 2s and 5.5 % of the normal test images above it.
+Its 600 steps are the default, and take 5 minutes of processor time. Expect strokes like those of
+digits, some plain ones (0, 3, 8, 9); an AUROC of 0.65; and, at a threshold for 5 % of the normal
+images, 14 % of the 2s and 5.5 % of the normal test images above it.
 """
 
 import argparse
@@ -41,14 +41,14 @@ def main():
 
     # The score is relative to the critic's mean over normal images.
     model.adapt(data.train, data.train_size)
-    judged = predict_test_set(model, data)
-    print(f"E[D(normal)] - D(x) AUROC {judged.image_auroc:.3f}")
+    predicted = predict_test_set(model, data)
+    print(f"E[D(normal)] - D(x) AUROC {predicted.image_auroc:.3f}")
 
     threshold = model.calibrate(data.calibration, false_positive_rate=arguments.rate).value
-    alarms = judged.scores > threshold
+    alarms = predicted.scores > threshold
     print(f"above the threshold {threshold:.3f}: ", end="")
-    print(f"{alarms[judged.labels == 1].mean():.3f} of the anomalies, ", end="")
-    print(f"{alarms[judged.labels == 0].mean():.3f} of the normal images")
+    print(f"{alarms[predicted.labels == 1].mean():.3f} of the anomalies, ", end="")
+    print(f"{alarms[predicted.labels == 0].mean():.3f} of the normal images")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""WGAN on MNIST: a critic with clipped weights that measures a distance (Arjovsky et al. 2017).
+"""WGAN on MNIST: a critic with clipped weights estimates a distance (Arjovsky et al. 2017).
 
     python examples/wgan_mnist.py
 
-Trains on nine digits; 2 is left out. The critic's loss is, but for its sign, its estimate of the
-distance between real and generated images, which says how training goes as a GAN's losses do not;
-it is printed ten times. Writes a grid of samples, and prints the AUROC of E[D(normal)] - D(x) over
-the 10,000 test images, 2 being the anomaly. `wgan_gp_mnist.py` has a penalty instead of the clip.
+Trains on nine digits; 2 is left out. The critic's loss, with the sign reversed, is its estimate of
+the distance between real and generated images. It shows the progress of the training, which the
+losses of a GAN do not, and is printed ten times. Writes a grid of samples, and prints the AUROC of
+E[D(normal)] - D(x) over the 10,000 test images, 2 being the anomaly. `wgan_gp_mnist.py` has a
+penalty instead of the clipping.
 
-Expect patience: clipping is slow. After 1,000 steps and 5 minutes of processor time the distance
-has fallen from 1.6 to 0.03, a third of the samples are plain digits (0, 3, 6, 9) and the others
-strokes like theirs. The AUROC is 0.45: to such a critic a 2 is as normal as the other digits.
+Clipping is slow. After 1,000 steps and 5 minutes of processor time the distance has fallen from 1.6
+to 0.03, a third of the samples are plain digits (0, 3, 6, 9) and the others strokes like theirs.
+Expect an AUROC of 0.45: to such a critic a 2 is as normal as the other digits.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def main():
     settings = settings_of("wgan")
     model = tfgad.build("wgan", data.image_shape, seed=0, clip=arguments.clip)
 
-    # A step is five updates of the critic, on a batch each, and one of the generator.
+    # A step is five updates of the critic, each on its own batch, and one of the generator.
     batch_size = model.images_per_step
     batches = tfgad.training_batches(data, model.window, batch_size=batch_size)
     steps = (arguments.steps or settings["steps"]) // PARTS

@@ -98,7 +98,9 @@ def test_one_digit_is_normal():
         elif method in ("1", "5", "8"):
             for cell, of in zip(cells, ("ganomaly", "vae", "anogan", "fanogan"), strict=True):
                 seeds = results("mnist_one_class")[of][f"mnist:{method}"]
-                assert_shown(cell, *mean_and_deviation(s["auroc"]["density"] for s in seeds.values()))
+                assert_shown(
+                    cell, *mean_and_deviation(s["auroc"]["density"] for s in seeds.values())
+                )
             seen += 1
     assert seen == 13
 
@@ -211,6 +213,8 @@ def test_methods_of_the_readme():
         value = auroc("mnist_leave_one_out", method, "mnist:!2", "density")
         assert_shown(shown[method][4], value)
     assert_shown(shown["PCA"][4], auroc("mnist_leave_one_out", "pca", "mnist:!2", "residual"))
-    assert_shown(shown["ganomaly"][1], statistics.mean(r["image_auroc"] for r in fabric["ganomaly"]))
+    assert_shown(
+        shown["ganomaly"][1], statistics.mean(r["image_auroc"] for r in fabric["ganomaly"])
+    )
     assert_shown(shown["PCA"][1], fabric["baselines"]["patch_pca"]["image_auroc"])
     assert_shown(shown["fanogan"][1], results("aitex_03_fanogan_seed_0")["image_auroc"])
