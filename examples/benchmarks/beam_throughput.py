@@ -1,11 +1,12 @@
-"""Images a second: scoring with Beam's local runner beside the plain loop of `tfgad score`.
+"""Images per second: scoring with Beam's local runner beside the plain loop of `tfgad score`.
 
     python examples/benchmarks/beam_throughput.py MODEL --images 2000 --out beam_throughput.json
 
 MODEL is the folder of an exported model. The images are noise of the model's size, written to a
-temporary folder; all times hold reading and decoding, those of Beam also building the pipeline and
-loading the model, which the loop does before its clock runs. Writes the JSON file and prints one
-line of a Markdown table. Absolute figures are the machine's; compare those of one run.
+temporary folder. All times include reading and decoding; those of Beam also include building the
+pipeline and loading the model, which the loop does before its clock runs. Writes the JSON file and
+prints one line of a Markdown table. Absolute figures depend on the machine; compare those of one
+run.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Which constants of `tfgad/scores/cues.py` serve best: chosen on woven fabric alone.
+"""Constants of `tfgad/scores/cues.py`: selected on procedural fabric only.
 
     python examples/benchmarks/cues.py --out examples/benchmarks/results/cues.json
 
 Trains GANomaly once on each of two weaves other than the demo's, keeps the error maps of normal
-tiles and of a test from another seed than the default one, and varies one choice at a time. Prints
-and writes image AUROC, AP, pixel AUROC and AUPRO. About 6 minutes of two CPU cores.
+tiles and of a test set from another seed than the default, and varies one constant at a time.
+Prints and writes image AUROC, AP, pixel AUROC and AUPRO. About 6 minutes of two CPU cores.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""What a blind camera gets past a detector, and what good images lose by the check of it.
+"""The image quality check: blind images that it finds, and false alarms that it adds.
 
     python examples/benchmarks/image_quality.py saved_models/weave_twill_ganomaly ...
 
 For each exported model of a weave it scores new good images (another seed than the model's) and
-images of a blind camera, made of one of them. It writes, for the verdict of the score alone and for
-the verdict that looks at the image's quality, too, the shares that are called anomalous.
+images of a blind camera, made from one of them. It writes the shares that are called anomalous, by
+the score alone and by score and image quality together.
 """
 
 import argparse

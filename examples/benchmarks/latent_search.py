@@ -1,4 +1,4 @@
-"""AnoGAN's search for codes: tfgad beside the usual loop in PyTorch, with the same weights.
+"""AnoGAN's latent search: tfgad beside the usual loop in PyTorch, with the same weights.
 
     pip install torch==2.13.0
     python examples/anogan_mnist.py --start encoder --out anogan_mnist
@@ -7,18 +7,18 @@
 
 The 600 test images of the walk-through, 500 steps of Adam from the same random codes, as in
 
-- `torch_single`: PyTorch image by image, as public code does it: Adam on z alone, but the weights'
-  gradients are computed with it, and f(x) anew in each step;
+- `torch_single`: PyTorch image by image, as in public code: Adam on z only, but the gradients of
+  the weights are computed too, and f(x) is computed again in each step;
 - `torch_batch`: the same with 60 images at once;
 - `equal_float32`: tfgad with as many steps, 60 images at once;
 - `fast_float32`: tfgad from the encoder's code, until a search has converged.
 
-Rounds: each runs a piece of every one of the first three, and the whole search of 60 images by the
-last, so that what else the machine does falls on all. The median over the rounds counts, and is
-scaled linearly to 600 images of 500 steps; ten rounds make the 600 images of the last complete.
-Beforehand the networks' outputs are compared, and the losses that both searches end with. `--full`
-also runs the 500 steps from random codes on all 600 images, for their AUROC, and times nothing.
-The results also hold what networks in bfloat16 took when the search still ran in it.
+Each round runs a part of each of the first three, and the whole search of 60 images by the last,
+so that other load on the machine affects all of them. The median over the rounds is used, scaled
+linearly to 600 images of 500 steps; ten rounds complete the 600 images of the last. Before that,
+the networks' outputs are compared, and the losses at the end of both searches. `--full` also runs
+the 500 steps from random codes on all 600 images, for their AUROC, and times nothing. The results
+also hold the times of networks in bfloat16, from when the search still ran in it.
 
 It takes less than 8 minutes of two idle CPU cores, and about 25 more with `--full`.
 """

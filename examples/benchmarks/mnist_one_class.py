@@ -1,19 +1,19 @@
-"""MNIST, the anomaly protocols: every method beside a PCA, AUROC of each of its scores.
+"""MNIST, one-class and leave-one-out: AUROC of every score of each method, beside a PCA.
 
     python examples/benchmarks/mnist_one_class.py \
         --out examples/benchmarks/results/mnist_one_class.json
     python examples/benchmarks/mnist_one_class.py --leave-one-out --digits 0 1 2 5 8 \
         --methods ganomaly fanogan --out examples/benchmarks/results/mnist_leave_one_out.json
 
-One-class: the training images of one digit, but those held out for the threshold, are all that a
-model sees; it is tested on all 10,000 test images. Leave-one-out: nine digits are normal, the tenth
-is the anomaly. The last step counts and BatchNorm is in inference mode. Settings and the density
-were chosen on the digits 2, 5 and 8 with other digits of the training split as anomalies
-(`--development`), but for the VAE's `excess`, which was preferred to `elbo` on the test set of 8.
-What the JSON holds already is not computed again, so a broken-off benchmark goes on.
+One-class: a model is trained on the training images of one digit, without those held out for the
+threshold, and tested on all 10,000 test images. Leave-one-out: nine digits are normal, the tenth is
+the anomaly. The last step is used, and BatchNorm is in inference mode. Settings and the density
+were selected on the digits 2, 5 and 8 with other digits of the training split as anomalies
+(`--development`), except for the VAE's `excess`, which was preferred to `elbo` on the test set of
+8. Figures that the JSON holds already are not computed again, so a stopped benchmark continues.
 
-On two CPU cores with other work on them a digit takes a VAE 80 s, GANomaly 120 s, f-AnoGAN 145 s
-and AnoGAN 310 s (1.6, 3, 2.8 and 4.3 minutes of processor time).
+On two CPU cores with other work beside, one digit takes 80 s with the VAE, 120 s with GANomaly,
+145 s with f-AnoGAN and 310 s with AnoGAN (1.6, 3, 2.8 and 4.3 minutes of processor time).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The Multistage GAN on a fabric nobody has defects of: IoU and F-measure of what was learnt how.
+"""The Multistage GAN on a fabric without known defects: IoU and F-measure of six trainings.
 
     python examples/benchmarks/multistage.py --out examples/benchmarks/results/multistage.json
     python examples/benchmarks/multistage.py --targets aitex:03 --seeds 0 \
@@ -8,28 +8,28 @@
         --out examples/benchmarks/results/multistage_aitex_from_weaves.json
     python examples/benchmarks/multistage.py --quick --targets weave:twill --seeds 0 --out q.json
 
-Painter and segmenter learn from fabrics that are no target: from five weaves for the three others,
-from AITEX fabrics 00 and 01 for 03, or from those that `--learn-from` names. For each target in
-turn the segmenter judges its test tiles,
+Painter and segmenter are trained on fabrics other than the target: on five weaves for the three
+others, on AITEX fabrics 00 and 01 for 03, or on those that `--learn-from` names. For each target
+the segmenter is evaluated on its test tiles,
 
-- `source`: as it is;
-- `known`: after further training on good tiles of the target, with no new defects at all;
-- `cut`: with good tiles onto which defects of the other fabrics were pasted as they are, cut out
-  along their masks;
-- `pasted`: with patches of stage 1 instead, pasted unfused;
-- `fused`: with stages 1 and 2, as `tfgad segment adapt` does;
-- `mixed`: half with these, half with those of `cut`;
-- `true`: with the target's own defects: the upper bound. Of a weave they are from other tiles; of
-  AITEX from every second defective strip, so there all six are judged by the other strips.
+- `source`: as trained on the other fabrics;
+- `known`: after fine-tuning on good tiles of the target, without new defects;
+- `cut`: after fine-tuning on good tiles onto which defects of the other fabrics were pasted, cut
+  out along their masks;
+- `pasted`: on patches of stage 1 instead, pasted without fusion;
+- `fused`: on stages 1 and 2, as in `tfgad segment adapt`;
+- `mixed`: half on these, half on those of `cut`;
+- `true`: on the target's own defects, the upper bound. For a weave they are from other tiles; for
+  AITEX from every second defective strip, so there all six are evaluated on the other strips.
 
-The six trainings are of equal length from the same weights, and half of their defects, all of
-`known`, are those of the other fabrics where they were, as in `tfgad segment adapt`. Pixels are
-marked at even odds, as DeepLab marks them, and besides above the threshold that one in a hundred
-held-out good tiles of the target exceeds. Nothing is chosen on the test tiles. `--ways` names those
-wanted; the painter is trained only if one of them is painted. The JSON is written after each of
-them, and what it holds already is not computed again. The table ends with how ways differ on the
-same target and seed, for targets and seeds differ more than ways do. With `--work` the painters and
-segmenters are kept, and a training that was broken off goes on where it was.
+The six trainings have the same length and start from the same weights. Half of their defects, all
+of `known`, are replayed from the other fabrics, as in `tfgad segment adapt`. Pixels are marked at
+even odds, DeepLab's own rule, and also above the threshold that one in a hundred held-out good
+tiles of the target exceeds. Nothing is selected on the test tiles. `--ways` names the ways to run;
+the painter is trained only if one of them needs it. The JSON is written after each way, and figures
+that it holds already are not computed again. The table ends with the differences of ways on the
+same target and seed, since targets and seeds differ more than ways do. With `--work` the painters
+and segmenters are kept, and a stopped training continues.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Methods beside trivial detectors on any data sets, over several seeds: the tables of the README.
+"""Methods beside trivial detectors on any data sets, over several seeds: the tables on fabric.
 
     python examples/benchmarks/one_class.py --data 'aitex:03?tile=128' --methods ganomaly \
         --seeds 3 --out examples/benchmarks/results/aitex_03.json
 
-Every run trains on normal images alone, keeps its last step, and sets its threshold on held-out
-normal images; the test set is judged once. The JSON holds every figure of every seed, the table
-their mean and spread. AITEX, fabric 03: 2 minutes of two CPU cores a seed and method.
+Every run trains on normal images only, keeps its last step, and sets its threshold on held-out
+normal images; the test set is scored once. The JSON holds every figure of every seed, the table
+their mean and spread. AITEX, fabric 03: 2 minutes of two CPU cores per seed and method.
 """
 
 import argparse

@@ -3,18 +3,18 @@
     python examples/benchmarks/painted_defects.py --painter multistage_weave/painter \
         --out examples/benchmarks/results/painted_defects.json
 
-Patches of 64x64 around defects of the target weave, which the painter has not seen: `real` ones;
-`cut`, of other weaves and pasted as they are; `pasted`, stage 1 alone; `fused`, both stages.
+Patches of 64x64 around defects of the target weave, on which the painter was not trained: `real`
+ones; `cut`, known defects of other weaves, pasted; `pasted`, stage 1 only; `fused`, both stages.
 
 Diversity is the mean difference of two patches of one kind: of their greys, in [0, 2], and of their
-masks, the share of pixels that one has and the other has not. A painter that makes one defect again
-and again has far less of it than the real ones have. Images on which it draws no defect are left
-out: the JSON says how many patches of each sort there are.
+masks, the share of pixels in which they differ. A painter that repeats one defect has far less of
+it than the real ones. Images on which it draws no defect are left out; the JSON has the number of
+patches of each sort.
 
 Realism is a classifier two-sample test (Lopez-Paz and Oquab 2017): a logistic regression on the
-mean and deviation of VGG19's channels learns to tell half of the patches from half of the real
-ones, and is tested on the other halves. 0.5 is chance: it cannot. The first row, real against other
-real ones, says how far from that chance alone may lead.
+mean and deviation of VGG19's channels is trained to separate half of the patches from half of the
+real ones, and is tested on the other halves. 0.5 is chance. The first row, real against other real
+ones, shows how far from 0.5 chance alone may lead.
 """
 
 import argparse

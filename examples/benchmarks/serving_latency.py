@@ -5,16 +5,16 @@
         saved_models/mnist_5_fanogan --out examples/benchmarks/results/serving_latency.json
 
 Each client sends one image at a time, a PNG of noise of the size that the model was trained on, and
-waits for its score and map. With a model of large images the model's own time counts, with one of
-small images what the server adds to it. Clients are threads of one process of their own, so that
-the server's Python is not theirs; what they take of the processor is part of the figures, as on a
-machine that does both. Servers, with batching and without, are really started and stopped. The loop
-calls `score_bytes` of the loaded model in this process, without any server: one by one, and as many
-at once as fit into one of the server's batches of the larger and of the smaller images.
+waits for its score and map. A model of large images shows the model's own time, a model of small
+images the time that the server adds. Clients are threads of a process of their own, apart from the
+server's; their processor time is part of the figures, as on a machine that does both. Servers, with
+batching and without, are started and stopped for the measurement. The loop calls `score_bytes` of
+the loaded model in this process, without any server: one by one, and as many at once as fit into
+one of the server's batches of the larger and of the smaller images.
 
-For each number of clients the load goes on for `--warm-up` seconds unmeasured, then `--seconds`:
-the median (p50) and the 99th percentile (p99) of the requests that are answered within these are
-taken, in milliseconds, and how many they are a second. The defaults take 6 minutes on two cores.
+For each number of clients the load runs for `--warm-up` seconds unmeasured, then for `--seconds`.
+Of the requests answered in that time the figures are the median (p50) and the 99th percentile (p99)
+in milliseconds, and the number per second. The defaults take 6 minutes on two cores.
 """
 
 import argparse

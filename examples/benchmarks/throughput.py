@@ -1,8 +1,8 @@
-"""Images a second: training and judging with each method, and tiles out of the data pipelines.
+"""Images per second: training and scoring with each method, and tiles from the data pipelines.
 
     python examples/benchmarks/throughput.py --out examples/benchmarks/results/throughput.json
 
-About 3 minutes on two CPU cores. Absolute figures are the machine's; compare those of one run.
+About 3 minutes on two CPU cores. Absolute figures depend on the machine; compare those of one run.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python examples/benchmarks/two_workers.py --out examples/benchmarks/results/two_workers.json
 
-Both train GANomaly on twill with the same batches. The workers must end with equal weights; how far
-those are from one process's is said relative to how far training moved them. On one machine two
-workers share its cores, so that the time shows what talking to each other costs, not what more
-machines would gain.
+Both train GANomaly on twill with the same batches. The workers must end with equal weights. Their
+distance from the weights of one process is given beside the distance that training moved them. On
+one machine two workers share its cores, so the time shows the cost of communication, not the gain
+of more machines.
 """
 
 import argparse
