@@ -54,7 +54,7 @@ SETTINGS = {
 # Training in bfloat16 takes half the time of float32 where the processor has it, else many times.
 PRECISION = "bfloat16" if has_bfloat16() else "float32"
 SHOWN = {7: 2, 8: 2, 2: 4}  # digits in the pictures, and how many of each
-JITTER = 1.0  # 400 images are few: each is turned and shifted a little whenever it is seen
+JITTER = 1.0  # 400 images are few: each is rotated and shifted a little whenever it is used
 STEPS = {"pool": "3000", "encoder": "3000+500"}
 SCORES = ("loss", "density")  # the paper's first
 SEARCH_STEPS = {"pool": 500, "encoder": 25}

@@ -21,7 +21,7 @@ from tfgad import plots
 from tfgad.evaluation.evaluator import predict_test_set
 from tfgad.methods import settings_of
 
-PARTS = 10  # of the training, after each of which the distance is noted
+PARTS = 10  # of the training, after each of which the distance is printed
 
 
 def main():
