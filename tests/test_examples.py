@@ -120,7 +120,7 @@ def test_dcgan_mnist(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["02.keras", "samples-02.png"]
     model = tfgad.load_model(tmp_path / "02.keras")
     assert int(model.optimizer_by_role["critic"].iterations) == int(model.step) > 0
-    assert (model.smoothing, model.r1) == (0.1, 0.5)
+    assert (model.config.smoothing, model.config.r1) == (0.1, 0.5)
 
 
 @pytest.mark.slow
