@@ -44,11 +44,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         (OSError(errno.EROFS, "Read-only file system"), "(Read-only file system); name a file"),
     ],
 )
-def test_what_cannot_be_written_has_a_reason_and_a_hint(error, said):
+def test_unwritable_paths_give_a_reason_and_a_hint(error, said):
     assert said in str(files.unwritable("csv", "t.csv", error))
 
 
-def test_a_path_below_a_file_is_the_users_mistake(tmp_path):
+def test_a_path_below_a_file_is_a_usage_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         files.write_text(tmp_path / "file" / "x.txt", "")

@@ -35,15 +35,15 @@ def python(program: str, **environment) -> subprocess.CompletedProcess:
         ("tfgad", {processor.ONEDNN: "0"}, "0"),
     ],
 )
-def test_onednn_is_asked_for_unless_the_user_says_otherwise(name, environment, expected):
+def test_onednn_is_turned_on_unless_the_user_sets_the_variable(name, environment, expected):
     program = f"import os, {name}; print(os.environ.get('{processor.ONEDNN}'))"
     run = python(program, **environment)
     assert (run.stdout, run.stderr) == (f"{expected}\n", "")
 
 
 @ON_LINUX
-def test_tensorflow_imported_first_is_told_in_one_line():
-    """Here its oneDNN is off on any processor; a setting of the user's is no longer to be seen."""
+def test_tensorflow_imported_first_is_logged_in_one_line():
+    """oneDNN is turned off here on any processor, and the variable is then removed."""
     program = f"import os, tensorflow; del os.environ['{processor.ONEDNN}']; import tfgad"
     run = python(program, **{processor.ONEDNN: "0"})
     (line,) = run.stderr.splitlines()[-1:]
@@ -53,7 +53,7 @@ def test_tensorflow_imported_first_is_told_in_one_line():
 
 
 @ON_LINUX
-def test_the_tests_run_by_onednn(monkeypatch, caplog):
+def test_the_tests_run_with_onednn(monkeypatch, caplog):
     asked_for = os.environ[processor.ONEDNN] not in ("0", "false")
     monkeypatch.delenv(processor.ONEDNN)
     processor.ask_for_onednn()
@@ -76,7 +76,7 @@ def test_no_example_imports_tensorflow_before_tfgad(path):
 
 @pytest.fixture
 def described(tmp_path, monkeypatch):
-    """A function that sets what `/proc/cpuinfo` and the environment say."""
+    """A function that sets the content of `/proc/cpuinfo` and the environment."""
     for name in (processor.ONEDNN, *processor.LIMITS):
         monkeypatch.delenv(name, raising=False)
 
@@ -111,19 +111,17 @@ BELOW, JUST_BELOW = {"ONEDNN_MAX_CPU_ISA": "AVX2"}, {"DNNL_MAX_CPU_ISA": "avx512
         (INTEL.format("avx512f avx512_bf16"), {processor.ONEDNN: "0", **BELOW}, False),
     ],
 )
-def test_who_asks_for_bfloat16_is_told_where_it_is_slow(
-    described, caplog, text, environment, expected
-):
+def test_slow_bfloat16_is_logged(described, caplog, text, environment, expected):
     described(text, environment)
     assert processor.has_bfloat16() is expected
     processor.check_bfloat16()
-    said = {True: [], False: ["only emulates bfloat16"], None: ["is not known"]}[expected]
+    said = {True: [], False: ["only emulates bfloat16"], None: ["it is unknown"]}[expected]
     assert len(caplog.messages) == len(said)
     assert all(part in message for part, message in zip(said, caplog.messages, strict=True))
 
 
 @pytest.mark.parametrize("flags", ["avx512f avx512_bf16", "avx_ne_convert"])
-def test_bfloat16_that_would_end_the_process_is_refused(described, flags):
+def test_bfloat16_that_would_crash_is_refused(described, flags):
     described(INTEL.format(flags), BELOW)
     assert processor.has_bfloat16() is False
     with pytest.raises(UsageError, match="ONEDNN_MAX_CPU_ISA=AVX2; give float32") as error:

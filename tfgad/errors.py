@@ -1,17 +1,17 @@
-"""The one kind of error that is the user's to hint."""
+"""The error that a user's mistake raises."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-    """A mistake in what the user gave: said in one line, without a traceback.
+    """A wrong argument, option or file, described in one line.
 
-    The command line prints it and ends with exit code 2.
+    The command prints the line instead of a traceback, and ends with exit code 2.
 
     Args:
-        argument: the argument, option or file at fault, by the name the user knows it by.
-        value: what was received.
+        argument: the argument, option or file at fault, by its name in the interface.
+        value: the value received.
         problem: what is wrong with it.
         hint: what to do instead, in the imperative.
     """
@@ -22,7 +22,7 @@ class UsageError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns the hint for a wrong name: the nearest right one, or all of them."""
+    """Returns a hint for an unknown name: the most similar known name, or all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"use one of: {', '.join(known)}"

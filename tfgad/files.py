@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files, and messages about files."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfgad.errors import UsageError
 
 NO_SPACE = os.strerror(errno.ENOSPC)
-FREE_SPACE = "free some, or name a place on another disk"  # the hint that goes with it
+FREE_SPACE = "free some, or name a path on another disk"  # the hint for NO_SPACE
+SHOWN = 3  # names that `summarize` shows; it counts the others
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Writes a file, with its folder; whoever reads meanwhile sees the old file or the new one.
+    """Writes a file atomically, and creates its folder.
+
+    A concurrent reader sees either the old file or the new one.
 
     Args:
-        path: where to.
-        content: the whole content.
+        path: the file.
+        content: its new content.
 
     Raises:
         UsageError: the path cannot be written.
@@ -31,11 +34,11 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, because only within one file system is a replacement atomic.
+        # In the same folder: replacing a file is atomic only within one file system.
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are the owner's alone
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are readable by their owner only
         os.replace(temporary, path)
     except OSError as error:
         if temporary and os.path.exists(temporary):
@@ -49,13 +52,13 @@ def unwritable(
     error: Exception,
     hint: str = "name a file in a folder you can write",
 ) -> UsageError:
-    """Returns what to tell the user of a file or folder that could not be written.
+    """Returns a UsageError for a file or folder that could not be written.
 
     Args:
-        argument: the name that the user knows the path by.
-        path: where to.
-        error: an OSError, or TensorFlow's error in its place.
-        hint: what to do; of a full disk, to free space.
+        argument: the name of the path in the interface.
+        path: the file or folder.
+        error: an OSError, or the error that TensorFlow raises instead.
+        hint: what to do, unless the disk is full.
     """
     reason = (
         getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
@@ -66,17 +69,29 @@ def unwritable(
 
 
 def is_full(error: Exception) -> bool:
-    """Returns whether an error says that a disk is full, or what a user may have of it.
+    """Returns whether an error means that a disk or a user's quota is full.
 
-    TensorFlow's errors and some of HDF5's have the system's words, but not its number.
+    Errors of TensorFlow and some of HDF5 carry the system's message, but not its number.
     """
     of_system = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return of_system or NO_SPACE in str(error)
 
 
 def printable(path: str | os.PathLike) -> str:
-    """Returns a path as text that can be written: of bytes that are no UTF-8, their numbers."""
+    """Returns a path as valid UTF-8 text; other bytes appear as escape sequences."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def summarize(names: Sequence[str | Path], total: int | None = None) -> str:
+    """Returns the number of files and the first names, such as `4 of 9 (a.png, b.png, ...)`.
+
+    Args:
+        names: the names, or paths whose last parts are shown.
+        total: the number after "of"; None leaves it out.
+    """
+    shown = [each.name if isinstance(each, Path) else each for each in names[:SHOWN]]
+    count = f"{len(names)} of {total}" if total else len(names)
+    return f"{count} ({', '.join(shown)}{', ...' if len(names) > SHOWN else ''})"
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -89,14 +104,14 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
     Raises:
         UsageError: the path cannot be written.
-        ValueError: the value holds NaN or infinity, which JSON does not know.
-        TypeError: the value holds something else that JSON does not know.
+        ValueError: the value holds NaN or infinity, which JSON does not have.
+        TypeError: the value holds a type that JSON does not have.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_object(path: str | os.PathLike) -> dict[str, Any] | None:
-    """Returns the object that a JSON file holds, or None if there is none that can be read."""
+    """Returns the object in a JSON file, or None if the file cannot be read or holds no object."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -105,13 +120,13 @@ def read_object(path: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def remove_parts(folder: Path, is_part: Callable[[Path], bool], last: str) -> None:
-    """Removes what belongs to a folder, but not the folder, which may be `.`.
+    """Removes parts of a folder, but not the folder itself, which may be `.`.
 
     Args:
-        folder: if it is not there, nothing is done.
-        is_part: whether a child belongs to it; others stay.
-        last: the name of the child that goes last, so that one knows what a removal that was broken
-            off has left.
+        folder: the folder; it need not exist.
+        is_part: returns whether to remove a child; the others stay.
+        last: the name of the child to remove last. As long as it exists, an interrupted removal can
+            be recognised and repeated.
     """
     parts = [path for path in folder.glob("*") if is_part(path)]
     for path in sorted(parts, key=lambda path: path.name == last):
@@ -122,12 +137,12 @@ def remove_parts(folder: Path, is_part: Callable[[Path], bool], last: str) -> No
 
 
 def is_or_becomes(name: str, files: Iterable[str]) -> bool:
-    """Whether a name is that of one of the files, or of what is left of it by a kill half-way."""
+    """Returns whether a name is one of `files`, or that of a temporary file of one of them."""
     return name in files or (name.startswith(".") and any(f".{file}" in name for file in files))
 
 
 def _umask() -> int:
-    """Returns the permissions that new files do not get; reading them means setting them."""
+    """Returns the permissions that new files do not get; it can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,4 +1,6 @@
-"""What the processor computes quickly: oneDNN for TensorFlow, and whether it has bfloat16."""
+"""Features of the processor: oneDNN for TensorFlow, and native bfloat16."""
+
+from __future__ import annotations
 
 import logging
 import os
@@ -10,25 +12,25 @@ from tfgad.errors import UsageError
 logger = logging.getLogger(__name__)
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
-LIMITS = "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"  # of the instructions that oneDNN may use
+LIMITS = "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"  # limit the instructions that oneDNN uses
 CPU_INFO = Path("/proc/cpuinfo")
 NATIVE = {"avx512_bf16", "amx_bf16", "bf16"}  # the last is ARM's
-# Values of LIMITS that leave oneDNN without bfloat16, and those by which it emulates it.
-NONE_LEFT = "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"
-EMULATED = "AVX512_CORE", "AVX512_CORE_VNNI"
-# Of processors with one of these TensorFlow believes that oneDNN takes bfloat16, whatever LIMITS
-# say (`IsBF16SupportedByOneDNNOnThisCPU` in its source).
-BELIEVED = {"avx512f", "avx_ne_convert"}
+# Values of LIMITS with which oneDNN has no bfloat16, and those with which it emulates it.
+WITHOUT_BFLOAT16 = "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"
+EMULATED_BFLOAT16 = "AVX512_CORE", "AVX512_CORE_VNNI"
+# Flags by which TensorFlow assumes that oneDNN supports bfloat16, whatever LIMITS are
+# (`IsBF16SupportedByOneDNNOnThisCPU` in its source).
+ASSUMED_BFLOAT16 = {"avx512f", "avx_ne_convert"}
 
 
 def ask_for_onednn() -> None:
-    """Has TensorFlow use oneDNN, unless the user has set `TF_ENABLE_ONEDNN_OPTS`.
+    """Makes TensorFlow use oneDNN, unless the user has set `TF_ENABLE_ONEDNN_OPTS`.
 
-    By itself TensorFlow for Linux does so only where the processor has VNNI, bfloat16 or AMX
-    instructions. On two cores with AVX2 alone oneDNN took a GANomaly from 380 to 765 images per
-    second, a WGAN-GP from 495 to 1,015, the scoring of tiles from 24 to 52 per second.
+    By default TensorFlow for Linux uses it only on processors with VNNI, bfloat16 or AMX. On two
+    cores with AVX2 and none of these, oneDNN raised the training of GANomaly from 380 to 765 images
+    per second, that of WGAN-GP from 495 to 1,015, and the scoring of tiles from 24 to 52.
 
-    TensorFlow reads the variable when it is imported. Where that has been, and oneDNN is off, one
+    TensorFlow reads the variable when it is imported. If it has been imported with oneDNN off, one
     line is logged.
     """
     if ONEDNN in os.environ:
@@ -44,48 +46,49 @@ def ask_for_onednn() -> None:
 
 
 def _onednn_is_on() -> bool:
-    """Whether the imported TensorFlow uses oneDNN; True also where it was built without."""
+    """Returns whether the imported TensorFlow uses oneDNN; True also if it was built without."""
     if sys.platform == "darwin":
         return True
     try:
         from tensorflow.python.util._pywrap_util_port import IsMklEnabled
-    except ImportError:  # no public name says it
+    except ImportError:  # there is no public function for it
         return True
     return IsMklEnabled()
 
 
 def has_bfloat16() -> bool | None:
-    """Whether this processor computes bfloat16 by itself, as far as oneDNN may use it.
+    """Returns whether this processor has native bfloat16 that oneDNN may use.
 
     Returns:
-        False where it only emulates bfloat16; None where that is not known, as on systems without
+        False if bfloat16 is emulated; None if that is unknown, as on systems without
         `/proc/cpuinfo`.
     """
-    if _user_has_onednn_off() or _limit()[1] in (*NONE_LEFT, *EMULATED):
+    if _user_has_onednn_off() or _limit()[1] in (*WITHOUT_BFLOAT16, *EMULATED_BFLOAT16):
         return False
     flags = _flags()
     return not NATIVE.isdisjoint(flags) if flags else None
 
 
 def check_bfloat16() -> None:
-    """Logs one line if this processor may only emulate bfloat16, for who has asked for it.
+    """Checks the processor for training in bfloat16; logs one line if it may be slow.
 
-    A GANomaly of 32x32 windows took 0.5 s per step in float32 and 6.4 s in bfloat16 with oneDNN
-    off; with it and native bfloat16, 0.13 s and 0.12 s.
+    A training step of GANomaly on 32x32 windows took 0.5 s in float32 and 6.4 s in bfloat16 with
+    oneDNN off; 0.13 s and 0.12 s with oneDNN and native bfloat16.
 
     Raises:
-        UsageError: the user keeps oneDNN from what TensorFlow relies on. A convolution would raise
-            an error, a matrix product end in a segmentation fault.
+        UsageError: an environment variable limits oneDNN to instructions without bfloat16, on a
+            processor for which TensorFlow does not expect it. A convolution would raise an error,
+            a matrix product would end in a segmentation fault.
     """
     name, limit = _limit()
-    if limit in NONE_LEFT and not _user_has_onednn_off() and BELIEVED & _flags():
+    if limit in WITHOUT_BFLOAT16 and not _user_has_onednn_off() and ASSUMED_BFLOAT16 & _flags():
         hint = f"give float32, or unset {name}"
-        raise UsageError("precision", "bfloat16", f"cannot be had with {name}={limit}", hint)
+        raise UsageError("precision", "bfloat16", f"is not available with {name}={limit}", hint)
     native = has_bfloat16()
     if native is None:
         logger.warning(
-            "whether this processor has bfloat16 is not known; where it is emulated, training "
-            "takes many times as long as with precision=float32"
+            "it is unknown whether this processor has native bfloat16; if not, training takes many "
+            "times as long as with precision=float32"
         )
     elif not native:
         logger.warning(
@@ -107,7 +110,7 @@ def _limit() -> tuple[str, str]:
 
 
 def _flags() -> set[str]:
-    """Returns what `/proc/cpuinfo` says the first processor can do; nothing if that is not told."""
+    """Returns the features of the first processor in `/proc/cpuinfo`, or an empty set."""
     try:
         lines = CPU_INFO.read_text(errors="replace").splitlines()
     except OSError:
