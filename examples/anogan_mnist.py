@@ -32,8 +32,8 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from tfgad import plots
-from tfgad.data.augmentation import jittered
-from tfgad.data.datasets.digit_files import read_published
+from tfgad.data.augmentation import random_affine
+from tfgad.data.datasets.mnist_files import read_published
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
 from tfgad.networks.precision import POLICIES
@@ -159,7 +159,7 @@ def train(model, normal, stage, steps):
     model.begin(stage)
     batches = tf.data.Dataset.from_tensor_slices(normal).shuffle(len(normal), seed=0).repeat()
     batches = batches.batch(SETTINGS["batch_size"], drop_remainder=True).enumerate()
-    batches = batches.map(lambda number, images: jittered(images, JITTER, [0, number]))
+    batches = batches.map(lambda number, images: random_affine(images, JITTER, [0, number]))
     rows = []
     log = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: rows.append(logs))
     model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=2, callbacks=[log])

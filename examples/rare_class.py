@@ -42,7 +42,7 @@ import scipy.ndimage
 import tensorflow as tf
 
 from tfgad import files, plots
-from tfgad.data.datasets.digit_files import read_published
+from tfgad.data.datasets.mnist_files import read_published
 from tfgad.training import runs
 
 COMMON, RARE = 500, 20  # images a class

@@ -16,12 +16,12 @@ def test_importing_the_package_imports_no_tensorflow():
     assert (run.stdout, run.stderr) == ("set()\n", "")
 
 
-def test_the_first_name_that_needs_tensorflow_imports_it_without_a_word():
+def test_the_first_name_that_needs_tensorflow_imports_it_silently():
     run = python("import tfgad; tfgad.build('ganomaly', (24, 24, 1), width=4)")
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_names_are_found_when_asked_for():
+def test_public_names_can_be_imported():
     for name in tfgad.__all__:
         assert getattr(tfgad, name) is not None
     assert dir(tfgad) == sorted(tfgad.__all__)

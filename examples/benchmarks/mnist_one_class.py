@@ -35,8 +35,8 @@ from sklearn import metrics
 from sklearn.decomposition import PCA
 
 from tfgad import files
-from tfgad.data.datasets.digit_files import read_published
-from tfgad.data.datasets.digits import normal_classes
+from tfgad.data.datasets.mnist import normal_classes
+from tfgad.data.datasets.mnist_files import read_published
 from tfgad.data.sampling import batched
 from tfgad.data.spec import Spec
 from tfgad.scores.score import DENSITY

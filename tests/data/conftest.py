@@ -1,4 +1,4 @@
-"""Files that several tests of the data read."""
+"""Image files for several tests."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 
 @pytest.fixture
 def broken_files(tmp_path):
-    """Writes one sound file a format, and one file of each kind of breakage.
+    """Writes one valid file per format, and broken files of every kind.
 
     Returns the reason expected of each broken file, by its name.
     """

@@ -21,8 +21,8 @@ def batches(data, window, count, **options):
 
 
 @pytest.mark.parametrize("window", [WHOLE, CROPPED])
-def test_whoever_looks_first_changes_nothing(data, window):
-    """A distributed `fit` draws a batch to look at it, then begins anew with another iterator."""
+def test_every_iterator_yields_the_same_batches(data, window):
+    """A distributed `fit` draws a batch to inspect it, then starts again with another iterator."""
     stream = tfgad.training_batches(data, window, batch_size=16, seed=1).take(30)  # two epochs
     for first, again in zip(*(stream.as_numpy_iterator() for _ in range(2)), strict=True):
         np.testing.assert_array_equal(first, again)
@@ -45,7 +45,7 @@ def test_labels_are_those_of_the_images(data):
 
 
 @pytest.mark.parametrize("window", [WHOLE, CROPPED])
-def test_labelled_batches_go_on_where_they_were_left(data, window):
+def test_labelled_batches_continue_at_start(data, window):
     whole = batches(data, window, 5, labelled=True)
     rest = batches(data, window, 2, labelled=True, start=3)
     for ours, theirs in zip(rest, whole[3:], strict=True):
@@ -55,7 +55,7 @@ def test_labelled_batches_go_on_where_they_were_left(data, window):
 
 def test_data_without_classes_have_no_labels():
     twill = tfgad.load("weave:twill?size=32&train=2&calibration=2&test=2")
-    with pytest.raises(UsageError, match=r"data 'weave:twill.*names no classes.*mnist:!2"):
+    with pytest.raises(UsageError, match=r"data 'weave:twill.*has no classes.*mnist:!2"):
         tfgad.training_batches(twill, WHOLE, labelled=True)
 
 
@@ -65,7 +65,7 @@ def test_classes_are_counted(data):
         count_classes(data, given=3)
 
 
-def test_jittered_batches_start_anywhere_as_they_would_have_gone_on(data):
+def test_augmented_batches_continue_at_start(data):
     whole = batches(data, WHOLE, 3, jitter=1.0)
     later = batches(data, WHOLE, 1, jitter=1.0, start=2)
     np.testing.assert_array_equal(whole[2], later[0])
@@ -73,7 +73,7 @@ def test_jittered_batches_start_anywhere_as_they_would_have_gone_on(data):
     assert 0.01 < difference.mean() < 0.3
 
 
-def test_jittered_images_keep_their_labels(data):
+def test_augmented_images_keep_their_labels(data):
     (images, labels), (_, plain) = (
         batches(data, WHOLE, 1, labelled=True, jitter=jitter)[0] for jitter in (1.0, 0.0)
     )

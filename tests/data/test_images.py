@@ -1,4 +1,4 @@
-"""Reading image files: every depth and mode, and every way to be broken."""
+"""Reading image files: every depth and mode, and broken files."""
 
 import os
 import struct
@@ -8,8 +8,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image, TiffImagePlugin
 
-from tfgad.data.datasets.masks import mask_levels
-from tfgad.data.images import ImageError, is_grey, open_image, read_image, read_levels, resize
+from tfgad.data.datasets.folder.masks import mask_levels
+from tfgad.data.image_files import ImageError
+from tfgad.data.images import is_grey, open_image, read_image, read_levels
+from tfgad.data.pixels import resize
 
 GREY = np.array([[0, 51, 255], [102, 204, 153]], np.uint8)
 SCALED = np.array([[-1, -0.6, 1], [-0.2, 0.6, 0.2]], np.float32)
@@ -85,7 +87,7 @@ def test_floats_from_0_to_1(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_and_masks_are_turned_alike(tmp_path, orientation):
+def test_images_and_masks_are_rotated_alike(tmp_path, orientation):
     path, exif = tmp_path / "a.png", Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(GREY).save(path, exif=exif)
@@ -111,7 +113,7 @@ DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 def picture(mode, pixels):
-    """An image in a mode of Pillow's, and the colour or grey that it should be read as."""
+    """Returns an image in a mode of Pillow's, and the pixels that should be read."""
     if mode in DEEP_MODES:
         levels = pixels[..., 0].astype(np.uint16) * 257
         if mode == "F":
@@ -134,7 +136,7 @@ def picture(mode, pixels):
 
 
 @pytest.mark.parametrize("mode", ["1", *EIGHT_BITS, "LAB", *DEEP_MODES])
-def test_every_mode_in_every_format_is_read_right_or_refused(tmp_path, mode):
+def test_every_mode_in_every_format_is_read_correctly_or_refused(tmp_path, mode):
     image, right = picture(mode, NOISE)
     even, even_right = picture(mode, EVEN)
     written = 0
@@ -179,7 +181,7 @@ def write_tiff(path, pixels, bits, photometric, planes=1):
 
 
 @pytest.mark.parametrize(("bits", "white"), [(1, 1), (8, 255), (16, 65535)])
-def test_a_tiff_whose_zero_is_white_is_read_right_or_refused(tmp_path, bits, white):
+def test_a_tiff_whose_zero_is_white_is_read_correctly_or_refused(tmp_path, bits, white):
     levels = np.tile([[0, white]], (4, 4))[..., None]
     black_is_zero, white_is_zero = tmp_path / "a.tif", tmp_path / "b.tif"
     write_tiff(black_is_zero, levels, bits, photometric=1)
@@ -194,7 +196,7 @@ def test_a_tiff_whose_zero_is_white_is_read_right_or_refused(tmp_path, bits, whi
 
 
 @pytest.mark.parametrize("planes", [1, 2])
-def test_a_tiff_in_colour_is_read_right_or_refused(tmp_path, planes):
+def test_a_tiff_in_colour_is_read_correctly_or_refused(tmp_path, planes):
     path = tmp_path / "a.tif"
     write_tiff(path, NOISE, 8, photometric=2, planes=planes)
     np.testing.assert_allclose(read_image(path), NOISE / 127.5 - 1, atol=1e-6)
@@ -213,7 +215,7 @@ def test_several_pages_are_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_only_the_limit_that_is_given_decides(tmp_path, monkeypatch, suffix):
+def test_only_the_given_limit_of_pixels_applies(tmp_path, monkeypatch, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(NOISE).save(path)
     for limit in (10, 47, None):  # Pillow's own, less than half of the 48 pixels, and of all
@@ -236,7 +238,7 @@ def test_white_is_that_of_the_depth(tmp_path, depth):
             ImageError, match=f"above {white // 2}, the maximum of {depth - 1} bits"
         ):
             read_image(path, depth=depth - 1)
-        assert read_image(path).max() < 0  # all 16 bits, where nothing is known
+        assert read_image(path).max() < 0  # 16 bits if the depth is unknown
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
@@ -260,7 +262,7 @@ def test_a_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(64, 48), (20, 30), (100, 33)])
-def test_resize_is_tensorflows(shape):
+def test_resize_equals_tensorflows(shape):
     image = np.random.default_rng(0).uniform(-1, 1, (*shape, 3)).astype(np.float32)
     expected = tf.image.resize(image, (32, 32), antialias=True)
     np.testing.assert_allclose(resize(image, 32), expected, atol=1e-5)

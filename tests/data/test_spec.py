@@ -28,7 +28,7 @@ def test_malformed_specs(text):
         Spec.parse(text)
 
 
-def test_a_bare_path_is_told_how_to_be_a_folder(tmp_path):
+def test_a_bare_path_gets_a_hint(tmp_path):
     with pytest.raises(UsageError, match=f"write folder:{tmp_path}"):
         Spec.parse(str(tmp_path))
 
@@ -59,12 +59,12 @@ def test_wrong_options(options, message):
         convert(loader, "x", options)
 
 
-def test_unknown_kind_gets_the_nearest():
+def test_an_unknown_kind_gets_a_hint():
     with pytest.raises(UsageError, match="did you mean 'mnist'"):
         load("mnits:8")
 
 
-def test_defaults_fill_what_the_spec_leaves_open_and_the_loader_takes():
+def test_defaults_fill_options_that_the_spec_does_not_give():
     data = load("digits:8?size=16", size=64, seed=3, tile=7, calibration=None)
     assert data.image_shape == (16, 16, 1)
     assert Spec.parse(data.spec) == Spec("digits", "8", {"size": "16", "seed": "3"})

@@ -1,4 +1,4 @@
-"""What is held out: disjoint, ascending, the same by the same seed."""
+"""Splits: disjoint, ascending, the same for the same seed."""
 
 import numpy as np
 import pytest
@@ -7,15 +7,15 @@ from tfgad.data import load
 from tfgad.data.split import hold_out, hold_out_by_name
 from tfgad.errors import UsageError
 
-# What a hash of the names holds out; it must never change, or runs would calibrate by images that
-# they were trained on.
+# Indices held out by a hash of the names. They must never change, or runs would be calibrated on
+# images that they were trained on.
 HELD = [0, 1, 2, 3, 6, 17, 19]
 
 
 @pytest.mark.parametrize(
     ("count", "fraction", "held_count"), [(10, 0.2, 2), (10, 0.01, 1), (3, 0.99, 2)]
 )
-def test_each_image_is_on_one_side_and_neither_side_is_empty(count, fraction, held_count):
+def test_each_image_is_in_one_part_and_no_part_is_empty(count, fraction, held_count):
     kept, held = hold_out(count, fraction, seed=0)
     assert len(held) == held_count
     assert sorted([*kept, *held]) == list(range(count))
@@ -28,7 +28,7 @@ def test_the_seed_decides():
     assert first == again != other
 
 
-def test_a_name_keeps_its_side_whatever_others_there_are():
+def test_a_name_stays_in_its_part_when_others_are_added():
     names = [f"train/good/{i:03d}.png" for i in range(400)]
     _, held = hold_out_by_name(names, 0.2, seed=0)
     assert 55 < len(held) < 105  # four standard deviations about 80
@@ -49,7 +49,7 @@ def test_the_hash_is_the_same_on_every_machine():
 
 @pytest.mark.parametrize(("count", "sides"), [(2, (1, 1)), (3, (2, 1)), (4, (2, 2)), (5, (3, 2))])
 @pytest.mark.parametrize("fraction", [0.001, 0.999])
-def test_small_sets_have_two_on_either_side_if_they_can(count, sides, fraction):
+def test_small_sets_have_two_in_either_part_if_possible(count, sides, fraction):
     kept, held = hold_out_by_name([str(i) for i in range(count)], fraction, seed=0)
     assert sorted((len(kept), len(held)), reverse=True) == list(sides)
     assert sorted([*kept, *held]) == list(range(count))
@@ -65,18 +65,18 @@ def test_growth_moves_no_image_into_calibration():
 
 
 @pytest.mark.parametrize("arguments", [(10, 0, 0), (10, 1, 0), (1, 0.5, 0)])
-def test_nothing_to_keep_or_to_hold_out(arguments):
+def test_impossible_splits_are_refused(arguments):
     with pytest.raises(UsageError):
         hold_out(*arguments)
 
 
-def test_the_part_that_is_wrong_is_named():
+def test_the_wrong_fraction_is_named():
     with pytest.raises(UsageError, match=r"^test '2': is not between 0 and 1; give a number"):
         hold_out_by_name(["a", "b"], 2, 0, "test")
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, None])
-def test_seeds_that_are_none(seed):
+def test_invalid_seeds_are_refused(seed):
     with pytest.raises(UsageError, match="seed"):
         hold_out(10, 0.5, seed)
 

@@ -1,4 +1,4 @@
-"""Rows in a temporary file: what is written is read, or the user is told."""
+"""Rows in a temporary file."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from tfgad.data.stored import StoredRows
 from tfgad.errors import UsageError
 
 
-def test_rows_come_back_by_their_places():
+def test_rows_are_read_by_index():
     images = np.random.default_rng(0).uniform(-1, 1, (7, 5, 3, 2)).astype("float32")
     rows = StoredRows()
     for part in (images[:4], images[4:6], images[6:].transpose(0, 2, 1, 3).transpose(0, 2, 1, 3)):
@@ -25,7 +25,7 @@ def test_rows_come_back_by_their_places():
         np.testing.assert_array_equal(rows[places], images[places])
 
 
-def test_a_file_that_was_cut_is_not_read_as_rows_of_chance():
+def test_a_truncated_file_raises_an_error():
     rows = StoredRows()
     rows.append(np.ones((4, 8), "float32"))
     rows._file.truncate(3 * 32 + 5)
@@ -34,6 +34,6 @@ def test_a_file_that_was_cut_is_not_read_as_rows_of_chance():
         rows[:]
 
 
-def test_a_full_disk_names_the_folder_and_what_to_do(full_disk):
+def test_a_full_disk_is_a_usage_error_with_a_hint(full_disk):
     with pytest.raises(UsageError, match=r"No space left on device.*TMPDIR"):
         StoredRows().append(np.zeros((4, 32, 32, 1), "float32"))

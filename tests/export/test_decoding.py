@@ -10,7 +10,8 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from tfgad.data import exif
-from tfgad.data.images import ImageError, read_image
+from tfgad.data.image_files import ImageError
+from tfgad.data.images import read_image
 from tfgad.export import decoding
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,8 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfgad.data.images import read_image, resize
+from tfgad.data.images import read_image
+from tfgad.data.pixels import resize
 from tfgad.errors import UsageError
 from tfgad.export import warmup
 from tfgad.export.saved_model import METADATA, export, metadata_of_model

@@ -10,7 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tfgad.cli import console, main
-from tfgad.data.images import ImageError, read_image
+from tfgad.data.image_files import ImageError
+from tfgad.data.images import read_image
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import export
 from tfgad.inference import predictor, results
@@ -335,7 +336,7 @@ def test_two_thousand_tiles_among_them_broken_ones(model, tmp_path):
     table = tmp_path / "beam.csv"
     result = tfgad("score", model, f"{folder}/**.png", "--csv", table, "--runner", "DirectRunner")
     assert result.exit_code == 1
-    assert f"not judged: {broken[0]}: is empty" in result.stderr
+    assert f"not scored: {broken[0]}: is empty" in result.stderr
     letters = read_csv(tmp_path / "beam.dead_letters.csv")
     assert [each["image"] for each in letters] == list(map(str, broken))
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tfgad import files
-from tfgad.data.images import ImageError
+from tfgad.data.image_files import ImageError
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA, export, metadata_of_model
 from tfgad.inference import predictor, results
@@ -213,14 +213,14 @@ def test_the_scale_of_a_peak_is_the_threshold(tmp_path):
     assert verdict.map_threshold == 0.5
 
 
-def test_files_passed_over_are_counted(tmp_path, caplog):
+def test_ignored_files_are_counted(tmp_path, caplog):
     write_grey(tmp_path / "a.JFIF")
     for name in ("a.txt", "b.txt", "c.GIF", "d", ".hidden"):
         (tmp_path / name).touch()
     assert results.find_images([tmp_path]) == [tmp_path / "a.JFIF"]
     (said,) = [record.message for record in caplog.records]
-    counts = "2 .txt, 1 .gif, 1 without an ending"
-    assert said == f"{tmp_path}: passed over 4 files that do not end like an image ({counts})"
+    counts = "2 .txt, 1 .gif, 1 without a suffix"
+    assert said == f"{tmp_path}: ignored 4 files without the suffix of an image ({counts})"
 
 
 def test_maps_mirror_the_folders_of_their_images(tmp_path):

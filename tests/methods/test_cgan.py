@@ -158,7 +158,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "settings", "message"),
     [
-        ("weave:twill?size=64&train=4&calibration=4&test=4", {}, "names no classes.*mnist:!2"),
+        ("weave:twill?size=64&train=4&calibration=4&test=4", {}, "has no classes.*mnist:!2"),
         ("digits:7+8", {"classes": 3}, "classes '3'.*has 2"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("tensorflow_serving")
 
-from tfgad.data.images import to_uint8
+from tfgad.data.pixels import to_uint8
 from tfgad.errors import UsageError
 from tfgad.serving.server import servable as servable_module
 from tfgad.serving.server.batching import Batching, ClosedError

@@ -16,7 +16,8 @@ from tfgad.cli import console, multistage, serving
 from tfgad.cli.multistage import settings_given
 from tfgad.cli.progress import Progress, training_callbacks
 from tfgad.data.datasets.weave.cloth import FABRICS
-from tfgad.data.images import FULL_DEPTH, MAX_PIXELS, ImageError
+from tfgad.data.image_files import MAX_PIXELS, ImageError
+from tfgad.data.pixels import FULL_DEPTH
 from tfgad.errors import UsageError
 from tfgad.inference import results
 from tfgad.quiet import import_tensorflow

@@ -1,4 +1,4 @@
-"""What every loader returns: normal images to learn from, and a test to be judged by."""
+"""`AnomalyData`, which every loader returns: normal images and a labelled test set."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ IMAGE, TILE = "image", "tile"
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """The image files of a data set that is a folder.
+    """The image files of a data set in a folder.
 
     Attributes:
-        train, calibration, test: the files of each part, name -> hash of the content.
-        of_good: names of good files -> their images as `AnomalyData.train` has them, and how many.
-        of_test: names of test files -> the same as `AnomalyData.test` has them.
+        train, calibration, test: the files of each part: name -> hash of the content.
+        of_good: function of names of good files that returns their images, as in
+            `AnomalyData.train`, and their number.
+        of_test: the same for names of test files, as in `AnomalyData.test`.
     """
 
     train: dict[str, str]
@@ -36,28 +37,28 @@ class AnomalyData:
     """A data set for one-class learning.
 
     Attributes:
-        spec: the spec that names it, such as `"weave:twill?size=128"`.
+        spec: its spec, such as `"weave:twill?size=128"`.
         image_shape: `(height, width, channels)` of every image; channels is 1 or 3.
         train: normal images, one at a time: float32 `[H, W, C]` in [-1, 1].
-        calibration: normal images held out of training, same form; never from the test set.
+        calibration: normal images held out of training, in the same form; none is in the test set.
         test: one dict at a time: `image` as above, `label` int32 (0 normal, 1 anomalous),
             `mask` uint8 `[H, W, 1]` (1 on the anomaly; all 0 where the set has no masks),
-            `name` string (what to call it in a report).
-        train_size, calibration_size, test_size: how many of each.
-        has_masks: whether `mask` is ground truth, so that pixel metrics mean something.
-        resized: whether whole images were resized to `image_shape`, and so a new image must be; if
-            not, they are pieces at the camera's own resolution, and a new one is judged as it is.
-        kinds: the names of the anomalies in the test set, where the set names them.
-        skipped: files left out of it, each with its reason.
-        classes: the names of the normal classes, where the set names them.
-        train_labels: int32 `[train_size]`, the class of each image of `train` in order, by its
-            place in `classes`; None where there are none.
-        unit: what the elements of `test` are: whole images, or tiles, which are named by their
-            image and, after a slash, their place in it.
-        unmasked: names of the anomalous test images whose mask is missing in a set with masks. Of
-            their tiles each has label 1.
-        files: the files, where the set is a folder of them.
-        depth: bits of the images' grey levels: 8, or what was given or found for files of 16 bits.
+            `name` string (its name in reports).
+        train_size, calibration_size, test_size: number of elements of each.
+        has_masks: whether `mask` is ground truth, so that pixel metrics are defined.
+        resized: whether the images were resized to `image_shape`. If so, a new image is resized
+            before it is scored; if not, it is scored at its native resolution.
+        kinds: names of the kinds of anomalies in the test set, if there are names.
+        skipped: one line per file that was left out, with the reason.
+        classes: names of the normal classes, if there are classes.
+        train_labels: int32 `[train_size]`, the class of each image of `train` in order, as an
+            index of `classes`; None if there are no classes.
+        unit: whether the elements of `test` are whole images or tiles. The name of a tile is that
+            of its image, a slash, and its position.
+        unmasked: names of the anomalous test images whose mask is missing in a set with masks. All
+            their tiles have label 1.
+        files: the files of a data set in a folder, else None.
+        depth: bits of the grey levels: 8, or the given or detected depth of 16-bit files.
     """
 
     spec: str
@@ -81,27 +82,28 @@ class AnomalyData:
 
     @property
     def counted_unit(self) -> str:
-        """What an evaluation counts: whole images too where the labels of tiles are not known."""
+        """The unit that an evaluation counts: images if the labels of some tiles are unknown."""
         return self.unit if self.has_masks and not self.unmasked else IMAGE
 
     def images_of(self, names: Sequence[str]) -> np.ndarray | None:
-        """Returns the number of each test element's image, or None where elements are counted.
+        """Groups test elements by their image.
 
         Args:
-            names: of N elements of `test`.
+            names: names of N elements of `test`.
 
         Returns:
-            int `[N]`, from 0 up: elements with the same number are tiles of one image.
+            int `[N]`, from 0 up: tiles of the same image have the same number. None if an
+            evaluation counts the elements themselves.
         """
         if self.counted_unit == self.unit:
             return None
         return np.unique([self.image_of(name) for name in names], return_inverse=True)[1]
 
     def is_masked(self, names: Sequence[str]) -> np.ndarray:
-        """Returns of which test elements the mask is known: bool `[N]`."""
+        """Returns for which test elements the mask is known: bool `[N]`."""
         known = [self.has_masks and self.image_of(name) not in self.unmasked for name in names]
         return np.array(known, bool)
 
     def image_of(self, name: str) -> str:
-        """Returns the name of the image that a test element is, or is a tile of."""
+        """Returns the name of the image of a test element: its own, or that of its tile."""
         return name.rpartition("/")[0] if self.unit == TILE else name

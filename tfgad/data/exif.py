@@ -1,11 +1,13 @@
-"""The orientation that a camera writes into a file: tag 0x0112 of its Exif block.
+"""The orientation of an image, tag 0x0112 of a file's Exif block.
 
-`tfgad.export` reads it the same way within an exported model. So that both answer the same for
-mangled blocks, too, the definition is narrow: what is not understood means upright. Like Pillow's,
-it ends with the first tag whose value would lie outside of the block.
+`tfgad.export` reads it the same way inside an exported model. To make both agree on damaged blocks,
+everything unknown means upright. Like Pillow's reader, this one stops at the first tag whose value
+would lie outside the block.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 
@@ -13,28 +15,28 @@ UPRIGHT = 1
 TAG = 0x0112
 SHORT, LONG = 3, 4  # types of a value in TIFF 6.0; an orientation is a SHORT, some write a LONG
 ENTRY = 12  # bytes of a tag in a directory
-# Bytes of a value of each type, from 0 up; 0 for those that there are not.
+# Bytes of a value of each type from 0 up; 0 for types that do not exist.
 UNITS = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8)
-# What is read of a block; in a JPEG it fits a segment, which has 16 bits for its length.
+# Bytes read of a block. In a JPEG it is a segment, whose length has 16 bits.
 LONGEST = 65536
-# Orientations, of the eight, in which the picture's rows are its columns, its rows are in reverse
-# order, its columns are; after the transposition (TIFF 6.0, page 36).
+# Orientations with rows and columns exchanged, and those with reversed rows or columns after that
+# (TIFF 6.0, page 36).
 TRANSPOSED, ROWS_REVERSED, COLUMNS_REVERSED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
 
 
 def orientation(block: bytes) -> int:
-    """Returns the orientation, from 1 (upright) to 8, that an Exif block names.
+    """Returns the orientation in an Exif block, from 1 (upright) to 8.
 
     Args:
-        block: a TIFF header and what follows it, without `Exif` before it.
+        block: the block from its TIFF header on, without the preceding `Exif`.
 
     Returns:
-        That of the last tag of its first directory; 1 where there is none or it is not understood.
+        The value of the last such tag in the first directory; 1 if there is none or it is invalid.
     """
     block = block[:LONGEST]
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(block[:4])
-    if order is None:
+    if block[:4] not in (b"II*\0", b"MM\0*"):
         return UPRIGHT
+    order: Literal["little", "big"] = "little" if block[:2] == b"II" else "big"
 
     def number(start: int, size: int) -> int:
         return int.from_bytes(block[start : start + size], order)
@@ -56,7 +58,7 @@ def orientation(block: bytes) -> int:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turns `[H, W, ...]` upright: a view of it."""
+    """Returns a view of `[H, W, ...]`, rotated upright."""
     if orientation in TRANSPOSED:
         pixels = pixels.swapaxes(0, 1)
     if orientation in ROWS_REVERSED:

@@ -1,4 +1,4 @@
-"""A loader's options are its keyword-only parameters: their names, types and defaults."""
+"""Options of a loader: the names and types of its keyword-only parameters."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tfgad.errors import UsageError, nearest
 KIND_OF_VALUE = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def parameters(loader: Callable) -> dict[str, type]:
-    """Returns the type of each option of a loader, by name; `T | None` counts as `T`."""
+def parameters(loader: Callable[..., Any]) -> dict[str, type]:
+    """Returns the type of each option of a loader by name; for `T | None` it is `T`."""
     signature = inspect.signature(loader, eval_str=True)
     return {
         parameter.name: _plain_type(parameter.annotation)
@@ -23,13 +23,13 @@ def parameters(loader: Callable) -> dict[str, type]:
     }
 
 
-def convert(loader: Callable, kind: str, options: Mapping[str, str]) -> dict[str, Any]:
-    """Turns a spec's options into a loader's keyword arguments.
+def convert(loader: Callable[..., Any], kind: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """Converts the options of a spec to keyword arguments of a loader.
 
     Args:
-        loader: its keyword-only parameters are annotated with `int`, `float`, `bool` or `str`.
-        kind: the data set's kind, for the error message.
-        options: the values as text.
+        loader: a loader; see `tfgad.data.registry`.
+        kind: kind of data set, for the error message.
+        options: values as text, by name.
 
     Raises:
         UsageError: the loader has no such option, or the value is not of its type.

@@ -1,4 +1,4 @@
-"""The one-line name of a data set: `KIND:NAME?option=value&option=value`."""
+"""Specs: one-line names of data sets, `KIND:NAME?option=value&option=value`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ FORM = "write KIND:NAME?option=value&option=value, such as weave:twill?size=128"
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """A data set's name, taken apart.
+    """The parts of a spec.
 
     Attributes:
-        kind: which loader reads it, such as `"mnist"` or `"folder"`.
-        name: what the loader is asked for, such as `"8"` or a path. A path may hold any
-            character but `?`.
-        options: the loader's options, still as text.
+        kind: kind of data set, such as `"mnist"` or `"folder"`.
+        name: name within the kind, such as `"8"` or a path. A path may hold any character but `?`.
+        options: options of the loader, as text.
     """
 
     kind: str
@@ -28,10 +27,10 @@ class Spec:
 
     @classmethod
     def parse(cls, text: str) -> Spec:
-        """Takes a spec apart.
+        """Parses a spec.
 
         Raises:
-            UsageError: it does not have the form `KIND:NAME?option=value&option=value`.
+            UsageError: the text does not have the form `KIND:NAME?option=value&option=value`.
         """
         address, _, query = text.partition("?")
         kind, _, name = address.partition(":")

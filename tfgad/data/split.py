@@ -1,4 +1,6 @@
-"""Normal images held out of training, to set the threshold by."""
+"""Splits of normal images: those to train on, and those held out to set the threshold."""
+
+from __future__ import annotations
 
 import hashlib
 import numbers
@@ -9,27 +11,27 @@ import numpy as np
 
 from tfgad.errors import UsageError
 
-LEAST = 2  # on either side: a training and a threshold need two images each
+LEAST = 2  # images in either part: training and threshold need two each
 
 
 def hold_out(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Splits `count` source images at random into those to train on and those held out.
+    """Splits images at random into a part to train on and a part held out.
 
-    For sets that never change: one image more would change the whole split.
-    Split whole source images, never their tiles: neighbouring tiles share light, focus and yarn,
-    and a threshold set on them would be too low for a new image.
+    This is for data sets that never change: with one more image the whole split is another. Split
+    whole source images, never their tiles: neighbouring tiles share light, focus and yarn, and a
+    threshold set on them would be too low for a new image.
 
     Args:
-        count: how many there are.
-        fraction: the part held out, between 0 and 1; at least one image is held out and one kept.
-        seed: decides which; a whole number from 0 up.
+        count: number of images.
+        fraction: fraction held out, between 0 and 1; at least one image is held out and one kept.
+        seed: whole number from 0 up; decides which images.
 
     Returns:
         Two arrays of indices, each ascending: kept, held out.
 
     Raises:
         UsageError: the fraction is not between 0 and 1, there are fewer than two images, or the
-            seed is negative or no whole number.
+            seed is not a whole number from 0 up.
     """
     _check(count, fraction, seed)
     held = min(max(round(count * fraction), 1), count - 1)
@@ -44,24 +46,23 @@ def hold_out_by_name(
     purpose: str = "calibration",
     least: int = LEAST,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits images by a hash of their names, so that each keeps its side when others are added.
+    """Splits images by a hash of their names, so that each stays in its part when others are added.
 
-    An image is held out if its hash, a number in [0, 1), is below the fraction. Where that leaves
-    less than `least` images on a side, those with the nearest hashes come to it, and may go back
-    when the set grows.
+    An image is held out if its hash, a number in [0, 1), is below the fraction. If that leaves
+    fewer than `least` images in a part, those with the nearest hashes are moved to it; they may
+    move back when the set grows.
 
-    The part of a small set that is held out varies: its standard deviation is about
-    `sqrt(fraction * (1 - fraction) / count)`; for a fraction of 0.2 that is 0.18 of 5 images, 0.09
-    of 20 and 0.04 of 100. A fixed number for each size cannot be had: wherever it rose by one, all
-    images of the larger set would have to be held out, since any of them may be the one added, and
-    those that were there before would leave the training.
+    The fraction of a small set that is held out varies. Its standard deviation is about
+    `sqrt(fraction * (1 - fraction) / count)`: for a fraction of 0.2 it is 0.18 for 5 images, 0.09
+    for 20 and 0.04 for 100. An exact number for each size is impossible: wherever it rises by one,
+    any image may be the one added, so all of them would have to be held out.
 
     Args:
-        names: of the images.
-        fraction: the part held out, between 0 and 1, on average.
-        seed: decides which; a whole number from 0 up.
+        names: names of the images.
+        fraction: fraction held out on average, between 0 and 1.
+        seed: whole number from 0 up; decides which images.
         purpose: what they are held out for; splits for different purposes are independent.
-        least: images on either side, if there are as many: half of them else.
+        least: smallest number of images in either part, at most half of all.
 
     Returns:
         Two arrays of indices, each ascending: kept, held out.
@@ -78,7 +79,10 @@ def hold_out_by_name(
 
 
 def _hash(text: str) -> float:
-    """Returns a number in [0, 1), the same on every machine: file systems differ in accents."""
+    """Returns a number in [0, 1), the same on every machine.
+
+    Unicode's form NFC is hashed, because file systems store accents differently.
+    """
     digest = hashlib.blake2b(unicodedata.normalize("NFC", text).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
@@ -90,7 +94,10 @@ def _check(count: int, fraction: float, seed: int, purpose: str = "calibration")
         )
     if count < 2:
         raise UsageError(
-            "data set", f"{count} good", "leaves none to hold out", "give at least two good images"
+            "data set",
+            f"{count} good",
+            "are too few to hold some out",
+            "give at least two good images",
         )
     if not isinstance(seed, numbers.Integral) or seed < 0:
-        raise UsageError("seed", seed, "is no whole number from 0 up", "give one, such as 0")
+        raise UsageError("seed", seed, "is not a whole number from 0 up", "give one, such as 0")

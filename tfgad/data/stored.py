@@ -1,4 +1,4 @@
-"""Images of a test set in a temporary file: they are decoded once, and not all in memory."""
+"""Temporary storage of test images on disk: decoded once, and never all in memory."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from tfgad.errors import UsageError
 
 
 class StoredRows:
-    """Arrays of one shape and type, one after another, read back by their places.
+    """Rows of one shape and type in a temporary file, read by index like an array.
 
-    The file is in the system's folder for temporary files, and is gone with the object, even if
-    the process is killed.
+    The file is in the system's temporary folder. It disappears with the object, even if the process
+    is killed.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
-        self._form: np.ndarray | None = None
         self._count = 0
+        self._row = np.empty(0)  # shape and type of a row, known from the first ones on
 
     def append(self, rows: np.ndarray) -> None:
-        """Writes `[N, ...]` behind what is there.
+        """Appends rows `[N, ...]`.
 
         Raises:
-            UsageError: there is no space for them.
+            UsageError: the disk is full.
         """
-        if self._form is None:
-            self._form = np.empty(rows.shape[1:], rows.dtype)
+        if not self._count:
+            self._row = np.empty(rows.shape[1:], rows.dtype)
         try:
             self._file.seek(0, os.SEEK_END)
-            self._file.write(np.ascontiguousarray(rows))
+            self._file.write(np.ascontiguousarray(rows).data)
             self._file.flush()
         except OSError as error:
             problem = f"cannot hold the test images ({error.strerror or error})"
@@ -47,29 +47,32 @@ class StoredRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all rows together: `(N, ...)`."""
-        return (self._count, *self._form.shape)
+        """Shape of all rows together, `(N, ...)`."""
+        return (self._count, *self._row.shape)
 
-    def __getitem__(self, places) -> np.ndarray:
-        """Reads the rows at places, a slice or an array of them: `[N, ...]`.
+    def __getitem__(self, index: slice | np.ndarray | list[int]) -> np.ndarray:
+        """Reads the rows of a slice or of an array of indices: `[N, ...]`.
 
         Raises:
-            EOFError: the file has been cut.
+            EOFError: the file has been truncated.
         """
-        numbers = np.arange(self._count)[places]
-        rows = np.empty((len(numbers), *self.shape[1:]), self._form.dtype)
+        numbers = np.arange(self._count)[index]
+        rows = np.empty((len(numbers), *self.shape[1:]), self._row.dtype)
         for number, row in zip(numbers, rows, strict=True):
-            self._file.seek(int(number) * self._form.nbytes)
+            self._file.seek(int(number) * self._row.nbytes)
             if self._file.readinto(row) != row.nbytes:
-                raise EOFError(f"row {number} of {self._count} is not whole in the temporary file")
+                raise EOFError(f"row {number} of {self._count} is incomplete in the temporary file")
         return rows
 
 
 def stored(batches: Iterable[dict[str, np.ndarray]]) -> dict[str, Any]:
-    """Returns the columns of a test set by name: arrays of all rows, but of `image` `StoredRows`.
+    """Collects the batches of a test set.
 
     Args:
-        batches: some rows each, with the same columns.
+        batches: dicts with the same keys, `image` and others.
+
+    Returns:
+        `image` as `StoredRows`, the other columns as arrays of all rows.
     """
     images, rows = StoredRows(), []
     for batch in batches:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfgad.data import exif
-from tfgad.data.images import LUMA, PNG_BITS, PNG_START, white_of
+from tfgad.data.image_files import PNG_BITS, PNG_START
+from tfgad.data.pixels import LUMA, white_of
 
 JPEG_START = b"\xff\xd8\xff"
 # Segments of a JPEG, or chunks of a PNG, before the pixels. Cameras and editors write ten or
@@ -30,7 +31,7 @@ def decode(file, channels: int, depth: int | None):
     Args:
         file: string [], a whole PNG or JPEG.
         channels: 1 for grey, 3 for colour.
-        depth: of PNG files of 16 bits; see `tfgad.data.images.scaled`.
+        depth: of PNG files of 16 bits; see `tfgad.data.pixels.scaled`.
 
     Returns:
         float32 `[H, W, channels]` in [-1, 1].

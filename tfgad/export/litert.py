@@ -34,12 +34,12 @@ import tensorflow as tf
 from tfgad import files
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
-from tfgad.data.images import from_uint8, to_uint8
+from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.data.sampling import batched, spread
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
 from tfgad.export.saved_model import metadata_of_run
-from tfgad.quiet import standard_error_withheld
+from tfgad.quiet import silent_standard_error
 from tfgad.scores.image_quality import REASONS
 from tfgad.training.runs import Run
 
@@ -170,7 +170,7 @@ def convert(
     module.weights = [weight.value for weight in model.variables]
     module.score = tf.function(score, [form], autograph=False)
     # By way of a SavedModel: straight from the function the converter leaves out the weights.
-    with tempfile.TemporaryDirectory() as folder, standard_error_withheld():
+    with tempfile.TemporaryDirectory() as folder, silent_standard_error():
         tf.saved_model.save(module, folder, {"serving_default": module.score})
         return {name: _from_saved_model(model, folder, VARIANTS[name]) for name in names}
 
@@ -195,7 +195,7 @@ def scores_of(content: bytes, pixels: np.ndarray) -> tuple[np.ndarray, float]:
     Returns:
         Scores float32 `[N]`, and the median of the milliseconds an image took.
     """
-    with standard_error_withheld():  # where the runtime says what it runs on
+    with silent_standard_error():  # where the runtime says what it runs on
         interpreter = _runtime()(model_content=content, num_threads=_threads())
         judge = interpreter.get_signature_runner("serving_default")
         judge(images=pixels[:1])  # the first call prepares the weights

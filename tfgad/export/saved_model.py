@@ -57,7 +57,7 @@ def export(
         metadata: further entries of `METADATA`: the model's `method` and `data`, the sizes of the
             data set's parts as `images`, `versions`.
         depth: of PNG files of 16 bits, for `score_bytes` and whoever reads files for the model;
-            see `tfgad.data.images.scaled`.
+            see `tfgad.data.pixels.scaled`.
 
     Returns:
         The folder of the version, `directory/<number>`.
@@ -202,7 +202,7 @@ class _Endpoints:
         return {"score": judged["score"], **prediction, "map": anomaly_map}
 
     def _resized_to(self, size, images):
-        # The filter of `tfgad.data.images.resize`.
+        # The filter of `tfgad.data.pixels.resize`.
         return tf.image.resize(images, size, antialias=True) if self.resized else images
 
 

@@ -30,15 +30,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfgad.data.images import (
-    MAX_PIXELS,
-    ImageError,
-    doubtful_depth,
-    from_uint8,
-    read_levels,
-    scaled,
-    to_uint8,
-)
+from tfgad.data.image_files import MAX_PIXELS, ImageError
+from tfgad.data.images import read_levels
+from tfgad.data.pixels import doubtful_depth, from_uint8, scaled, to_uint8
 from tfgad.errors import UsageError
 from tfgad.inference import results
 
@@ -77,9 +71,9 @@ class Scored:
         broken: path and reason of each file that could not be judged, sorted.
         dead_letters: where these are written, too.
         doubtful: the fewer bits that images of 16 would fit -> how many; see
-            `tfgad.data.images.doubtful_depth`.
+            `tfgad.data.pixels.doubtful_depth`.
         beyond: the arguments that some files go beyond, sorted; see
-            `tfgad.data.images.ImageError`.
+            `tfgad.data.image_files.ImageError`.
     """
 
     counts: dict[str, int]

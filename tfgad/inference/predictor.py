@@ -15,16 +15,9 @@ from PIL import Image
 
 from tfgad import files
 from tfgad.core.detector import Detector
-from tfgad.data.images import (
-    MAX_PIXELS,
-    ImageError,
-    doubtful_depth,
-    from_uint8,
-    read_levels,
-    resize,
-    scaled,
-    to_uint8,
-)
+from tfgad.data.image_files import MAX_PIXELS, ImageError
+from tfgad.data.images import read_levels
+from tfgad.data.pixels import doubtful_depth, from_uint8, resize, scaled, to_uint8
 from tfgad.data.sampling import BATCH_PIXELS
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA, metadata_of_model
@@ -93,7 +86,7 @@ class Predictor(Protocol):
         score: what it scores by.
         threshold: scores above it are anomalous.
         depth: bits of files of 16 bits; 8 or None where it knows none, see
-            `tfgad.data.images.scaled`.
+            `tfgad.data.pixels.scaled`.
     """
 
     image_shape: tuple[int, int, int]

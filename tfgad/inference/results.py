@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfgad import files
-from tfgad.data.images import SUFFIXES, ImageError, log_passed_over, named_like_images
+from tfgad.data.image_files import SUFFIXES, ImageError, log_ignored_files, named_like_images
 from tfgad.errors import UsageError
 from tfgad.files import printable
 
@@ -45,7 +45,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
         inside = [path]
         if path.is_dir():
             inside = named_like_images(path.rglob("*"))
-            log_passed_over(path)
+            log_ignored_files(path)
         if not inside:
             hint = f"give a folder with {', '.join(SUFFIXES)} files"
             raise UsageError("image", path, "is a folder without images", hint)
@@ -57,7 +57,7 @@ def hint(beyond: Iterable[str]) -> str:
     """Returns what to do about files that `tfgad score` could not read.
 
     Args:
-        beyond: the arguments that some of them go beyond; see `tfgad.data.images.ImageError`.
+        beyond: the arguments that some of them go beyond; see `tfgad.data.image_files.ImageError`.
     """
     hints = [OPTIONS[name] for name in beyond]
     return ", ".join(hints) or "give images that can be scored"

@@ -25,7 +25,7 @@ from PIL import Image
 from scipy import ndimage
 
 from tfgad import files, plots
-from tfgad.data.images import to_uint8
+from tfgad.data.pixels import to_uint8
 from tfgad.errors import UsageError
 from tfgad.multistage.painter import Painted
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfgad import data
 from tfgad.data.anomaly_data import AnomalyData
-from tfgad.data.datasets.aitex import fabrics
+from tfgad.data.datasets.aitex_strips import fabrics
 from tfgad.data.datasets.weave.cloth import FABRICS
 from tfgad.data.sampling import spread
 from tfgad.data.spec import Spec

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfgad import files
 from tfgad.data.anomaly_data import AnomalyData
-from tfgad.data.datasets.digits import normal_classes
-from tfgad.data.datasets.masks import listed
+from tfgad.data.datasets.mnist import normal_classes
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 
@@ -87,7 +86,7 @@ def check_same_files(folder: Path, split: Split | None, is_finished: bool) -> No
         "removed": sorted(before.keys() - now.keys()),
         "changed": sorted(name for name in now.keys() & before.keys() if now[name] != before[name]),
     }
-    said = [f"{listed(names)} {how}" for how, names in differences.items() if names]
+    said = [f"{files.summarize(names)} {how}" for how, names in differences.items() if names]
     if said:
         problem = f"was started with other images: {', '.join(said)}"
         raise UsageError("out", folder, problem, hint)
@@ -108,7 +107,9 @@ def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
         if seen is None:
             return images
         if seen and not _is_its_folder(run, images):
-            logger.warning("left out, as %s was trained on them: %s", run.folder, listed(seen))
+            logger.warning(
+                "left out, as %s was trained on them: %s", run.folder, files.summarize(seen)
+            )
         of, size = images.files.of_good(good.keys() - seen)
         return dataclasses.replace(images, calibration=of, calibration_size=size)
     if any(_shares_images(Spec.parse(spec), Spec.parse(images.spec)) for spec in _trained_on(run)):
@@ -137,7 +138,7 @@ def for_test(run: Run, images: AnomalyData) -> AnomalyData:
         raise UsageError("data", images.spec, problem, "give other test images")
     logger.warning(
         "left out of the test, as %s was trained on or calibrated by them: %s",
-        *(run.folder, listed(seen)),
+        *(run.folder, files.summarize(seen)),
     )
     of, size = images.files.of_test(left)
     return dataclasses.replace(images, test=of, test_size=size)

@@ -32,7 +32,7 @@ from tfgad.core.detector import Detector
 from tfgad.core.trained import Trained
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
-from tfgad.data.images import FULL_DEPTH
+from tfgad.data.pixels import FULL_DEPTH
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.networks.pretrained import IMAGENET, RANDOM, known_as

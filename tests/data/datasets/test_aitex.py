@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tfgad.data import load
-from tfgad.data.datasets.aitex import LEFT, strips
+from tfgad.data.datasets.aitex_strips import LEFT, strips
 from tfgad.errors import UsageError
 
 TILE, HEIGHT, WIDTH = 16, 32, LEFT + 70
@@ -29,7 +29,7 @@ def mask(*boxes):
 
 @pytest.fixture
 def root(tmp_path):
-    """20 normal strips of fabric 03, 1 of fabric 01, and some of every oddity."""
+    """20 normal strips of fabric 03, 1 of fabric 01, and a strip for every special case."""
     normal = tmp_path / "NODefect_images"
     for i in range(1, NORMAL + 1):
         mode = "LA" if i == 1 else "L"
@@ -82,7 +82,7 @@ def test_calibration_is_by_whole_strip_and_by_seed(root):
     assert any(levels(data.calibration) != levels(read(root, seed=s).calibration) for s in (2, 3))
 
 
-def test_masks_are_united_and_labels_are_of_what_is_in_view(root):
+def test_masks_are_united_and_labels_are_of_the_visible_part(root):
     found = {strip.name: strip for strip in strips("03", root=str(root)).test}
     assert found["0030_010_03"].label == 1
     assert found["0031_019_03"].mask.sum() == 4 + 9 + 9
@@ -116,12 +116,12 @@ def test_contract(root):
     assert data.has_masks
 
 
-def test_what_is_skipped_is_listed_with_its_reason(root):
+def test_skipped_files_are_listed_with_their_reasons(root):
     skipped = " | ".join(read(root).skipped)
     for part in (
         "Mask_images/0032_030_03_mask.png: is all black",
         "Mask_images/0033_030_03_mask.png: is all black",
-        "Mask_images/0099_010_03_mask.png: is the mask of a strip that is not there",
+        "Mask_images/0099_010_03_mask.png: is the mask of a strip that does not exist",
         "Defect_images/0035_010_03.png: has no mask",
         "Defect_images/0036_010_03.png: is not a PNG",
     ):
@@ -164,7 +164,7 @@ def test_usage_errors(root, spec, message):
         load(spec, root=root)
 
 
-def test_the_database_is_looked_for_in_the_data_folder(root, monkeypatch, tmp_path):
+def test_the_database_is_searched_in_the_data_folder(root, monkeypatch, tmp_path):
     monkeypatch.setenv("TFGAD_DATA_DIR", str(root.parent))
     root.rename(root.parent / "aitex")
     assert load("aitex:03", tile=TILE).train_size == 88

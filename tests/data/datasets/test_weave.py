@@ -37,8 +37,8 @@ def test_draft_shows_the_right_share_of_warp(name, over):
         assert not draft.all(axis).any()
 
 
-def test_weaves_do_not_share_the_places_of_their_defects():
-    """Else whoever has learnt one weave's test tiles knows where another's are defective."""
+def test_weaves_do_not_share_the_positions_of_their_defects():
+    """Otherwise the test tiles of one weave would tell the defects of another."""
 
     def masks(name):
         tiles = [render(name, seed=0, index=i, size=96, defect="hole") for i in range(6)]
@@ -68,7 +68,7 @@ def test_render_gives_cloth(name, channels):
     assert (image == 255).mean() < 0.02  # and not over-exposed
 
 
-def test_tiles_are_repeated_by_seed_and_differ_by_everything_else():
+def test_tiles_depend_on_seed_index_and_split_alone():
     base = {"seed": 4, "index": 7, "split": "train", "size": 48}
     image, _ = render("twill", **base)
     np.testing.assert_array_equal(image, render("twill", **base)[0])
@@ -90,20 +90,20 @@ def test_twill_repeats_every_three_picks():
 
 
 @pytest.mark.parametrize("kind", DEFECTS)
-def test_defect_is_seen_inside_its_mask_only(kind):
+def test_a_defect_is_visible_only_inside_its_mask(kind):
     tile = {"seed": 3, "index": 5, "split": "test", "size": 96}
     good, _ = render("twill", **tile)
-    spoilt, mask = render("twill", **tile, defect=kind)
+    defective, mask = render("twill", **tile, defect=kind)
     inside = mask[..., 0] == 1
     assert 12 <= inside.sum() < 0.6 * inside.size
-    change = np.abs(spoilt.astype(float) - good)[..., 0] / 255
+    change = np.abs(defective.astype(float) - good)[..., 0] / 255
     assert change[inside].mean() > VISIBLE
     far = ~ndimage.binary_dilation(inside, iterations=12)
     assert change[far].mean() < VISIBLE / 4
 
 
 @pytest.mark.parametrize("name", WEAVES)
-def test_every_defect_shows_on_every_weave_even_on_the_smallest_tile(name):
+def test_every_defect_is_visible_on_every_weave_in_the_smallest_tile(name):
     for kind in DEFECTS:
         _, mask = render(name, seed=0, index=1, split="test", size=32, defect=kind)
         assert mask.sum() >= 12
@@ -113,10 +113,10 @@ def changed_yarns(kind, attribute):
     """Which ends and picks a severe defect of this kind changes, over several draws."""
     good, ends, picks = cloth_of("plain"), [], []
     for seed in range(6):
-        spoilt = good.copy()
-        KINDS[kind](spoilt, np.random.default_rng(seed), 0.9)
+        defective = good.copy()
+        KINDS[kind](defective, np.random.default_rng(seed), 0.9)
         for system, found in (("warp", ends), ("weft", picks)):
-            before, after = (getattr(getattr(c, system), attribute) for c in (good, spoilt))
+            before, after = (getattr(getattr(c, system), attribute) for c in (good, defective))
             found.append(int((before != after).any(axis=0).sum()))
     return ends, picks
 
@@ -127,9 +127,9 @@ def test_broken_end_loses_one_warp_yarn():
 
 def test_coarse_end_is_one_thick_warp_yarn_all_along():
     good = cloth_of("plain")
-    spoilt = good.copy()
-    KINDS["coarse_end"](spoilt, np.random.default_rng(0), 1.0)
-    ratio = (spoilt.warp.radius / good.warp.radius).max(axis=1)
+    defective = good.copy()
+    KINDS["coarse_end"](defective, np.random.default_rng(0), 1.0)
+    ratio = (defective.warp.radius / good.warp.radius).max(axis=1)
     np.testing.assert_allclose(ratio, 2.1, rtol=1e-5)
 
 
@@ -139,26 +139,26 @@ def test_reed_mark_moves_ends_and_only_ends():
     assert picks == [0] * 6
 
 
-def test_oil_stain_darkens_and_moves_nothing():
+def test_oil_stain_darkens_without_moving_yarns():
     good = cloth_of("plain")
-    spoilt = good.copy()
-    KINDS["oil_stain"](spoilt, np.random.default_rng(0), 0.5)
-    np.testing.assert_array_equal(spoilt.warp.centre, good.warp.centre)
-    np.testing.assert_array_equal(spoilt.over, good.over)
-    assert (spoilt.warp.albedo <= good.warp.albedo).all()
-    assert (picture_of(spoilt, "plain") <= picture_of(good, "plain") + 1e-6).all()
+    defective = good.copy()
+    KINDS["oil_stain"](defective, np.random.default_rng(0), 0.5)
+    np.testing.assert_array_equal(defective.warp.centre, good.warp.centre)
+    np.testing.assert_array_equal(defective.over, good.over)
+    assert (defective.warp.albedo <= good.warp.albedo).all()
+    assert (picture_of(defective, "plain") <= picture_of(good, "plain") + 1e-6).all()
 
 
 def test_float_skips_interlacings_along_neighbouring_yarns():
     good = cloth_of("plain")
-    spoilt = good.copy()
-    KINDS["float"](spoilt, np.random.default_rng(0), 0.0)
-    skipped = np.argwhere(spoilt.over != good.over)
+    defective = good.copy()
+    KINDS["float"](defective, np.random.default_rng(0), 0.0)
+    skipped = np.argwhere(defective.over != good.over)
     assert len(skipped) >= 2
     assert 1 in (len(set(skipped[:, 0])), len(set(skipped[:, 1])))  # along a single yarn
 
 
-def test_absent_yarn_has_no_pixels_and_lets_the_dark_through():
+def test_a_missing_yarn_covers_no_pixels_and_leaves_a_dark_gap():
     fabric = dataclasses.replace(FABRICS["plain"], hairiness=0.0)
     cloth = lay(fabric, np.random.default_rng(0), 128, channels=1, zoom=2)
     for yarns in (cloth.warp, cloth.weft):
@@ -166,7 +166,7 @@ def test_absent_yarn_has_no_pixels_and_lets_the_dark_through():
     assert picture_of(cloth, "plain").max() < 0.25
 
 
-def test_load_streams_what_it_says():
+def test_load_streams_the_tiles():
     data = load("twill", size=32, train=3, calibration=2, test=26)
     assert data.image_shape == (32, 32, 1)
     assert data.train.element_spec.shape == (32, 32, 1)
@@ -208,7 +208,7 @@ def test_splits_share_no_tile():
         ("twill", {"calibration": 0}, "give 1 or more"),
     ],
 )
-def test_mistakes_get_one_line(name, options, message):
+def test_usage_errors(name, options, message):
     with pytest.raises(UsageError, match=message):
         load(name, **options)
 

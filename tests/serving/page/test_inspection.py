@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfgad.data.images import ImageError
+from tfgad.data.image_files import ImageError
 from tfgad.inference import predictor, results
 from tfgad.inference.predictor import Verdict
 from tfgad.serving.inspection import inspection

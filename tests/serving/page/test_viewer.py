@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfgad.data.images import ImageError
+from tfgad.data.image_files import ImageError
 from tfgad.inference.predictor import Verdict
 from tfgad.serving.inspection import pictures, viewer
 

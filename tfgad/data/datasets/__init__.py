@@ -1,1 +1,1 @@
-"""Data sets: image folders, AITEX, MNIST and its kin, synthetic weaves."""
+"""Loaders of data sets: image folders, AITEX, MNIST and similar sets, synthetic woven fabric."""

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from tfgad.data.images import FORMATS, ImageError, from_uint8, to_uint8
+from tfgad.data.image_files import FORMATS, ImageError
+from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.inference import results
 from tfgad.inference.predictor import SavedModelPredictor, Verdict, score_files
 from tfgad.scores.calibration import probability

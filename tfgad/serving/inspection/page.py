@@ -23,7 +23,7 @@ except ImportError as error:
     problem = f"is not installed ({error})"
     raise UsageError("page", "gradio", problem, "run: pip install 'tfgad[serve]'") from error
 
-from tfgad.data.images import ImageError
+from tfgad.data.image_files import ImageError
 from tfgad.inference.predictor import SavedModelPredictor
 from tfgad.inference.results import NOT_SCORED
 from tfgad.serving.inspection import viewer

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfgad.data.datasets.digits import DIGITS, embedded, normal_classes
+from tfgad.data.datasets.mnist import DIGITS, embedded, normal_classes
 from tfgad.data.datasets.weave.weave import SMALLEST_SIZE, WEAVES, render
-from tfgad.data.images import resize
+from tfgad.data.pixels import resize
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tfgad.data.images import ImageError
+from tfgad.data.image_files import ImageError
 from tfgad.serving.inspection.uploads import LATE, UploadError, Uploads, network_of
 from tfgad.serving.server.bodies import timely
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from tfgad.data.images import to_uint8
+from tfgad.data.pixels import to_uint8
 from tfgad.inference import results
 from tfgad.inference.predictor import Verdict
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_hex
 
-from tfgad.data.images import ImageError
+from tfgad.data.image_files import ImageError
 from tfgad.inference import results
 from tfgad.inference.predictor import Verdict
 from tfgad.plots import HEAT

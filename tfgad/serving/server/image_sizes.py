@@ -18,7 +18,7 @@ import numpy as np
 from PIL import JpegImagePlugin, PngImagePlugin
 
 from tfgad.data import exif
-from tfgad.data.images import PNG_START, orientation_of
+from tfgad.data.image_files import PNG_START, orientation_of
 from tfgad.export.decoding import JPEG_START
 from tfgad.serving.server.errors import ServingError, invalid
 from tfgad.serving.server.limits import MEBI, Limits

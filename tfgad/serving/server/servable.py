@@ -20,7 +20,8 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfgad.data.images import PNG_BITS, from_uint8, to_uint8
+from tfgad.data.image_files import PNG_BITS
+from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.errors import UsageError
 from tfgad.export import decoding
 from tfgad.export.saved_model import METADATA

@@ -1,1 +1,1 @@
-"""Synthetic woven fabric with defects."""
+"""Synthetic woven fabric with defects: yarns, defects, rendering, and the data set."""

@@ -1,6 +1,6 @@
-"""Cloth as yarns: what a fabric is made of, and how its yarns lie in one tile.
+"""Fabrics, and the positions of their yarns in one tile.
 
-Trade terms: the warp runs down the cloth, one warp yarn is an *end*; the weft runs across, one
+Textile terms: the warp runs down the cloth, one warp yarn is an *end*; the weft runs across, one
 weft yarn is a *pick*. The *draft* says at each crossing whether the end lies over the pick.
 """
 
@@ -13,13 +13,13 @@ import math
 
 import numpy as np
 
-MARGIN = 5  # yarns laid outside each border, so that bow, rotation and defects find neighbours
+MARGIN = 5  # yarns beyond each border, which bow, rotation and defects move into view
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601: colour to grey
 
 
 @dataclasses.dataclass(frozen=True)
 class Yarn:
-    """One kind of yarn: its colour (RGB, 0 to 1) and its thickness relative to the pitch."""
+    """A kind of yarn: colour (RGB, 0 to 1) and thickness relative to the pitch."""
 
     colour: tuple[float, float, float]
     thickness: float = 1.0
@@ -27,17 +27,17 @@ class Yarn:
 
 @dataclasses.dataclass(frozen=True)
 class Fabric:
-    """What stays the same in every tile of a fabric.
+    """A fabric: the properties that all its tiles share.
 
     Attributes:
         draft: bool `[picks, ends]` of one repeat, true where the end lies over the pick.
         warp: the ends of one colour repeat, from left to right.
         weft: the picks of one colour repeat, from top to bottom.
         pitch: distance in pixels between ends, and between picks.
-        cover: yarn width over pitch: warp, weft. Above 1 the yarns press against each other.
-        twist: contrast of the diagonal striation that the spinning leaves.
-        hairiness: contrast of the fibres on the surface, and how many stand off it.
-        gloss: strength of the mirror-like highlight; silk has some, cotton has none.
+        cover: yarn width over pitch, of warp and weft. Above 1 the yarns press on each other.
+        twist: contrast of the diagonal stripes that come from spinning.
+        hairiness: contrast of the fibres on the surface, and amount of fibres that stand off it.
+        gloss: strength of the specular highlight; silk has some, cotton has none.
     """
 
     draft: np.ndarray
@@ -51,18 +51,18 @@ class Fabric:
 
 
 def _points(*rows: str) -> np.ndarray:
-    """A draft from point paper: `x` where the end is up."""
+    """Returns a draft drawn in text: `x` where the end lies over the pick."""
     return np.array([[point == "x" for point in row] for row in rows])
 
 
 def _stepped(over: int, under: int, step: int = 1) -> np.ndarray:
-    """The draft of a twill (step 1) or satin (larger step): each pick moves on by `step` ends."""
+    """Returns the draft of a twill (step 1) or satin: each pick is shifted by `step` ends."""
     n = over + under
     return np.stack([np.roll(np.arange(n) < over, -step * pick) for pick in range(n)])
 
 
 def _herringbone(ends: int) -> np.ndarray:
-    """A 2/2 twill whose diagonal turns round every `ends` ends."""
+    """Returns the draft of a 2/2 twill whose diagonal reverses every `ends` ends."""
     twill = np.tile(_stepped(2, 2), (1, ends // 4))
     return np.hstack([twill, twill[:, ::-1]])
 
@@ -75,7 +75,7 @@ CHARCOAL, ASH = Yarn((0.30, 0.29, 0.29)), Yarn((0.62, 0.60, 0.57))
 NAVY, WHITE = Yarn((0.22, 0.27, 0.40)), Yarn((0.80, 0.80, 0.78))
 RIP_FINE, RIP_CORD = Yarn((0.40, 0.44, 0.36)), Yarn((0.43, 0.47, 0.39), thickness=1.6)
 
-# A weave's place is part of its tiles' random numbers (`weave.render`): new ones go to the end.
+# A fabric's index seeds its random numbers (`weave.render`): append new fabrics at the end.
 FABRICS = {
     "twill": Fabric(_stepped(2, 1), (KHAKI,), (SAND,), (5.6, 6.0)),
     "plain": Fabric(_points("x.", ".x"), (ECRU,), (ECRU,), (6.2, 6.0), (0.92, 0.90)),
@@ -97,14 +97,14 @@ FABRICS = {
 
 @dataclasses.dataclass
 class Yarns:
-    """The ends, or the picks, of one tile as curves; `L` is the length of the tile in pixels.
+    """The ends or the picks of one tile as curves of `L` pixels, the length of the tile.
 
     Attributes:
-        centre: float32 `[L, n]`, where each yarn runs, across the tile.
-        radius: float32 `[L, n]`, half its width; 0 where the yarn is absent.
-        lift: float32 `[L, n]`, height above where the interlacing would put it.
-        albedo: float32 `[L, n, C]`, its colour, 0 to 1.
-        pitch: nominal distance between neighbours.
+        centre: float32 `[L, n]`, position of each yarn across the tile.
+        radius: float32 `[L, n]`, half of its width; 0 where the yarn is missing.
+        lift: float32 `[L, n]`, height above its position in the interlacing.
+        albedo: float32 `[L, n, C]`, colour, 0 to 1.
+        pitch: nominal distance between neighbours in pixels.
     """
 
     centre: np.ndarray
@@ -125,14 +125,14 @@ class Fibres:
 
 @dataclasses.dataclass
 class Cloth:
-    """One tile of fabric before it is photographed.
+    """The yarns of one tile of fabric, before rendering.
 
     Attributes:
         warp: the ends; they run down, so `L` is the height.
         weft: the picks; they run across, so `L` is the width.
         over: float32 `[picks, ends]`, 1 where the end lies over the pick.
-        relief: float32 `[H, W]`, height of the cloth's own surface: a fold, not a yarn.
-        fibres: loose fibres, drawn last.
+        relief: float32 `[H, W]`, height of the cloth as a whole, such as that of a fold.
+        fibres: loose fibres, drawn on top.
     """
 
     warp: Yarns
@@ -142,16 +142,16 @@ class Cloth:
     fibres: list[Fibres]
 
     def copy(self) -> Cloth:
-        """A cloth that a defect may change without touching this one."""
+        """Returns a deep copy."""
         return copy.deepcopy(self)
 
 
 def lay(fabric: Fabric, rng: np.random.Generator, size: int, channels: int, zoom: float) -> Cloth:
-    """Lays the yarns of one tile: random phase, scale and rotation, uneven as spun yarn is.
+    """Lays the uneven yarns of one tile, with random phase, scale and rotation.
 
     Args:
-        fabric: what to weave.
-        rng: the only source of chance.
+        fabric: the fabric.
+        rng: the source of all random numbers.
         size: side of the tile in rendered pixels.
         channels: 1 for grey, 3 for colour.
         zoom: rendered pixels per camera pixel.
@@ -159,8 +159,8 @@ def lay(fabric: Fabric, rng: np.random.Generator, size: int, channels: int, zoom
     zoom = zoom * rng.uniform(0.985, 1.015)
     slope = math.tan(math.radians(rng.uniform(-1, 1)))
     first_end, first_pick = rng.integers(0, 10_000, 2)
-    warp = _lay_yarns(fabric, 0, first_end, rng, size, channels, zoom, slope)
-    weft = _lay_yarns(fabric, 1, first_pick, rng, size, channels, zoom, -slope)
+    warp = _lay_yarns(fabric, 0, int(first_end), rng, size, channels, zoom, slope)
+    weft = _lay_yarns(fabric, 1, int(first_pick), rng, size, channels, zoom, -slope)
     picks = (first_pick + np.arange(weft.centre.shape[1])) % fabric.draft.shape[0]
     ends = (first_end + np.arange(warp.centre.shape[1])) % fabric.draft.shape[1]
     over = fabric.draft[np.ix_(picks, ends)].astype(np.float32)
@@ -168,24 +168,34 @@ def lay(fabric: Fabric, rng: np.random.Generator, size: int, channels: int, zoom
     return Cloth(warp, weft, over, np.zeros((size, size), np.float32), [hairs])
 
 
-def _lay_yarns(fabric, axis, first, rng, size, channels, zoom, slope) -> Yarns:
-    kinds = (fabric.warp, fabric.weft)[axis]
+def _lay_yarns(
+    fabric: Fabric,
+    axis: int,
+    first: int,
+    rng: np.random.Generator,
+    size: int,
+    channels: int,
+    zoom: float,
+    slope: float,
+) -> Yarns:
+    """Lays the ends (axis 0) or the picks (axis 1), from number `first` of the repeat on."""
+    repeat = (fabric.warp, fabric.weft)[axis]
     pitch = np.float32(fabric.pitch[axis] * zoom)
     n = int(np.ceil(size / pitch)) + 2 * MARGIN
-    kinds = [kinds[(first + i) % len(kinds)] for i in range(n)]
+    kinds = [repeat[(first + i) % len(repeat)] for i in range(n)]
     thickness = np.array([kind.thickness for kind in kinds], np.float32)
     colour = np.array([kind.colour for kind in kinds], np.float32)
     if channels == 1:
         colour = (colour @ LUMA)[:, None]
 
-    # Jitter as fractions of pitch, thickness and colour: as uneven as AITEX fabric 03, whose
-    # 16x16 patches need 19 principal components for 95 % of their variance; twill here needs 20.
+    # The random deviations, as fractions of pitch, thickness and colour, match AITEX fabric 03:
+    # its 16x16 patches need 19 principal components for 95 % of their variance, those of twill 20.
     along = (np.arange(size, dtype=np.float32) - size / 2)[:, None]
     centre = (np.cumsum(thickness) - thickness / 2 - MARGIN + rng.uniform()) * pitch
     centre = centre + 0.015 * pitch * rng.standard_normal(n, np.float32)
     centre = centre + slope * along
-    centre += 0.015 * pitch * drift(rng, size, n, 8 * pitch)  # each yarn wanders by itself
-    centre += 0.12 * pitch * drift(rng, size, 1, 20 * pitch)  # and all of them bow together
+    centre += 0.015 * pitch * drift(rng, size, n, 8 * pitch)  # each yarn by itself
+    centre += 0.12 * pitch * drift(rng, size, 1, 20 * pitch)  # all yarns together
     own = 1 + 0.015 * rng.standard_normal(n, np.float32)
     radius = 0.5 * fabric.cover[axis] * pitch * thickness * own
     radius = radius * (1 + 0.02 * drift(rng, size, n, 5 * pitch))
@@ -194,22 +204,25 @@ def _lay_yarns(fabric, axis, first, rng, size, channels, zoom, slope) -> Yarns:
     return Yarns(centre, radius, np.zeros_like(radius), albedo, float(pitch))
 
 
-def drift(rng: np.random.Generator, length: int, n: int, reach: float) -> np.ndarray:
-    """`n` slowly varying random curves, float32 `[length, n]`, unit variance at the knots."""
+def drift(rng: np.random.Generator, length: int, n: int, reach: float | np.floating) -> np.ndarray:
+    """Returns `n` slowly varying random curves, float32 `[length, n]`, of unit variance at knots.
+
+    The knots are `reach` pixels apart.
+    """
     knots = int(length / reach) + 2
     return _hats(length, knots) @ rng.standard_normal((knots, n), np.float32)
 
 
 @functools.lru_cache(maxsize=64)
 def _hats(length: int, knots: int) -> np.ndarray:
-    """Smooth interpolation from knots to pixels as a matrix `[length, knots]`."""
+    """Returns the matrix `[length, knots]` of a smooth interpolation from knots to pixels."""
     position = np.linspace(0, knots - 1, length, dtype=np.float32)[:, None]
     distance = np.minimum(np.abs(position - np.arange(knots, dtype=np.float32)), 1)
     return 0.5 * (1 + np.cos(np.pi * distance))
 
 
 def _hairs(fabric: Fabric, rng: np.random.Generator, size: int, warp: Yarns) -> Fibres:
-    """The fibre ends that stand off every spun yarn."""
+    """Returns the fibre ends that stand off spun yarns."""
     count = int(fabric.hairiness * (size / warp.pitch) ** 2 * 0.5)
     start = rng.uniform(0, size, (count, 2))
     points = curl(rng, start, 1.5 * warp.pitch * rng.uniform(0.5, 1.5, count))
@@ -217,7 +230,13 @@ def _hairs(fabric: Fabric, rng: np.random.Generator, size: int, warp: Yarns) -> 
 
 
 def curl(rng: np.random.Generator, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Curved fibres: points `[n, m, 2]` from `start` `[n, 2]`, each `length` `[n]` pixels long."""
+    """Returns curved fibres as points `[n, m, 2]`.
+
+    Args:
+        rng: the source of all random numbers.
+        start: first points, `[n, 2]`.
+        length: lengths in pixels, `[n]`.
+    """
     n = len(start)
     steps = int(np.ceil(length.max(initial=1) * 1.2))
     t = np.linspace(0, 1, steps)

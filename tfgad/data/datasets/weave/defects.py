@@ -1,9 +1,9 @@
-"""Weaving defects by their trade names, each done to the yarns and not to the picture.
+"""Weaving defects, which change the yarns of a cloth and not its image.
 
-A defect is a function `(cloth, rng, severity)` that changes the cloth in place; `severity` runs
-from 0, hardly visible, to 1, plain to see. Lengths are multiples of the pitch, so that a defect
-is as large on a coarse cloth, in yarns, as on a fine one. The terms are those of ISO 8498 (woven
-fabrics, description of defects); the amounts were set by eye on a sheet of them beside real cloth.
+A defect is a function `(cloth, rng, severity)` that changes the cloth in place; `severity` goes
+from 0, hardly visible, to 1, clearly visible. Lengths are multiples of the pitch, so that the size
+of a defect in yarns is the same on coarse and fine cloth. The names are those of ISO 8498 (woven
+fabrics, description of defects). The amounts were set by eye, in comparison with real cloth.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FOREIGN = ((0.12, 0.11, 0.16), (0.62, 0.12, 0.12), (0.16, 0.24, 0.60), (0.93, 0.
 
 
 def broken_end(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
-    """An end is missing over a length; its neighbours close in and a loose tail is left."""
+    """An end is missing over a length; its neighbours close in, and a loose tail is left."""
     warp = cloth.warp
     end = _yarn_in_view(warp, rng)
     start, stop = _stretch(warp, rng, 5 + 12 * severity)
@@ -31,7 +31,7 @@ def broken_end(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
 
 
 def mispick(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
-    """A pick is missing, or goes into the shed of the pick before and lies close to it."""
+    """A pick is missing, or lies in the shed of the previous pick and close to it."""
     weft, over = cloth.weft, cloth.over
     pick = _yarn_in_view(weft, rng)
     if rng.uniform() < 0.5:
@@ -55,7 +55,7 @@ def slub(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
 
 
 def knot(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
-    """Where a yarn was pieced: a hard lump on the face of the cloth, with two cut tails."""
+    """A knot in a yarn: a hard lump on the face of the cloth, with two cut tails."""
     yarns = _either_system(cloth, rng)
     yarn, place = _yarn_in_view(yarns, rng), _place(yarns, rng)
     lump = _bump(yarns, place, (0.45 + 0.25 * severity) * yarns.pitch)
@@ -69,7 +69,7 @@ def knot(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
 
 
 def hole(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
-    """Ends and picks are torn away; those around draw back and fray."""
+    """Ends and picks are torn away; those around it draw back and fray."""
     centre = _point(cloth, rng)
     radii = rng.uniform(0.8, 1.25, 2) * (0.9 + 1.6 * severity) * cloth.warp.pitch
     for yarns in (cloth.warp, cloth.weft):
@@ -83,7 +83,7 @@ def hole(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
 
 
 def oil_stain(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
-    """Oil darkens the yarns it has wetted and creeps along each of them, so the border is soft."""
+    """Oil darkens the yarns and spreads along each of them, so that the border is soft."""
     centre = _point(cloth, rng)
     radii = rng.uniform(0.7, 1.4, 2) * rng.uniform(1.5, 5) * cloth.warp.pitch
     depth = 0.26 + 0.3 * severity
@@ -112,7 +112,7 @@ def float_(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
 
 
 def coarse_end(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
-    """An end of too thick a yarn, the whole length of the cloth."""
+    """An end is too thick over the whole length of the cloth."""
     warp = cloth.warp
     end = _yarn_in_view(warp, rng)
     extra = 0.5 + 0.6 * severity
@@ -130,7 +130,7 @@ def reed_mark(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
 
 
 def crease(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
-    """A fold pressed into the cloth: a ridge that turns the light, bends yarns, is rubbed pale."""
+    """A fold is pressed into the cloth: a ridge that changes shading, bends yarns and is paler."""
     height, width = cloth.relief.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     centre, angle = _point(cloth, rng), rng.uniform(0, np.pi)
@@ -147,7 +147,7 @@ def crease(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
 
 
 def soiled_yarn(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
-    """A yarn came dirty from the bobbin: dark and mottled over a length."""
+    """A yarn is dirty, dark and mottled, over a length."""
     yarns = _either_system(cloth, rng)
     yarn = _yarn_in_view(yarns, rng)
     dirt = _window(yarns, *_stretch(yarns, rng, 5 + 10 * severity), 1.5 * yarns.pitch)
@@ -157,7 +157,7 @@ def soiled_yarn(cloth: Cloth, rng: np.random.Generator, severity: float) -> None
 
 
 def colour_fly(cloth: Cloth, rng: np.random.Generator, severity: float) -> None:
-    """Foreign coloured fibre, blown in from the next loom, is spun and woven into a yarn."""
+    """Foreign coloured fibre is spun into a yarn and woven in."""
     yarns = _either_system(cloth, rng)
     yarn, place = _yarn_in_view(yarns, rng), _place(yarns, rng)
     colour = _foreign_colour(yarns.albedo[place, yarn], rng)
@@ -193,55 +193,62 @@ def _either_system(cloth: Cloth, rng: np.random.Generator) -> Yarns:
 
 
 def _yarn_in_view(yarns: Yarns, rng: np.random.Generator) -> int:
-    """A yarn that runs well inside the tile."""
+    """Returns the index of a random yarn well inside the tile."""
     size = len(yarns.centre)
     middle = yarns.centre[size // 2]
     return int(rng.choice(np.flatnonzero((middle > 0.1 * size) & (middle < 0.9 * size))))
 
 
 def _place(yarns: Yarns, rng: np.random.Generator) -> int:
-    """A pixel along the yarns, well inside the tile."""
+    """Returns a random pixel along the yarns, well inside the tile."""
     size = len(yarns.centre)
     return int(rng.uniform(0.1, 0.9) * size)
 
 
 def _point(cloth: Cloth, rng: np.random.Generator) -> np.ndarray:
-    """A point (y, x) well inside the tile."""
+    """Returns a random point (y, x) well inside the tile."""
     return rng.uniform(0.1, 0.9, 2) * cloth.relief.shape
 
 
 def _stretch(yarns: Yarns, rng: np.random.Generator, pitches: float) -> tuple[float, float]:
-    """Start and stop of a length along a yarn; it may run out of the tile at one side."""
+    """Returns start and stop of a length along a yarn, which may extend beyond the tile."""
     half = 0.5 * pitches * yarns.pitch * rng.uniform(0.8, 1.2)
     middle = _place(yarns, rng)
     return middle - half, middle + half
 
 
 def _window(yarns: Yarns, start: float, stop: float, soft: float) -> np.ndarray:
-    """1 between start and stop, falling to 0 over `soft` pixels outside: float32 `[L]`."""
+    """Returns float32 `[L]`: 1 between start and stop, falling to 0 over `soft` pixels outside."""
     along = np.arange(len(yarns.centre), dtype=np.float32)
     ramp = np.minimum((along - start) / soft, (stop - along) / soft) + 1
     return np.clip(ramp, 0, 1).astype(np.float32)
 
 
 def _bump(yarns: Yarns, place: int, sigma: float) -> np.ndarray:
-    """A bell of height 1 at `place`, float32 `[L]`."""
+    """Returns a Gaussian of height 1 at `place`, float32 `[L]`."""
     along = np.arange(len(yarns.centre), dtype=np.float32)
     return np.exp(-0.5 * ((along - place) / sigma) ** 2).astype(np.float32)
 
 
 def _spread(yarns: Yarns, about: float, push: np.ndarray) -> None:
-    """Moves the yarns on both sides of index `about` outwards by `push` `[L]`, dying away."""
+    """Moves the yarns on both sides of index `about` outwards, by `push` `[L]` and decreasing."""
     away = np.arange(yarns.centre.shape[1]) - about
     share = np.sign(away) * 0.5 ** np.maximum(np.abs(away) - 1, 0)
     yarns.centre += push[:, None] * share.astype(np.float32)
 
 
-def _distance(cloth, yarns, centre, radii, rng, ragged) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of every point of every yarn from a spot, in its radii, and on which side it lies.
+def _distance(
+    cloth: Cloth,
+    yarns: Yarns,
+    centre: np.ndarray,
+    radii: np.ndarray,
+    rng: np.random.Generator,
+    ragged: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distance of every point of every yarn from a spot, and the side of the spot.
 
-    Each yarn sees its own, slightly longer or shorter spot, differently at its two ends: that
-    makes the outline ragged.
+    The distance is in radii of the spot. The radius along a yarn is slightly different for each
+    yarn and at both ends, which makes the outline ragged.
     """
     if yarns is cloth.weft:
         centre, radii = centre[::-1], radii[::-1]
@@ -254,22 +261,28 @@ def _distance(cloth, yarns, centre, radii, rng, ragged) -> tuple[np.ndarray, np.
 
 
 def _sample(cloth: Cloth, yarns: Yarns, field: np.ndarray) -> np.ndarray:
-    """The value of a field `[H, W]` at every point of every yarn, `[L, n]`."""
+    """Returns the values of a field `[H, W]` at every point of every yarn, `[L, n]`."""
     field = field if yarns is cloth.warp else field.T
     column = np.clip(np.rint(yarns.centre), 0, field.shape[1] - 1).astype(np.intp)
     return np.take_along_axis(field, column, axis=1)
 
 
-def _tails(cloth, rng, point, albedo, length) -> None:
-    """A loose yarn end: a few fibres that start together."""
+def _tails(
+    cloth: Cloth,
+    rng: np.random.Generator,
+    point: tuple[float, float],
+    albedo: np.ndarray,
+    length: float,
+) -> None:
+    """Adds a loose yarn end: a few parallel fibres from one point."""
     start = np.asarray(point) + rng.normal(0, 0.08 * length, (3, 2))
     points = curl(rng, np.repeat(start[:1], 3, 0), np.full(3, 1.6 * length))
-    points = points[:1] + (start - start[0])[:, None]  # parallel: still a yarn, not a brush
+    points = points[:1] + (start - start[0])[:, None]
     cloth.fibres.append(Fibres(points, np.minimum(albedo * 1.1, 1), 0.8))
 
 
 def _foreign_colour(albedo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A colour whose brightness differs from the yarn's enough to be seen in grey."""
+    """Returns a colour whose brightness differs visibly from the yarn's."""
     colours = np.array(FOREIGN, np.float32)
     luma = albedo @ LUMA if len(albedo) == 3 else albedo[0]
     colour = rng.choice(colours[np.abs(colours @ LUMA - luma) > 0.2])

@@ -1,7 +1,7 @@
-"""A cloth photographed: which yarn lies on top, how the light falls, what the camera adds.
+"""Rendering of a cloth: visible yarns, shading, lens and sensor.
 
-Everything is float32 and vectorised over the pixels. The cloth is a height field: an end and a
-pick cover each pixel, the higher one is seen.
+Everything is float32 and vectorised over the pixels. The cloth is a height field: one end and one
+pick cover each pixel, and the higher one is visible.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from scipy import ndimage
 from tfgad.data.datasets.weave.cloth import Cloth, Fabric, Fibres, Yarns, drift
 
 SUPERSAMPLING = 2  # rendered pixels per camera pixel, each way
-AMBIENT = 0.35  # share of the light that comes from everywhere
-GAP = 0.16  # what is seen between the yarns, relative to cloth in full light
+AMBIENT = 0.35  # share of the light that is ambient
+GAP = 0.16  # brightness between the yarns, relative to cloth in full light
 
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """The chance of one exposure: the light's direction, its fall-off, the lens.
+    """The random conditions of one exposure: light and lens.
 
     Attributes:
         towards_light: unit vector (y, x, z).
-        exposure: float32 `[H, W, 1]`, uneven light times exposure, at camera resolution.
+        exposure: float32 `[H, W, 1]`, uneven illumination times exposure, at camera resolution.
         blur: lens blur, standard deviation in camera pixels.
     """
 
@@ -34,7 +34,7 @@ class Camera:
 
 
 def set_up_camera(rng: np.random.Generator, size: int) -> Camera:
-    """Draws a camera for tiles of `size` camera pixels."""
+    """Returns a random camera for tiles of `size` camera pixels."""
     azimuth = np.deg2rad(rng.normal(225, 3))  # from the upper left
     elevation = np.deg2rad(rng.normal(48, 1))
     flat = np.cos(elevation)
@@ -50,9 +50,16 @@ def set_up_camera(rng: np.random.Generator, size: int) -> Camera:
 def photograph(
     cloth: Cloth, fabric: Fabric, camera: Camera, rng: np.random.Generator
 ) -> np.ndarray:
-    """Renders without sensor noise: float32 `[H, W, C]`, 0 to 1 where not over-exposed.
+    """Renders a cloth without sensor noise.
 
-    `rng` draws the surface fibres; give an equal one to see the same cloth twice.
+    Args:
+        cloth: the yarns.
+        fabric: the fabric that the cloth is of.
+        camera: light and lens.
+        rng: draws the fibres on the surface; an equal generator draws the same ones.
+
+    Returns:
+        float32 `[H, W, C]`, 0 to 1, above 1 where over-exposed.
     """
     surface = _surface(cloth)
     shade = _shade(surface["height"] + cloth.relief, camera.towards_light, cloth, fabric.gloss)
@@ -64,15 +71,15 @@ def photograph(
 
 
 def sensor(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Adds read-out and photon noise, then quantises to uint8."""
-    # About 2 grey levels in the middle greys: what flat areas of an 8-bit line-scan camera show.
+    """Adds read-out and photon noise and quantises to uint8."""
+    # About 2 grey levels in the middle greys, as in flat areas of an 8-bit line-scan camera.
     sigma = np.sqrt(0.005**2 + 0.010**2 * np.maximum(image, 0))
     noisy = image + sigma * rng.standard_normal(image.shape, np.float32)
     return (np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _surface(cloth: Cloth) -> dict[str, np.ndarray]:
-    """What lies on top at each pixel: arrays `[H, W]`, and `albedo` `[H, W, C]`."""
+    """Returns the properties of the visible yarn: arrays `[H, W]`, and `albedo` `[H, W, C]`."""
     warp, weft = cloth.warp, cloth.weft
     height, width = cloth.relief.shape
     end, pick = _nearest(warp, width), _nearest(weft, height)  # [H, W], [W, H]
@@ -83,10 +90,10 @@ def _surface(cloth: Cloth) -> dict[str, np.ndarray]:
     is_warp = warp_height >= weft_height
     top = np.maximum(warp_height, weft_height)
     floor = np.float32(-0.75 * min(warp.pitch, weft.pitch))
-    # One table of both systems' colours, so that one look-up finds what is seen.
+    # One table of the colours of both systems, for a single look-up.
     colours = np.concatenate([_rows(warp.albedo), _rows(weft.albedo)])
     albedo = colours.take(np.where(is_warp, warp_at, weft_at + warp.radius.size), axis=0)
-    # A yarn that is not there (beyond its edge the profile falls away) leaves the gap's darkness.
+    # Beyond the edge of a yarn the profile falls: the gap is dark.
     depth = np.clip((top - floor) / (-0.5 * floor), 0, 1)
     albedo *= (GAP + (1 - GAP) * depth)[..., None]
     return {
@@ -103,11 +110,10 @@ def _rows(table: np.ndarray) -> np.ndarray:
 
 
 def _nearest(yarns: Yarns, across: int) -> np.ndarray:
-    """Which yarn covers each pixel: int `[L, across]`.
+    """Returns the index of the yarn that covers each pixel: int `[L, across]`.
 
-    Between two yarns the border lies where both are equally many radii away, so a thick yarn
-    pushes it outwards and an absent one (radius 0) has no pixels. Counting the borders passed
-    gives the index without a search.
+    The border between two yarns is where the distance to both is the same number of radii. A
+    missing yarn (radius 0) covers no pixels. Counting the borders gives the index without a search.
     """
     centre, radius = yarns.centre, np.maximum(yarns.radius, 1e-3)
     weight = radius[:, :-1] + radius[:, 1:]
@@ -119,39 +125,39 @@ def _nearest(yarns: Yarns, across: int) -> np.ndarray:
 
 
 def _path(yarns: Yarns, crossing: np.ndarray, over: np.ndarray) -> np.ndarray:
-    """Height of each yarn's axis along its length, float32 `[L, n]`.
+    """Returns the height of each yarn's axis along its length, float32 `[L, n]`.
 
     Args:
         yarns: the yarns.
-        crossing: `[across, L]`, which yarn of the other system covers each pixel.
-        over: `[n, m]`, 1 where this yarn lies over that one.
+        crossing: `[across, L]`, index of the yarn of the other system that covers each pixel.
+        over: `[n, m]`, 1 where the yarn lies over that of the other system.
     """
     length, n = yarns.centre.shape
     column = np.clip(np.rint(yarns.centre), 0, len(crossing) - 1).astype(np.intp)
     other = crossing[column, np.arange(length)[:, None]]
     state = 2 * over[np.arange(n), other] - 1
-    # A yarn is stiff: it bends over about a third of a pitch instead of jumping at each crossing.
+    # A yarn is stiff: between crossings it bends over about a third of a pitch.
     bent = ndimage.gaussian_filter1d(state, 0.33 * yarns.pitch, axis=0, truncate=2.5)
     return 0.30 * yarns.pitch * bent + yarns.lift
 
 
 def _profile(yarns: Yarns, path: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Height, offset from the axis in radii, and place in the tables, of the yarn at each pixel."""
+    """Returns height, offset from the axis in radii, and table index of the yarn at each pixel."""
     length, n = yarns.centre.shape
     at = nearest + np.arange(length)[:, None] * n
     radius = np.maximum(yarns.radius, 1e-3)
     across = np.arange(nearest.shape[1], dtype=np.float32)
     offset = (across - yarns.centre.take(at)) * (1 / radius).take(at)
     offset = np.clip(offset, -3, 3)
-    # An absent yarn must not stand on its path: it sinks out of sight.
+    # A missing yarn must not be visible.
     axis = np.where(radius < 0.15 * yarns.pitch, path - yarns.pitch, path)
-    # The round yarn's section as a parabola: a circle's slope has no bound at the edge.
+    # The cross-section is a parabola: the slope of a circle is infinite at its edge.
     bulge = 0.8 * radius
     return (axis + bulge).take(at) - bulge.take(at) * (offset * offset), offset, at
 
 
 def _shade(height: np.ndarray, light: np.ndarray, cloth: Cloth, gloss: float) -> np.ndarray:
-    """Lambert's law on the height field, occlusion in the valleys, and a highlight."""
+    """Returns Lambertian shading of the height field, with occlusion in valleys and a highlight."""
     slope_y = ndimage.correlate1d(height, [-0.5, 0, 0.5], axis=0, mode="nearest")
     slope_x = ndimage.correlate1d(height, [-0.5, 0, 0.5], axis=1, mode="nearest")
     norm = 1 / np.sqrt(1 + slope_y * slope_y + slope_x * slope_x)
@@ -168,23 +174,25 @@ def _shade(height: np.ndarray, light: np.ndarray, cloth: Cloth, gloss: float) ->
     return shade
 
 
-def _yarn_texture(surface, fabric: Fabric, cloth: Cloth, rng: np.random.Generator) -> np.ndarray:
-    """Twist and fibres on the yarns, a factor around 1 `[H, W]`."""
+def _yarn_texture(
+    surface: dict[str, np.ndarray], fabric: Fabric, cloth: Cloth, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns the effect of twist and fibres on brightness, a factor around 1, `[H, W]`."""
     height, width = cloth.relief.shape
     is_warp = surface["is_warp"]
     lay = 0.5 * (cloth.warp.pitch + cloth.weft.pitch)  # one turn of the ply takes about a pitch
     down = np.arange(height, dtype=np.float32)[:, None]
     along = np.where(is_warp, down, np.arange(width, dtype=np.float32))
-    # 2.4 rad from yarn to yarn: the golden angle, so that neighbours are never in step.
+    # 2.4 rad from yarn to yarn, the golden angle: neighbours are never in phase.
     turn = (2 * np.pi / lay) * along + 1.8 * surface["offset"] + 2.4 * surface["yarn"]
     fibre = ndimage.uniform_filter1d(rng.standard_normal((height, width), np.float32), 7, axis=0)
-    fibre = np.where(is_warp, fibre, fibre.T)  # fibres run along the yarn that carries them
+    fibre = np.where(is_warp, fibre, fibre.T)  # fibres are parallel to their yarn
     # The mean of 7 unit normals has a deviation of 0.38.
     return 1 + fabric.twist * np.sin(turn) + fabric.hairiness / 0.38 * fibre
 
 
 def _draw(fibres: Fibres, image: np.ndarray) -> None:
-    """Lays loose fibres on the image, in place."""
+    """Draws loose fibres on the image, in place."""
     height, width, _ = image.shape
     points = np.rint(fibres.points.reshape(-1, 2)).astype(np.intp)
     inside = ((points >= 0) & (points < (height, width))).all(axis=1)
@@ -193,7 +201,7 @@ def _draw(fibres: Fibres, image: np.ndarray) -> None:
 
 
 def _lens(image: np.ndarray, blur: float) -> np.ndarray:
-    """Blurs as a lens does and samples the camera's pixels."""
+    """Applies lens blur and samples the camera's pixels."""
     s = SUPERSAMPLING
     image = ndimage.gaussian_filter(image, (blur * s, blur * s, 0), truncate=2.5)
     height, width, channels = image.shape

@@ -1,13 +1,16 @@
-"""`weave:<name>`: procedural woven fabric with defects of known place, for data without a download.
+"""`weave:NAME`: synthetic woven fabric with defects and exact masks, without a download.
 
-The yarns of a tile are laid by `weave_cloth`, spoilt by `weave_defects` and photographed by
-`weave_render`. Every tile is a pure function of (weave, seed, split, index).
+`cloth` lays the yarns of a tile, `defects` changes them, `render` makes the image. Every tile is a
+pure function of (weave, seed, split, index).
 
-How hard it is, image AUROC on 200 test tiles of twill: the largest blurred deviation from the
-mean training tile 0.72, the residual of a PCA of 16x16 patches 0.93.
+Image AUROC of simple detectors on 200 test tiles of twill: 0.72 by the largest blurred deviation
+from the mean training tile, 0.93 by the residual of a PCA of 16x16 patches.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,8 +26,8 @@ WEAVES = tuple(FABRICS)
 DEFECTS = tuple(KINDS)
 SPLITS = ("train", "calibration", "test")
 
-SMALLEST_SIZE = 32  # about five yarns: less does not show a weave
-SMALLEST_MASK = 12  # pixels; a defect that shows less is drawn again
+SMALLEST_SIZE = 32  # about five yarns; on less a weave cannot be recognised
+SMALLEST_MASK = 12  # pixels; a defect with a smaller mask is drawn again
 VISIBLE = 8 / 255  # four standard deviations of the sensor noise in the middle greys
 
 
@@ -42,16 +45,16 @@ def render(
 
     Args:
         name: a weave, one of `WEAVES`.
-        seed: from 0 below 2**32; another seed is another bolt of the same fabric.
-        index: number of the tile in its split, from 0.
-        split: one of `SPLITS`; splits share no random numbers.
-        size: side in pixels. A yarn takes 5 to 6.5 pixels whatever the size.
-        channels: 1 for grey, as inspection cameras deliver, 3 for colour.
+        seed: 0 to 2**32 - 1; another seed gives other tiles of the same fabric.
+        index: number of the tile in its split, from 0 up.
+        split: one of `SPLITS`; their random numbers are independent.
+        size: side in pixels. A yarn is 5 to 6.5 pixels wide for every size.
+        channels: 1 for grey, 3 for colour.
         defect: one of `DEFECTS`, or None for good fabric.
 
     Returns:
         The image uint8 `[size, size, channels]`, and the mask uint8 `[size, size, 1]`: 1 where
-        the defect visibly changed the noise-free picture of the same cloth.
+        the defect visibly changes the noise-free image of the same cloth.
 
     Raises:
         UsageError: an unknown weave, split or defect, a size below 32, channels not 1 or 3,
@@ -60,8 +63,8 @@ def render(
     _check(name, size, channels, seed)
     _check_name("split", split, SPLITS)
     fabric = FABRICS[name]
-    # Each weave has random numbers of its own: else the test tiles of all would have their defects
-    # at the same places, and one weave's would tell what to expect of another's.
+    # Each weave has random numbers of its own. Otherwise the defects would be at the same positions
+    # in the test tiles of all weaves.
     own = seed + (WEAVES.index(name) << 32)
     tile = [own, SPLITS.index(split), index]
     lay_seed, camera_seed, fibre_seed, noise_seed = np.random.SeedSequence(tile).spawn(4)
@@ -75,9 +78,9 @@ def render(
         _check_name("defect", defect, DEFECTS)
         rng, clean = np.random.default_rng([*tile, DEFECTS.index(defect)]), image
         while mask.sum() < SMALLEST_MASK:
-            spoilt = good.copy()
-            KINDS[defect](spoilt, rng, rng.uniform())
-            image = photograph(spoilt, fabric, camera, np.random.default_rng(fibre_seed))
+            defective = good.copy()
+            KINDS[defect](defective, rng, rng.uniform())
+            image = photograph(defective, fabric, camera, np.random.default_rng(fibre_seed))
             mask = _changed(clean, image, fabric)
     return sensor(image, np.random.default_rng(noise_seed)), mask
 
@@ -92,22 +95,22 @@ def load(
     calibration: int = 100,
     test: int = 200,
 ) -> AnomalyData:
-    """Streams tiles of a weave: good ones to learn from, and a test set half of which is spoilt.
+    """Loads good tiles of a weave, and a test set in which every second tile has a defect.
 
-    Tiles are rendered as they are read, about 100 a second of 128x128 on one core: cache a
-    stream that is read more than once.
+    Tiles are rendered when they are read, about 100 per second of 128x128 pixels on one core. Cache
+    a stream that is read more than once.
 
     Args:
         name: a weave, one of `WEAVES`.
         size: side of the tiles in pixels, at least 32.
         channels: 1 for grey, 3 for colour.
         seed: the same seed gives the same tiles.
-        train: how many good tiles to learn from.
-        calibration: how many other good tiles to set the threshold from.
-        test: how many tiles to judge by; every second has a defect, all kinds in turn.
+        train: number of good tiles for training.
+        calibration: number of other good tiles, for the threshold.
+        test: number of test tiles; the defective ones have all kinds of defects in turn.
 
     Returns:
-        The data; test names read `good/004` and `slub/005`, the number being the tile's.
+        The data. Test names have the form `good/004` or `slub/005`, with the number of the tile.
 
     Raises:
         UsageError: an unknown weave, a size below 32, channels not 1 or 3, a seed out of range, or
@@ -132,26 +135,26 @@ def load(
     )
 
 
-def _good_tiles(name: str, count: int, *, size: int, channels: int, **tile) -> tf.data.Dataset:
-    def tile_at(index):
+def _good_tiles(name: str, count: int, *, size: int, channels: int, **tile: Any) -> tf.data.Dataset:
+    def tile_at(index: np.ndarray) -> np.ndarray:
         return render(name, index=int(index), size=size, channels=channels, **tile)[0]
 
-    def to_tensor(index):
+    def to_tensor(index: tf.Tensor) -> tf.Tensor:
         return _to_float(tf.numpy_function(tile_at, [index], tf.uint8), size, channels)
 
     return _stream(count, to_tensor)
 
 
 def _test_tiles(name: str, count: int, *, size: int, channels: int, seed: int) -> tf.data.Dataset:
-    def tile_at(index):
-        index = int(index)
+    def tile_at(number: np.ndarray) -> tuple[np.ndarray, np.ndarray, bytes]:
+        index = int(number)
         kind = DEFECTS[index // 2 % len(DEFECTS)] if index % 2 else None
         image, mask = render(
             name, seed=seed, index=index, split="test", size=size, channels=channels, defect=kind
         )
         return image, mask, f"{kind or 'good'}/{index:03d}".encode()
 
-    def to_tensors(index):
+    def to_tensors(index: tf.Tensor) -> dict[str, tf.Tensor]:
         image, mask, label = tf.numpy_function(tile_at, [index], [tf.uint8, tf.uint8, tf.string])
         return {
             "image": _to_float(image, size, channels),
@@ -163,7 +166,7 @@ def _test_tiles(name: str, count: int, *, size: int, channels: int, seed: int) -
     return _stream(count, to_tensors)
 
 
-def _stream(count: int, make) -> tf.data.Dataset:
+def _stream(count: int, make: Callable[[tf.Tensor], Any]) -> tf.data.Dataset:
     return tf.data.Dataset.range(count).map(
         make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
@@ -173,20 +176,22 @@ def _to_float(image: tf.Tensor, size: int, channels: int) -> tf.Tensor:
     return tf.cast(tf.ensure_shape(image, (size, size, channels)), tf.float32) / 127.5 - 1
 
 
-def _changed(clean: np.ndarray, spoilt: np.ndarray, fabric: Fabric) -> np.ndarray:
-    """Where a defect shows: uint8 `[H, W, 1]`.
+def _changed(clean: np.ndarray, defective: np.ndarray, fabric: Fabric) -> np.ndarray:
+    """Returns the mask of a defect, uint8 `[H, W, 1]`.
 
-    The change is averaged over about a pitch, the grain of the weave. A mask ends where it falls
-    to a third of its peak: beyond that only neighbours have moved a little, as they do anyway.
+    The change of the image is averaged over about a pitch. The mask ends where it falls to a third
+    of its peak: smaller changes are neighbouring yarns that have moved a little.
     """
     pitch = max(fabric.pitch)
-    change = np.abs(spoilt - clean).max(axis=-1)
+    change = np.abs(defective - clean).max(axis=-1)
     change = ndimage.gaussian_filter(change, 0.4 * pitch)
     mask = (change > max(VISIBLE, change.max() / 3)).astype(np.uint8)
-    # A spoilt yarn goes under and comes up again within a repeat of the draft: that is one defect,
-    # so the mask spans what lies between.
+    # A defective yarn goes under and comes up again within a repeat of the draft. It is one defect,
+    # so the mask includes the gaps between.
     hidden = int((len(fabric.draft) - 1) * pitch)
-    padded = np.pad(mask, hidden)  # or closing would also fill up to the border of the tile
+    padded = np.pad(
+        mask, hidden
+    )  # otherwise closing would fill the mask up to the border of the tile
     closed = ndimage.grey_closing(padded, size=hidden)
     return closed[hidden:-hidden, hidden:-hidden, None]
 
@@ -194,13 +199,15 @@ def _changed(clean: np.ndarray, spoilt: np.ndarray, fabric: Fabric) -> np.ndarra
 def _check(name: str, size: int, channels: int, seed: int) -> None:
     _check_name("weave", name, WEAVES)
     if size < SMALLEST_SIZE:
-        raise UsageError("size", size, "too small to show a weave", f"use {SMALLEST_SIZE} or more")
+        raise UsageError(
+            "size", size, "is too small to show a weave", f"use {SMALLEST_SIZE} or more"
+        )
     if channels not in (1, 3):
-        raise UsageError("channels", channels, "neither grey nor colour", "use 1 or 3")
+        raise UsageError("channels", channels, "is neither grey nor colour", "use 1 or 3")
     if not 0 <= seed < 2**32:
         raise UsageError("seed", seed, "is out of range", "use 0 or more, below 2**32")
 
 
 def _check_name(argument: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        raise UsageError(argument, name, f"no such {argument}", nearest(name, known))
+        raise UsageError(argument, name, f"is not a known {argument}", nearest(name, known))

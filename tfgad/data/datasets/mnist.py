@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and scikit-learn's digits, with some classes taken for normal.
+"""MNIST, Fashion-MNIST and scikit-learn's digits: some classes are normal, the others anomalous.
 
 LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998.
 Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv:1708.07747.
@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from tfgad.data.anomaly_data import AnomalyData
-from tfgad.data.datasets.digit_files import Images, read_published
+from tfgad.data.datasets.mnist_files import Images, read_published
 from tfgad.data.split import hold_out
 from tfgad.errors import UsageError
 
-# tensorflow is imported where it is used: without a network the answer that the data are not
-# there must not wait the three to five seconds that its import takes.
+# TensorFlow is imported where it is used: its import takes three to five seconds, which the error
+# for missing data need not wait for.
 
 DIGITS = tuple("0123456789")
 # Xiao et al., table 2.
@@ -23,26 +23,27 @@ GARMENTS = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat",
     "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
-# Of each class of the embedded digits the last part is for testing.
+# Fraction of each class of the embedded digits, its last images, that is for testing.
 EMBEDDED_TEST_PART = 0.4
 
 
 def load_mnist(
     name: str, *, size: int = 32, calibration: float = 0.2, seed: int = 0
 ) -> AnomalyData:
-    """Loads MNIST with the classes of `name` normal; the test is the whole test set.
+    """Loads MNIST with the classes of `name` as normal ones; the test set is MNIST's own.
 
     The 28x28 images are enlarged bilinearly, as the published GANomaly recipe does, not padded:
-    a padded frame never varies, so it only dilutes what every score averages over pixels.
+    a padded border is constant and would only reduce scores that are means over pixels.
 
     Args:
         name: `"8"`, `"7+8"`, or `"!2"` for all but 2.
         size: side of the images in pixels.
-        calibration: the part of the normal training images held out.
-        seed: decides which.
+        calibration: fraction of the normal training images that is held out.
+        seed: decides which images are held out.
 
     Raises:
-        UsageError: no such class, or the data are neither here nor to be had.
+        UsageError: there is no such class, or the data are neither on this machine nor available
+            for download.
     """
     return _one_class("mnist", name, DIGITS, size, calibration, seed)
 
@@ -50,42 +51,42 @@ def load_mnist(
 def load_fashion_mnist(
     name: str, *, size: int = 32, calibration: float = 0.2, seed: int = 0
 ) -> AnomalyData:
-    """Loads Fashion-MNIST, classes by number; the rest as `load_mnist`."""
+    """Loads Fashion-MNIST, with classes by number; see `load_mnist` for the arguments."""
     return _one_class("fashion_mnist", name, GARMENTS, size, calibration, seed)
 
 
 def load_digits(
     name: str, *, size: int = 32, calibration: float = 0.2, seed: int = 0
 ) -> AnomalyData:
-    """Loads the 1,797 digits of 8x8 pixels that come with scikit-learn; the rest as `load_mnist`.
+    """Loads the 1,797 digits of 8x8 pixels that come with scikit-learn.
 
-    The last 40 % of each class are for testing. The set is in the order it was collected, one
-    writer after another, so that few writers are on both sides.
+    The last 40 % of each class are for testing. The set is ordered by writer, so that few writers
+    are in both training and test set. See `load_mnist` for the arguments.
     """
     return _one_class("digits", name, DIGITS, size, calibration, seed)
 
 
 def normal_classes(name: str, kind: str = "mnist") -> set[int]:
-    """Returns the classes that `"8"`, `"7+8"` or `"!2"` takes for normal.
+    """Returns the normal classes in a name such as `"8"`, `"7+8"` or `"!2"`.
 
     Raises:
-        UsageError: a class is not 0 to 9, or none would be anomalous.
+        UsageError: a class is not 0 to 9, or no class is left as normal or as anomalous.
     """
-    listed = name.removeprefix("!").split("+")
-    if not set(listed) <= set(DIGITS):
+    digits = name.removeprefix("!").split("+")
+    if not set(digits) <= set(DIGITS):
         hint = f"write {kind}:8, {kind}:7+8 or {kind}:!2 (all but 2)"
         raise UsageError(f"{kind} class", name, "is not made of classes 0 to 9", hint)
-    named = {int(digit) for digit in listed}
+    named = {int(digit) for digit in digits}
     normal = set(range(10)) - named if name.startswith("!") else named
     if not 0 < len(normal) < 10:
         raise UsageError(
-            f"{kind} class", name, "leaves no class to tell from the others", "name fewer"
+            f"{kind} class", name, "leaves no normal or no anomalous class", "name fewer"
         )
     return normal
 
 
 def embedded() -> Images:
-    """Returns the digits that come with scikit-learn, the last part of each class for testing."""
+    """Returns the digits that come with scikit-learn, the last images of each class for testing."""
     import sklearn.datasets
 
     digits = sklearn.datasets.load_digits()
@@ -107,10 +108,10 @@ def _one_class(
     calibration: float,
     seed: int,
 ) -> AnomalyData:
-    """Takes some classes for normal and all others for anomalies."""
+    """Loads a set with the classes of `name` as normal ones and all others as anomalies."""
     normal = normal_classes(name, kind)
     if size < 1:
-        raise UsageError("size", size, "is no side of an image", "give at least 1")
+        raise UsageError("size", size, "is not the side of an image", "give at least 1")
     images = embedded() if kind == "digits" else read_published(kind)
 
     import tensorflow as tf
@@ -146,7 +147,7 @@ def _one_class(
 
 
 def _test(images: Images, normal: set[int]) -> dict[str, np.ndarray]:
-    """Labels the test images 1 where their class is not normal; names them by class and place."""
+    """Returns the test images with label 1 for anomalous classes, named by class and index."""
     return {
         "image": images.test,
         "label": np.isin(images.test_labels, list(normal), invert=True).astype(np.int32),

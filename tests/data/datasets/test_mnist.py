@@ -1,4 +1,4 @@
-"""MNIST and its kin: every place and format they are found in, and the one-class protocol."""
+"""MNIST and similar sets: every source and file format, and the one-class protocol."""
 
 import gzip
 import time
@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tfgad.data import load
-from tfgad.data.datasets import digit_files
-from tfgad.data.datasets.digits import normal_classes
+from tfgad.data.datasets import mnist_files
+from tfgad.data.datasets.mnist import normal_classes
 from tfgad.errors import UsageError
 
 TRAIN, TEST = 60, 30
@@ -29,10 +29,10 @@ def arrays():
 
 @pytest.fixture(autouse=True)
 def empty_machine(tmp_path, monkeypatch):
-    """Nothing is found but what the test puts there, and no host answers."""
+    """Provides a machine without data files, on which no host answers."""
     for variable in ("TFGAD_DATA_DIR", "KERAS_HOME", "TFDS_DATA_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
-    monkeypatch.setattr(digit_files, "_answers", lambda url: False)
+    monkeypatch.setattr(mnist_files, "_answers", lambda url: False)
     return tmp_path
 
 
@@ -64,7 +64,7 @@ def write_csv(folder, stem, arrays, header):
 
 
 def assert_found(kind, arrays):
-    found = digit_files.read_published(kind)
+    found = mnist_files.read_published(kind)
     for value, expected in zip(vars(found).values(), arrays, strict=True):
         np.testing.assert_array_equal(value, expected)
 
@@ -80,7 +80,7 @@ def test_bare_idx_files_are_not_taken_for_fashion(empty_machine, arrays):
     write_idx(empty_machine / "TFGAD_DATA_DIR", arrays, True)
     assert_found("mnist", arrays)
     with pytest.raises(UsageError):
-        digit_files.read_published("fashion_mnist")
+        mnist_files.read_published("fashion_mnist")
 
 
 @pytest.mark.parametrize("place", ["TFGAD_DATA_DIR", "TFGAD_DATA_DIR/mnist", "KERAS_HOME/datasets"])
@@ -101,7 +101,7 @@ def test_kerass_cache_of_fashion_mnist(empty_machine, arrays):
     assert_found("fashion_mnist", arrays)
 
 
-def test_what_tensorflow_datasets_has_prepared(empty_machine, arrays):
+def test_a_set_prepared_by_tensorflow_datasets(empty_machine, arrays):
     features = {
         "image": tfds.features.Image(shape=(28, 28, 1)),
         "label": tfds.features.ClassLabel(num_classes=10),
@@ -117,7 +117,7 @@ def test_what_tensorflow_datasets_has_prepared(empty_machine, arrays):
         split_datasets=splits,
         data_dir=empty_machine / "TFDS_DATA_DIR",
     )
-    found = digit_files.read_published("mnist")
+    found = mnist_files.read_published("mnist")
     assert sorted(found.test_labels) == sorted(arrays[3])
     np.testing.assert_array_equal(found.train[:, 0, 0], found.train_labels)
 
@@ -173,10 +173,10 @@ NAMES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-lab
         ((0, 0, 2, 3), 1, "not labels"),
     ],
 )
-def test_of_files_mixed_up_the_one_at_fault_is_named(
+def test_of_mixed_up_files_the_wrong_one_is_named(
     empty_machine, arrays, monkeypatch, order, at_fault, reason
 ):
-    monkeypatch.setattr(digit_files, "PUBLISHED", {"training": TRAIN, "test": TEST})
+    monkeypatch.setattr(mnist_files, "PUBLISHED", {"training": TRAIN, "test": TEST})
     write_idx(empty_machine / "TFGAD_DATA_DIR" / "mnist", [arrays[i] for i in order], True)
     with pytest.raises(UsageError, match=f"{NAMES[at_fault]}.*{reason}"):
         load("mnist:8")
@@ -197,21 +197,21 @@ def test_fashion_files_are_not_taken_for_digits(empty_machine, arrays, monkeypat
     write_idx(empty_machine / "Fashion-MNIST", arrays, True)
     monkeypatch.setenv("TFGAD_DATA_DIR", str(empty_machine / "Fashion-MNIST"))
     with pytest.raises(UsageError, match="not on this machine"):
-        digit_files.read_published("mnist")
+        mnist_files.read_published("mnist")
     assert_found("fashion_mnist", arrays)
 
 
-def test_without_a_network_the_answer_comes_at_once(monkeypatch):
+def test_without_a_network_the_probe_ends_soon(monkeypatch):
     monkeypatch.undo()
     # An address of the block reserved for documentation (RFC 5737): nothing ever answers.
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     started = time.monotonic()
-    assert not digit_files._answers("http://192.0.2.1/")
-    assert time.monotonic() - started < 1.5 * digit_files.PROBE_SECONDS
+    assert not mnist_files._answers("http://192.0.2.1/")
+    assert time.monotonic() - started < 1.5 * mnist_files.PROBE_SECONDS
 
 
-def test_nothing_found_says_what_to_do():
+def test_missing_data_give_a_hint():
     with pytest.raises(UsageError, match="set TFGAD_DATA_DIR") as caught:
         load("mnist:8")
     assert "\n" not in str(caught.value)
@@ -226,7 +226,7 @@ def test_normal_classes(name, expected):
 
 
 @pytest.mark.parametrize("name", ["x", "10", "", "!", "7,8", "0+1+2+3+4+5+6+7+8+9"])
-def test_no_such_classes(name):
+def test_invalid_classes_are_refused(name):
     with pytest.raises(UsageError):
         normal_classes(name)
 
@@ -239,7 +239,7 @@ def test_the_one_class_protocol(empty_machine, arrays):
     assert data.image_shape == (28, 28, 1)
     assert not data.has_masks
 
-    # The pixel that holds the label shows that only 7 and 8 are learnt.
+    # The pixel that holds the label shows that only 7 and 8 are trained on.
     normals = [*data.train.as_numpy_iterator(), *data.calibration.as_numpy_iterator()]
     pixels = [image[0, 0, 0] for image in normals]
     assert set(np.round((np.array(pixels) + 1) * 127.5)) == {7, 8}
@@ -255,7 +255,7 @@ def test_the_one_class_protocol(empty_machine, arrays):
 @pytest.mark.parametrize(
     ("name", "classes"), [("7+8", (7, 8)), ("!2", (0, 1, 3, 4, 5, 6, 7, 8, 9)), ("8", (8,))]
 )
-def test_training_images_have_the_places_of_their_classes(empty_machine, arrays, name, classes):
+def test_training_images_have_the_indices_of_their_classes(empty_machine, arrays, name, classes):
     write_npz(empty_machine / "TFGAD_DATA_DIR" / "mnist.npz", arrays)
     data = load(f"mnist:{name}?size=28")
     assert data.classes == tuple(str(c) for c in classes)

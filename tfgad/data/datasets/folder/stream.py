@@ -1,4 +1,4 @@
-"""Image files of any size as a stream of images of one size."""
+"""Streams of images of one size from image files of any size."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfgad.data.datasets import masks as mask_files
-from tfgad.data.datasets.folder_layout import GOOD, Sample
-from tfgad.data.images import read_image, resize
+from tfgad.data.datasets.folder import masks as mask_reading
+from tfgad.data.datasets.folder.layout import GOOD, Sample
+from tfgad.data.images import read_image
+from tfgad.data.pixels import resize
 from tfgad.data.tiles import cut, starts
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """The form that images of any size are brought into.
+    """Size, channels and depth to which images are converted.
 
     Attributes:
-        side: of the square images that come out, in pixels.
-        tiled: cut tiles of that side at the image's own resolution, or resize it whole.
+        side: side in pixels of the square images that come out.
+        tiled: whether images are cut into tiles of that side at native resolution; else each is
+            resized.
         channels: 1 or 3.
-        depth: bits of files that have more than 8; see `tfgad.data.images.scaled`.
+        depth: bits of 16-bit files; see `tfgad.data.pixels.scaled`.
     """
 
     side: int
@@ -39,17 +41,17 @@ class Form:
         return len(starts(shape[0], self.side)) * len(starts(shape[1], self.side))
 
     def images(self, image: np.ndarray) -> np.ndarray:
-        """Brings float32 `[H, W, C]` into `[N, side, side, C]`."""
+        """Converts an image, float32 `[H, W, C]`, to `[N, side, side, C]`."""
         return cut(image, self.side) if self.tiled else resize(image, self.side)[None]
 
     def masks(self, mask: np.ndarray) -> np.ndarray:
-        """Brings uint8 `[H, W, 1]` into `[N, side, side, 1]`."""
+        """Converts a mask, uint8 `[H, W, 1]`, to `[N, side, side, 1]`."""
         if self.tiled:
             return cut(mask, self.side)
-        return mask_files.resize(mask, self.side, self.side)[None]
+        return mask_reading.resize(mask, self.side, self.side)[None]
 
     def names(self, name: str, shape: Sequence[int]) -> list[str]:
-        """Names what comes out: a tile by its file and its upper left corner."""
+        """Returns the names of the N images; that of a tile has its upper left corner."""
         if not self.tiled:
             return [name]
         ys, xs = starts(shape[0], self.side), starts(shape[1], self.side)
@@ -57,7 +59,7 @@ class Form:
 
 
 def stream_normal(samples: Sequence[Sample], form: Form) -> tf.data.Dataset:
-    """Streams float32 `[side, side, channels]` in [-1, 1]."""
+    """Streams images, float32 `[side, side, channels]` in [-1, 1]."""
 
     def read(path: tf.Tensor) -> tf.Tensor:
         images = tf.numpy_function(functools.partial(_normal, form=form), [path], tf.float32)
@@ -68,13 +70,13 @@ def stream_normal(samples: Sequence[Sample], form: Form) -> tf.data.Dataset:
 
 
 def stream_test(
-    samples: Sequence[Sample], masks: Mapping[str, Sequence[mask_files.Mask]], form: Form
+    samples: Sequence[Sample], masks: Mapping[str, Sequence[mask_reading.Mask]], form: Form
 ) -> tf.data.Dataset:
-    """Streams dicts of `image`, `label`, `mask` and `name`, as `AnomalyData.test` has them.
+    """Streams dicts of `image`, `label`, `mask` and `name`, as in `AnomalyData.test`.
 
     Args:
         samples: the images.
-        masks: image's name -> its masks, where they are known.
+        masks: name of an image -> its masks; images without usable masks are left out.
         form: what comes out.
     """
     types = {"image": tf.float32, "label": tf.int32, "mask": tf.uint8, "name": tf.string}
@@ -86,7 +88,7 @@ def stream_test(
     }
 
     def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
-        def values_of(i):
+        def values_of(i: int) -> tuple[np.ndarray, ...]:
             return _test(samples[i], masks.get(samples[i].name, ()), form)
 
         values = tf.numpy_function(values_of, [index], [*types.values()])
@@ -100,15 +102,15 @@ def _normal(path: bytes, form: Form) -> np.ndarray:
     return form.images(read_image(os.fsdecode(path), form.channels, depth=form.depth))
 
 
-def _test(sample: Sample, masks: Sequence[mask_files.Mask], form: Form) -> tuple[np.ndarray, ...]:
-    """Reads a sample into images, labels, masks and names."""
+def _test(sample: Sample, masks: Sequence[mask_reading.Mask], form: Form) -> tuple[np.ndarray, ...]:
+    """Reads a sample as images, labels, masks and names."""
     image = read_image(sample.path, form.channels, depth=form.depth)
     images, names = form.images(image), form.names(sample.name, image.shape)
     labels = np.full(len(images), sample.kind != GOOD, np.int32)
-    marked = np.zeros((len(images), form.side, form.side, 1), np.uint8)
+    defective = np.zeros((len(images), form.side, form.side, 1), np.uint8)
     if masks:
         union = functools.reduce(np.maximum, (mask.read(image.shape) for mask in masks))
-        marked = form.masks(union)
+        defective = form.masks(union)
         if form.tiled:
-            labels = marked.any(axis=(1, 2, 3)).astype(np.int32)
-    return images, labels, marked, np.array([name.encode() for name in names], object)
+            labels = np.asarray(defective.any(axis=(1, 2, 3)), np.int32)
+    return images, labels, defective, np.array([name.encode() for name in names], object)

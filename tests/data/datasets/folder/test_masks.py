@@ -1,11 +1,11 @@
-"""How masks are drawn, and what of them is defective."""
+"""Which levels of a mask are defective."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tfgad.data.datasets.masks import mask_levels, read_truth, resize
-from tfgad.data.images import ImageError
+from tfgad.data.datasets.folder.masks import mask_levels, read_ground_truth, resize
+from tfgad.data.image_files import ImageError
 
 SHAPE = (12, 20)
 
@@ -25,7 +25,7 @@ def drawn(*levels):
 
 def marked(*paths):
     """Reads the masks of as many images; returns how many columns of each are defective."""
-    truth = read_truth([(path.name, [path], SHAPE) for path in paths])
+    truth = read_ground_truth([(path.name, [path], SHAPE) for path in paths])
     read = [[mask.read(SHAPE) for mask in truth.masks.get(path.name, ())] for path in paths]
     return [int(masks[0].sum()) / SHAPE[0] if masks else None for masks in read]
 
@@ -47,7 +47,7 @@ def test_of_few_levels_each_above_0_is_defective(tmp_path, caplog, levels, colum
     assert ("255 as void in 1 (a.png)" in caplog.text) == (levels == (1, 2, 255))
 
 
-def test_of_many_levels_defective_is_what_is_above_half_of_the_highest(tmp_path, caplog):
+def test_of_many_levels_those_above_half_of_the_highest_are_defective(tmp_path, caplog):
     soft = save(tmp_path / "soft.png", np.tile(np.arange(0, 240, 12, np.uint8), (12, 1)))
     others = [save(tmp_path / f"{i}.png", drawn(i, 240)) for i in range(1, 240, 12)]
     # 228 is the highest of the first; of the others, 240.
@@ -55,15 +55,15 @@ def test_of_many_levels_defective_is_what_is_above_half_of_the_highest(tmp_path,
     assert "41 grey levels" in caplog.text
 
 
-def test_masks_as_jpeg_ring_and_are_cut_at_half(tmp_path):
+def test_jpeg_masks_are_thresholded_at_half(tmp_path):
     mask = np.zeros(SHAPE, np.uint8)
     mask[4:8, 5:12] = 255
     path = save(tmp_path / "a.jpg", mask)
-    read = read_truth([("a", [path], SHAPE)]).masks["a"][0].read(SHAPE)
+    read = read_ground_truth([("a", [path], SHAPE)]).masks["a"][0].read(SHAPE)
     np.testing.assert_array_equal(read[..., 0], mask > 0)
 
 
-def test_opacity_is_the_mask_where_the_colour_is_one(tmp_path):
+def test_opacity_is_the_mask_if_there_is_one_colour(tmp_path):
     for mode, colour in (("RGBA", (255, 255, 255)), ("RGBA", (0, 0, 0)), ("LA", (255,))):
         layers = [np.full(SHAPE, each, np.uint8) for each in colour]
         path = tmp_path / "a.png"
@@ -79,7 +79,7 @@ def test_transparent_pixels_are_background(tmp_path):
     assert marked(tmp_path / "a.png") == [3]
 
 
-def test_an_opaque_alpha_channel_says_nothing(tmp_path):
+def test_an_opaque_alpha_channel_is_ignored(tmp_path):
     layers = [drawn(255)] * 3 + [np.full(SHAPE, 255, np.uint8)]
     Image.fromarray(np.stack(layers, axis=-1), "RGBA").save(tmp_path / "a.png")
     assert marked(tmp_path / "a.png") == [3]
@@ -103,21 +103,24 @@ def test_deep_and_binary_masks(tmp_path):
     assert marked(*(tmp_path / name for name in ("a.png", "b.tif", "c.png"))) == [3, 3, 3]
 
 
-def test_inverted_masks_are_suspected(tmp_path, caplog):
+def test_inverted_masks_are_logged(tmp_path, caplog):
     marked(save(tmp_path / "a.png", 255 - drawn(255)))
     assert "mark 85 % of all pixels: are they inverted?" in caplog.text
 
 
-def test_a_broken_mask_is_a_missing_one(tmp_path):
+def test_a_broken_mask_counts_as_missing(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"broken")
-    assert "has a mask a.png that is not a PNG" in read_truth([("a", [path], SHAPE)]).missing["a"]
+    assert (
+        "has a mask a.png that is not a PNG"
+        in read_ground_truth([("a", [path], SHAPE)]).missing["a"]
+    )
     with pytest.raises(ImageError):
         mask_levels(path)
 
 
 @pytest.mark.parametrize("sides", [(5, 7), (16, 16), (33, 64), (200, 3)])
-def test_no_defect_vanishes_and_none_appears_when_masks_are_resized(sides):
+def test_resizing_a_mask_neither_removes_nor_adds_defects(sides):
     rng = np.random.default_rng(0)
     for _ in range(20):
         mask = np.zeros((33, 64, 1), np.uint8)

@@ -1,4 +1,4 @@
-"""Own images: every layout, mixed sizes and depths, broken files among good ones."""
+"""Image folders: every layout, mixed sizes and depths, broken files among good ones."""
 
 import os
 
@@ -11,7 +11,7 @@ from tfgad.errors import UsageError
 
 
 def save(path, level=100, size=(24, 20), mode="L"):
-    """Writes an even image; size is width, height."""
+    """Writes an image of one level; size is width, height."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", size, level).convert(mode).save(path)
 
@@ -96,13 +96,13 @@ def test_calibration_is_by_whole_image_and_seed(mvtec):
     assert any(held(0) != held(seed) for seed in (1, 2, 3))
 
 
-def test_a_flat_folder_is_all_good_and_tests_nothing(tmp_path, caplog):
+def test_a_flat_folder_is_all_good_and_has_no_test_set(tmp_path, caplog):
     for i in range(5):
         save(tmp_path / f"{i}.png", i)
-    (tmp_path / "notes.txt").write_text("passed over")
+    (tmp_path / "notes.txt").write_text("ignored")
     save(tmp_path / "._0.png")
     data = load(f"folder:{tmp_path}?size=8")
-    assert "passed over 1 file that does not end like an image (1 .txt)" in caplog.text
+    assert "ignored 1 file without the suffix of an image (1 .txt)" in caplog.text
     assert data.depth == 8
     assert data.test_size == 0
     assert sorted(levels(data.train) + levels(data.calibration)) == list(range(5))
@@ -155,7 +155,7 @@ def test_mixed_formats_sizes_and_modes(tmp_path):
     assert load(f"folder:{tmp_path}?size=16&channels=1").image_shape == (16, 16, 1)
 
 
-def test_images_smaller_than_a_tile_are_continued(tmp_path):
+def test_images_smaller_than_a_tile_are_padded(tmp_path):
     for i in range(2):
         save(tmp_path / f"{i}.png", 51, (5, 40))
     data = load(f"folder:{tmp_path}?tile=32")
@@ -164,7 +164,7 @@ def test_images_smaller_than_a_tile_are_continued(tmp_path):
     np.testing.assert_allclose(images, -0.6, atol=1e-6)
 
 
-def test_broken_files_are_named_and_skipped(tmp_path, broken_files, caplog):
+def test_broken_files_are_logged_and_skipped(tmp_path, broken_files, caplog):
     data = load(f"folder:{tmp_path}?size=16")
     assert data.train_size + data.calibration_size == 5  # the whole one in each format
     assert [reason.split(":")[0] for reason in data.skipped] == sorted(broken_files)
@@ -196,7 +196,7 @@ def test_a_defective_image_without_a_mask_stays_in_the_test(mvtec, caplog):
     assert "whole images are scored" in caplog.text
 
 
-def test_masks_of_which_none_fits_are_refused(mvtec):
+def test_masks_that_fit_no_image_are_refused(mvtec):
     masks = list((mvtec / "ground_truth").rglob("*.png"))
     for path in masks:
         path.rename(path.with_name(f"x{path.name}"))
@@ -242,7 +242,7 @@ def test_masks_beside_good_images_are_no_good_images(tmp_path, caplog):
         save_mask(tmp_path / f"{i}.png", (0, 0, 4, 4) if i == 3 else (0, 0, 0, 0))
     data = load(f"folder:{tmp_path}?size=16")
     assert data.train_size + data.calibration_size == 5
-    assert data.skipped == ("3.jpg: is called good, but has a mask that marks a defect",)
+    assert data.skipped == ("3.jpg: is in a folder of good images, but its mask marks a defect",)
     assert "masks beside their images" in caplog.text
     assert "6 (0.png, 1.png, 2.png, ...)" in caplog.text
 
@@ -262,7 +262,7 @@ def test_a_mask_of_another_size_is_resized_if_the_aspect_agrees(mvtec, caplog):
     save_mask(mvtec / "ground_truth" / "cut" / "001_mask.png", (0, 0, 6, 5), (12, 20))
     data = load(f"folder:{mvtec}?size=16")
     assert data.unmasked == {"test/cut/001.png"}
-    assert "differs in aspect from its mask 001_mask.png" in caplog.text
+    assert "differs in aspect ratio from its mask 001_mask.png" in caplog.text
     assert "resized: 1 (000_mask.png)" in caplog.text
     assert elements(data)[0]["mask"].sum() == 64
 
@@ -282,13 +282,13 @@ def test_names_that_differ_in_case_alone_have_their_own_masks(mvtec):
     assert (marked["test/hole/a.png"], marked["test/hole/A.png"]) == (64, 128)
 
 
-def test_masks_are_found_whatever_the_form_of_accents(mvtec):
+def test_masks_are_found_in_either_unicode_form(mvtec):
     save(mvtec / "test" / "hole" / "u\u0308.png")
     save_mask(mvtec / "ground_truth" / "hole" / "\u00fc_mask.png", (0, 0, 12, 10))
     assert elements(load(f"folder:{mvtec}?size=16"))[-1]["mask"].sum() == 64
 
 
-def test_names_that_are_no_utf_8(mvtec):
+def test_names_that_are_not_valid_utf_8(mvtec):
     for folder in ("train/good", "test/good"):
         save(mvtec / "odd.png", level=101 + len(folder))
         (mvtec / "odd.png").rename(os.fsdecode(os.fsencode(mvtec / folder) + b"/\xff.png"))
@@ -298,7 +298,7 @@ def test_names_that_are_no_utf_8(mvtec):
     assert b"test/good/\\xff.png" in [element["name"] for element in elements(data)]
 
 
-def test_links_to_nothing_and_pipes_are_named(mvtec, caplog):
+def test_broken_links_and_pipes_are_skipped(mvtec, caplog):
     (mvtec / "train" / "good" / "lost.png").symlink_to(mvtec / "gone.png")
     os.mkfifo(mvtec / "train" / "good" / "pipe.png")
     data = load(f"folder:{mvtec}?size=16")
@@ -313,25 +313,25 @@ def test_a_small_defect_survives_resizing(mvtec):
     assert elements(load(f"folder:{mvtec}?size=4"))[-1]["mask"].sum() == 1
 
 
-def test_what_is_of_no_part_is_counted(mvtec, caplog):
+def test_files_outside_the_layout_are_logged(mvtec, caplog):
     save(mvtec / "validation" / "good" / "000.png")
     save_mask(mvtec / "ground_truth" / "cut" / "007_mask.png", (0, 0, 4, 4))
     save(mvtec / "test" / "OK" / "000.png", 33)
     save_mask(mvtec / "ground_truth" / "OK" / "000.png", (0, 0, 4, 4))
     load(f"folder:{mvtec}")
-    assert "of no part of the layout: 1 (validation/good/000.png)" in caplog.text
+    assert "not part of the layout: 1 (validation/good/000.png)" in caplog.text
     assert "masks that fit no image: 1 (ground_truth/cut/007_mask.png)" in caplog.text
     assert "the images in OK/ count as defective" in caplog.text
 
 
-def test_a_folder_that_does_not_say_good_is_refused_with_what_it_holds(tmp_path):
+def test_a_folder_without_good_is_refused_with_its_subfolders(tmp_path):
     for kind in ("OK", "NG"):
         save(tmp_path / kind / "0.png")
     with pytest.raises(UsageError, match=r"has no good images, but NG/, OK/"):
         load(f"folder:{tmp_path}")
 
 
-def test_no_image_changes_sides_when_the_folder_grows(tmp_path):
+def test_no_image_changes_its_part_when_the_folder_grows(tmp_path):
     def parts():
         return load(f"folder:{tmp_path}?size=8").files
 
@@ -347,19 +347,19 @@ def test_no_image_changes_sides_when_the_folder_grows(tmp_path):
     assert len(after.train) + len(after.calibration) + len(after.test) == 121
 
 
-def test_copies_of_images_learnt_from_are_left_out_of_the_test(mvtec, caplog):
+def test_copies_of_training_images_are_removed_from_the_test(mvtec, caplog):
     for name in ("000.png", "001.png"):
         (mvtec / "test" / "good" / name).unlink()
     (mvtec / "test" / "good" / "link.png").symlink_to(mvtec / "train" / "good" / "003.png")
     save(mvtec / "test" / "good" / "002.png", 123)
     data = load(f"folder:{mvtec}?size=16")
     assert data.skipped == ("test/good/link.png: is a copy of train/good/003.png",)
-    assert "trained or calibrated on: 1" in caplog.text
+    assert "copies of training or calibration images: 1" in caplog.text
     assert len(elements(data)) == data.test_size == 4
 
 
 def save_deep(path, highest):
-    """Writes grey of 16 bits, an even slope up to a value."""
+    """Writes a 16-bit grey image, a linear ramp up to a level."""
     path.parent.mkdir(parents=True, exist_ok=True)
     slope = np.rint(np.linspace(0, highest, 20 * 24)).astype(np.uint16)
     Image.fromarray(slope.reshape(20, 24)).save(path)
@@ -432,7 +432,7 @@ def make_single(path):
         (make_single, "at least two good images"),
     ],
 )
-def test_folders_of_no_use(tmp_path, make, message):
+def test_unusable_folders(tmp_path, make, message):
     make(tmp_path / "parts")
     with pytest.raises(UsageError, match=message) as caught:
         load(f"folder:{tmp_path / 'parts'}")

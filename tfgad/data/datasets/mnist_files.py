@@ -1,4 +1,4 @@
-"""Where MNIST and Fashion-MNIST are found: on this machine first, else downloaded."""
+"""Files of MNIST and Fashion-MNIST, on this machine or downloaded."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from tfgad.errors import UsageError
 log = logging.getLogger(__name__)
 
 SIDE, CLASSES = 28, 10
-PUBLISHED = {"training": 60_000, "test": 10_000}  # images of either set
-# tensorflow-datasets downloads from these; without a network it retries for 204 s.
+PUBLISHED = {"training": 60_000, "test": 10_000}  # images of either part
+# Hosts from which tensorflow-datasets downloads; without a network it retries for 204 s.
 HOSTS = {
     "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/train-labels-idx1-ubyte.gz",
     "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 }
-# A host that is there answers within a fraction of a second; the whole answer may take 5.
+# A reachable host answers within a fraction of a second; the whole answer may take 5 s.
 PROBE_SECONDS = 2.0
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
-# What the readers raise on truncated, empty and foreign files.
+# Errors of the readers on truncated and empty files and on files of other formats.
 BROKEN = (
     OSError, EOFError, ValueError, LookupError, StopIteration, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -42,7 +42,7 @@ BROKEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Images uint8 `[N, H, W]` and labels `[N]`, as published."""
+    """Images uint8 `[N, H, W]` and labels `[N]` of the published training and test set."""
 
     train: np.ndarray
     train_labels: np.ndarray
@@ -51,17 +51,17 @@ class Images:
 
 
 def read_published(kind: str) -> Images:
-    """Reads MNIST or Fashion-MNIST from the first place that has it.
+    """Reads MNIST or Fashion-MNIST from the first source that has it.
 
-    The places in order: `$TFGAD_DATA_DIR/<kind>`, `$TFGAD_DATA_DIR` and Keras's cache, each as
-    idx files (gzipped or not), npz or CSV; a set that tensorflow-datasets has prepared; a download
+    The sources in order: `$TFGAD_DATA_DIR/<kind>`, `$TFGAD_DATA_DIR` and Keras's cache, each with
+    idx files (gzipped or not), npz or CSV; a data set prepared by tensorflow-datasets; a download
     by tensorflow-datasets.
 
     Args:
         kind: `"mnist"` or `"fashion_mnist"`.
 
     Raises:
-        UsageError: a file found is broken, or nothing is found and the download host is silent.
+        UsageError: a file is broken, or there is none and the download host does not answer.
     """
     for folder in _folders(kind):
         for read in (_read_idx, _read_npz, _read_csv):
@@ -86,10 +86,10 @@ def _first(folder: pathlib.Path, *names: str) -> pathlib.Path | None:
 
 
 def _read_idx(folder: pathlib.Path, kind: str) -> Images | None:
-    """Reads the four original files. Both sets call theirs the same: the folder tells them apart.
+    """Reads the four original files, which have the same names in both sets.
 
-    The format: two zero bytes, the type (8 for uint8), the number of axes, each axis's length as
-    a big-endian int32, then the values.
+    The folder's name tells which set it is. The format of a file: two zero bytes, the type (8 for
+    uint8), the number of axes, the length of each axis as a big-endian int32, then the values.
     """
     if ("fashion" in folder.name.lower()) != (kind == "fashion_mnist"):
         return None
@@ -97,8 +97,9 @@ def _read_idx(folder: pathlib.Path, kind: str) -> Images | None:
         "train-images-idx3-ubyte", "train-labels-idx1-ubyte",
         "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
     )  # fmt: skip
-    paths = [_first(folder, f"{stem}.gz", stem, stem.replace("-idx", ".idx")) for stem in stems]
-    if None in paths:
+    found = [_first(folder, f"{stem}.gz", stem, stem.replace("-idx", ".idx")) for stem in stems]
+    paths = [path for path in found if path is not None]
+    if len(paths) < len(found):
         return None
     return _checked(paths, [_guarded(_read_idx_file, path) for path in paths])
 
@@ -109,13 +110,13 @@ def _read_idx_file(path: pathlib.Path) -> np.ndarray:
         content = gzip.decompress(content)
     zeros, kind, axes = content[:2], content[2], content[3]
     if zeros != bytes(2) or kind != 8:
-        raise ValueError(f"it begins with {content[:4].hex()}, not as an idx file of bytes does")
+        raise ValueError(f"it starts with {content[:4].hex()}, unlike an idx file of bytes")
     shape = np.frombuffer(content, ">i4", axes, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
 def _read_npz(folder: pathlib.Path, kind: str) -> Images | None:
-    """Reads Keras's layout: arrays x_train, y_train, x_test, y_test."""
+    """Reads Keras's file of the arrays x_train, y_train, x_test and y_test."""
     path = _first(folder, f"{kind}.npz")
     if path is None:
         return None
@@ -128,7 +129,10 @@ def _read_npz_file(path: pathlib.Path) -> list[np.ndarray]:
 
 
 def _read_csv(folder: pathlib.Path, kind: str) -> Images | None:
-    """Reads one line an image, label first, then 784 grey levels; a header is passed over."""
+    """Reads CSV files with one line per image: the label, then 784 grey levels.
+
+    A header is skipped.
+    """
     stems = [kind, kind.replace("_", "-")]
     train, test = (
         _first(folder, *(f"{stem}_{part}.csv" for stem in stems)) for part in ("train", "test")
@@ -150,46 +154,46 @@ def _read_csv_file(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _guarded(read: Callable[[pathlib.Path], Any], path: pathlib.Path) -> Any:
-    """Calls `read(path)`; what a broken file raises becomes one line for the user."""
+    """Returns `read(path)`; its errors for broken files become a UsageError."""
     try:
         return read(path)
     except BROKEN as error:
         raise UsageError("data file", path, f"is broken ({error})", "get it again") from error
 
 
-def _checked(places: Sequence[str | pathlib.Path], arrays: Sequence[np.ndarray]) -> Images:
-    """Checks images and labels of the training set, then those of the test set.
+def _checked(sources: Sequence[str | pathlib.Path], arrays: Sequence[np.ndarray]) -> Images:
+    """Checks the images and labels of training and test set.
 
     Args:
-        places: the file of each of the four arrays.
-        arrays: what was read there.
+        sources: the file of each of the four arrays, for error messages.
+        arrays: training images and labels, test images and labels.
 
     Raises:
-        UsageError: one of them is not what its file's name says; names the file.
+        UsageError: an array does not have the expected shape, type or values.
     """
     for (part, published), first in zip(PUBLISHED.items(), (0, 2), strict=True):
         images, labels = arrays[first : first + 2]
         if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or images.dtype != np.uint8:
             problem = f"holds {images.dtype} {images.shape}, not images uint8 [N, {SIDE}, {SIDE}]"
-            raise UsageError("data file", places[first], problem, "get it again")
+            raise UsageError("data file", sources[first], problem, "get it again")
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             problem = f"holds {labels.dtype} {labels.shape}, not labels [N]"
-            raise UsageError("data file", places[first + 1], problem, "get it again")
+            raise UsageError("data file", sources[first + 1], problem, "get it again")
         wrong = labels[(labels < 0) | (labels >= CLASSES)]
         if wrong.size:
             problem = f"holds the label {wrong[0]}, not only 0 to {CLASSES - 1}"
-            raise UsageError("data file", places[first + 1], problem, "get it again")
+            raise UsageError("data file", sources[first + 1], problem, "get it again")
         if len(images) != len(labels):
             at_fault = first + (len(labels) != published)
             problem = (
-                f"does not fit: there are {len(images)} {part} images and {len(labels)} labels"
+                f"does not match: there are {len(images)} {part} images and {len(labels)} labels"
             )
-            raise UsageError("data file", places[at_fault], problem, "get it again")
+            raise UsageError("data file", sources[at_fault], problem, "get it again")
     return Images(*arrays)
 
 
 def _read_prepared(kind: str) -> Images | None:
-    """Reads what tensorflow-datasets has prepared before; asks no network."""
+    """Reads a data set that tensorflow-datasets has prepared before, without the network."""
     root = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
     versions = sorted(root.glob(f"{kind}/*/dataset_info.json"))
     if not versions:
@@ -221,7 +225,7 @@ def _download(kind: str) -> Images:
     return _from_builder(builder)
 
 
-def _from_builder(builder) -> Images:
+def _from_builder(builder: Any) -> Images:
     import tensorflow_datasets as tfds
 
     train, test = (
@@ -231,9 +235,9 @@ def _from_builder(builder) -> Images:
 
 
 def _answers(url: str) -> bool:
-    """Returns whether a host answers at all; heeds the proxy settings.
+    """Returns whether a host answers at all; proxy settings are used.
 
-    The request runs in a thread of its own because a name look-up heeds no timeout.
+    The request runs in a thread of its own because a name look-up has no timeout.
     """
     answered = threading.Event()
 
@@ -242,12 +246,12 @@ def _answers(url: str) -> bool:
         try:
             urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
             answered.set()
-        except urllib.error.HTTPError:  # the host is there, whatever it thinks of the question
+        except urllib.error.HTTPError:  # an error is an answer, too
             answered.set()
         except OSError as error:
             log.debug("%s: %s", url, error)
 
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(PROBE_SECONDS)
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
     return answered.is_set()

@@ -1,4 +1,4 @@
-"""Which files of a user's folder are good, which are not, and where their masks are."""
+"""Layouts of a folder: which files are good, which are defective, which are masks."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import logging
 import pathlib
 from collections.abc import Sequence
 
-from tfgad.data.datasets.masks import MaskFolder, beside, listed
-from tfgad.data.images import NAMES, log_passed_over, named_like_images
+from tfgad.data.datasets.folder.mask_files import MaskFolder, masks_beside_images
+from tfgad.data.image_files import NAMES, log_ignored_files, named_like_images
 from tfgad.errors import UsageError
-from tfgad.files import printable
+from tfgad.files import printable, summarize
 
 log = logging.getLogger(__name__)
 
 GOOD = "good"
-MASKS = ("ground_truth", "groundtruth", "masks")  # the folder of masks, by any of these names
-# Folders that likely hold good images, but do not say so in the word that is looked for.
+MASKS = ("ground_truth", "groundtruth", "masks")  # names of the folder of masks
+# Names of folders that probably hold good images; only `good` is taken for one.
 LIKE_GOOD = ("ok", "normal", "defect_free", "no_defect", "nodefect", "pass", "negative")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One image file.
+    """An image file and its masks.
 
     Attributes:
         path: the file.
-        name: its path below the folder.
-        kind: the folder it lies in, `"good"` or the kind of defect.
+        name: its path relative to the data set's folder.
+        kind: the name of the folder it is in: `"good"` or the kind of defect.
         masks: the files that mark its defect.
     """
 
@@ -39,14 +39,14 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What a folder holds.
+    """The image files of a folder by their purpose.
 
     Attributes:
-        good: images to train on and to hold out.
-        test: images to test with.
-        good_is_all: there are no good images besides, so some of them must serve the test.
-        masks: one of the masks, whether it fits an image or not, or their folder if it is empty;
-            None if there is neither.
+        good: good images, for training and calibration.
+        test: test images.
+        good_is_all: whether `test` has no good images, so that some of `good` must be taken.
+        masks: one of the mask files, whether it fits an image or not; the folder of masks if it is
+            empty; None if there is neither.
     """
 
     good: tuple[Sample, ...]
@@ -63,13 +63,13 @@ def read_layout(root: pathlib.Path) -> Layout:
     - `good` and any other folders, each a kind of defect, with or without `ground_truth`;
     - images directly in the folder, all good.
 
-    The letter case of the folders does not matter. Masks are found by the stems of their images,
-    see `masks`; they may also lie beside the images. Images that are of no part of the
-    layout are counted in the log. Files whose names start with a dot, or do not end like an
-    image's, are passed over; the latter are counted, too.
+    The letter case of folder names is ignored. Masks are found by the names of their images, see
+    `mask_files`; they may also be in the same folder as the images. Files that start with a dot or
+    do not have the suffix of an image are ignored. Images and masks without a place in the layout
+    are logged.
 
     Raises:
-        UsageError: the folder is not there, or has no good images.
+        UsageError: the folder does not exist or has no good images.
     """
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
@@ -79,13 +79,13 @@ def read_layout(root: pathlib.Path) -> Layout:
     except OSError as error:
         problem = f"cannot be read ({error.strerror}: {error.filename})"
         raise UsageError("folder", root, problem, "check the permissions") from error
-    log_passed_over(root)
+    log_ignored_files(root)
     if not layout.good:
         hint = f"put {NAMES} images of good parts into it, or into its folder good/ or train/good/"
         found = sorted(f"{path.name}/" for path in _folders(root))
         problem = f"has no good images, but {', '.join(found)}" if found else "has no good images"
         raise UsageError("folder", root, problem, hint)
-    _log_what_is_odd(root, layout, mask_files)
+    _log_unused(root, layout, mask_files)
     return layout
 
 
@@ -96,8 +96,7 @@ def _layout(root: pathlib.Path) -> tuple[Layout, list[pathlib.Path]]:
     masks = _folders(root, *MASKS) or [each for test in tests for each in _folders(test, *MASKS)]
     mask_files = [path for folder in masks for path in named_like_images(folder.rglob("*"))]
     if not trained and not _folders(root, GOOD):
-        good = _samples(root, root, GOOD, [], named_like_images(root.glob("*")))
-        return Layout(good), []
+        return Layout(_samples(root, root, GOOD, [], named_like_images(root.glob("*")))), []
     good = [s for folder in trained or _folders(root, GOOD) for s in _of_kind(root, folder, masks)]
     test = [
         sample
@@ -113,7 +112,10 @@ def _layout(root: pathlib.Path) -> tuple[Layout, list[pathlib.Path]]:
 
 
 def _folders(parent: pathlib.Path, *names: str) -> list[pathlib.Path]:
-    """Lists the folders in a folder, by any letter case of any of the names if there are some."""
+    """Lists the subfolders of a folder: all of them, or those with one of the names.
+
+    Letter case is ignored.
+    """
     return sorted(
         path
         for path in parent.iterdir()
@@ -126,42 +128,50 @@ def _folders(parent: pathlib.Path, *names: str) -> list[pathlib.Path]:
 def _of_kind(
     root: pathlib.Path, folder: pathlib.Path, masks: Sequence[pathlib.Path]
 ) -> tuple[Sample, ...]:
-    """Lists the images of one kind, those in folders within it too."""
+    """Lists the images of one kind, including those in subfolders."""
     kind = GOOD if folder.name.lower() == GOOD else folder.name
     of_kind = [each for parent in masks for each in _folders(parent, folder.name.lower())]
     return _samples(root, folder, kind, of_kind, named_like_images(folder.rglob("*")))
 
 
-def _samples(root, folder, kind, mask_folders, files) -> tuple[Sample, ...]:
-    marked, found = beside(files), MaskFolder(mask_folders)
-    if marked:
-        log.warning("masks beside their images in %s/: %s", folder.name, listed(list(marked)))
+def _samples(
+    root: pathlib.Path,
+    folder: pathlib.Path,
+    kind: str,
+    mask_folders: Sequence[pathlib.Path],
+    files: Sequence[pathlib.Path],
+) -> tuple[Sample, ...]:
+    """Makes samples of the files of a folder, without those that are masks of others."""
+    beside, mask_folder = masks_beside_images(files), MaskFolder(mask_folders)
+    if beside:
+        log.warning("masks beside their images in %s/: %s", folder.name, summarize(list(beside)))
     own: dict[pathlib.Path, list[pathlib.Path]] = {}
-    for mask, image in marked.items():
+    for mask, image in beside.items():
         own.setdefault(image, []).append(mask)
     return tuple(
         Sample(
             path,
             printable(path.relative_to(root).as_posix()),
             kind,
-            found.find(path.relative_to(folder)) or tuple(own.get(path, ())),
+            mask_folder.find(path.relative_to(folder)) or tuple(own.get(path, ())),
         )
         for path in files
-        if path not in marked
+        if path not in beside
     )
 
 
-def _log_what_is_odd(
-    root: pathlib.Path, layout: Layout, mask_files: Sequence[pathlib.Path]
-) -> None:
-    """Names the images and masks that are of no part, and kinds that are likely no defects."""
+def _log_unused(root: pathlib.Path, layout: Layout, mask_files: Sequence[pathlib.Path]) -> None:
+    """Logs images and masks without a place in the layout, and folders that may hold good images.
+
+    The latter count as kinds of defects.
+    """
     samples = (*layout.good, *layout.test)
     known = {sample.path for sample in samples} | {m for s in samples for m in s.masks}
     others = sorted({*named_like_images(root.rglob("*"))} - known - {*mask_files})
-    if fitting_none := [path for path in mask_files if path not in known]:
-        log.warning("masks that fit no image: %s", listed(_names(root, fitting_none)))
+    if without_image := [path for path in mask_files if path not in known]:
+        log.warning("masks that fit no image: %s", summarize(_names(root, without_image)))
     if others:
-        log.warning("passed over, of no part of the layout: %s", listed(_names(root, others)))
+        log.warning("ignored, not part of the layout: %s", summarize(_names(root, others)))
     for kind in sorted({s.kind for s in layout.test if s.kind.lower() in LIKE_GOOD}):
         log.warning("the images in %s/ count as defective: only good/ holds good ones", kind)
 
