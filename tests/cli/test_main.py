@@ -1,7 +1,8 @@
-"""The command as a user types it. One tiny run serves all tests; none may change it."""
+"""The `tfgad` command. The tests share small runs, which none may change."""
 
 import csv
 import errno
+import functools
 import json
 import os
 import shutil
@@ -13,14 +14,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tfgad import __version__, data, recipes
-from tfgad.cli import console, main
+from tfgad import __version__, data
+from tfgad.cli import catalogue, console, loading, main
 from tfgad.cli.demo import demo
 from tfgad.cli.progress import Progress
+from tfgad.data.registry import KINDS
 from tfgad.errors import UsageError
 from tfgad.evaluation import baselines, metrics
-from tfgad.export.saved_model import export, metadata_of_run
-from tfgad.inference import results
+from tfgad.export.saved_model import METADATA, metadata_of_model, metadata_of_run
+from tfgad.files import write_json
+from tfgad.inference import predictor, results
+from tfgad.methods import METHODS
 from tfgad.training import runs
 
 WEAVE = "weave:plain?size=48&train=8&calibration=4&test=6"
@@ -75,17 +79,25 @@ def saved_model(run, tmp_path_factory):
     return folder
 
 
+load_predictor = functools.cache(predictor.load_predictor)
+
+
+@pytest.fixture(autouse=True)
+def load_predictors_once(monkeypatch):
+    """Keeps the models that `score` loads, with their traced graphs, for later tests."""
+    monkeypatch.setattr(predictor, "load_predictor", load_predictor)
+
+
 # Commands
 
 
-def test_help_is_quick_because_it_imports_no_tensorflow():
+@pytest.mark.integration
+def test_help_imports_no_tensorflow():
     heavy = ("tensorflow", "keras", "matplotlib", "sklearn", "scipy")
     script = f"""
-import errno
-import os
 import sys
 from typer.testing import CliRunner
-from tfgad import cli
+from tfgad.cli import main
 text = CliRunner().invoke(main.app, ["--help"]).output
 assert "130" in text and "evaluate" in text, text
 assert CliRunner().invoke(main.app, ["train", "--help"]).exit_code == 0
@@ -99,23 +111,23 @@ def test_version():
 
 
 def test_list_names_every_method_weave_and_kind_of_data():
-    assert tuple(sorted(main.METHODS)) == tuple(sorted(recipes.METHODS))
-    assert {name.partition(":")[0] for name in main.DATA_SETS} == set(data.KINDS)
+    assert tuple(sorted(catalogue.METHODS)) == tuple(sorted(METHODS))
+    assert {kind.example.partition(":")[0] for kind in KINDS.values()} == set(KINDS)
     listed = tfgad("list").stdout
     assert "ganomaly" in listed
     assert "herringbone" in listed
 
 
-def test_train_says_where_the_run_is_and_what_comes_next(trained):
+def test_train_prints_the_run_and_the_next_command(trained):
     out, result = trained
     assert f"{out}: trained in" in result.stdout
-    assert "for a false-positive rate of 0.01 a tile of 48 x 48 (" in result.stdout
+    assert "for a false-positive rate of 0.01 per tile of 48 x 48 (" in result.stdout
     assert f"next: tfgad evaluate {out}" in result.stdout
     assert "training: 1 of 2" in result.stderr
     assert (out / runs.MODEL).is_file()
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path):
+def test_ctrl_c_says_how_to_continue(monkeypatch, tmp_path):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
@@ -124,30 +136,30 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["tfgad", *arguments])
     result = tfgad(*arguments)
     assert result.exit_code == 130
-    go_on = "tfgad train ganomaly --data 'folder:my parts' --out r --resume"
-    assert result.stderr == f"tfgad: stopped; go on with: {go_on}\n"
+    command = "tfgad train ganomaly --data 'folder:my parts' --out r --resume"
+    assert result.stderr == f"tfgad: stopped; continue with: {command}\n"
 
 
-def test_a_full_disk_is_said_in_one_line_wherever_it_shows(monkeypatch, tmp_path):
+def test_a_full_disk_is_reported_in_one_line(monkeypatch, tmp_path):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/spool/x")
 
     monkeypatch.setattr(runs, "train", full)
     result = tfgad("train", "ganomaly", "--data", "digits:8", "--out", str(tmp_path / "run"))
     assert result.exit_code == 2
-    said = "tfgad: disk '/spool/x': No space left on device; free some, or name a place"
+    said = "tfgad: disk '/spool/x': No space left on device; free some, or name a path"
     assert result.stderr.splitlines()[-1].startswith(said)
 
 
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["segment", "adapt", "r", "--overwrite"], "go on with: tfgad segment adapt r --resume"),
-        (["segment", "evaluate", "r"], "what was not yet written is lost"),
+        (["segment", "adapt", "r", "--overwrite"], "continue with: tfgad segment adapt r --resume"),
+        (["segment", "evaluate", "r"], "results not yet written are lost"),
     ],
 )
-def test_what_can_be_resumed_is_known_by_two_words_too(typed, said):
-    assert console._how_to_go_on(typed) == said
+def test_resumable_commands_of_two_words(typed, said):
+    assert console._how_to_continue(typed) == said
 
 
 def test_evaluate_prints_the_trivial_detectors_beside_the_method(run, tmp_path):
@@ -170,44 +182,64 @@ def test_calibrate_sets_another_threshold(run, tmp_path):
     assert f"{config['calibration']['threshold']:.4g}" in result.stdout
 
 
-def test_a_folder_without_options_is_read_as_the_run_read_its_own(tmp_path):
-    for i in range(10):
-        write_image(tmp_path / "parts" / "good" / f"{i}.png", side=50, seed=i)
-    write_image(tmp_path / "parts" / "hole" / "0.png", side=50, seed=100)
-    spec, out = f"folder:{tmp_path / 'parts'}", tmp_path / "run"
-    small = ["--data", f"{spec}?size=32", "--out", out, "--seed", 5, *SMALL]
-    assert tfgad("train", "ganomaly", *small).exit_code == 0
-    assert tfgad("calibrate", out, "--data", spec).exit_code == 0
-    config = json.loads((out / runs.CONFIG).read_text())
+@pytest.fixture(scope="module")
+def folder_run(tmp_path_factory):
+    """A run on a folder of 12-bit images: its parent folder, and the output of the command.
+
+    The parent holds the images as `8/` and `12/` with that many bits, and the run as `run/`.
+    """
+    parent = tmp_path_factory.mktemp("folder")
+    tiles = [*data.load(WEAVE).train.as_numpy_iterator(), *data.load(WEAVE).calibration]
+    for depth, dtype in ((8, np.uint8), (12, np.uint16)):
+        for kind, chosen in (("good", tiles[1:]), ("hole", tiles[:1])):
+            folder = parent / str(depth) / kind
+            folder.mkdir(parents=True)
+            for i, tile in enumerate(chosen):
+                levels = np.rint((np.asarray(tile)[..., 0] + 1) / 2 * (2**depth - 1)).astype(dtype)
+                Image.fromarray(levels).save(folder / f"{i}.png")
+    before = os.getcwd()
+    os.chdir(parent)
+    try:
+        small = ["--data", "folder:12?size=32", "--out", "run", "--seed", 5, *SMALL]
+        result = tfgad("train", "ganomaly", *small)
+    finally:
+        os.chdir(before)
+    assert result.exit_code == 0, result.stderr
+    return parent, result
+
+
+def test_a_folder_without_options_is_read_with_those_of_the_run(folder_run, tmp_path):
+    parent, _ = folder_run
+    copy = shutil.copytree(parent / "run", tmp_path / "run")
+    assert tfgad("calibrate", copy, "--data", f"folder:{parent / '12'}").exit_code == 0
+    config = json.loads((copy / runs.CONFIG).read_text())
     read_as = config["calibration"]["data"]
     assert "size=32" in read_as
     assert "seed=5" in read_as
 
 
-def test_data_of_another_kind_come_at_the_size_of_the_run():
+def test_data_of_another_kind_have_the_size_of_the_run():
     config = {"data": "weave:twill?size=64", "image_shape": [64, 64, 1], "resized": False}
-    defaults = main.data_defaults(config, "folder:parts")
+    defaults = loading.data_defaults(config, "folder:parts")
     assert defaults == {"channels": 1, "depth": 16, "size": 64, "tile": 64}  # a run without depth
-    assert main.data_defaults({**config, "resized": True}, "folder:parts")["tile"] is None
+    assert loading.data_defaults({**config, "resized": True}, "folder:parts")["tile"] is None
 
 
 def test_a_size_asks_for_whole_images_whatever_the_run_was_given():
     config = {"data": "folder:a?tile=64&seed=5", "image_shape": [64, 64, 1], "resized": False}
     for spec in ("folder:b?size=32", "folder:b?size=32&channels=1"):
-        assert main.data_defaults(config, spec)["tile"] is None
-    assert main.data_defaults(config, "folder:b")["tile"] == "64"
-    assert main.data_defaults({**config, "data": "weave:twill"}, "folder:b?size=32")["tile"] is None
+        assert loading.data_defaults(config, spec)["tile"] is None
+    assert loading.data_defaults(config, "folder:b")["tile"] == "64"
+    assert (
+        loading.data_defaults({**config, "data": "weave:twill"}, "folder:b?size=32")["tile"] is None
+    )
 
 
-def test_a_run_finds_its_images_from_another_folder(tmp_path, monkeypatch):
-    for i in range(10):
-        write_image(tmp_path / "parts" / "good" / f"{i}.png", seed=i)
-    monkeypatch.chdir(tmp_path)
-    small = ["--data", "folder:parts?size=32", "--out", "run", *SMALL]
-    assert tfgad("train", "ganomaly", *small).exit_code == 0
+def test_a_run_finds_its_images_from_another_folder(folder_run, tmp_path, monkeypatch):
+    copy = shutil.copytree(folder_run[0] / "run", tmp_path / "run")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert tfgad("calibrate", tmp_path / "run").exit_code == 0
+    assert tfgad("calibrate", copy).exit_code == 0
 
 
 def test_info_of_a_run_and_of_its_saved_model(run, saved_model):
@@ -215,18 +247,18 @@ def test_info_of_a_run_and_of_its_saved_model(run, saved_model):
     assert "ganomaly" in metadata
     assert "48 x 48, grey" in metadata
     assert "32 x 32" in metadata
-    assert "false-positive rate  0.01 a tile of 48 x 48" in metadata
+    assert "false-positive rate  0.01 per tile of 48 x 48" in metadata
     assert tfgad("info", saved_model).stdout == metadata
 
 
-def test_info_says_what_there_is_to_say_of_a_model_exported_by_hand(run, tmp_path):
-    loaded = runs.load_run(run)
-    form = {"image_shape": (48, 48, 1), "resized": True}
-    export(loaded.model, tmp_path, **form, metadata={"method": "ganomaly"})
-    metadata = tfgad("info", tmp_path).stdout
+def test_info_of_a_model_exported_by_hand(run, saved_model, tmp_path):
+    copy = shutil.copytree(saved_model, tmp_path / "model")
+    form = metadata_of_model(runs.load_run(run).model, (48, 48, 1), resized=True)
+    write_json(copy / "1" / METADATA, {"method": "ganomaly", **form})
+    metadata = tfgad("info", copy).stdout
     assert "ganomaly" in metadata
     assert "training images" not in metadata
-    assert metadata.rstrip().endswith("false-positive rate  0.01")  # of an image, and the last line
+    assert metadata.rstrip().endswith("false-positive rate  0.01")  # per image, and the last line
 
 
 def test_info_of_an_unfinished_run(run, tmp_path):
@@ -255,7 +287,7 @@ def test_score_writes_a_table_and_a_heat_map_for_each_image(run, images, tmp_pat
     rows = list(csv.DictReader(table.open(newline="")))
     assert [row["image"] for row in rows] == [str(image) for image in images]
     assert all(row["verdict"] in ("good", "defective") for row in rows)
-    assert rows[0]["reason"] == "too much contrast"  # noise is no cloth
+    assert rows[0]["reason"] == "too much contrast"  # noise, not cloth
     threshold = json.loads((run / runs.CONFIG).read_text())["calibration"]["threshold"]
     for row in rows:
         is_anomalous = float(row["score"]) > threshold or row["reason"] != ""
@@ -266,7 +298,7 @@ def test_score_writes_a_table_and_a_heat_map_for_each_image(run, images, tmp_pat
     assert Image.open(written["a.bmp.png"]).size == (70, 70)
 
 
-def test_score_of_a_folder_prints_a_line_an_image(run, images, tmp_path):
+def test_score_of_a_folder_prints_one_line_per_image(run, images, tmp_path):
     lines = tfgad("score", run, tmp_path / "images").stdout.splitlines()
     for line, image in zip(lines, sorted(map(str, images)), strict=False):
         assert line.partition("  (")[0].endswith(f"  {image}")
@@ -275,23 +307,15 @@ def test_score_of_a_folder_prints_a_line_an_image(run, images, tmp_path):
     assert sum(int(word) for word in lines[-1].split() if word.isdecimal()) == 3
 
 
-def test_a_camera_of_12_bits_is_scored_as_one_of_8(tmp_path):
-    tiles = [*data.load(WEAVE).train.as_numpy_iterator(), *data.load(WEAVE).calibration]
-    for depth, dtype in ((8, np.uint8), (12, np.uint16)):
-        folder = tmp_path / str(depth) / "train" / "good"
-        folder.mkdir(parents=True)
-        for i, tile in enumerate(tiles):
-            levels = np.rint((np.asarray(tile)[..., 0] + 1) / 2 * (2**depth - 1)).astype(dtype)
-            Image.fromarray(levels).save(folder / f"{i}.png")
-    spec = f"folder:{tmp_path / '12'}?tile=48"
-    result = tfgad("train", "ganomaly", "--data", spec, "--out", tmp_path / "run", *SMALL)
+def test_images_of_12_bits_get_the_scores_of_8(folder_run, tmp_path):
+    parent, result = folder_run
     assert "read as 12 bits" in result.stderr
-    run = runs.load_run(tmp_path / "run")
+    run = runs.load_run(parent / "run")
     assert metadata_of_run(run)["depth"] == 12
-    assert main.data_defaults(run.config, None)["depth"] == 12
+    assert loading.data_defaults(run.config, None)["depth"] == 12
 
     def scores(depth, *options):
-        images = [tmp_path / str(depth) / "train" / "good" / f"{i}.png" for i in range(3)]
+        images = [parent / str(depth) / "good" / f"{i}.png" for i in range(3)]
         result = tfgad("score", run.folder, *images, "--csv", tmp_path / "t.csv", *options)
         rows = csv.DictReader((tmp_path / "t.csv").open(newline=""))
         return result, [float(row["score"]) for row in rows if row["score"]]
@@ -333,7 +357,7 @@ def test_a_full_disk_loses_no_score(run, images, tmp_path, monkeypatch):
     assert len(list(csv.DictReader(table.open(newline="")))) == 2
 
 
-def test_names_that_are_no_utf_8_are_scored(run, images, tmp_path):
+def test_names_that_are_not_valid_utf_8_are_scored(run, images, tmp_path):
     odd = os.fsdecode(os.fsencode(tmp_path / "images") + b"/\xff.png")
     images[0].rename(odd)
     table = tmp_path / "results.csv"
@@ -357,17 +381,17 @@ def test_broken_images_are_named_and_the_others_scored(run, images, tmp_path):
     assert "4 not judged" in result.stdout
 
 
-# Mistakes: one line, exit code 2, nothing written
+# Usage errors: one line, exit code 2, nothing written
 
 
 def mistake(tmp_path, *arguments):
-    """Runs the command in vain; returns the line it answers."""
+    """Runs a command that must fail; returns its one line of output."""
     before = sorted(tmp_path.rglob("*"))
     result = tfgad(*arguments)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    # A bar that was begun before the mistake was found is no part of the answer.
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("judging:")]
+    # The first line of a progress bar may come before the error.
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("scoring:")]
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("tfgad: ")
     assert sorted(tmp_path.rglob("*")) == before
@@ -400,7 +424,7 @@ def test_mistyped_commands(tmp_path, arguments, answer):
         ("ganomaly", WEAVE, ["--set", "witdh=8"], "did you mean 'width'?"),
         ("ganomaly", WEAVE, ["--set", "width=wide"], "is not of type int"),
         ("ganomaly", WEAVE, ["--set", "width"], "name=value"),
-        ("ganomaly", WEAVE, ["--steps", "none"], "give a positive number"),
+        ("ganomaly", WEAVE, ["--steps", "none"], "is not of type int"),
         ("fanogan", WEAVE, ["--steps", "100"], "with + between"),
     ],
 )
@@ -410,7 +434,7 @@ def test_wrong_names_and_settings(tmp_path, method, spec, settings, answer):
 
 
 def train_on(tmp_path, folder, options=""):
-    """Trains in vain on a folder; returns the line that answers."""
+    """Trains on an unusable folder; returns the one line of output."""
     spec = f"folder:{folder}{options}"
     return mistake(tmp_path, "train", "ganomaly", "--data", spec, "--out", tmp_path / "run", *SMALL)
 
@@ -431,13 +455,13 @@ def test_images_smaller_than_the_networks_take(tmp_path):
     assert "at least 24x24" in train_on(tmp_path, tmp_path / "parts", "?size=4")
 
 
-def test_too_few_good_images_for_a_threshold_are_noticed_before_training(tmp_path):
+def test_too_few_good_images_are_refused_before_training(tmp_path):
     for i in range(2):
         write_image(tmp_path / "parts" / f"{i}.png", seed=i)
     assert "add good images" in train_on(tmp_path, tmp_path / "parts", "?size=32")
 
 
-def test_places_that_cannot_be_written(run, images, tmp_path):
+def test_unwritable_paths(run, images, tmp_path):
     (tmp_path / "file").touch()
     inside = tmp_path / "file" / "inside"
     mistake(tmp_path, "train", "ganomaly", "--data", WEAVE, "--out", inside, *SMALL)
@@ -447,17 +471,17 @@ def test_places_that_cannot_be_written(run, images, tmp_path):
     mistake(tmp_path, "score", run, *images, "--maps", inside)
     mistake(tmp_path, "score", run, *images, "--csv", tmp_path / "images")
     assert "named like an image" in mistake(tmp_path, "score", run, "--csv", *images)
-    # The maps of a.png and more/a.png would take their places.
+    # The maps of a.png and more/a.png would overwrite them.
     answer = mistake(tmp_path, "score", run, images[0], images[2], "--maps", tmp_path / "images")
     assert "would overwrite the images" in answer
 
 
-def test_a_folder_in_the_way_of_a_run_is_left_alone(run, tmp_path):
+def test_folders_with_other_files_are_left_alone(run, tmp_path):
     mine = write_image(tmp_path / "mine" / "a.png").parent
     train = ["train", "ganomaly", "--data", WEAVE, *SMALL]
     assert "something else" in mistake(tmp_path, *train, "--out", mine, "--overwrite")
     assert "--resume" in mistake(tmp_path, *train, "--out", run)
-    assert "something else than a demo" in mistake(tmp_path, "demo", "--out", mine, "--overwrite")
+    assert "is not a demo" in mistake(tmp_path, "demo", "--out", mine, "--overwrite")
 
 
 def test_nothing_to_score(run, tmp_path):
@@ -471,7 +495,7 @@ def test_nothing_to_score(run, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["calibrate", "evaluate", "info", "export", "score"])
-def test_models_that_are_none(tmp_path, command):
+def test_invalid_models(tmp_path, command):
     more = {"export": ["out"], "score": [write_image(tmp_path / "a.png")]}.get(command, [])
     assert "is not there" in mistake(tmp_path, command, tmp_path / "nowhere", *more)
     (tmp_path / "empty").mkdir()
@@ -492,7 +516,8 @@ def test_evaluation_needs_test_images(run, tmp_path):
 # Demo
 
 
-def test_demo_writes_all_it_promises(tmp_path):
+@pytest.mark.integration
+def test_demo_writes_its_files(tmp_path):
     settings = {"steps": "2", "width": "8", "latent_dim": "8"}
     with Progress() as progress:
         demo(tmp_path / "demo", progress, spec=WEAVE, settings=settings)
@@ -502,11 +527,11 @@ def test_demo_writes_all_it_promises(tmp_path):
     assert "holds a demo already" in mistake(tmp_path, "demo", "--out", tmp_path / "demo")
 
 
-def test_a_demo_is_replaced_only_if_it_is_one(run, tmp_path, monkeypatch):
+def test_only_a_demo_is_replaced(run, tmp_path, monkeypatch):
     out = tmp_path / "demo"
     write_image(out / "run" / "a.png")
     command = ["demo", "--out", out, "--overwrite"]
-    assert "something else than a demo" in mistake(tmp_path, *command)
+    assert "is not a demo" in mistake(tmp_path, *command)
     shutil.copytree(run, out / "run", dirs_exist_ok=True)
     assert "holds a.png beside the run" in mistake(tmp_path, *command)
 
@@ -516,6 +541,6 @@ def test_a_demo_is_replaced_only_if_it_is_one(run, tmp_path, monkeypatch):
     (out / "run" / "a.png").unlink()
     monkeypatch.setattr(runs, "train", stopped)
     monkeypatch.chdir(out)
-    for _ in range(2):  # what a demo leaves that is stopped at once is not in the way of the next
+    for _ in range(2):  # an interrupted demo does not block the next one
         assert tfgad("demo", "--out", ".", "--overwrite").exit_code == 130
     assert not list(out.iterdir())

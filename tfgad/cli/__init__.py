@@ -1,1 +1,1 @@
-"""The `tfgad` command, one module a group of commands."""
+"""The `tfgad` command, one module per group of commands."""

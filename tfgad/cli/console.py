@@ -1,4 +1,4 @@
-"""How the command speaks: results on standard output, everything else on standard error."""
+"""Output of the command: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -17,29 +18,36 @@ from typer.core import TyperGroup
 from tfgad.errors import UsageError, nearest
 from tfgad.files import FREE_SPACE, NO_SPACE, is_full
 
-# Exit codes: 0 done, 1 done but for broken images, 2 the user's mistake, 130 stopped by Ctrl-C.
+# Exit codes besides 0; 130 is what shells give a command that Ctrl-C has stopped.
 BROKEN_IMAGES, MISTAKE, STOPPED = 1, 2, 130
 
 # The commands that take --resume.
 RESUMABLE = ("train",), ("synthesize", "train"), ("segment", "train"), ("segment", "adapt")
 
-# One line stays one line, and what looks like markup in it is left alone.
-PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}
 
-# Typer exports of Click's usage errors only this one; its base is that of them all.
-ClickUsageError = typer.BadParameter.__base__
+class _PrintOptions(TypedDict):
+    markup: bool
+    highlight: bool
+    soft_wrap: bool
 
-# Both follow what sys.stdout and sys.stderr are at the time.
+
+# Prints text as it is: no line breaks are added, no markup is interpreted.
+PLAIN = _PrintOptions(markup=False, highlight=False, soft_wrap=True)
+
+# The base class of Click's usage errors; Typer exports only subclasses of it.
+ClickUsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+# Both write to what sys.stdout and sys.stderr are at the time of writing.
 STANDARD_OUTPUT, STANDARD_ERROR = Console(), Console(stderr=True)
 
 
 def say(text: str) -> None:
-    """Writes a line of the result."""
+    """Writes one line of the result to standard output."""
     STANDARD_OUTPUT.print(text, **PLAIN)
 
 
 def warn(text: str) -> None:
-    """Writes one line on standard error, above the progress bar if there is one."""
+    """Writes one line to standard error, above a progress bar."""
     STANDARD_ERROR.print(f"tfgad: {text}", **PLAIN)
 
 
@@ -49,7 +57,7 @@ def show(table: Table) -> None:
 
 
 class LogLines(logging.Handler):
-    """Shows the package's own log records as plain lines."""
+    """A log handler that writes each record as one line to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record."""
@@ -57,7 +65,7 @@ class LogLines(logging.Handler):
 
 
 def show_log() -> None:
-    """Shows what the package logs, and nothing of the libraries below it."""
+    """Shows the log records of the package, and none of other libraries."""
     logger = logging.getLogger("tfgad")
     logger.setLevel(logging.INFO)
     if not any(isinstance(handler, LogLines) for handler in logger.handlers):
@@ -65,15 +73,16 @@ def show_log() -> None:
 
 
 class Commands(TyperGroup):
-    """The commands, with every mistake of the user told in one line.
+    """A command group that reports usage errors in one line.
 
-    A `UsageError` and Click's own usage errors end with exit code 2, Ctrl-C with 130.
+    A `UsageError`, one of Click's usage errors and a full disk end with exit code 2, Ctrl-C with
+    130.
     """
 
-    def main(self, *args, standalone_mode: bool = True, **kwargs):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
         """Runs one command and ends the process with its exit code."""
         try:
-            code = super().main(*args, standalone_mode=False, **kwargs)
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except UsageError as error:
             warn(_one_line(str(error)))
             code = MISTAKE
@@ -86,28 +95,32 @@ class Commands(TyperGroup):
         except ClickUsageError as error:
             where = error.ctx.command_path if error.ctx else "tfgad"
             message = _one_line(error.format_message()).rstrip(".")
-            if message:  # else Click has shown the help, which says it all
+            if message:  # without one, Click has printed the help
                 warn(f"{message}; see `{where} --help`")
             code = MISTAKE
         sys.exit(code if isinstance(code, int) else 0)
 
-    def invoke(self, ctx):
-        """Runs the command, and says how to go on if it is broken off."""
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command; after Ctrl-C says how to continue."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            warn(f"stopped; {_how_to_go_on(sys.argv[1:])}")
+            warn(f"stopped; {_how_to_continue(sys.argv[1:])}")
             raise typer.Exit(STOPPED) from None
 
-    def resolve_command(self, ctx, args):
-        """Finds the command; an unknown one gets the nearest name for an answer."""
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Returns the command that was typed.
+
+        Raises:
+            UsageError: there is no such command.
+        """
         if args[0] not in self.commands:
             raise UsageError("command", args[0], "is not known", nearest(args[0], self.commands))
         return super().resolve_command(ctx, args)
 
 
 def figures_table(title: str, columns: Mapping[str, Mapping], rows: Mapping[str, str]) -> Table:
-    """Returns a table of figures; the first column's have their 95 % interval beside them.
+    """Returns a table of figures, with the 95 % interval of the first column.
 
     Args:
         title: above the table.
@@ -130,11 +143,25 @@ def figures_table(title: str, columns: Mapping[str, Mapping], rows: Mapping[str,
 
 
 def two_columns(metadata: Iterable[tuple[object, object]]) -> Table:
-    """Returns two columns, the names and what there is to say of them."""
+    """Returns a table of names and values."""
     table = Table.grid(padding=(0, 2))
     for name, value in metadata:
-        table.add_row(Text(str(name)), Text(str(value)))  # not str, which may look like markup
+        # A plain string would be parsed for markup.
+        table.add_row(Text(str(name)), Text(str(value)))
     return table
+
+
+def false_positive_rate(metadata: Mapping[str, Any]) -> str:
+    """Returns the false-positive rate of a threshold as text.
+
+    For a model of tiles the text says that it is a rate per tile: a large image holds many.
+
+    Args:
+        metadata: `false_positive_rate`, `image_shape` and `resized` of a run or exported model.
+    """
+    height, width, _ = metadata["image_shape"]
+    per_tile = "" if metadata["resized"] else f" per tile of {height} x {width}"
+    return f"{metadata['false_positive_rate']:g}{per_tile}"
 
 
 def _number(value: float | None) -> str:
@@ -149,9 +176,9 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _how_to_go_on(arguments: list[str]) -> str:
-    """Returns what to type after Ctrl-C."""
+def _how_to_continue(arguments: list[str]) -> str:
+    """Returns how to continue after Ctrl-C a command with these arguments."""
     if any(tuple(arguments[: len(command)]) == command for command in RESUMABLE):
         kept = [each for each in arguments if each not in ("--overwrite", "--resume")]
-        return f"go on with: tfgad {shlex.join([*kept, '--resume'])}"
-    return "what was not yet written is lost"
+        return f"continue with: tfgad {shlex.join([*kept, '--resume'])}"
+    return "results not yet written are lost"

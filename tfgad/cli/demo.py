@@ -1,4 +1,4 @@
-"""The main job end to end on embedded data: from good fabric tiles to an exported detector."""
+"""The steps of `tfgad demo`: from synthetic fabric tiles to an exported detector."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from tfgad import data, plots
 from tfgad.cli.progress import Progress, training_callbacks
@@ -20,7 +21,7 @@ from tfgad.training.runs import Run
 METHOD, DATA = "ganomaly", "weave:twill"
 RUN, SAVED_MODEL, HEAT_MAPS = "run", "saved_model", "heat_maps.png"
 FILES = (HEAT_MAPS, "metrics.json", "report.html")
-SHOWN = 16  # test tiles in the picture of heat maps, every second one defective
+SHOWN = 16  # test tiles in the figure of heat maps; every second one is defective
 
 
 def demo(
@@ -31,27 +32,28 @@ def demo(
     spec: str = DATA,
     settings: dict[str, Any] | None = None,
 ) -> tuple[Run, dict[str, Any]]:
-    """Trains, calibrates, evaluates and exports a detector, and draws what it found.
+    """Trains, calibrates, evaluates and exports a detector, and draws heat maps.
 
     Args:
-        out: the folder for all of it.
-        progress: is told of every phase.
-        overwrite: replace an earlier demo.
-        spec: the data; the tests take less of them.
-        settings: what differs from the recipe, likewise.
+        out: folder for the output.
+        progress: shows the phases.
+        overwrite: whether to replace an earlier demo.
+        spec: the data set.
+        settings: settings that differ from the method's defaults.
 
     Returns:
         The run, and the figures as `tfgad.evaluation.evaluator.evaluate` returns them.
 
     Raises:
-        UsageError: the folder holds something else, or a demo that is not to be replaced.
+        UsageError: the folder holds other files, or a demo and `overwrite` is false.
     """
     _clear(out, overwrite)
-    progress.phase("weaving the fabric")
+    progress.phase("rendering the fabric")
     callbacks = training_callbacks(progress)
     run = runs.train(METHOD, spec, out / RUN, settings=settings, callbacks=callbacks)
+    assert run is not None  # only further workers of a distributed training have no run
     images = data.load(run.config["data"])
-    progress.phase("judging the test tiles")
+    progress.phase("scoring the test tiles")
     figures = evaluate(run, images, out)
     progress.phase("drawing heat maps")
     plots.save(_heat_maps(run, images), out / HEAT_MAPS)
@@ -61,14 +63,14 @@ def demo(
 
 
 def _clear(out: Path, overwrite: bool) -> None:
-    """Removes an earlier demo, if that is wanted; nothing else is ever removed.
+    """Removes an earlier demo if `overwrite` is true; other files are never removed.
 
-    The run goes last: by it an earlier demo is known for one.
+    The run is removed last, because `_is_demo` recognises a demo by it.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not _is_demo(out):
-        raise UsageError("out", out, "is something else than a demo", "name a new folder")
+        raise UsageError("out", out, "is not a demo", "name a new folder")
     if not overwrite:
         raise UsageError("out", out, "holds a demo already", "give --overwrite to replace it")
     runs.check_removable(out / RUN)
@@ -77,7 +79,7 @@ def _clear(out: Path, overwrite: bool) -> None:
     for name in FILES:
         (out / name).unlink(missing_ok=True)
     runs.remove(out / RUN)
-    (out / RUN).rmdir()  # so that a new demo broken off at once leaves nothing in the way
+    (out / RUN).rmdir()  # a new demo that stops early must not leave a folder that is in its way
 
 
 def _is_demo(out: Path) -> bool:
@@ -85,15 +87,15 @@ def _is_demo(out: Path) -> bool:
     return names <= {RUN, SAVED_MODEL, *FILES} and runs.read_config(out / RUN) is not None
 
 
-def _heat_maps(run: Run, images: AnomalyData):
-    """Draws the first test tiles with their true masks and their heat maps."""
+def _heat_maps(run: Run, images: AnomalyData) -> Figure:
+    """Returns a figure of the first test tiles with their masks and heat maps."""
     (tiles,) = images.test.batch(SHOWN).take(1).as_numpy_iterator()
-    judged = run.model.anomaly(tiles["image"])
+    predicted = run.model.anomaly(tiles["image"])
     return plots.heat_maps(
         tiles["image"],
-        np.asarray(judged["map"]),
+        np.asarray(predicted["map"]),
         tiles["mask"],
-        np.asarray(judged["score"]),
+        np.asarray(predicted["score"]),
         run.calibration["threshold"],
         [name.decode() for name in tiles["name"]],
         tiles["label"],

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tfgad.cli import console
+from tfgad.cli.arguments import settings_given
+from tfgad.cli.loading import data_defaults
 from tfgad.cli.progress import Progress, training_callbacks
-from tfgad.errors import UsageError
 from tfgad.inference import results
 from tfgad.quiet import import_tensorflow
 
@@ -109,7 +110,6 @@ def paint(
     """Paint defects on a fabric's good images; write images, masks, annotations."""
     import_tensorflow()
     import tfgad
-    from tfgad.cli.main import data_defaults
     from tfgad.multistage import annotations, sources
     from tfgad.multistage.painter import load_painter
 
@@ -192,7 +192,6 @@ def adapt(
     given = settings_given(settings or [], None)
     import_tensorflow()
     import tfgad
-    from tfgad.cli.main import data_defaults
     from tfgad.multistage import adaptation, segmenter_training, sources
     from tfgad.multistage.painter import load_painter
 
@@ -217,19 +216,3 @@ def adapt(
         )
     console.say(f"{out}: trained in {adapted.config['training_seconds']:.0f} s")
     console.say(f"next: tfgad segment evaluate {out}")
-
-
-def settings_given(pairs: list[str], steps: str | None) -> dict[str, Any]:
-    """Returns `name=value` pairs as a dict.
-
-    Raises:
-        UsageError: a pair without a name, or without a value.
-    """
-    chosen = {"steps": steps} if steps else {}
-    for pair in pairs:
-        name, _, value = pair.partition("=")
-        if not name or not value:
-            hint = "write --set name=value, such as --set latent_dim=64"
-            raise UsageError("--set", pair, "is not of the form name=value", hint)
-        chosen[name] = value
-    return chosen

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, elsewhere a plain line every tenth of the way."""
+"""Progress of long work: a bar on a terminal, elsewhere one line per tenth of the steps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.progress import (
     MofNCompleteColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -24,17 +25,17 @@ TENTHS = 10
 
 
 class Progress:
-    """Shows on standard error how far the work is, phase by phase.
+    """Reports on standard error the progress of work that has several phases.
 
         with Progress() as progress:
             progress.phase("reading the data")
             progress.phase("training", 1500)
             progress.advance("loss 0.31")
 
-    A phase ends when the next begins.
+    A phase ends when the next one starts.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         on_terminal = STANDARD_ERROR.is_terminal
         self._lines = None if on_terminal else Lines()
         self._bars = RichProgress(
@@ -43,47 +44,57 @@ class Progress:
             BarColumn(bar_width=16),
             Count(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            # A narrow terminal cuts the losses short, not the rest.
+            # On a narrow terminal only the losses are cut.
             TextColumn(
                 "{task.fields[note]}", style="dim", table_column=Column(ratio=1, no_wrap=True)
             ),
             console=STANDARD_ERROR,
             expand=True,
-            redirect_stdout=False,  # results may go to a file meanwhile
+            redirect_stdout=False,  # standard output may be redirected to a file
             disable=not on_terminal,
         )
-        self._task = None
+        self._task: TaskID | None = None
 
     def __enter__(self) -> Progress:
         self._bars.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end_phase()
         self._bars.stop()
 
     def phase(self, name: str, steps: int | None = None) -> None:
-        """Begins a phase of so many steps, or of unknown length."""
+        """Starts a phase.
+
+        Args:
+            name: shown beside the bar.
+            steps: how often `advance` will be called; None if that is not known.
+        """
         self._end_phase()
         self._task = self._bars.add_task(name, total=steps, note="")
         if self._lines:
             self._lines.phase(name, steps)
 
     def advance(self, note: str = "") -> None:
-        """Tells that one more step is done, and what there is to say of it."""
-        self._bars.update(self._task, advance=1, note=note)
+        """Counts one more step of the phase.
+
+        Args:
+            note: shown behind the bar, such as the losses.
+        """
+        if self._task is not None:
+            self._bars.update(self._task, advance=1, note=note)
         if self._lines:
             self._lines.advance(note)
 
     def _end_phase(self) -> None:
-        """Leaves a bar that was counted standing; one of unknown length has nothing to tell."""
+        """Ends the current phase; its bar stays on the terminal if it counted steps."""
         if self._task is not None and self._bars.tasks and self._bars.tasks[-1].total is None:
             self._bars.remove_task(self._task)
         self._task = None
 
 
 class Count(MofNCompleteColumn):
-    """Steps done of those there are; nothing where that is not known."""
+    """Column with the number of steps done; empty for a phase of unknown length."""
 
     def render(self, task: Task) -> Text:
         """Returns the column's text."""
@@ -91,18 +102,20 @@ class Count(MofNCompleteColumn):
 
 
 class Lines:
-    """The same as plain lines, for logs: of counted phases only."""
+    """Progress as plain lines, for log files; phases of unknown length have none."""
 
     def phase(self, name: str, steps: int | None) -> None:
-        """Notes the phase and the time."""
-        self.name, self.steps, self.done, self.begun = name, steps, 0, time.monotonic()
+        """Starts a phase; see `Progress.phase`."""
+        self.name, self.steps, self.done, self.started = name, steps, 0, time.monotonic()
 
     def advance(self, note: str) -> None:
-        """Writes a line if another tenth is done."""
+        """Counts one more step, and writes a line when another tenth of the steps is done."""
         self.done += 1
+        if self.steps is None:
+            return
         if self.done * TENTHS // self.steps == (self.done - 1) * TENTHS // self.steps:
             return
-        left = (time.monotonic() - self.begun) * (self.steps / self.done - 1)
+        left = (time.monotonic() - self.started) * (self.steps / self.done - 1)
         line = f"{self.name}: {self.done} of {self.steps}, {left:.0f} s left"
         if note:
             line = f"{line}, {note}"
@@ -112,11 +125,11 @@ class Lines:
 def training_callbacks(
     progress: Progress, afterwards: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[str, int], Sequence]:
-    """Returns the `callbacks` of `tfgad.training.runs.train`: one bar per stage, with its losses.
+    """Returns the argument `callbacks` of `tfgad.training.runs.train`: a bar for each stage.
 
     Args:
-        progress: is told of every step.
-        afterwards: what is done once a stage has ended; the threshold is set, where not said.
+        progress: shows the steps and losses.
+        afterwards: stage -> name of the phase that follows it, if not "setting the threshold".
     """
     import keras
 

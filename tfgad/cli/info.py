@@ -1,0 +1,41 @@
+"""`tfgad info`: metadata of a run or of an exported model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfgad.cli import console
+from tfgad.cli.arguments import Model
+from tfgad.quiet import import_tensorflow
+
+
+def info(model: Model) -> None:
+    """Show a model's method, data, image size, threshold and versions."""
+    console.show(console.two_columns(_metadata(model)))
+
+
+def _metadata(model: Path) -> Iterator[tuple[str, str]]:
+    """Yields name and value of each line; a model exported by hand may lack some."""
+    import_tensorflow()
+    from tfgad.inference import predictor
+
+    metadata = predictor.metadata_of(model)
+    height, width, channels = metadata["image_shape"]
+    colour = "grey" if channels == 1 else "colour"
+    how = "images are resized" if metadata["resized"] else "images keep their native resolution"
+    for name in ("method", "data"):
+        if name in metadata:
+            yield name, metadata[name]
+    if "train" in metadata.get("images", {}):
+        yield "training images", f"{metadata['images']['train']:,}"
+    yield "image size", f"{height} x {width}, {colour}; {how}"
+    if "depth" in metadata:
+        yield "depth", f"{metadata['depth']} bits"
+    yield "window", f"{metadata['window'][0]} x {metadata['window'][1]}"
+    yield "score", metadata["score"]
+    yield "threshold", f"{metadata['threshold']:.4g}"
+    yield "false-positive rate", console.false_positive_rate(metadata)
+    if "versions" in metadata:
+        versions = (f"{name} {number}" for name, number in metadata["versions"].items())
+        yield "versions", ", ".join(versions)

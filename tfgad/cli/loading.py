@@ -1,0 +1,52 @@
+"""Loading a run together with the data set that a command uses it on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfgad.data.pixels import FULL_DEPTH
+from tfgad.data.spec import Spec
+from tfgad.quiet import import_tensorflow
+
+if TYPE_CHECKING:
+    from tfgad.data.anomaly_data import AnomalyData
+    from tfgad.training.runs import Run
+
+
+def load_run_and_data(folder: Path, spec: str | None) -> tuple[Run, AnomalyData]:
+    """Loads a run, and a data set: its own, or the one that `spec` names."""
+    import_tensorflow()
+    from tfgad import data
+    from tfgad.training import runs
+
+    run = runs.load_run(folder)
+    return run, data.load(spec or run.config["data"], **data_defaults(run.config, spec))
+
+
+def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
+    """Returns the data options that a run implies for a data set.
+
+    A data set of the same kind as the run's own gets the run's options. It is split by the same
+    seed, so that no training image ends up among the held-out ones. A data set of another kind gets
+    the size of the run's images, as resized images or as tiles. A spec with the option `size` asks
+    for whole images, not for tiles.
+
+    Args:
+        config: the run's `config.json`.
+        spec: the data set; None means the run's own.
+
+    Returns:
+        Options by name, for `tfgad.data.load`. Those in the spec take precedence there.
+    """
+    own, given = Spec.parse(config["data"]), Spec.parse(spec or config["data"])
+    side, _, channels = config["image_shape"]
+    depth = config.get("depth", FULL_DEPTH)  # runs of earlier versions read all 16 bits
+    # A run on 8-bit files does not determine how deeper files are read.
+    depth = depth if depth > 8 else None
+    if given.kind == own.kind:
+        defaults = {"channels": channels, "depth": depth, **own.options}
+    else:
+        tile = None if config["resized"] else side
+        defaults = {"channels": channels, "depth": depth, "size": side, "tile": tile}
+    return {**defaults, "tile": None} if "size" in given.options else defaults

@@ -1,0 +1,152 @@
+"""`tfgad demo`, `train`, `calibrate` and `evaluate`."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tfgad.cli import console
+from tfgad.cli.arguments import Data, OtherData, Overwrite, Rate, RunFolder, settings_given
+from tfgad.cli.loading import load_run_and_data
+from tfgad.cli.progress import Progress, training_callbacks
+from tfgad.inference import results
+from tfgad.quiet import import_tensorflow
+
+if TYPE_CHECKING:
+    from tfgad.training.runs import Run
+
+
+class Distribute(str, enum.Enum):
+    """Distribution strategies of `train`; see `tfgad.training.distribution`."""
+
+    ALONE = "alone"
+    MIRRORED = "mirrored"
+    MULTIWORKER = "multiworker"
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the output.")] = Path("demo"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Train, calibrate, evaluate and export on synthetic fabric, in about three minutes."""
+    import_tensorflow()
+    from tfgad.cli import demo as steps
+
+    with Progress() as progress:
+        run, figures = steps.demo(out, progress, overwrite=overwrite)
+    _show_figures(run.config["method"], run.config["data"], figures)
+    written = [
+        ("report.html", "the whole report in one page; open it in a browser"),
+        (steps.HEAT_MAPS, "test images, true masks and heat maps"),
+        ("metrics.json", "the figures above"),
+        (f"{steps.RUN}/", f"try: tfgad score {out / steps.RUN} YOUR_IMAGE.png"),
+        (f"{steps.SAVED_MODEL}/1/", "ready for TensorFlow Serving"),
+    ]
+    console.show(console.two_columns((out / name, meaning) for name, meaning in written))
+
+
+def train(
+    method: Annotated[str, typer.Argument(help="A method: see `tfgad list`.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the run.")],
+    steps: Annotated[
+        str | None, typer.Option(help="Training steps; 600+1500 for a method of two stages.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the method."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, training and data split.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    overwrite: Overwrite = False,
+    distribute: Annotated[
+        Distribute, typer.Option(help="Over all GPUs, or the workers that TF_CONFIG names.")
+    ] = Distribute.ALONE,
+) -> None:
+    """Train a method on good images, and set its threshold on held-out good images."""
+    given = settings_given(settings or [], steps)
+    import_tensorflow()
+    from tfgad.training import runs
+
+    with Progress() as progress:
+        progress.phase("reading the data")
+        run = runs.train(
+            method,
+            data,
+            out,
+            seed=seed,
+            settings=given,
+            resume=resume,
+            overwrite=overwrite,
+            callbacks=training_callbacks(progress),
+            distribute=distribute.value,
+        )
+    if run is None:
+        console.say(f"{out}: done; the chief worker writes it")
+        return
+    console.say(f"{out}: trained in {run.config['training_seconds']:.0f} s")
+    _show_threshold(run)
+    if run.config["images"]["test"]:
+        console.say(f"next: tfgad evaluate {out}")
+    else:
+        console.say(f"next: tfgad score {out} IMAGE...")
+
+
+def calibrate(run: RunFolder, data: OtherData = None, false_positive_rate: Rate = 0.01) -> None:
+    """Set a run's threshold again, on good images that it was not trained on.
+
+    With --data these are all good images of that data set except those in its test set.
+    """
+    loaded, images = load_run_and_data(run, data)
+    from tfgad.training import runs
+
+    with Progress() as progress:
+        progress.phase("scoring good images")
+        runs.calibrate(loaded, images, false_positive_rate)
+    _show_threshold(loaded)
+
+
+def evaluate(
+    run: RunFolder,
+    data: OtherData = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report; by default the run's.")
+    ] = None,
+) -> None:
+    """Score a test set, beside three trivial detectors, and write a report."""
+    if out:
+        results.check_writable("out", out, folder=True)
+    loaded, images = load_run_and_data(run, data)
+    from tfgad.evaluation import evaluator
+
+    with Progress() as progress:
+        progress.phase("scoring the test set")
+        figures = evaluator.evaluate(loaded, images, out)
+    _show_figures(loaded.config["method"], images.spec, figures)
+    folder = out or run
+    console.say(f"{folder / 'report.html'}, {folder / 'metrics.json'}")
+
+
+def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
+    """Prints the method's figures beside those of the trivial detectors."""
+    from tfgad.evaluation import baselines, metrics
+
+    rows = metrics.names_of(figures["unit"])
+    trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
+    console.show(console.figures_table(spec, {method: figures, **trivial}, rows))
+    for label, reasons in figures.get("reasons", {}).items():
+        if reasons:
+            counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+            console.say(f"of the {label} images, unlike any good one: {counts}")
+
+
+def _show_threshold(run: Run) -> None:
+    calibration = run.calibration
+    console.say(
+        f"threshold {calibration['threshold']:.4g}, for a false-positive rate of "
+        f"{console.false_positive_rate({**run.config, **calibration})} ({calibration['method']} of "
+        f"{calibration['images']} good images)"
+    )
