@@ -16,6 +16,7 @@ def test_importing_the_package_imports_no_tensorflow():
     assert (run.stdout, run.stderr) == ("set()\n", "")
 
 
+@pytest.mark.integration
 def test_the_first_name_that_needs_tensorflow_imports_it_silently():
     run = python("import tfgad; tfgad.build('ganomaly', (24, 24, 1), width=4)")
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")

@@ -42,6 +42,7 @@ def test_onednn_is_turned_on_unless_the_user_sets_the_variable(name, environment
 
 
 @ON_LINUX
+@pytest.mark.integration
 def test_tensorflow_imported_first_is_logged_in_one_line():
     """oneDNN is turned off here on any processor, and the variable is then removed."""
     program = f"import os, tensorflow; del os.environ['{processor.ONEDNN}']; import tfgad"
