@@ -127,20 +127,25 @@ def _type_and_range(field: Any) -> tuple[str, str]:
     if typing.get_origin(field.annotation) is Literal:
         return "one of", ", ".join(map(str, choices))
     if typing.get_origin(field.annotation) is tuple:
-        return "int+int", "at least 1 each"
+        return "int+int", "≥ 1"
     if isinstance(field.annotation, types.UnionType):
         return " or ".join(getattr(each, "__name__", str(each)) for each in choices), ""
-    return field.annotation.__name__, ", ".join(_bounds(field.metadata))
+    return field.annotation.__name__, _range(field.metadata)
 
 
-def _bounds(metadata: Sequence[Any]) -> list[str]:
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return [
-        f"{word} {getattr(constraint, name)}"
+def _range(metadata: Sequence[Any]) -> str:
+    """Returns the bounds of a number: `≥ 1`, or `[0, 1)` where it has two."""
+    bounds = {
+        name: getattr(constraint, name)
         for constraint in metadata
-        for name, word in words.items()
+        for name in ("ge", "gt", "le", "lt")
         if hasattr(constraint, name)
-    ]
+    }
+    if len(bounds) == 2:
+        low = f"[{bounds['ge']}" if "ge" in bounds else f"({bounds['gt']}"
+        return f"in {low}, {bounds['le']}]" if "le" in bounds else f"in {low}, {bounds['lt']})"
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    return "".join(f"{signs[name]} {value}" for name, value in bounds.items())
 
 
 def _usage_error(config: type, error: ValidationError, given: Mapping[str, Any]) -> UsageError:

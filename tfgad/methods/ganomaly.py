@@ -68,7 +68,12 @@ class Config:
 PAPER = Config(window=0, latent_dim=100, width=64, steps=12_000, score="latent", stride=8)
 
 
-@register("ganomaly", "encode, decode, encode again (Akcay et al. 2018)", Config, PAPER)
+@register(
+    "ganomaly",
+    "encode, decode, encode again; the one to start with (Akcay et al. 2018)",
+    Config,
+    PAPER,
+)
 class GANomaly(Detector):
     """Autoencoder (G_E, G_D), second encoder E and discriminator D.
 
