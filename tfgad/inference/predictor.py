@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -143,21 +143,33 @@ class SavedModelPredictor:
 
     Args:
         folder: of the version.
-        model: what to call the signatures of, if it is loaded already.
+        model: the loaded SavedModel; by default it is loaded from the folder.
+        signatures: functions to call by name of signature; by default those of the model.
+        max_pixels: pixels of an image that are sent in one piece; by default as many as the
+            model's memory is bounded for.
 
     Attributes:
         metadata: what `tfgad.export.saved_model` says of the model.
     """
 
-    def __init__(self, folder: Path, model: Any = None):
+    def __init__(
+        self,
+        folder: Path,
+        model: Any = None,
+        *,
+        signatures: Mapping[str, Callable[..., Any]] | None = None,
+        max_pixels: int | None = None,
+    ):
         self.metadata = metadata = saved_model_metadata(folder)
         self.image_shape, self.resized = tuple(metadata["image_shape"]), metadata["resized"]
         self.window, self.score = tuple(metadata["window"]), metadata["score"]
         self.threshold, self.depth = metadata["threshold"], metadata.get("depth")
         # it owns what the signature uses
         self._model = _load_saved_model(folder) if model is None else model
-        self._serve = self._model.signatures["serving_default"]
-        if "reason" not in self._serve.structured_outputs:
+        own = self._model.signatures
+        self._signatures = own if signatures is None else signatures
+        self._serve, self._max_pixels = self._signatures["serving_default"], max_pixels
+        if signatures is None and "reason" not in own["serving_default"].structured_outputs:
             log.warning(UNCHECKED, folder, "calibrate and export its run again")
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
@@ -244,7 +256,7 @@ class SavedModelPredictor:
         return self.predict_batch(pixels[None])[0]
 
     def _rebuilt(self, pixels: np.ndarray) -> np.ndarray:
-        answer = self._model.signatures["reconstruct"](images=tf.constant(pixels[None]))
+        answer = self._signatures["reconstruct"](images=tf.constant(pixels[None]))
         return answer["reconstruction"][0].numpy()
 
     def _fits(self, pixels: np.ndarray) -> bool:
@@ -254,6 +266,8 @@ class SavedModelPredictor:
     @property
     def _at_once(self) -> int:
         """How many pixels of an image are sent in one piece."""
+        if self._max_pixels is not None:
+            return self._max_pixels
         return AT_ONCE if self.metadata.get("by_block") else AT_ONCE_EARLIER
 
     def _rims(self, score: str | None):
