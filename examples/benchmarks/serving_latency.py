@@ -35,7 +35,7 @@ from PIL import Image
 
 from tfgad import files
 from tfgad.export.saved_model import METADATA
-from tfgad.serving.client.client import Client, ClientError
+from tfgad.serving.client import Client, ClientError
 from tfgad.training import runs
 
 CLIENTS = (1, 8, 64)

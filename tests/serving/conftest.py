@@ -1,6 +1,7 @@
-"""Exported models, and a server of them that was really started, as a process of its own."""
+"""Exported models, and a server of them as a process of its own."""
 
 import contextlib
+import functools
 import io
 import os
 import random
@@ -14,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
 from PIL import Image
 
@@ -26,8 +28,9 @@ MAX_BODY, MAX_PIXELS = 8 * 2**20, 10**6
 
 
 def export_small(model, folder, **changes):
-    """Exports a model of the tests as `tests/test_export.py` does."""
-    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {"method": "ganomaly"}}
+    """Exports a model of the tests."""
+    metadata = {"method": "ganomaly", "data": "weave:plain?size=48"}
+    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": metadata}
     return export(model, folder, **{**form, **changes})
 
 
@@ -40,31 +43,43 @@ def until(condition):
 
 
 def kept_port():
-    """A free port that nobody is given who asks for any: those are from 32768 on.
+    """A free port below 32768, so that the system assigns it to nobody who asks for any port.
 
-    While a server starts again at it, tests beside this one open ports of their own.
+    A server can be restarted at it while other tests open ports.
     """
     while True:
-        port = random.SystemRandom().randrange(20000, 32768)  # no seed: workers shall not agree
+        port = random.SystemRandom().randrange(20000, 32768)  # no seed, so that workers differ
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
 
 def encoded(pixels, form="PNG"):
-    """An image uint8 `[H, W, C]` as a whole file."""
+    """An image uint8 `[H, W, C]` as a file."""
     file = io.BytesIO()
     Image.fromarray(np.squeeze(pixels)).save(file, form)
     return file.getvalue()
+
+
+def ask(url, image, model="native"):
+    """Asks for the prediction of an image by REST."""
+    body = {"instances": [image.tolist()]}
+    return requests.post(f"{url}/v1/models/{model}:predict", json=body, timeout=PATIENCE)
+
+
+def score_of(answer):
+    """The score of an answer to `ask`."""
+    assert answer.status_code == 200, answer.text[:300]
+    return answer.json()["predictions"][0]["score"]
 
 
 REASONS = ("", "zu dunkel: ä", "", "no texture")
 
 
 def save_foreign(folder):
-    """Writes a SavedModel with what no model of tfgad's has.
+    """Writes a SavedModel with signatures that no model of tfgad has.
 
-    `described` takes `x` float32 `[B]` and answers strings beside numbers; `positive` has fewer
-    rows than its input; `named` takes nothing; `turned` answers complex numbers.
+    `described` takes `x` float32 `[B]` and returns strings and numbers; `positive` returns fewer
+    rows than its input; `named` has no input; `turned` returns complex numbers.
     """
     module = tf.Module()
     x = tf.TensorSpec([None], tf.float32, name="x")
@@ -91,13 +106,20 @@ def save_foreign(folder):
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
+def assert_answers(url, model="foreign"):
+    """Asserts that a model as `save_foreign` writes it answers."""
+    body = {"signature_name": "positive", "inputs": [1, -1]}
+    answer = requests.post(f"{url}/v1/models/{model}:predict", json=body, timeout=PATIENCE)
+    assert answer.json() == {"outputs": [1]}
+
+
 class ServerProcess:
     """`tfgad serve` as a process.
 
     Attributes:
         url: of its REST interface.
         grpc: address of its gRPC interface.
-        lines: what it said on both streams.
+        lines: its output on both streams.
     """
 
     def __init__(self, folder, *options):
@@ -126,7 +148,7 @@ class ServerProcess:
         return ["--port", rest, "--grpc-port", grpc]
 
     def memory(self):
-        """The most memory that it ever held, in bytes."""
+        """The peak of its memory, in bytes."""
         with open(f"/proc/{self.process.pid}/status") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
 
@@ -141,7 +163,7 @@ class ServerProcess:
         return self
 
     def __exit__(self, *_):
-        self.process.kill()  # does nothing if it ended
+        self.process.kill()  # does nothing if it has ended
         self.process.wait()
 
     def _read(self):
@@ -150,25 +172,21 @@ class ServerProcess:
             self._match = self._match or READY.search(line)
             if self._match:
                 self._ready.set()
-        self._ready.set()  # it ended
+        self._ready.set()  # it has ended
 
 
 @pytest.fixture(scope="session")
 def models_folder(fitted, tmp_path_factory):
-    """`as_is` judges images as they are, `resizing` resizes them to 48x48 first.
-
-    For `foreign` see `save_foreign`.
-    """
+    """`native` scores images at native resolution; for `foreign` see `save_foreign`."""
     folder = tmp_path_factory.mktemp("models")
-    export_small(fitted("ganomaly"), folder / "as_is")
-    export_small(fitted("ganomaly"), folder / "resizing", resized=True)
+    export_small(fitted("ganomaly"), folder / "native")
     save_foreign(folder / "foreign" / "1")
     return folder
 
 
 @pytest.fixture(scope="session")
 def server(models_folder):
-    """A server of these models; a test may add others."""
+    """A process that serves these models; a test may add others."""
     limits = ["--max-body", str(MAX_BODY // 2**20), "--max-pixels", str(MAX_PIXELS)]
     ports = ["--port", "0", "--grpc-port", "0"]
     with ServerProcess(models_folder, *ports, *limits, "--poll-seconds", "0.1") as started:
@@ -185,6 +203,15 @@ def pictures():
 
 @pytest.fixture(scope="session")
 def expected(fitted, pictures):
-    """What the model says of the pictures in Python: `score` and `map`."""
-    judged = fitted("ganomaly").anomaly(pictures.astype("float32") / 127.5 - 1)
-    return {name: value.numpy() for name, value in judged.items()}
+    """`score` and `map` of the pictures by the model in Python."""
+    outputs = fitted("ganomaly").anomaly(pictures.astype("float32") / 127.5 - 1)
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+@pytest.fixture(scope="session")
+def load_once():
+    """Makes servers in this process share the loaded SavedModels, with their traced graphs."""
+    servable = pytest.importorskip("tfgad.serving.server.servable")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servable, "load_saved_model", functools.cache(servable.load_saved_model))
+        yield

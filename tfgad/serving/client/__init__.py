@@ -3,6 +3,7 @@
 >>> from tfgad.serving.client import Client
 """
 
-from tfgad.serving.client.client import Client, ClientError
+from tfgad.serving.client.client import Client
+from tfgad.serving.client.transport import ClientError
 
 __all__ = ["Client", "ClientError"]

@@ -1,21 +1,22 @@
-"""The gRPC side of `tfgad.serving.client.client`, by TF Serving's own stubs."""
+"""The gRPC transport of a client, by TF Serving's own stubs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfgad.quiet import import_tensorflow
-from tfgad.serving.client.client import BACKOFF, Arrays, ClientError
+from tfgad.serving.client.transport import INITIAL_BACKOFF, Arrays, ClientError
 
-import_tensorflow()  # tensorflow-serving-api's messages hold TensorFlow's
+import_tensorflow()  # the messages of tensorflow-serving-api need TensorFlow's
 import grpc  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from tensorflow.core.framework import types_pb2  # noqa: E402
-from tensorflow.core.protobuf import error_codes_pb2  # noqa: E402
+from tensorflow.core.protobuf import error_codes_pb2, meta_graph_pb2  # noqa: E402
 from tensorflow_serving.apis import (  # noqa: E402
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -25,14 +26,14 @@ from tensorflow_serving.apis import (  # noqa: E402
     prediction_service_pb2_grpc,
 )
 
-# Milliseconds between attempts to connect, growing from the first to the most. gRPC's own go up to
-# two minutes: a server was back for 43 s before a client got an answer. The least is the time that
-# an attempt may take (gRPC's is 20 s): what is sent to a machine that is off is never answered.
+# Milliseconds between attempts to connect. gRPC's own defaults grow up to two minutes: a client got
+# no answer for 43 s after a server was back. `min` is also the time that one attempt may take
+# (20 s by default): a machine that is switched off never answers.
 RECONNECT = {"initial": 100, "min": 3000, "max": 2000}
 
 
-class Grpc:
-    """The gRPC interface; see `tfgad.serving.client.client.Client`."""
+class GrpcTransport:
+    """A connection to one model by gRPC; see `tfgad.serving.client.client.Client`."""
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class Grpc:
         is_secure: bool = False,
     ):
         self._timeout = timeout
-        # gRPC's own credentials of a call want TLS; the server may be behind what ends it.
+        # gRPC's call credentials require TLS, but a proxy may terminate TLS before the server.
         self._metadata = [] if token is None else [("authorization", f"Bearer {token}")]
         self._spec = model_pb2.ModelSpec(name=model)
         if version is not None:
@@ -62,20 +63,20 @@ class Grpc:
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def predict(self, inputs: Arrays, signature: str) -> dict[str, np.ndarray]:
-        """Calls a signature."""
+        """Returns the outputs of a signature by name."""
         request = predict_pb2.PredictRequest(model_spec=self._spec)
         request.model_spec.signature_name = signature
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
-        answer = self._ask(self._predictions.Predict, request)
+        answer = self._call(self._predictions.Predict, request)
         return {name: tf.make_ndarray(proto) for name, proto in answer.outputs.items()}
 
     def metadata(self) -> dict[str, Any]:
-        """Returns the signatures."""
+        """Returns the model's signatures."""
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=self._spec, metadata_field=["signature_def"]
         )
-        answer = self._ask(self._predictions.GetModelMetadata, request)
+        answer = self._call(self._predictions.GetModelMetadata, request)
         definitions = get_model_metadata_pb2.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(definitions)
         return {
@@ -91,9 +92,9 @@ class Grpc:
         }
 
     def status(self) -> dict[int, dict[str, str]]:
-        """Returns the states of the versions."""
+        """Returns the states of the model's versions."""
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec)
-        answer = self._ask(self._models.GetModelStatus, request)
+        answer = self._call(self._models.GetModelStatus, request)
         state_name = get_model_status_pb2.ModelVersionStatus.State.Name
         return {
             each.version: {
@@ -105,27 +106,28 @@ class Grpc:
         }
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._channel.close()
 
-    def _ask(self, method, request):
+    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        """Calls a method of a stub."""
         try:
             return method(request, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise ClientError(error.code().name, error.details()) from error
 
 
-def _spec(info) -> dict[str, Any]:
+def _spec(info: meta_graph_pb2.TensorInfo) -> dict[str, Any]:
     shape = info.tensor_shape
     lengths = None if shape.unknown_rank else [dim.size for dim in shape.dim]
     return {"dtype": types_pb2.DataType.Name(info.dtype), "shape": lengths}
 
 
 def _options(retries: int) -> list[tuple[str, Any]]:
-    """Returns the options of a channel: gRPC's own retries and pauses, and no limit for maps."""
+    """Returns the options of a channel: gRPC's own retries, and no limit on the size of maps."""
     policy = {
         "maxAttempts": retries + 1,
-        "initialBackoff": f"{BACKOFF}s",
+        "initialBackoff": f"{INITIAL_BACKOFF}s",
         "maxBackoff": "2s",
         "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE"],

@@ -1,1 +1,1 @@
-"""The inspection page."""
+"""The inspection page: verdicts, heat maps and reconstructions of images in a browser."""

@@ -1,4 +1,4 @@
-"""Arrays as pictures that a page holds inside itself: PNG in data URIs."""
+"""Pictures for the inspection page: PNG in data URIs, which need no further request."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tfgad.data.pixels import to_uint8
 from tfgad.inference import results
 from tfgad.inference.predictor import Verdict
 
-# Of a picture sent to the page: about half of what a 4K screen shows, and 4 MB as PNG. A larger
-# image is reduced for showing; it is judged as it is.
+# Pixels of a picture: about half of what a 4K screen shows, and 4 MB as PNG. Larger images are
+# reduced for display only; they are scored at full size.
 SHOWN_PIXELS = 2**22
 
 
 def reduction(shape: tuple[int, ...]) -> int:
-    """Returns how many pixels of an image `[H, W, ...]` make one of its picture, each way."""
+    """Returns the factor by which an image `[H, W, ...]` is reduced along each axis."""
     return math.ceil(math.sqrt(shape[0] * shape[1] / SHOWN_PIXELS))
 
 
 def reduced(verdict: Verdict) -> Verdict:
-    """Returns a verdict whose image and map are small enough to show.
+    """Returns a verdict with image and map small enough to show.
 
-    A pixel of the image is then the mean of those it stands for, one of the map their largest
-    value: a small defect in a large image stays in sight.
+    The image is reduced by the mean of its pixels, the map by the maximum, so that a small defect
+    in a large image remains visible.
     """
     factor = reduction(verdict.image.shape)
     if factor == 1:
@@ -41,7 +41,7 @@ def reduced(verdict: Verdict) -> Verdict:
 
 
 def reduced_image(image: np.ndarray) -> np.ndarray:
-    """Returns float32 `[H, W, C]` small enough to show; see `reduced`."""
+    """Returns an image float32 `[H, W, C]` small enough to show; see `reduced`."""
     factor = reduction(image.shape)
     if factor == 1:
         return image
@@ -50,18 +50,18 @@ def reduced_image(image: np.ndarray) -> np.ndarray:
 
 
 def image_uri(image: np.ndarray) -> str:
-    """Returns a picture of float32 `[H, W, C]` in [-1, 1]."""
+    """Returns the data URI of an image, float32 `[H, W, C]` in [-1, 1]."""
     return _uri(to_uint8(image))
 
 
 def heat_uri(verdict: Verdict) -> str:
-    """Returns the heat alone, to lie over the image: transparent where nothing was found."""
+    """Returns the data URI of the heat map alone, transparent where nothing was found."""
     return _uri(np.rint(255 * results.heat(verdict)).astype(np.uint8))
 
 
 def _uri(pixels: np.ndarray) -> str:
-    """Returns uint8 `[H, W, C]` as PNG, C being 1, 3, or 4 with opacity."""
+    """Returns the data URI of uint8 `[H, W, C]`; C is 1, 3, or 4 with opacity."""
     content = io.BytesIO()
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    picture.save(content, "PNG", compress_level=1)  # the quickest that compresses
+    picture.save(content, "PNG", compress_level=1)  # the fastest
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

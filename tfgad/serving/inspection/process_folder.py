@@ -1,6 +1,6 @@
-"""A folder of this process for the inspection page's files.
+"""A folder of this process for the files of the inspection page.
 
-It goes with the process; where that was killed, the next one that starts removes it.
+It is removed when the process ends. If the process was killed, the next one to start removes it.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: there what a killed process leaves stays until the system clears it
-    fcntl = None
+except ImportError:  # Windows: the files of a killed process remain until the system removes them
+    fcntl = None  # type: ignore[assignment]
 
 PREFIX, LOCK = "tfgad-page-", ".lock"
-# A folder without a lock is one that is just being made, unless it is as old as this, in seconds.
+# Seconds after which a folder without a lock is abandoned; before, it is just being created.
 UNLOCKED_AGE = 3600
 
 
 @functools.cache
 def process_folder() -> Path:
-    """Returns the folder of this process; it is gradio's for uploads, too.
+    """Returns the folder of this process, which is also gradio's folder of uploads.
 
-    Folders of processes that were killed go first.
+    Folders of killed processes are removed first.
     """
     parent = Path(tempfile.gettempdir()).resolve()
     remove_dead(parent)
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # for its owner alone
-        if _hold(folder):
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # private to its owner
+        if _lock(folder):
             break
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read when a component is made, and when asked
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio reads it for each component and request
     return folder
 
 
 def remove_dead(parent: Path) -> None:
-    """Removes the folders that processes have left which ended without removing them."""
+    """Removes the folders of processes that ended without removing them."""
     if fcntl is None:
         return
     for folder in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # another's, or it has just gone
+        with contextlib.suppress(OSError):  # another user's, or just removed
             status = folder.lstat()
             if not folder.is_dir() or folder.is_symlink() or status.st_uid != os.getuid():
                 continue
@@ -63,8 +63,8 @@ def remove_dead(parent: Path) -> None:
                 os.close(lock)
 
 
-def _hold(folder: Path) -> bool:
-    """Locks a new folder for as long as the process lives; False if another has removed it."""
+def _lock(folder: Path) -> bool:
+    """Locks a new folder for the life of the process; False if another process removed it."""
     if fcntl is None:
         return True
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)

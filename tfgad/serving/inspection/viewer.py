@@ -1,201 +1,209 @@
-"""The parts of the inspection page that show one result, as HTML."""
+"""The parts of the inspection page that show models and results, as HTML."""
 
 from __future__ import annotations
 
-from html import escape
+import functools
 from typing import Any
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 from matplotlib.colors import to_hex
 
 from tfgad.data.image_files import ImageError
 from tfgad.inference import results
 from tfgad.inference.predictor import Verdict
 from tfgad.plots import HEAT
+from tfgad.serving.inspection import assets
 from tfgad.serving.inspection.pictures import heat_uri, image_uri, reduced, reduced_image, reduction
 
-# Scales of the calibration on either side of the threshold that the bar shows: the probability
-# goes from 0.0025 to 0.9975 there.
+# The bar shows this many scales of the calibration on either side of the threshold, where the
+# probability goes from 0.0025 to 0.9975.
 BAR_SCALES = 6
-# Images with sides up to this are drawn in square pixels when they are enlarged.
+# Images with sides up to this many pixels are enlarged in square pixels.
 SMALL = 256
-# An image this much wider than high takes the whole width.
+# An image with this ratio of width to height takes the whole width of the page.
 STRIP = 2.5
-CLASSES = {results.GOOD: "good", results.DEFECTIVE: "bad", results.NOT_SCORED: "none"}
-
-# A picture at full size in a dialog, until it is clicked or Escape is pressed; what was clicked is
-# in the middle.
-ENLARGE = (
-    "const r=this.getBoundingClientRect(),p=this.cloneNode(true),"
-    "d=document.createElement('dialog');d.className='tfgad tfgad-full';"
-    "p.removeAttribute('onclick');d.append(p);d.onclick=d.onclose=()=>d.remove();"
-    "this.closest('.gradio-container').append(d);d.showModal();"
-    "d.scrollLeft=(event.clientX-r.left)/r.width*d.scrollWidth-d.clientWidth/2;"
-    "d.scrollTop=(event.clientY-r.top)/r.height*d.scrollHeight-d.clientHeight/2"
-)
+KINDS = {results.GOOD: "good", results.DEFECTIVE: "bad", results.NOT_SCORED: "none"}
 
 
-def nothing_yet(models: bool) -> str:
-    """Returns what stands in place of a result before there is one."""
-    words = (
-        "Drop images on the left, or click an example."
-        if models
-        else "No model is in service yet. The page shows it once there is one."
+@functools.cache
+def _templates() -> Any:
+    """Returns the macros of `assets/viewer.html`."""
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return f'<div class="tfgad"><p class="empty">{words}</p></div>'
+    return environment.from_string(assets.read("viewer.html")).module
 
 
-def waiting(files: int) -> str:
-    """Returns what stands there until the first file is judged."""
-    return f'<div class="tfgad"><p class="empty judging">Judging 1 of {files} …</p></div>'
+@functools.cache
+def _enlarge() -> str:
+    return assets.read("enlarge.js")
+
+
+def style(css: str, good: str, bad: str, heat: float) -> str:
+    """Returns a style sheet as an HTML element.
+
+    Args:
+        css: the style sheet.
+        good: colour of good images.
+        bad: colour of defective images.
+        heat: initial opacity of the heat map, from 0 to 1.
+    """
+    return _templates().style(Markup(css), good, bad, heat)
+
+
+def title() -> str:
+    """Returns the title of the page."""
+    return _templates().title()
+
+
+def no_result(has_models: bool) -> str:
+    """Returns the placeholder of the result before there is one."""
+    return _templates().no_result(has_models)
+
+
+def progress(files: int) -> str:
+    """Returns the placeholder of the result while the first of so many files is scored."""
+    return _templates().progress(files)
 
 
 def headline(result: Verdict | ImageError, threshold: float, scale: float) -> str:
-    """Returns the verdict on one file: badge, numbers, and the score against the threshold."""
+    """Returns the verdict on a file: badge, numbers, and the score relative to the threshold.
+
+    Args:
+        result: the verdict, or why there is none.
+        threshold: scores above it are anomalous.
+        scale: scale of the model's calibration.
+    """
     row = results.row(result)
-    badge = f'<span class="badge {CLASSES[row["verdict"]]}">{row["verdict"]}</span>'
-    name = f'<span class="name">{escape(row["image"])}</span>'
+    verdict, kind = row["verdict"], KINDS[row["verdict"]]
     if isinstance(result, ImageError):
-        return _panel(f"<header>{badge}{name}</header><p>{escape(_capital(result.reason))}.</p>")
+        return _templates().error(verdict, kind, row["image"], _capital(result.reason))
     height, width, channels = result.image.shape
-    size = f"{width} × {height}, {'grey' if channels == 1 else 'colour'}"
-    numbers = {
-        "score": f"{result.score:.4g}",
-        "threshold": f"{threshold:.4g}",
-        "probability": f"{result.probability:.3f}",
-    }
-    cells = "".join(f"<div><dt>{key}</dt><dd>{each}</dd></div>" for key, each in numbers.items())
-    reason = ""
-    if result.reason:
-        reason = f"<p><b>{_capital(result.reason)}</b>: unlike any good image.</p>"
-    return _panel(
-        f'<header>{badge}{name}<span class="size">{size}</span></header>'
-        f"<dl>{cells}</dl>{reason}{_bar(result, threshold, scale)}"
+    return _templates().headline(
+        verdict,
+        kind,
+        row["image"],
+        f"{width} × {height}, {_colour(channels)}",
+        {
+            "score": f"{result.score:.4g}",
+            "threshold": f"{threshold:.4g}",
+            "probability": f"{result.probability:.3f}",
+        },
+        _capital(result.reason),
+        _bar(result.score, threshold, scale),
     )
 
 
 def pictures(verdict: Verdict) -> str:
-    """Returns the image with the heat over it, and the meaning of the colours."""
+    """Returns the image with the heat map over it, and the legend of the colours."""
     shape, shown = verdict.image.shape, reduced(verdict)
-    stack = (
-        f'<img src="{image_uri(shown.image)}" alt="the image">'
-        f'<img class="heat" src="{heat_uri(shown)}" alt="the heat map over it">'
+    return _templates().pictures(
+        _shape(shape),
+        image_uri(shown.image),
+        heat_uri(shown),
+        _legend(shown),
+        reduction(shape),
+        _enlarge(),
     )
-    caption = _legend(shown) + _shown_at(shape)
-    return _panel(_figure("Image and heat map", stack, shape, caption), shape)
 
 
 def reconstruction(image: np.ndarray) -> str:
-    """Returns what the model makes of the image: float32 `[H, W, C]` in [-1, 1]."""
-    picture = f'<img src="{image_uri(reduced_image(image))}" alt="the reconstruction">'
-    note = "<p>What the model makes of the image: it has learnt good ones alone.</p>"
-    return _panel(_figure("Reconstruction", picture, image.shape, note), image.shape)
+    """Returns the picture of a reconstruction, float32 `[H, W, C]` in [-1, 1]."""
+    picture = image_uri(reduced_image(image))
+    return _templates().reconstruction(_shape(image.shape), picture, _enlarge())
 
 
-def model_facts(metadata: dict[str, Any]) -> str:
-    """Returns what the model is, in two lines."""
-    height, width, channels = metadata["image_shape"]
-    colour = "grey" if channels == 1 else "colour"
-    if metadata["resized"]:
-        takes = f"Resizes images of any size to {width} × {height}, {colour}."
-    else:
-        window = f"{metadata['window'][1]} × {metadata['window'][0]}"
-        takes = f"Judges images from {window} pixels upwards as they are, {colour}."
-    origin = " on ".join(
-        escape(str(metadata[key])) for key in ("method", "data") if key in metadata
-    )
-    return _panel(f'<p class="note"><b>{origin or "a model"}</b><br>{takes}</p>')
+def model(metadata: dict[str, Any]) -> str:
+    """Returns method, data set and input size of a model, in two lines."""
+    resized = metadata["resized"]
+    height, width, _ = metadata["image_shape" if resized else "window"]
+    origin = " on ".join(str(metadata[key]) for key in ("method", "data") if key in metadata)
+    colour = _colour(metadata["image_shape"][2])
+    return _templates().model(origin, f"{width} × {height}", colour, resized)
 
 
 def note(text: str) -> str:
     """Returns a line in small print."""
-    return _panel(f'<p class="note">{escape(text)}</p>')
+    return _templates().note(text)
 
 
-def rate_line(rate: float, threshold: float, is_own: bool) -> str:
-    """Returns what the slider of the false-positive rate stands at."""
-    own = " (as exported)" if is_own else ""
-    return _panel(
-        f'<p class="rate"><b>{100 * rate:.3g} %</b> of good images may be called defective: '
-        f"threshold {threshold:.4g}{own}</p>"
-    )
+def rate(false_positive_rate: float, threshold: float, is_own: bool) -> str:
+    """Returns the line below the slider of the false-positive rate.
+
+    Args:
+        false_positive_rate: from 0 to 1.
+        threshold: the model's threshold at that rate.
+        is_own: whether the model was exported with it.
+    """
+    return _templates().rate(f"{100 * false_positive_rate:.3g}", f"{threshold:.4g}", is_own)
 
 
 def no_rates(model: str) -> str:
-    """Returns why the slider of the false-positive rate cannot be moved."""
-    return _panel(
-        f'<p class="rate">{escape(model)} was exported without its thresholds at other rates: run '
-        f"<code>tfgad calibrate</code> and <code>tfgad export</code> again to move this.</p>"
-    )
+    """Returns the line below the slider if a model has no thresholds for other rates."""
+    return _templates().no_rates(model)
 
 
 def summary(rows: list[dict[str, str]], expected: int) -> str:
-    """Returns how many files had which verdict, and how many are still to come."""
-    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in CLASSES}
-    words = [f'<b class="{CLASSES[v]}">{n}</b> {v}' for v, n in counts.items() if n]
-    if expected > len(rows):
-        words.append(f'<span class="judging">judging {len(rows) + 1} of {expected} …</span>')
-    return _panel(f'<p class="summary" role="status">{" · ".join(words)}</p>')
+    """Returns the number of files with each verdict, and the progress.
+
+    Args:
+        rows: rows of the table.
+        expected: number of all files.
+    """
+    counts = [(each, sum(row["verdict"] == each for row in rows)) for each in KINDS]
+    number = len(rows) + 1 if expected > len(rows) else 0
+    present = [(verdict, KINDS[verdict], count) for verdict, count in counts if count]
+    return _templates().summary(present, number, expected)
 
 
 def mark(verdict: str) -> str:
     """Returns a verdict as a cell of the table."""
-    return f'<span class="tfgad-mark {CLASSES[verdict]}">{verdict}</span>'
+    return _templates().mark(verdict, KINDS[verdict])
 
 
-def _panel(content: str, shape: tuple[int, ...] = ()) -> str:
-    strip = " strip" if shape and shape[1] > STRIP * shape[0] else ""
-    return f'<div class="tfgad{strip}">{content}</div>'
-
-
-def _bar(verdict: Verdict, threshold: float, scale: float) -> str:
-    """Returns the score on a line with the threshold in its middle."""
-    away = (verdict.score - threshold) / (2 * BAR_SCALES * scale)
-    place = float(np.clip(50 + 100 * away, 1, 99))  # the mark stays within the line
-    kind = "bad" if verdict.score > threshold else "good"
-    beyond = " beyond" if abs(away) > 0.5 else ""
-    label = f"score {verdict.score:.4g}, threshold {threshold:.4g}"
-    return (
-        f'<div class="bar" role="img" aria-label="{label}">'
-        f'<i class="{kind}" style="width:{place:.1f}%"></i><b></b>'
-        f'<em class="{kind}{beyond}" style="left:{place:.1f}%"></em></div>'
-        '<div class="ends"><span>good</span><span>threshold</span><span>defective</span></div>'
-    )
-
-
-def _figure(title: str, content: str, shape: tuple[int, ...], caption: str) -> str:
+def _shape(shape: tuple[int, ...]) -> dict[str, Any]:
     height, width = shape[:2]
-    pixelated = " pixelated" if max(height, width) <= SMALL else ""
-    return (
-        f"<figure><h4>{title}</h4>"
-        f'<div class="stack{pixelated}" style="--w:{width};--h:{height}" tabindex="0" '
-        f'role="button" aria-label="{title}, at full size" title="click: full size" '
-        f'onclick="{ENLARGE}" onkeydown="if(event.key===\'Enter\')this.click()">{content}</div>'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    return {
+        "height": height,
+        "width": width,
+        "pixelated": max(height, width) <= SMALL,
+        "strip": width > STRIP * height,
+    }
 
 
-def _legend(verdict: Verdict) -> str:
-    if not verdict.is_anomalous:
-        return "<p>Nothing to mark: the score is not above the threshold.</p>"
+def _bar(score: float, threshold: float, scale: float) -> dict[str, Any]:
+    """Returns the position of a score on a bar with the threshold in its middle."""
+    away = (score - threshold) / (2 * BAR_SCALES * scale)
+    return {
+        "percent": f"{float(np.clip(50 + 100 * away, 1, 99)):.1f}",
+        "kind": "bad" if score > threshold else "good",
+        "beyond": abs(away) > 0.5,
+    }
+
+
+def _legend(verdict: Verdict) -> dict[str, str]:
+    """Returns the colours of the heat map and their meaning; no colours if it is empty."""
     threshold = verdict.map_threshold
+    if not verdict.is_anomalous:
+        return {"colours": "", "text": "No heat map: the score is not above the threshold."}
     if verdict.reason and (threshold is None or verdict.map.max() <= threshold):
-        return "<p>Nothing to mark: the image is unlike any good one as a whole.</p>"
-    _, middle, upper = results.heat_scale(verdict)
+        text = "No heat map: the image differs from the good images as a whole."
+        return {"colours": "", "text": text}
+    _, low, high = results.heat_scale(verdict)
+    text = "Coloured where the map exceeds the threshold."
+    if threshold is None:
+        text = (
+            "Coloured in the upper half of the map's range, since this score has no threshold for "
+            "pixels."
+        )
     colours = ",".join(to_hex(HEAT(x)[:3]) for x in np.linspace(0.5, 1, 8))
-    what = "Coloured where the map exceeds the threshold."
-    if verdict.map_threshold is None:
-        what = "Coloured in the upper half of the map's range: this score has no scale of pixels."
-    return (
-        f'<div class="legend"><span>{middle:.3g}</span>'
-        f'<i style="background:linear-gradient(to right,{colours})"></i>'
-        f"<span>{upper:.3g}</span></div><p>{what}</p>"
-    )
+    return {"colours": colours, "low": f"{low:.3g}", "high": f"{high:.3g}", "text": text}
 
 
-def _shown_at(shape: tuple[int, ...]) -> str:
-    factor = reduction(shape)
-    return f"<p>Shown at 1/{factor} of its size, judged as it is.</p>" if factor > 1 else ""
+def _colour(channels: int) -> str:
+    return "grey" if channels == 1 else "colour"
 
 
 def _capital(text: str) -> str:

@@ -1,1 +1,1 @@
-"""The server: REST, gRPC, batching."""
+"""The server: REST, gRPC, and batching."""

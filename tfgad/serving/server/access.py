@@ -1,9 +1,9 @@
-"""Who may ask: what stands before every HTTP request of a server, whoever answers it.
+"""Access control of the HTTP interfaces: host names, cross-site requests, and the token.
 
 A browser lets any web page send requests to a server on the same machine or network. So `Gate`
-checks the `Host` (else a name of the page's could be pointed at the server, "DNS rebinding"), that
-the request comes from no other site, and the token if the server has one. And it forbids other
-sites to embed an answer.
+checks the `Host` header (otherwise an attacker's host name could be resolved to this server, "DNS
+rebinding"), that no other site sent the request, and the token if the server has one. It also
+forbids other sites to embed an answer.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfgad.serving.credentials import Secret
 
-# An orchestrator's probes have no token.
+# Health checks of an orchestrator have no token.
 OPEN_PATHS = ("/healthz", "/readyz")
-# Headers that the libraries behind would believe: `Host` alone is checked. The last is gradio's.
-DISBELIEVED = (b"forwarded", b"x-forwarded-host", b"x-gradio-server")
-# `Referrer-Policy: no-referrer` would take the origin from the page's own requests, too.
+# Removed headers: libraries would trust them instead of the checked `Host`. The last is gradio's.
+UNTRUSTED = (b"forwarded", b"x-forwarded-host", b"x-gradio-server")
+# `Referrer-Policy: no-referrer` would also remove the origin from the page's own requests.
 SECURITY_HEADERS = {
     "x-frame-options": "DENY",
     "content-security-policy": "frame-ancestors 'none'",
@@ -36,18 +36,18 @@ SECURITY_HEADERS = {
 CHALLENGES = ('Bearer realm="tfgad"', 'Basic realm="tfgad", charset="UTF-8"')
 # A name, an IPv4 address, or an IPv6 address in brackets, and a port (RFC 9110, 7.2); no zone.
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::(\d{1,5}))?", re.ASCII | re.IGNORECASE)
-MOST_PORT = 2**16 - 1
+MAX_PORT = 2**16 - 1
 LOCAL_NAMES = ("localhost",)
 SAFE_METHODS = ("GET", "HEAD")
 
 
 class Hosts:
-    """The names that a server answers to.
+    """The host names of a server.
 
     Args:
-        host: the address or name that it was told to listen at.
-        is_local: whether only its own machine reaches it.
-        allowed: further names, such as those that a proxy or a cluster calls it by.
+        host: the address or name that it listens at.
+        is_local: whether only its own machine can reach it.
+        allowed: further names, such as those of a proxy or a cluster.
     """
 
     def __init__(self, host: str, is_local: bool, allowed: Iterable[str] = ()):
@@ -57,14 +57,15 @@ class Hosts:
         self._names = {each.lower().rstrip(".") for each in names}
         self._is_local = is_local
 
-    def know(self, header: str) -> bool:
-        """Returns whether a `Host` header means this server.
+    def match(self, header: str) -> bool:
+        """Returns whether a `Host` header names this server.
 
-        Beyond its own machine any address does, since only names can be pointed elsewhere: a
-        machine behind a router or in a container does not know all of its addresses.
+        A server that other machines can reach accepts every IP address, since only names can be
+        resolved to another server, and a machine behind a router or in a container does not know
+        all of its addresses.
         """
         found = HOST.fullmatch(header)
-        if found is None or not 1 <= int(found[3] or 1) <= MOST_PORT:
+        if found is None or not 1 <= int(found[3] or 1) <= MAX_PORT:
             return False
         name = (found[1] or found[2]).lower()
         if name.rstrip(".") in self._names:
@@ -77,13 +78,13 @@ class Hosts:
 
 
 class Gate:
-    """An ASGI application that passes permitted requests on to `app`.
+    """An ASGI application that passes permitted requests on to another one.
 
     Args:
-        app: the application that answers them.
-        hosts: the names that the server answers to.
-        token: what must be shown, as `Authorization: Bearer TOKEN`, or by a browser as the password
-            of any user; None lets everybody in.
+        app: the other application.
+        hosts: host names of the server.
+        token: the required token, sent as `Authorization: Bearer TOKEN`, or by a browser as the
+            password of any user; None for no authentication.
     """
 
     def __init__(self, app: ASGIApp, hosts: Hosts, token: str | None = None):
@@ -91,18 +92,18 @@ class Gate:
         self._secret = None if token is None else Secret(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or has it answered."""
+        """Passes a request on, or refuses it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] != "http":  # no WebSocket is offered
+        if scope["type"] != "http":  # there are no WebSockets
             return
 
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
-                    # An answer may be stricter, as those of the page are.
+                    # The application may set a stricter value, as the page does.
                     headers.setdefault(name, value)
             await send(message)
 
@@ -110,35 +111,40 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, secured)
             return
-        kept = [each for each in scope["headers"] if each[0] not in DISBELIEVED]
+        kept = [each for each in scope["headers"] if each[0] not in UNTRUSTED]
         await self._app({**scope, "headers": kept}, receive, secured)
 
     def _refusal(self, scope: Scope) -> Response | None:
+        """Returns the answer to a request that is refused, else None."""
         headers = Headers(scope=scope)
-        unknown = [host for host in headers.getlist("host") if not self._hosts.know(host)]
-        if unknown:  # no host at all is sent by no browser, and by old probes of HTTP/1.0
-            host = unknown[0]
-            hint = "start the server with --allowed-host NAME if it is this one's"
-            return _refused(403, f"Host {host[:200]!r} is not known; {hint}")
+        # Browsers always send a host; old health checks by HTTP/1.0 send none.
+        unknown = [host for host in headers.getlist("host") if not self._hosts.match(host)]
+        if unknown:
+            hint = "start the server with --allowed-host NAME if it is a name of this server"
+            return _refused(403, f"Host {unknown[0][:200]!r} is not known; {hint}")
         if is_cross_site(scope["method"], headers):
-            return _refused(403, "requests from other sites are refused")
+            return _refused(403, "cross-site requests are refused")
         if self._secret is None or scope["path"] in OPEN_PATHS:
             return None
-        given = headers.getlist("authorization")  # of two, which one would count?
-        if len(given) == 1 and self._secret.is_shown_by(token_of(given[0])):
+        given = headers.getlist("authorization")  # two tokens are ambiguous
+        if len(given) == 1 and self._secret.matches(token_of(given[0])):
             return None
-        response = _refused(401, "a token is needed: Authorization: Bearer TOKEN")
+        response = _refused(401, "a token is required: Authorization: Bearer TOKEN")
         for challenge in CHALLENGES:
             response.headers.append("www-authenticate", challenge)
         return response
 
 
 def is_cross_site(method: str, headers: Mapping[str, str]) -> bool:
-    """Returns whether a browser says that another site's page sends a request.
+    """Returns whether a browser sent a request for a page of another site.
 
-    Going to a page by a link of another site is none. Browsers leave `Sec-Fetch-Site` out where the
-    server is reached over plain HTTP, and `Origin` out of what only reads without looking; others
-    than browsers send neither.
+    Following a link from another site is permitted. Browsers omit `Sec-Fetch-Site` if the server
+    is reached by plain HTTP, and `Origin` in requests whose answer the page cannot read. Other
+    clients than browsers send neither.
+
+    Args:
+        method: HTTP method of the request.
+        headers: its headers, by lower-case name.
     """
     site = headers.get("sec-fetch-site")
     if site in ("same-origin", "none"):
@@ -167,10 +173,10 @@ def token_of(authorization: str) -> str | None:
 
 
 def is_loopback(address: str) -> bool:
-    """Returns whether an address is reached from its own machine only."""
+    """Returns whether only its own machine can reach an address."""
     parsed = ipaddress.ip_address(address)
     return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
 def _refused(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"error": message}, status)  # as TF Serving words its errors
+    return JSONResponse({"error": message}, status)  # the form of TF Serving's errors

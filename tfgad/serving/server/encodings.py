@@ -1,4 +1,4 @@
-"""Bodies that come compressed, as TF Serving takes them: by gzip."""
+"""Compressed request bodies, as TF Serving takes them: gzip."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import io
 import zlib
 from collections.abc import Callable
 
-from tfgad.serving.server.errors import ServingError, invalid
-from tfgad.serving.server.limits import MEBI
+from tfgad.serving.errors import ServingError, invalid
+from tfgad.serving.file_cost import MEBI
 
 
 def is_gzip(encoding: str) -> bool:
-    """Returns whether a Content-Encoding is gzip; raises for any but gzip and identity.
+    """Returns whether a Content-Encoding is gzip, rather than none.
 
     Raises:
-        ServingError: it is another.
+        ServingError: it is another one.
     """
     if encoding.lower() not in ("", "identity", "gzip", "x-gzip"):  # RFC 9110, section 8.4.1
         problem = f"Content-Encoding {encoding[:40]!r} is not supported: use gzip, or none"
@@ -26,15 +26,15 @@ def is_gzip(encoding: str) -> bool:
 def decompress(
     body: bytes, check_size: Callable[[int], None], hold: Callable[[int], None]
 ) -> bytes:
-    """Decompresses a body piece by piece: a thousandth of a body's size may stand for all of it.
+    """Decompresses a body piece by piece, since it may be a thousandth of its content's size.
 
     Args:
-        body: as it came.
-        check_size: is told the size so far after each piece, and raises if that is too much.
-        hold: is told the size of each piece; likewise.
+        body: the compressed body.
+        check_size: called with the decompressed size so far; raises if that is too much.
+        hold: called with the size of each piece; raises if that is too much.
 
     Raises:
-        ServingError: the body is no gzip, or is cut off; or what the functions raise.
+        ServingError: the body is not valid gzip, or one of the functions raised it.
     """
     parts, size = [], 0
     try:
@@ -45,5 +45,5 @@ def decompress(
                 hold(len(part))
                 parts.append(part)
     except (OSError, EOFError, zlib.error) as error:
-        raise invalid(f"the body is no whole gzip: {error}") from None
+        raise invalid(f"the body is not valid gzip: {error}") from None
     return b"".join(parts)

@@ -1,7 +1,7 @@
-"""Calls by gRPC whose message does not come: they hold a thread each, so the oldest give way.
+"""gRPC calls whose message does not arrive: the oldest are cancelled to make room.
 
-gRPC counts a call from its head on, and keeps a thread waiting for the message, for ever if the
-caller set no deadline: 264 calls without one stopped the interface until they were given up.
+gRPC starts a call when its head arrives, and lets a thread wait for the message: for ever, if the
+client set no deadline. 264 such calls blocked the interface.
 """
 
 from __future__ import annotations
@@ -10,45 +10,48 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 
-from tfgad.serving.server.errors import invalid
+from tfgad.serving.errors import invalid
 
-MOST_ARRIVING = 64  # calls whose message is to come; that of others takes a millisecond
+MAX_ARRIVING = 64  # calls that wait for their message; usually it arrives within a millisecond
 WATCH = "/grpc.health.v1.Health/Watch"
 
 
 class Arrivals(grpc.ServerInterceptor):
-    """Takes the message of a call as one that may not come.
+    """An interceptor that limits the calls that wait for their message.
 
-    It is to be the first interceptor: what others answer a call by waits for its message, too.
+    It must be the first interceptor: the handlers that others return wait for the message, too.
 
     Args:
-        seconds: for a message to come, before it gives way to others.
+        seconds: time for a message to arrive before its call may be cancelled.
     """
 
     def __init__(self, seconds: float):
         self._seconds = seconds
-        self._arriving: dict[grpc.ServicerContext, float] = {}  # since when; the oldest first
+        self._arriving: dict[grpc.ServicerContext, float] = {}  # -> start, the oldest first
         self._lock = threading.Lock()
 
-    def intercept_service(self, continuation, handler_call_details):
-        """Answers by the same method, called once the message is there."""
+    def intercept_service(
+        self, continuation: Callable[..., Any], handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
+        """Returns a handler that calls the original one when the message is there."""
         if handler_call_details.method == WATCH:
-            return None  # unimplemented: such a call never ends, and holds a place meanwhile
+            return None  # unimplemented: such a call never ends, and would hold a thread
         handler = continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
-        # A stream of one message is the same on the wire.
+        # On the wire a stream of one message is the same as a message.
         return grpc.stream_unary_rpc_method_handler(
-            self._once_it_is_there(handler.unary_unary),
+            self._when_arrived(handler.unary_unary),
             handler.request_deserializer,
             handler.response_serializer,
         )
 
-    def _once_it_is_there(self, answer: Callable) -> Callable:
-        def call(requests, context):
+    def _when_arrived(self, answer: Callable[..., Any]) -> Callable[..., Any]:
+        def call(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
             with self._waiting(context):
                 request = next(requests, None)
             if request is None:
@@ -62,13 +65,11 @@ class Arrivals(grpc.ServerInterceptor):
     def _waiting(self, context: grpc.ServicerContext) -> Iterator[None]:
         with self._lock:
             self._arriving[context] = time.monotonic()
-            given_up = [each for each, since in self._arriving.items() if self._is_late(since)]
-            given_up = (
-                given_up or list(self._arriving)[: max(0, len(self._arriving) - MOST_ARRIVING)]
-            )
-            for each in given_up:
+            late = [each for each, start in self._arriving.items() if self._is_late(start)]
+            cancelled = late or list(self._arriving)[: max(0, len(self._arriving) - MAX_ARRIVING)]
+            for each in cancelled:
                 del self._arriving[each]
-        for each in given_up:
+        for each in cancelled:
             each.cancel()
         try:
             yield
@@ -76,5 +77,5 @@ class Arrivals(grpc.ServerInterceptor):
             with self._lock:
                 self._arriving.pop(context, None)
 
-    def _is_late(self, since: float) -> bool:
-        return time.monotonic() - since > self._seconds
+    def _is_late(self, start: float) -> bool:
+        return time.monotonic() - start > self._seconds

@@ -1,4 +1,4 @@
-"""What there is to say of a model, and its outputs, as the messages of TF Serving's interface."""
+"""Messages of TF Serving's interface: states, metadata and outputs of a model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tensorflow_serving.apis import (
 )
 
 from tfgad.export.wire import field
-from tfgad.serving.server.errors import ServingError
+from tfgad.serving.errors import ServingError
 from tfgad.serving.server.repository import Repository
 from tfgad.serving.server.servable import Servable
 
-# The fields of `TensorProto` (tensorflow/core/framework/tensor.proto) for each type. Values of the
-# first are the same bytes in a message as in memory: two million floats took 1 ms as such and
-# 137 ms by `float_val.extend`.
+# The fields of `TensorProto` (tensorflow/core/framework/tensor.proto) for each dtype. Values of
+# packed fields have the same bytes in a message as in memory: copying two million floats took 1 ms,
+# `float_val.extend` 137 ms.
 PACKED = {"float32": 5, "float64": 6, "complex64": 9, "bool": 11, "complex128": 12}
 LISTED = {
     **dict.fromkeys(("int8", "int16", "int32", "uint8", "uint16"), "int_val"),
-    **dict.fromkeys(("float16", "bfloat16"), "half_val"),  # their bits as whole numbers
+    **dict.fromkeys(("float16", "bfloat16"), "half_val"),  # their bits as integers
     "int64": "int64_val",
     "uint32": "uint32_val",
     "uint64": "uint64_val",
@@ -35,6 +35,11 @@ def model_status(
     models: Repository, name: str, number: int | None
 ) -> get_model_status_pb2.GetModelStatusResponse:
     """Returns the states of a model's versions, the highest first.
+
+    Args:
+        models: the models in service.
+        name: name of the model.
+        number: number of the version; None for all.
 
     Raises:
         ServingError: NOT_FOUND.
@@ -48,7 +53,7 @@ def model_status(
 
 
 def model_spec(servable: Servable, signature: str = "") -> model_pb2.ModelSpec:
-    """Returns the name of a version."""
+    """Returns the spec that names a version."""
     spec = model_pb2.ModelSpec(name=servable.name, signature_name=signature)
     spec.version.value = servable.number
     return spec
@@ -63,13 +68,13 @@ def signature_defs(servable: Servable) -> get_model_metadata_pb2.SignatureDefMap
 
 
 def tensor(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """Returns an output as TF Serving answers it: each value in the field of its type.
+    """Returns an output as TF Serving answers it: all values in the field of its dtype.
 
-    That is C++'s `Tensor::AsProtoField`, which leaves no value out. `tf.make_tensor_proto` fills
-    `tensor_content` instead, where clients that read `float_val` find nothing.
+    This is C++'s `Tensor::AsProtoField`. `tf.make_tensor_proto` fills `tensor_content` instead,
+    which clients that read `float_val` do not see.
 
     Raises:
-        ServingError: UNIMPLEMENTED, there is no field for its type.
+        ServingError: UNIMPLEMENTED, there is no field for its dtype.
     """
     dtype = tf.dtypes.as_dtype(array.dtype)
     answer = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)

@@ -1,6 +1,8 @@
-"""What a server counts, for Prometheus."""
+"""Metrics of a server, for Prometheus."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -9,14 +11,18 @@ from tfgad.serving.server.repository import Repository
 
 PATH = "/monitoring/prometheus/metrics"  # TF Serving's
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of Prometheus' text format
-# From a small tile alone to a crowd in a queue, in steps of about two.
+# From one small tile to many requests in a queue, in steps of about two.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
-UNKNOWN = ""  # in place of the name of a model that is not there: callers could invent any number
+UNKNOWN = ""  # label of unknown models: clients could invent any number of names
 
 
 class Metrics:
-    """Counters of one server, in a registry of their own."""
+    """Counters of one server, in a registry of their own.
+
+    Args:
+        admission: counter of the requests in progress.
+    """
 
     def __init__(self, admission: Admission):
         self._registry = CollectorRegistry()
@@ -47,7 +53,7 @@ class Metrics:
         in_progress.set_function(lambda: admission.in_progress)
 
     def observe_models(self, models: Repository) -> None:
-        """Reports these models from now on."""
+        """Sets the models to report."""
         self._models = models
 
     def request(self, api: str, method: str, model: str, code: str, seconds: float) -> None:
@@ -56,9 +62,9 @@ class Metrics:
         Args:
             api: `REST` or `gRPC`.
             method: such as `Predict`.
-            model: that it named.
-            code: of gRPC, such as `OK`.
-            seconds: that it took.
+            model: the model that it named.
+            code: a gRPC status code, such as `OK`.
+            seconds: its duration.
         """
         known = model if self._models and model in self._models.names() else UNKNOWN
         self._requests.labels(api, method, known, code).inc()
@@ -69,13 +75,14 @@ class Metrics:
         self._batches.labels(model, signature).observe(rows)
 
     def page(self) -> bytes:
-        """Returns all in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         self._version.clear()
         self._queued.clear()
-        for name in self._models.names() if self._models else ():
-            self._queued.labels(name).set(self._models.queued_rows(name))
-            self._version.labels(name).set(self._models.version(name))
+        if self._models is not None:
+            for name in self._models.names():
+                self._queued.labels(name).set(self._models.queued_rows(name))
+                self._version.labels(name).set(self._models.version(name))
         return generate_latest(self._registry)
 
-    def _gauge(self, name: str, meaning: str, labels: list[str]) -> Gauge:
+    def _gauge(self, name: str, meaning: str, labels: Sequence[str]) -> Gauge:
         return Gauge(f"tfgad_serving_{name}", meaning, labels, registry=self._registry)

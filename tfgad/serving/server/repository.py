@@ -1,17 +1,17 @@
-"""The folder of models: its versions are found, loaded and retired without a restart.
+"""The models of a folder: versions are found, loaded and retired while the server runs.
 
-    DIR/<name>/<version>/saved_model.pb      or, for one model,      DIR/<version>/saved_model.pb
-
-As TF Serving does by default, of each model only the version with the highest number is served. A
-new one is loaded and warmed up first; then requests go to it, those that wait for the old one are
-still answered by that, and it is unloaded. One that cannot be loaded is reported, and the highest
-that can be is served meanwhile; it is tried again when one of its files changes. What is no model,
-or cannot be read, is passed over and said once; a model in service stays while that is so.
+As TF Serving does by default, only the version with the highest number of each model is served. A
+new version is loaded and warmed up first. Then requests go to it, the old version answers those
+that already wait for it, and it is unloaded. A version that cannot be loaded is reported, and the
+highest one that can be loaded is served instead; loading is tried again when one of its files
+changes. Folders that are no models, or cannot be read, are skipped and reported once; a model in
+service stays in service meanwhile. For the layout of the folder see `version_folders.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import logging
 import threading
@@ -19,38 +19,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfgad.inference.predictor import SavedModelPredictor
+from tfgad.serving.errors import ServingError
 from tfgad.serving.server.batching import Batching, ClosedError
-from tfgad.serving.server.errors import ServingError
-from tfgad.serving.server.servable import GRAPH_FILE, Servable
+from tfgad.serving.server.servable import Servable
+from tfgad.serving.server.version_folders import Found, find_versions, fingerprint, reason_of
 
 log = logging.getLogger(__name__)
-
-LARGEST_VERSION = 2**63 - 1  # TF Serving's
-
-
-@dataclasses.dataclass
-class Found:
-    """What a folder of models holds.
-
-    Attributes:
-        models: name -> number of a version -> its folder.
-        unreadable: names of models whose versions cannot be told.
-        skipped: what was passed over, relative to the folder, and why.
-    """
-
-    models: dict[str, dict[int, Path]] = dataclasses.field(default_factory=dict)
-    unreadable: set[str] = dataclasses.field(default_factory=set)
-    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Of a version, as `GetModelStatus` reports it.
+    """The state of a version, as `GetModelStatus` reports it.
 
     Attributes:
         state: `START`, `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
-        code: of the error that ended it, or `OK`.
-        message: of that error, or empty.
+        code: code of the error that ended it, or `OK`.
+        message: message of that error, or empty.
     """
 
     state: str
@@ -61,12 +45,12 @@ class State:
 class Repository:
     """The models of a folder.
 
-    It is read by any thread, and changed by the one that calls `poll`.
+    Any thread may read it; only the thread that calls `poll` changes it.
 
     Args:
-        folder: see the module.
-        batching: how requests share runs.
-        on_batch: called with model, signature and rows of each run.
+        folder: folder of the models.
+        batching: settings of batching.
+        on_batch: called with model, signature and number of rows of each run.
     """
 
     def __init__(
@@ -78,26 +62,30 @@ class Repository:
         self._folder, self._batching, self._on_batch = folder, batching or Batching(), on_batch
         self._serving: dict[str, Servable] = {}  # replaced, never changed: readers need no lock
         self._states: dict[str, dict[int, State]] = {}
-        self._failed: dict[Path, frozenset] = {}  # folder -> stamp of what failed
+        self._failed: dict[Path, frozenset] = {}  # folder -> its fingerprint when loading failed
         self._lock = threading.Lock()  # of the states
         self._unloading: list[threading.Thread] = []
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
         self._skipped: dict[str, str] = {}  # replaced, never changed
-        self._problem = ""  # why the folder cannot be looked through
+        self._problem = ""  # why the folder cannot be read
 
     def names(self) -> list[str]:
         """Returns the names of the models that have a version in service."""
         return sorted(self._serving)
 
     def is_ready(self) -> bool:
-        """Returns whether every model that was found has a version in service."""
+        """Returns whether every model of the folder has a version in service."""
         with self._lock:
-            known = {name for name, states in self._states.items() if _wanted(states)}
+            known = {name for name, states in self._states.items() if _is_present(states)}
         return bool(known) and known <= self._serving.keys()
 
     def find(self, name: str, number: int | None = None) -> Servable:
         """Returns the version in service.
+
+        Args:
+            name: name of the model.
+            number: number of the version; None for any.
 
         Raises:
             ServingError: NOT_FOUND, in TF Serving's words: there is no such model, or another
@@ -112,6 +100,10 @@ class Repository:
     def states(self, name: str, number: int | None = None) -> dict[int, State]:
         """Returns the states of a model's versions, the highest first.
 
+        Args:
+            name: name of the model.
+            number: number of the version; None for all.
+
         Raises:
             ServingError: NOT_FOUND, in TF Serving's words.
         """
@@ -125,26 +117,26 @@ class Repository:
             raise ServingError("NOT_FOUND", f"Could not find any versions of model {name}")
         return known
 
-    def judge(self, name: str) -> SavedModelPredictor:
-        """Returns what judges images of any size, by the version in service.
+    def predictor(self, name: str) -> SavedModelPredictor:
+        """Returns a predictor for images of any size, by the version in service.
 
         Raises:
             ServingError: NOT_FOUND, there is no such model.
-            UsageError: the model is no detector of tfgad's.
+            UsageError: the model has no valid metadata of tfgad.
         """
         while True:
             try:
-                return self.find(name).judge
-            except ClosedError:  # it was retired meanwhile: another is in service, or none
+                return self.find(name).predictor
+            except ClosedError:  # it was just retired: look for its successor
                 continue
 
     def queued_rows(self, name: str) -> int:
-        """Returns how many rows wait for a run of a model; 0 for one that is not there."""
+        """Returns the number of rows that wait for a model; 0 for an unknown model."""
         servable = self._serving.get(name)
         return servable.queued_rows if servable else 0
 
     def failures(self) -> list[str]:
-        """Returns why versions cannot be loaded, and what was passed over; a line each."""
+        """Returns one line for each version that cannot be loaded and each skipped path."""
         with self._lock:
             failed = [
                 f"{name} version {number}: {state.message}"
@@ -152,29 +144,33 @@ class Repository:
                 for number, state in sorted(states.items())
                 if state.code != "OK"
             ]
-        skipped = [f"{what}: {why}" for what, why in sorted(self._skipped.items())]
+        skipped = [f"{path}: {reason}" for path, reason in sorted(self._skipped.items())]
         return [*([self._problem] if self._problem else []), *failed, *skipped]
 
     def version(self, name: str) -> int:
-        """Returns the number of the version in service; 0 for a model that is not there."""
+        """Returns the number of the version in service; 0 for an unknown model."""
         servable = self._serving.get(name)
         return servable.number if servable else 0
 
     def watch(self, seconds: float) -> None:
-        """Looks for new versions from now on, in a thread of its own."""
+        """Polls the folder from now on, in a thread.
 
-        def keep_looking():
+        Args:
+            seconds: between two polls.
+        """
+
+        def keep_polling() -> None:
             while not self._stop.wait(seconds):
                 try:
                     self.poll()
-                except Exception as error:  # the watcher must outlive whatever a file system does
-                    self._say_problem(f"the folder of models: {error!r}", error)
+                except Exception as error:  # the thread must survive any error of a file system
+                    self._report(f"the folder of models: {error!r}", error)
 
-        self._watcher = threading.Thread(target=keep_looking, daemon=True, name="versions")
+        self._watcher = threading.Thread(target=keep_polling, daemon=True, name="versions")
         self._watcher.start()
 
     def close(self) -> None:
-        """Stops looking, and unloads all once the requests that wait are answered."""
+        """Stops polling, answers the queued requests, and unloads all models."""
         self._stop.set()
         if self._watcher:
             self._watcher.join()
@@ -185,30 +181,30 @@ class Repository:
             thread.join()
 
     def poll(self) -> None:
-        """Looks once, and brings what is served up to what the folder holds."""
+        """Reads the folder once, and loads and retires versions accordingly."""
         try:
             found = find_versions(self._folder)
         except OSError as error:
-            self._say_problem(f"the folder of models cannot be read ({_reason(error)})")
+            self._report(f"the folder of models cannot be read ({reason_of(error)})")
             return
         self._problem = ""
-        for what, why in found.skipped.items():
-            if self._skipped.get(what) != why:
-                log.warning("%s is passed over: %s", what, why)
+        for path, reason in found.skipped.items():
+            if self._skipped.get(path) != reason:
+                log.warning("%s is skipped: %s", path, reason)
         self._skipped = found.skipped
         for name, versions in found.models.items():
-            self._bring_up(name, versions)
+            self._update(name, versions)
         for name in self._serving.keys() - found.models.keys() - found.unreadable:
             self._switch(name, None)
         self._forget_missing(found)
 
-    def _say_problem(self, problem: str, error: Exception | None = None) -> None:
-        """Says once that the folder cannot be looked through."""
+    def _report(self, problem: str, error: Exception | None = None) -> None:
+        """Logs once that the folder cannot be read."""
         if problem != self._problem:
-            log.warning("%s; what is loaded is kept", problem, exc_info=error)
+            log.warning("%s; the loaded models stay in service", problem, exc_info=error)
         self._problem = problem
 
-    def _bring_up(self, name: str, versions: dict[int, Path]) -> None:
+    def _update(self, name: str, versions: dict[int, Path]) -> None:
         """Serves the highest version of a model that can be loaded."""
         current = self._serving.get(name)
         for number in sorted(versions, reverse=True):
@@ -218,33 +214,29 @@ class Repository:
             if servable:
                 self._switch(name, servable)
                 return
-        if current:  # its folder is gone, and no other can be loaded
+        if current:  # its folder was removed, and no other version can be loaded
             self._switch(name, None)
 
     def _load(self, name: str, number: int, folder: Path) -> Servable | None:
-        stamp = _stamp(folder)
-        if self._failed.get(folder) == stamp:
+        """Loads a version; None if that fails, or failed before with the same files."""
+        files = fingerprint(folder)
+        if self._failed.get(folder) == files:
             return None
         self._set_state(name, number, State("LOADING"))
         try:
-            return Servable(
-                name,
-                number,
-                folder,
-                self._batching,
-                lambda signature, rows: self._on_batch(name, signature, rows),
-            )
-        except Exception as error:  # on damaged files TensorFlow raises almost anything
-            self._failed[folder] = stamp
+            on_batch = functools.partial(self._on_batch, name)
+            return Servable(name, number, folder, self._batching, on_batch)
+        except Exception as error:  # TensorFlow raises almost anything for damaged files
+            self._failed[folder] = files
             reason = " ".join(str(getattr(error, "message", error)).split()) or repr(error)
             log.warning("%s version %d cannot be loaded: %s", name, number, reason)
-            # The folder is the server's own business.
+            # Clients must not learn the path of the folder.
             reason = reason.replace(str(folder), f"{name}/{number}")
             self._set_state(name, number, State("END", "UNKNOWN", reason))
             return None
 
     def _switch(self, name: str, new: Servable | None) -> None:
-        """Sends requests to another version, or to none, and unloads the one before."""
+        """Sends requests to another version, or to none, and unloads the old one."""
         old = self._serving.get(name)
         others = {each: servable for each, servable in self._serving.items() if each != name}
         if new:
@@ -259,7 +251,7 @@ class Repository:
         """Unloads a version in a thread, since its last requests may take long."""
         self._set_state(old.name, old.number, State("UNLOADING"))
 
-        def unload():
+        def unload() -> None:
             old.close()
             _collect()
             self._set_state(old.name, old.number, State("END"))
@@ -273,101 +265,23 @@ class Repository:
             self._states.setdefault(name, {})[number] = state
 
     def _forget_missing(self, found: Found) -> None:
-        """Drops failures whose folder is gone: they are no longer wanted."""
+        """Drops states and failures of versions whose folders were removed."""
         with self._lock:
             for name in self._states.keys() - found.unreadable:
-                states, there = self._states[name], found.models.get(name, {})
+                states, present = self._states[name], found.models.get(name, {})
                 for number, state in list(states.items()):
-                    if state.state == "END" and number not in there:
+                    if state.state == "END" and number not in present:
                         del states[number]
             self._states = {name: states for name, states in self._states.items() if states}
         folders = {folder for versions in found.models.values() for folder in versions.values()}
-        self._failed = {each: stamp for each, stamp in self._failed.items() if each in folders}
-
-
-def find_versions(folder: Path) -> Found:
-    """Returns the models of a folder, or its one model, named after it.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    found = Found()
-    children = sorted(folder.iterdir())
-    own = _versions(folder, children, found.skipped)
-    if any(_holds_graph(each) for each in own.values()):
-        found.models[folder.resolve().name] = own
-        return found
-    found.skipped.clear()
-    for each in children:
-        if each.name.startswith("."):
-            continue
-        try:
-            if not each.is_dir():
-                continue
-            # The two characters end a name in a path of the REST interface; others can be printed
-            # neither in a log nor in a message.
-            if ":" in each.name or not each.name.isprintable():
-                found.skipped[ascii(each.name)[1:-1]] = "models have no such names"
-                continue
-            versions = _versions(each, sorted(each.iterdir()), found.skipped)
-        except OSError as error:
-            found.unreadable.add(each.name)
-            found.skipped[each.name] = f"it cannot be read ({_reason(error)})"
-            continue
-        if versions:
-            found.models[each.name] = versions
-    return found
-
-
-def _versions(folder: Path, children: list[Path], skipped: dict[str, str]) -> dict[int, Path]:
-    """Returns the versions among the children of a model's folder, and notes what is none."""
-    versions: dict[int, Path] = {}
-    # Of numbers that are written in two ways, the shorter counts.
-    for each in sorted(children, key=lambda child: len(child.name)):
-        if not (each.name.isascii() and each.name.isdecimal()):
-            continue
-        number, what = int(each.name), f"{folder.name}/{each.name}"
-        if number > LARGEST_VERSION:
-            skipped[what] = f"no version has a number above {LARGEST_VERSION}"
-        elif number in versions:
-            skipped[what] = f"version {number} is in {versions[number].name}"
-        elif _holds_graph(each, unreadable=True):  # loading it will say why
-            versions[number] = each
-        else:
-            skipped[what] = f"it holds no {GRAPH_FILE}"
-    return versions
-
-
-def _holds_graph(folder: Path, unreadable: bool = False) -> bool:
-    """Returns whether a folder holds a graph, or `unreadable` where that cannot be told."""
-    try:
-        return (folder / GRAPH_FILE).is_file()
-    except OSError:
-        return unreadable
-
-
-def _stamp(folder: Path) -> frozenset:
-    """Returns what changes when a file of a version does, or when another is added."""
-
-    def stamp(path: Path) -> tuple:
-        try:
-            status = path.stat()
-        except OSError as error:  # a link that leads nowhere, a broken disk
-            return str(path), error.errno
-        return str(path), status.st_mtime_ns, status.st_size
-
-    try:
-        return frozenset(map(stamp, [folder, *folder.rglob("*")]))
-    except OSError as error:
-        return frozenset([error.errno])
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+        self._failed = {each: files for each, files in self._failed.items() if each in folders}
 
 
 def _collect() -> None:
-    """Frees what was unloaded: graphs are cycles, and `tfgad serve` froze those it began with."""
+    """Frees an unloaded model.
+
+    Graphs are reference cycles, and `tfgad serve` excludes those of its start from collection.
+    """
     frozen = gc.get_freeze_count()
     gc.unfreeze()
     gc.collect()
@@ -375,6 +289,6 @@ def _collect() -> None:
         gc.freeze()
 
 
-def _wanted(states: dict[int, State]) -> bool:
-    """Returns whether a model is in the folder, as far as its states tell."""
+def _is_present(states: dict[int, State]) -> bool:
+    """Returns whether a model is in the folder, by the states of its versions."""
     return any(state.state != "END" or state.code != "OK" for state in states.values())

@@ -1,4 +1,4 @@
-"""A server: REST and gRPC for a folder of SavedModels, from start to orderly stop.
+"""A server: REST and gRPC for a folder of SavedModels, from start to graceful shutdown.
 
 with Server(Path("saved_models"), ServerOptions(rest_port=0, grpc_port=0)) as server:
     requests.get(f"{server.url}/v1/models/weave_twill_ganomaly")
@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import importlib.util
 import logging
-import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -27,35 +28,38 @@ from tfgad.serving.server import grpc_access, grpc_service, rest
 from tfgad.serving.server.access import Gate, Hosts, is_loopback
 from tfgad.serving.server.batching import Batching
 from tfgad.serving.server.connections import Connections, protocol
-from tfgad.serving.server.limits import Limits, most_connections, raise_open_files
+from tfgad.serving.server.limits import Limits
 from tfgad.serving.server.repository import Repository
 from tfgad.serving.server.service import Service
+from tfgad.serving.server.sockets import BACKLOG, address_of, bind_grpc, listen
+from tfgad.serving.server.system import max_connections, raise_open_files
 
 LOOPBACK = "127.0.0.1"
-KEEP_ALIVE = 75  # seconds for the next request of a connection, as nginx gives
-PAGE_PATH = "/"
-BACKLOG = 1024  # connections that wait to be accepted
+KEEP_ALIVE = 75  # seconds that an idle connection is kept open, as by nginx
+
+# Adds the inspection page to an application; returns whether that was possible.
+MountPage = Callable[[Starlette, Repository, Limits], bool]
 
 log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class ServerOptions:
-    """Where a server listens, and what it offers.
+    """Options of a server.
 
     Attributes:
-        host: address to listen at; others than this machine reach no server at `127.0.0.1`.
-        rest_port: 0 for any that is free.
-        grpc_port: likewise.
-        poll_seconds: between two looks for new versions; TF Serving's default is 1, too.
-        page: whether to show the inspection page; None for where only this machine reaches it, and
-            what it needs is installed.
-        allowed_hosts: further names that callers know the server by, such as those of a proxy or a
-            cluster; addresses, the machine's name and `host` need not be among them.
-        token: that REST, gRPC and page ask for; None for no other lock than the network.
+        host: address to listen at; other machines cannot reach a server at `127.0.0.1`.
+        rest_port: port of REST; 0 for any free one.
+        grpc_port: port of gRPC; 0 for any free one.
+        poll_seconds: between two polls for new versions; TF Serving's default is 1, too.
+        page: whether to show the inspection page. None shows it if only this machine can reach the
+            server and gradio is installed.
+        allowed_hosts: further host names of the server, such as those of a proxy or a cluster. IP
+            addresses, the machine's name and `host` need not be among them.
+        token: token that REST, gRPC and page require; None for no authentication.
         tls: certificate and key for all three; None for plain connections.
-        batching: how requests share runs.
-        limits: of requests.
+        batching: settings of batching.
+        limits: limits of requests.
     """
 
     host: str = LOOPBACK
@@ -73,17 +77,28 @@ class ServerOptions:
 class Server:
     """A server of a folder's models; it answers between `start` and `stop`.
 
+    Args:
+        folder: folder of the models.
+        options: options; the defaults if not given.
+        mount_page: adds the inspection page, see `tfgad.serving.app`; None for no page.
+
     Attributes:
-        models: what it serves.
-        has_page: whether the inspection page is there.
+        models: the models it serves.
+        has_page: whether it shows the inspection page.
     """
 
-    def __init__(self, folder: Path, options: ServerOptions | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        options: ServerOptions | None = None,
+        mount_page: MountPage | None = None,
+    ):
         self._folder, self._options = folder, options or ServerOptions()
+        self._mount_page = mount_page
         files, wanted = raise_open_files(), self._options.limits.max_connections
-        most = most_connections(self._options.limits, files)
+        most = max_connections(self._options.limits, files)
         if most < wanted:
-            problem = "--max-connections %d: %d are possible where %d files may be open; %s"
+            problem = "--max-connections %d: limited to %d, since %d files may be open; %s"
             log.warning(problem, wanted, most, files, "raise `ulimit -n`")
         limits = dataclasses.replace(self._options.limits, max_connections=most)
         self._service = Service(folder, self._options.batching, limits)
@@ -96,28 +111,28 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Of the REST interface, such as `http://127.0.0.1:8501`."""
+        """URL of the REST interface, such as `http://127.0.0.1:8501`."""
         scheme = "https" if self._options.tls else "http"
-        return f"{scheme}://{_address(self._options.host, self._socket.getsockname()[1])}"
+        return f"{scheme}://{address_of(self._options.host, self._bound_to()[1])}"
 
     @property
     def grpc_address(self) -> str:
-        """Of the gRPC interface, such as `127.0.0.1:8500`."""
-        return _address(self._options.host, self._grpc_port)
+        """Address of the gRPC interface, such as `127.0.0.1:8500`."""
+        return address_of(self._options.host, self._grpc_port)
 
     @property
     def is_local(self) -> bool:
-        """Whether it listens where only its own machine reaches it."""
-        return is_loopback(self._socket.getsockname()[0])
+        """Whether only its own machine can reach it."""
+        return is_loopback(self._bound_to()[0])
 
     @property
-    def opened(self) -> str | None:
-        """What other machines reach, in one line; None if nothing."""
+    def exposure(self) -> str | None:
+        """One line on what other machines can reach; None if they can reach nothing."""
         if self.is_local:
             return None
         options = self._options
-        what = "REST, gRPC and page" if self.has_page else "REST and gRPC, not the page (--page)"
-        lacks = [
+        parts = "REST, gRPC and page" if self.has_page else "REST and gRPC, not the page (--page)"
+        missing = [
             each
             for each, given in (
                 ("TLS (--tls-certificate, --tls-key)", options.tls),
@@ -125,54 +140,51 @@ class Server:
             )
             if not given
         ]
-        how = f", without {' and without '.join(lacks)}" if lacks else ", by TLS and token"
-        return f"open to the network at {options.host}: {what}{how}"
+        how = f", without {' and without '.join(missing)}" if missing else ", by TLS and token"
+        return f"open to the network at {options.host}: {parts}{how}"
 
     def __enter__(self) -> Server:
         self.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> None:
-        """Loads the models and begins to answer.
+        """Loads the models and starts to answer.
 
         Raises:
-            UsageError: the folder holds no model that can be loaded; a port is taken.
+            UsageError: the folder holds no model that can be loaded; a port is taken; a token or
+                certificate is invalid; the page was requested and gradio is not installed.
         """
         options = self._options
         if options.tls:
             options.tls.check()
         if options.token is not None:
             check_token("token", "...", options.token)
-        self._socket = _listen(options.host, options.rest_port)
+        self._socket = listen(options.host, options.rest_port)
         with contextlib.ExitStack() as undo:
             undo.callback(self._socket.close)
+            app = rest.build(self._service)
+            self._add_page(app)
             self._load()
             undo.callback(self.models.close)
-            app = rest.build(self._service)
-            wants_page = self.is_local if options.page is None else options.page
-            self.has_page = wants_page and mount_page(app, self.models, self._service.limits)
-            if options.page and not self.has_page:
-                problem = "needs gradio, which is not installed"
-                raise UsageError("--page", True, problem, "run: pip install 'tfgad[serve]'")
             locks = [] if options.token is None else [grpc_access.TokenInterceptor(options.token)]
             self._grpc, self._health = grpc_service.build(self._service, locks)
-            # A name is looked up once, so that both listen where `opened` says.
-            address = self._socket.getsockname()[0]
-            self._grpc_port = _bind_grpc(self._grpc, address, options)
+            # The host name is resolved once, so that both interfaces listen at the same address.
+            address = self._bound_to()[0]
+            self._grpc_port = bind_grpc(self._grpc, address, options.grpc_port, options.tls)
             hosts = Hosts(options.host, self.is_local, options.allowed_hosts)
-            self._start_rest(Gate(app, hosts, options.token))
+            self._start_rest(Gate(app, hosts, options.token), self._socket)
             undo.pop_all()
         self._grpc.start()
-        grpc_service.say_serving(self._health)
+        grpc_service.set_serving(self._health)
         self.models.watch(options.poll_seconds)
-        if self.opened:
-            log.warning(self.opened)
+        if self.exposure:
+            log.warning(self.exposure)
 
     def stop(self) -> None:
-        """Takes no more requests, answers those in progress, and unloads the models."""
+        """Refuses new requests, answers those in progress, and unloads the models."""
         seconds = self._options.limits.drain_timeout
         self._health.enter_graceful_shutdown()
         grpc_stopped = self._grpc.stop(seconds)
@@ -182,30 +194,41 @@ class Server:
         self.models.close()
 
     def wait(self) -> None:
-        """Returns once the process is told to stop, by SIGTERM or SIGINT.
+        """Blocks until the process receives SIGTERM or SIGINT.
 
         A second signal ends the process as usual.
         """
-        told = threading.Event()
-        previous = {}
+        received = threading.Event()
+        previous: dict[signal.Signals, Any] = {}
 
-        def tell(number, frame):
-            told.set()
+        def receive(number: int, frame: FrameType | None) -> None:
+            received.set()
             for each, handler in previous.items():
                 signal.signal(each, handler)
 
         for each in (signal.SIGTERM, signal.SIGINT):
-            previous[each] = signal.signal(each, tell)
-        # Without a limit the wait could not be interrupted on every platform.
-        while not told.wait(1) and self._rest_thread.is_alive():
+            previous[each] = signal.signal(each, receive)
+        # A wait without timeout cannot be interrupted on every platform.
+        while not received.wait(1) and self._rest_thread.is_alive():
             pass
 
+    def _bound_to(self) -> tuple[str, int]:
+        """Returns address and port of the REST interface."""
+        if self._socket is None:
+            raise RuntimeError("the server was not started")
+        host, port, *_ = self._socket.getsockname()
+        return host, port
+
     def _load(self) -> None:
-        """Loads the models; one that can be loaded is enough."""
+        """Loads the models.
+
+        Raises:
+            UsageError: there is none that can be loaded.
+        """
         folder = self._folder
         try:
             problem = (
-                "" if folder.is_dir() else "is no folder" if folder.exists() else "is not there"
+                "" if folder.is_dir() else "is no folder" if folder.exists() else "does not exist"
             )
         except OSError as error:
             problem = f"cannot be read ({error.strerror})"
@@ -219,27 +242,40 @@ class Server:
         hint = "export one into it: tfgad export RUN DIR/NAME"
         raise UsageError("DIR", folder, problem, hint)
 
-    def _start_rest(self, app: ASGIApp) -> None:
-        tls = self._options.tls
+    def _add_page(self, app: Starlette) -> None:
+        """Adds the inspection page if the options ask for it.
+
+        Raises:
+            UsageError: it was requested explicitly and cannot be added.
+        """
+        wanted = self.is_local if self._options.page is None else self._options.page
+        if wanted and self._mount_page is not None:
+            self.has_page = self._mount_page(app, self.models, self._service.limits)
+        if self._options.page and not self.has_page:
+            problem = "needs gradio, which is not installed"
+            raise UsageError("--page", True, problem, "run: pip install 'tfgad[serve]'")
+
+    def _start_rest(self, app: ASGIApp, listening: socket.socket) -> None:
+        tls, limits = self._options.tls, self._options.limits
         config = uvicorn.Config(
             app,
-            http=protocol(self._options.limits, self._connections),
+            http=protocol(limits, self._connections),
             ws="none",
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=int(self._options.limits.drain_timeout),
+            timeout_graceful_shutdown=int(limits.drain_timeout),
             log_config=None,
-            log_level=logging.ERROR,  # whoever sends garbage shall not fill the log
+            log_level=logging.ERROR,  # invalid requests must not fill the log
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # nobody stands before it whom it should believe
-            ssl_certfile=tls and tls.certificate,
-            ssl_keyfile=tls and tls.key,
+            proxy_headers=False,  # `X-Forwarded-For` of an unknown proxy is not trusted
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
         )
         self._rest = _Rest(config, self._connections)
-        # Outside of the main thread uvicorn leaves the signals alone.
+        # uvicorn installs no signal handlers outside the main thread.
         self._rest_thread = threading.Thread(
-            target=self._rest.run, args=([self._socket],), daemon=True, name="rest"
+            target=self._rest.run, args=([listening],), daemon=True, name="rest"
         )
         self._rest_thread.start()
         while not self._rest.started and self._rest_thread.is_alive():
@@ -249,7 +285,7 @@ class Server:
 
 
 class _Rest(uvicorn.Server):
-    """Uvicorn's server, whose event loop says once what it would say of each connection."""
+    """Uvicorn's server, with `Connections.on_loop_error` as its event loop's error handler."""
 
     def __init__(self, config: uvicorn.Config, connections: Connections):
         super().__init__(config)
@@ -258,75 +294,3 @@ class _Rest(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(self._connections.on_loop_error)
         await super().startup(sockets)
-
-
-def mount_page(app: Starlette, models: Repository, limits: Limits | None = None) -> bool:
-    """Mounts the inspection page (`serving.inspection`) at `PAGE_PATH`, if gradio is installed.
-
-    Args:
-        app: the application.
-        models: the models in service.
-        limits: of the server. Streams of the page take half of its connections at most.
-
-    Returns:
-        Whether it is there.
-    """
-    if importlib.util.find_spec("gradio") is None:
-        log.info("there is no inspection page: it needs pip install 'tfgad[serve]'")
-        return False
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # a server reports to nobody
-    from tfgad.serving.inspection import page
-    from tfgad.serving.inspection.uploads import UploadLimits, Uploads
-
-    limits = limits or Limits()
-    uploads = Uploads(UploadLimits(timeout=limits.body_timeout))
-    page.mount(app, models, PAGE_PATH, uploads, max(1, limits.max_connections // 2))
-    return True
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Opens the socket of the REST interface.
-
-    Raises:
-        UsageError: the port is taken, or the address is none of this machine.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise _cannot_listen("--rest-port", host, port, error) from error
-    # What it accepts inherits this; asyncio sees to it for sockets that name their protocol only.
-    # Without it an answer waits 40 ms for the client to acknowledge its head (Nagle, RFC 896).
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
-
-
-def _bind_grpc(server, host: str, options: ServerOptions) -> int:
-    """Opens the port of the gRPC interface at an address; see `_listen`."""
-    port = options.grpc_port
-    # gRPC says no more than that it failed; a socket of our own says why.
-    _probe("--grpc-port", host, port)
-    try:
-        if options.tls:
-            credentials = grpc_access.server_credentials(options.tls)
-            return server.add_secure_port(_address(host, port), credentials)
-        return server.add_insecure_port(_address(host, port))
-    except RuntimeError as error:
-        raise _cannot_listen("--grpc-port", host, port, error) from error
-
-
-def _probe(option: str, host: str, port: int) -> None:
-    try:
-        _listen(host, port).close()
-    except UsageError as error:
-        raise _cannot_listen(option, host, port, error.__cause__) from error
-
-
-def _cannot_listen(option: str, host: str, port: int, error: Exception) -> UsageError:
-    reason = getattr(error, "strerror", None) or str(error)
-    problem = f"cannot listen there ({reason[:1].lower()}{reason[1:]})"
-    return UsageError(option, _address(host, port), problem, "choose another; 0 takes a free one")
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

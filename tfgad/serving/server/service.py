@@ -1,4 +1,4 @@
-"""The answers to requests, whichever way they come."""
+"""The service behind both interfaces: it submits requests to models, and counts them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
+from tfgad.serving.errors import ServingError
 from tfgad.serving.server import image_sizes
-from tfgad.serving.server.batching import Arrays, Batching, ClosedError
-from tfgad.serving.server.errors import ServingError
+from tfgad.serving.server.batch import Arrays
+from tfgad.serving.server.batching import Batching, ClosedError
 from tfgad.serving.server.limits import Admission, Limits, Memory
 from tfgad.serving.server.metrics import Metrics
 from tfgad.serving.server.repository import Repository
@@ -26,12 +28,17 @@ log = logging.getLogger(__name__)
 class Service:
     """The models of a folder, with limits and metrics.
 
+    Args:
+        folder: folder of the models.
+        batching: settings of batching.
+        limits: limits of requests.
+
     Attributes:
-        models: what the folder holds.
-        limits: of requests.
-        metrics: what was counted.
-        memory: what the bodies of requests in progress hold, REST and gRPC together.
-        make_room: lets go of a body that has been coming for long; returns whether there was one.
+        models: the models of the folder.
+        limits: limits of requests.
+        metrics: counters of requests and runs.
+        memory: counter of the bytes of bodies in progress, REST and gRPC together.
+        make_room: closes a connection whose body is slow; returns whether there was one.
     """
 
     def __init__(self, folder: Path, batching: Batching, limits: Limits):
@@ -53,11 +60,11 @@ class Service:
         """Queues a request.
 
         Args:
-            name: of the model.
-            number: of the version; None for the one in service.
-            signature: its name; empty for the default.
-            inputs: makes the inputs for a signature; called again if the version is retired
-                meanwhile, since the next may want others.
+            name: name of the model.
+            number: number of the version; None for the version in service.
+            signature: name of the signature; empty for the default.
+            inputs: returns the inputs for a signature. It is called again if the version is retired
+                meanwhile, since its successor may have another signature.
 
         Returns:
             The version that answers, and a future of its outputs.
@@ -79,26 +86,31 @@ class Service:
     def outputs(self, future: concurrent.futures.Future, seconds: float) -> dict[str, np.ndarray]:
         """Waits for outputs.
 
+        Args:
+            future: what `submit` returned.
+            seconds: the longest wait.
+
         Raises:
-            ServingError: the run's, DEADLINE_EXCEEDED, or CANCELLED if the future was.
+            ServingError: the run failed; DEADLINE_EXCEEDED, the time is up; CANCELLED, the future
+                was cancelled.
         """
         try:
             return future.result(timeout=max(0.0, seconds))
         except concurrent.futures.TimeoutError:
             future.cancel()
-            raise too_late(self.limits) from None
+            raise timed_out(self.limits) from None
         except concurrent.futures.CancelledError:
-            raise ServingError("CANCELLED", "the caller no longer waits") from None
+            raise ServingError("CANCELLED", "the caller has cancelled") from None
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
-        """Holds a place while a request is in progress; see `Admission`."""
+        """Counts a request while the context is open; see `Admission`."""
         with self._admission.admitted():
             yield
 
 
 class Call:
-    """Counts a request and turns whatever it raises into a `ServingError`.
+    """A context that counts a request, and turns all its errors into `ServingError`.
 
     with Call(service, "REST", "Predict") as call:
         call.model = name
@@ -113,10 +125,15 @@ class Call:
     def __enter__(self) -> Call:
         return self
 
-    def __exit__(self, kind, error, traceback) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         code = "OK"
         if isinstance(error, Exception):
-            error = error if isinstance(error, ServingError) else _unforeseen(error)
+            error = error if isinstance(error, ServingError) else _internal(error)
             code = error.code
         elif error is not None:  # the task was cancelled
             code = "CANCELLED"
@@ -126,13 +143,13 @@ class Call:
             raise error
 
 
-def too_late(limits: Limits) -> ServingError:
-    """Returns the error of a request whose time is up."""
-    problem = f"the time for this request is up: it has {limits.request_timeout:g} s at most"
+def timed_out(limits: Limits) -> ServingError:
+    """Returns the error of a request that timed out."""
+    problem = f"the request timed out after {limits.request_timeout:g} s"
     return ServingError("DEADLINE_EXCEEDED", f"{problem} (--timeout)")
 
 
-def _unforeseen(error: Exception) -> ServingError:
-    """Logs a mistake of the server's own, of which the caller learns no more than that."""
+def _internal(error: Exception) -> ServingError:
+    """Logs an error of the server itself; returns one without details for the caller."""
     log.error("a request failed: %r", error, exc_info=error)
     return ServingError("INTERNAL", "internal error; see the server's log")

@@ -1,14 +1,15 @@
-"""What a signature of a SavedModel takes and gives, and whether given arrays fit it."""
+"""Signatures of a SavedModel, and the check of arrays against them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
 
-from tfgad.serving.server.errors import invalid
+from tfgad.serving.errors import invalid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,16 +17,16 @@ class TensorSpec:
     """An input or output.
 
     Attributes:
-        dtype: of TensorFlow.
-        shape: None for any length; the whole is None for any rank.
+        dtype: its TensorFlow dtype.
+        shape: lengths of its axes, None for any length; None as a whole for any rank.
     """
 
     dtype: tf.DType
     shape: tuple[int | None, ...] | None
 
     @classmethod
-    def from_proto(cls, info) -> TensorSpec:
-        """Reads a `TensorInfo`."""
+    def from_proto(cls, info: meta_graph_pb2.TensorInfo) -> TensorSpec:
+        """Returns the spec of a `TensorInfo`."""
         shape = info.tensor_shape
         lengths = None
         if not shape.unknown_rank:
@@ -34,19 +35,26 @@ class TensorSpec:
 
     @property
     def is_text(self) -> bool:
-        """Whether its values are strings of bytes."""
+        """Whether its values are byte strings."""
         return self.dtype == tf.string
 
     @property
     def is_batched(self) -> bool:
-        """Whether its first axis is that of a batch, of any length."""
-        return bool(self.shape) and self.shape[0] is None
+        """Whether its first axis is a batch axis, of any length."""
+        return self.shape is not None and len(self.shape) > 0 and self.shape[0] is None
 
     def check(self, name: str, array: np.ndarray) -> None:
-        """Raises ServingError if an array does not fit.
+        """Checks an array.
 
-        A graph does not always say so itself: a colour image runs through the first layers of one
-        for grey images.
+        A graph does not always detect a mismatch itself: a colour image runs through the first
+        layers of a model for grey images.
+
+        Args:
+            name: name of the input, for messages.
+            array: its value.
+
+        Raises:
+            ServingError: dtype or shape do not fit.
         """
         if tf.dtypes.as_dtype(array.dtype) != self.dtype:
             problem = f"is of type {tf.dtypes.as_dtype(array.dtype).name}"
@@ -66,8 +74,8 @@ class Signature:
     """A signature of a SavedModel.
 
     Attributes:
-        name: such as `serving_default`.
-        inputs: by name, in the order of the names.
+        name: its name, such as `serving_default`.
+        inputs: specs by name, sorted by name.
         outputs: likewise.
     """
 
@@ -76,8 +84,8 @@ class Signature:
     outputs: Mapping[str, TensorSpec]
 
     @classmethod
-    def from_proto(cls, name: str, definition) -> Signature:
-        """Reads a `SignatureDef`."""
+    def from_proto(cls, name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
+        """Returns the signature of a `SignatureDef`."""
         inputs, outputs = (
             {each: TensorSpec.from_proto(tensors[each]) for each in sorted(tensors)}
             for tensors in (definition.inputs, definition.outputs)
@@ -91,7 +99,11 @@ class Signature:
         return bool(self.inputs) and all(spec.is_batched for spec in specs)
 
     def check(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Raises ServingError if the inputs are not those that it takes."""
+        """Checks the inputs of a request.
+
+        Raises:
+            ServingError: they do not fit the signature.
+        """
         if inputs.keys() != self.inputs.keys():
             raise invalid(
                 f"input size does not match signature: {len(inputs)}!={len(self.inputs)} "
@@ -113,5 +125,5 @@ def _shape_text(shape: tuple[int | None, ...]) -> str:
     return f"[{','.join(str(-1 if each is None else each) for each in shape)}]"
 
 
-def _set_text(names) -> str:
+def _set_text(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"

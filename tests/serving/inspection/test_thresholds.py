@@ -1,0 +1,49 @@
+"""Thresholds at other false-positive rates, and the verdicts there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfgad.inference.predictor import Verdict
+from tfgad.serving.inspection.thresholds import at_threshold, thresholds_of
+from tfgad.training import runs
+
+
+def test_probability_and_map_follow_the_threshold():
+    image = np.zeros((2, 2, 1), "float32")
+    forms = {"image": image, "map": image[..., 0], "path": Path("a.png")}
+    numbers = {"score": 3.0, "probability": 0.1, "is_anomalous": False}
+    verdict = at_threshold(Verdict(**forms, **numbers, map_threshold=9.0), threshold=2.0, scale=0.5)
+    assert verdict.probability == pytest.approx(1 / (1 + np.exp(-2)))
+    assert verdict.is_anomalous
+    assert verdict.map_threshold == 2.0
+    own_scale = at_threshold(Verdict(**forms, **numbers, map_threshold=None), 2.0, 0.5)
+    assert own_scale.map_threshold is None
+
+
+@pytest.fixture(scope="module")
+def model(fitted, tmp_path_factory):
+    """A copy of the exported model that may be calibrated again."""
+    path = tmp_path_factory.mktemp("copy") / "model.keras"
+    fitted("ganomaly").save(path)
+    return runs.load_model(path)
+
+
+@pytest.mark.parametrize("rate", [0.0001, 0.0125, 0.1, 0.2])
+def test_exported_thresholds_equal_those_of_calibration_at_their_rate(
+    model, images, predictor, rate
+):
+    model.calibrate(tf.data.Dataset.from_tensor_slices(images), rate)
+    assert thresholds_of(predictor.metadata)[rate] == float(model.calibration.threshold)
+
+
+def test_the_models_own_rate_is_included_in_order():
+    metadata = {"false_positive_rate": 0.03, "threshold": 2.5}
+    known = {**metadata, "thresholds": [[0.01, 3.0], [0.2, 1.0]]}
+    assert list(thresholds_of(known).items()) == [(0.01, 3.0), (0.03, 2.5), (0.2, 1.0)]
+
+
+def test_an_older_model_has_no_other_thresholds():
+    assert thresholds_of({"false_positive_rate": 0.03, "threshold": 2.5}) == {}

@@ -1,0 +1,1 @@
+(percent) => { document.documentElement.style.setProperty('--tfgad-heat', percent / 100) }

@@ -1,0 +1,130 @@
+"""Bodies of REST requests: read within the limits, or refused before they have arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Send
+
+from tfgad.serving.bodies import announced_size, timely
+from tfgad.serving.errors import ServingError
+from tfgad.serving.server import encodings
+from tfgad.serving.server.service import Service
+
+# Of a refused body some more is read and discarded. A client that reads the answer only after it
+# has sent everything would find a broken connection otherwise.
+DRAIN_SECONDS, DRAINED_BODIES = 10.0, 16
+ROOM_SECONDS = 0.01  # between two attempts to count bytes of a body
+
+
+class BodyReader:
+    """Reads the bodies of requests within the limits of a service."""
+
+    def __init__(self, service: Service):
+        self._service, self._limits = service, service.limits
+
+    async def read(self, request: Request, hold: Callable[[int], None]) -> bytes:
+        """Returns a body, decompressed.
+
+        Args:
+            request: the request.
+            hold: counts bytes; see `Memory.held`.
+
+        Raises:
+            ServingError: the body is too large, does not arrive in time, or is invalid.
+        """
+        compressed = encodings.is_gzip(request.headers.get("content-encoding", ""))
+        # A body that is announced as too large is refused before it arrives.
+        self._check_size(announced_size(request.headers))
+        try:
+            body = await self._arrived(request, hold)
+        except TimeoutError:
+            problem = "the body did not arrive in time: it has "
+            problem += f"{self._limits.body_timeout:g} s (--body-timeout) and 1 s for each 64 KiB"
+            raise ServingError("DEADLINE_EXCEEDED", problem, http_status=408) from None
+        except ClientDisconnect:
+            raise disconnected() from None
+        if not compressed:
+            return body
+        return await run_in_threadpool(encodings.decompress, body, self._check_size, hold)
+
+    async def _arrived(self, request: Request, hold: Callable[[int], None]) -> bytes:
+        parts, size = [], 0
+        async for part in timely(request, self._limits.body_timeout):
+            size += len(part)
+            self._check_size(size)
+            await self._hold(hold, len(part))
+            parts.append(part)
+        return b"".join(parts)
+
+    async def _hold(self, hold: Callable[[int], None], size: int) -> None:
+        """Counts bytes of a body; if there is no room, slow bodies are dropped first."""
+        while True:
+            try:
+                return hold(size)
+            except ServingError:
+                if not self._service.make_room():
+                    raise
+            await asyncio.sleep(ROOM_SECONDS)  # until the closed connection has released its bytes
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.max_body:
+            problem = f"the body is larger than {self._limits.max_body} bytes, which is the limit"
+            problem += " (--max-body)"
+            raise ServingError("RESOURCE_EXHAUSTED", problem, http_status=413)
+
+
+class Incoming:
+    """The ASGI `receive` of a request, which records whether more of the body may come.
+
+    Attributes:
+        more: whether more of the body may come.
+    """
+
+    def __init__(self, receive: Receive):
+        self._receive, self.more = receive, True
+
+    async def __call__(self) -> Message:
+        """Returns the next event."""
+        event = await self._receive()
+        self.more = event["type"] == "http.request" and event.get("more_body", False)
+        return event
+
+
+async def refuse(request: Request, response: Response, send: Send, max_body: int) -> None:
+    """Answers before the body has arrived, reads on for a while, then closes the connection.
+
+    Args:
+        request: the request.
+        response: the answer.
+        send: of ASGI.
+        max_body: limit of a body, in bytes.
+    """
+    headers = [*response.raw_headers, (b"connection", b"close")]
+    status = response.status_code
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    # A client that waits for "100 Continue" sends no body then.
+    is_waiting = request.headers.get("expect", "").lower() == "100-continue"
+    if status != 408 and not is_waiting:
+        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(_drain(request, DRAINED_BODIES * max_body), DRAIN_SECONDS)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drain(request: Request, most: int) -> None:
+    while most > 0:
+        event = await request.receive()
+        most -= len(event.get("body", b""))
+        if event["type"] == "http.disconnect" or not event.get("more_body"):
+            return
+
+
+def disconnected() -> ServingError:
+    """Returns the error of a request whose client has disconnected."""
+    return ServingError("CANCELLED", "the connection was closed")
