@@ -36,6 +36,11 @@ def _templates() -> Any:
     return environment.from_string(assets.read("viewer.html")).module
 
 
+def _render(macro: str, *arguments: Any) -> str:
+    """Returns the HTML of a macro; a plain string, so that adding text to it escapes nothing."""
+    return str(getattr(_templates(), macro)(*arguments))
+
+
 @functools.cache
 def _enlarge() -> str:
     return assets.read("enlarge.js")
@@ -50,22 +55,22 @@ def style(css: str, good: str, bad: str, heat: float) -> str:
         bad: colour of defective images.
         heat: initial opacity of the heat map, from 0 to 1.
     """
-    return _templates().style(Markup(css), good, bad, heat)
+    return _render("style", Markup(css), good, bad, heat)
 
 
 def title() -> str:
     """Returns the title of the page."""
-    return _templates().title()
+    return _render("title")
 
 
 def no_result(has_models: bool) -> str:
     """Returns the placeholder of the result before there is one."""
-    return _templates().no_result(has_models)
+    return _render("no_result", has_models)
 
 
 def progress(files: int) -> str:
     """Returns the placeholder of the result while the first of so many files is scored."""
-    return _templates().progress(files)
+    return _render("progress", files)
 
 
 def headline(result: Verdict | ImageError, threshold: float, scale: float) -> str:
@@ -79,9 +84,10 @@ def headline(result: Verdict | ImageError, threshold: float, scale: float) -> st
     row = results.row(result)
     verdict, kind = row["verdict"], KINDS[row["verdict"]]
     if isinstance(result, ImageError):
-        return _templates().error(verdict, kind, row["image"], _capital(result.reason))
+        return _render("error", verdict, kind, row["image"], _capital(result.reason))
     height, width, channels = result.image.shape
-    return _templates().headline(
+    return _render(
+        "headline",
         verdict,
         kind,
         row["image"],
@@ -99,7 +105,8 @@ def headline(result: Verdict | ImageError, threshold: float, scale: float) -> st
 def pictures(verdict: Verdict) -> str:
     """Returns the image with the heat map over it, and the legend of the colours."""
     shape, shown = verdict.image.shape, reduced(verdict)
-    return _templates().pictures(
+    return _render(
+        "pictures",
         _shape(shape),
         image_uri(shown.image),
         heat_uri(shown),
@@ -112,7 +119,7 @@ def pictures(verdict: Verdict) -> str:
 def reconstruction(image: np.ndarray) -> str:
     """Returns the picture of a reconstruction, float32 `[H, W, C]` in [-1, 1]."""
     picture = image_uri(reduced_image(image))
-    return _templates().reconstruction(_shape(image.shape), picture, _enlarge())
+    return _render("reconstruction", _shape(image.shape), picture, _enlarge())
 
 
 def model(metadata: dict[str, Any]) -> str:
@@ -121,12 +128,12 @@ def model(metadata: dict[str, Any]) -> str:
     height, width, _ = metadata["image_shape" if resized else "window"]
     origin = " on ".join(str(metadata[key]) for key in ("method", "data") if key in metadata)
     colour = _colour(metadata["image_shape"][2])
-    return _templates().model(origin, f"{width} × {height}", colour, resized)
+    return _render("model", origin, f"{width} × {height}", colour, resized)
 
 
 def note(text: str) -> str:
     """Returns a line in small print."""
-    return _templates().note(text)
+    return _render("note", text)
 
 
 def rate(false_positive_rate: float, threshold: float, is_own: bool) -> str:
@@ -137,12 +144,12 @@ def rate(false_positive_rate: float, threshold: float, is_own: bool) -> str:
         threshold: the model's threshold at that rate.
         is_own: whether the model was exported with it.
     """
-    return _templates().rate(f"{100 * false_positive_rate:.3g}", f"{threshold:.4g}", is_own)
+    return _render("rate", f"{100 * false_positive_rate:.3g}", f"{threshold:.4g}", is_own)
 
 
 def no_rates(model: str) -> str:
     """Returns the line below the slider if a model has no thresholds for other rates."""
-    return _templates().no_rates(model)
+    return _render("no_rates", model)
 
 
 def summary(rows: list[dict[str, str]], expected: int) -> str:
@@ -155,12 +162,12 @@ def summary(rows: list[dict[str, str]], expected: int) -> str:
     counts = [(each, sum(row["verdict"] == each for row in rows)) for each in KINDS]
     number = len(rows) + 1 if expected > len(rows) else 0
     present = [(verdict, KINDS[verdict], count) for verdict, count in counts if count]
-    return _templates().summary(present, number, expected)
+    return _render("summary", present, number, expected)
 
 
 def mark(verdict: str) -> str:
     """Returns a verdict as a cell of the table."""
-    return _templates().mark(verdict, KINDS[verdict])
+    return _render("mark", verdict, KINDS[verdict])
 
 
 def _shape(shape: tuple[int, ...]) -> dict[str, Any]:
