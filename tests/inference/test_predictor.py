@@ -10,7 +10,6 @@ from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA, export, metadata_of_model
 from tfgad.inference import predictor, results
 from tfgad.scores.image_quality import ImageQuality
-from tfgad.scores.score import rims
 from tfgad.training.runs import Run, load_model
 
 
@@ -299,24 +298,3 @@ def test_a_black_strip_among_good_cloth_is_anomalous(fitted, tmp_path, monkeypat
         assert (black["reason"], bool(black["is_anomalous"])) == ("too dark", True)
         assert black["probability"] == 1
         assert black["score"] < judge.threshold
-
-
-@pytest.mark.parametrize("score", ["cues", "latent", None])
-@pytest.mark.parametrize("tile", [48, 128, 160])
-def test_blocks_have_the_tiles_of_the_whole_image(score, tile):
-    """Or a tile that the whole image has not would decide the image's quality."""
-    height, width = 1000, 1501
-    places = np.stack(np.mgrid[:height, :width], axis=-1)
-    seen, result = [], np.zeros((height, width, 2), int)
-
-    def judge(block):
-        seen.append((block[0, 0], block[-1, -1] + 1))
-        return block
-
-    of_result = rims((32, 32, 1), (tile, tile), 16, score)
-    predictor.in_blocks(places, of_result, (tile, tile), 400**2, judge, result)
-    np.testing.assert_array_equal(result, places)
-    assert len(seen) > 4
-    for start, end in seen:
-        assert not (start % tile).any()
-        assert all(end % tile * (end != (height, width)) == 0)

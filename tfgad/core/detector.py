@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from tfgad.core import legacy, settings
 from tfgad.core.trained import Trained
+from tfgad.data import tiling
 from tfgad.data.sampling import batched, spread
 from tfgad.errors import UsageError, nearest
 from tfgad.networks import precision
-from tfgad.scores import windows
 from tfgad.scores.calibration import Calibration, Threshold
 from tfgad.scores.cues import Cues, CuesScore
 from tfgad.scores.density import Density, DensityScore
@@ -45,7 +45,7 @@ class Detector(Trained):
     A method that learns from labels sets `labelled`: its `train_step` takes `(images, labels)`.
 
     Networks take images of one size, the window. An image of that size has the mean of its errors
-    as score. A larger one is scored window by window (`scores/windows.py`): the maps of the windows
+    as score. A larger one is scored window by window (`tfgad.data.tiling`): the maps of the windows
     are blended, and the score is the largest value of the map. Scoring is in inference mode and in
     float32, always.
 
@@ -221,7 +221,7 @@ class Detector(Trained):
             return tf.stack(each, axis=-1)
 
         depth = 1 if scored.is_peak else 2
-        maps = windows.by_block(images, self._rims(score), depth, of_block)
+        maps = tiling.by_block(images, self._rims(score), depth, of_block)
         largest = tf.reduce_max(maps[..., 0], axis=[1, 2])
         if scored.is_peak:
             return {"score": largest, "map": maps[..., 0]}
@@ -242,7 +242,7 @@ class Detector(Trained):
     def _density_score(self) -> DensityScore:
         return DensityScore(self.density, self.terms, self.window)
 
-    def _rims(self, score: str | None) -> tuple[windows.Rim, windows.Rim]:
+    def _rims(self, score: str | None) -> tuple[tiling.Margin, tiling.Margin]:
         return rims(self.window, self.tile, self.stride, score)
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -253,7 +253,7 @@ class Detector(Trained):
         def of_block(block: tf.Tensor, trim: Any) -> tf.Tensor:
             return trim(self._blended(block, self.reconstruction))
 
-        return windows.by_block(images, self._rims(None), self.window[2], of_block)
+        return tiling.by_block(images, self._rims(None), self.window[2], of_block)
 
     @tf.function(reduce_retracing=True, autograph=False)
     @precision.scoring()
@@ -288,7 +288,7 @@ class Detector(Trained):
 
     def _blended(self, images: tf.Tensor, of_windows: Any) -> tf.Tensor:
         """Returns a function of windows, `[N, h, w, K]`, blended over images: `[B, H, W, K]`."""
-        return windows.by_piece(images, self.window[:2], self.stride, of_windows)
+        return tiling.by_window(images, self.window[:2], self.stride, of_windows)
 
     def _checked_images(self, images: Any) -> tf.Tensor:
         images = tf.convert_to_tensor(images, tf.float32)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,16 +18,16 @@ from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.data.images import read_levels
 from tfgad.data.pixels import doubtful_depth, from_uint8, resize, scaled, to_uint8
 from tfgad.data.sampling import BATCH_PIXELS
+from tfgad.data.tiling import fill_by_block
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA, metadata_of_model
-from tfgad.scores import windows
 from tfgad.scores.calibration import probability
 from tfgad.scores.image_quality import first_reason
 from tfgad.scores.score import PEAKS, rims
 from tfgad.training.runs import Run, first_line, load_run, read_config
 
 # Pixels that a model is given at once; a larger image is given in blocks. The model itself computes
-# by smaller blocks (`tfgad.scores.windows.BLOCK`); beside those the image and its maps take memory.
+# by smaller blocks (`tfgad.data.tiling.blocks.BLOCK`). The image and its maps take memory too.
 AT_ONCE = 4096**2
 # A SavedModel from before it did so takes 0.7 GB for these.
 AT_ONCE_EARLIER = 1024**2
@@ -139,37 +138,25 @@ class SavedModelPredictor:
     """Judges by a SavedModel, which resizes and calibrates by itself.
 
     A large image that is judged as it is, is sent in overlapping blocks, one at a time; see
-    `in_blocks`.
+    `tfgad.data.tiling.fill_by_block`.
 
     Args:
         folder: of the version.
-        model: the loaded SavedModel; by default it is loaded from the folder.
-        signatures: functions to call by name of signature; by default those of the model.
-        max_pixels: pixels of an image that are sent in one piece; by default as many as the
-            model's memory is bounded for.
+        model: what to call the signatures of, if it is loaded already.
 
     Attributes:
         metadata: what `tfgad.export.saved_model` says of the model.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        model: Any = None,
-        *,
-        signatures: Mapping[str, Callable[..., Any]] | None = None,
-        max_pixels: int | None = None,
-    ):
+    def __init__(self, folder: Path, model: Any = None):
         self.metadata = metadata = saved_model_metadata(folder)
         self.image_shape, self.resized = tuple(metadata["image_shape"]), metadata["resized"]
         self.window, self.score = tuple(metadata["window"]), metadata["score"]
         self.threshold, self.depth = metadata["threshold"], metadata.get("depth")
         # it owns what the signature uses
         self._model = _load_saved_model(folder) if model is None else model
-        own = self._model.signatures
-        self._signatures = own if signatures is None else signatures
-        self._serve, self._max_pixels = self._signatures["serving_default"], max_pixels
-        if signatures is None and "reason" not in own["serving_default"].structured_outputs:
+        self._serve = self._model.signatures["serving_default"]
+        if "reason" not in self._serve.structured_outputs:
             log.warning(UNCHECKED, folder, "calibrate and export its run again")
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
@@ -197,8 +184,8 @@ class SavedModelPredictor:
             reasons.append(judged.get("reason", ""))
             return judged["map"]
 
-        in_blocks(
-            image, self._rims(self.score), self.metadata["tile"], self._at_once, map_of, anomaly_map
+        fill_by_block(
+            anomaly_map, image, self._rims(self.score), self.metadata["tile"], self._at_once, map_of
         )
         score = anomaly_map.max()  # as the model scores whatever is larger than its window
         reason = first_reason(reasons)
@@ -237,13 +224,13 @@ class SavedModelPredictor:
             rebuilt = self._rebuilt(pixels)
         else:
             rebuilt = np.empty_like(pixels)
-            in_blocks(
+            fill_by_block(
+                rebuilt,
                 pixels,
                 self._rims(None),
                 self.metadata["tile"],
                 self._at_once,
                 self._rebuilt,
-                rebuilt,
             )
         return from_uint8(rebuilt)
 
@@ -256,7 +243,7 @@ class SavedModelPredictor:
         return self.predict_batch(pixels[None])[0]
 
     def _rebuilt(self, pixels: np.ndarray) -> np.ndarray:
-        answer = self._signatures["reconstruct"](images=tf.constant(pixels[None]))
+        answer = self._model.signatures["reconstruct"](images=tf.constant(pixels[None]))
         return answer["reconstruction"][0].numpy()
 
     def _fits(self, pixels: np.ndarray) -> bool:
@@ -266,8 +253,6 @@ class SavedModelPredictor:
     @property
     def _at_once(self) -> int:
         """How many pixels of an image are sent in one piece."""
-        if self._max_pixels is not None:
-            return self._max_pixels
         return AT_ONCE if self.metadata.get("by_block") else AT_ONCE_EARLIER
 
     def _rims(self, score: str | None):
@@ -461,45 +446,9 @@ def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarra
             of_blocks.append(model.image_quality(block).numpy()[0].decode())
             return model.anomaly(block)["map"][0].numpy()
 
-        in_blocks(image, of_map, model.tile, AT_ONCE, map_of, anomaly_map)
+        fill_by_block(anomaly_map, image, of_map, model.tile, AT_ONCE, map_of)
         reasons.append(first_reason(of_blocks).encode())
     return {"score": maps.max(axis=(1, 2)), "map": maps, "reason": np.array(reasons)}
-
-
-def in_blocks(
-    image: np.ndarray,
-    of_result: Sequence[windows.Rim],
-    tile: Sequence[int],
-    pixels: int,
-    judge: Callable[[np.ndarray], np.ndarray],
-    result: np.ndarray,
-) -> None:
-    """Fills a result with what a model says of an image, block by block.
-
-    Blocks begin and end on the grid of the model's windows and tiles, and overlap by all that a
-    pixel of the result depends on; of each the middle is kept. So the result is that of the whole
-    image, and the tiles whose quality is looked at are those of the whole image.
-
-    Args:
-        image: `[H, W, C]`.
-        of_result: its rims, of rows and of columns; see `tfgad.scores.score.rims`.
-        tile: `(height, width)` of the model's tiles.
-        pixels: of a block; more where the rims alone have so many.
-        judge: a block `[h, w, C]` to `[h, w, ...]`.
-        result: `[H, W, ...]`.
-    """
-    wider = []
-    for rim, side in zip(of_result, tile, strict=True):
-        grid = math.lcm(rim.grid, side)
-        wider.append(rim._replace(grid=grid, far=grid * math.ceil(rim.far / grid)))
-    along = [
-        list(windows.parts(length, rim.step(math.isqrt(pixels)), rim.far))
-        for length, rim in zip(image.shape[:2], wider, strict=True)
-    ]
-    for rows, rim_rows in along[0]:
-        for columns, rim_columns in along[1]:
-            inside = windows.within(rows, rim_rows), windows.within(columns, rim_columns)
-            result[rows, columns] = judge(image[rim_rows, rim_columns])[inside]
 
 
 def _is_peak(judge: Predictor, shape: tuple[int, ...]) -> bool:

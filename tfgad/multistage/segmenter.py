@@ -10,10 +10,10 @@ from pydantic.dataclasses import dataclass
 
 from tfgad.core import losses
 from tfgad.core.detector import Detector
+from tfgad.data import tiling
 from tfgad.errors import UsageError, nearest
 from tfgad.networks import deeplab
 from tfgad.networks.layers import Adam
-from tfgad.scores import windows
 from tfgad.scores.error_maps import gaussian_blur
 from tfgad.scores.score import DEFECT
 
@@ -135,7 +135,7 @@ def build(
     else:
         network, source = deeplab.resnet50(image_shape, weights=weights)
     config = Config(backbone=backbone, width=width, learning_rate=rate)
-    stride = windows.half(image_shape[:2])
+    stride = tiling.half_stride(image_shape[:2])
     model = Segmenter(config, image_shape, network=network, stride=stride, seed=seed)
     model.compile()
     return model, source

@@ -32,8 +32,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfgad.data import tiling
 from tfgad.data.sampling import batch_size, spread
-from tfgad.scores import windows
 from tfgad.scores.error_maps import gaussian_blur
 
 LEVEL_QUANTILE = 0.1
@@ -147,8 +147,8 @@ class CuesScore:
             return self.cues(tiles[..., :channels], tiles[..., channels:])[..., None]
 
         both = tf.concat([images, errors], axis=-1)
-        stride = windows.half(self.tile)
-        anomaly_map = windows.by_piece(both, self.tile, stride, map_of)[..., 0]
+        stride = tiling.half_stride(self.tile)
+        anomaly_map = tiling.by_window(both, self.tile, stride, map_of)[..., 0]
         return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
 
     def adapt(

@@ -23,9 +23,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfgad.data import tiling
 from tfgad.data.sampling import batched, spread
 from tfgad.errors import UsageError
-from tfgad.scores import windows as tiling
 from tfgad.scores.cues import FLOOR
 from tfgad.scores.error_maps import mean_of_map, over_window
 from tfgad.scores.score import MeanErrorScore

@@ -38,7 +38,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import stats
 
-from tfgad.scores import windows
+from tfgad.data import tiling
 from tfgad.scores.cues import gaussian_blur
 
 # Of the false alarms that are allowed, those by quality may be a tenth, if statistics are normal.
@@ -159,7 +159,7 @@ class ImageQuality(keras.layers.Layer):
 
         Tiles are looked at row by row, so that a large image takes the memory of one row.
         """
-        images = windows.pad_to_grid(images, self.tile, 1)
+        images = tiling.pad_to_grid(images, self.tile, 1)
         starts = _starts(tf.shape(images)[1], self.tile[0])
         none = tf.fill([tf.shape(images)[0]], len(REASONS) - 1)
 
@@ -217,12 +217,12 @@ class ImageQuality(keras.layers.Layer):
 
         Tiles lie side by side; the last of a row and of a column ends where the image does.
         """
-        tiles = windows.pad_to_grid(images, self.tile, 1)
+        tiles = tiling.pad_to_grid(images, self.tile, 1)
         for axis, side in zip((1, 2), self.tile, strict=True):
             starts = _starts(tf.shape(tiles)[axis], side)
             places = tf.reshape(starts[:, None] + tf.range(side), [-1])
             tiles = tf.gather(tiles, places, axis=axis)
-        tiles = windows.cut(tiles, self.tile, self.tile)
+        tiles = tiling.cut(tiles, self.tile, self.tile)
         tiles = tf.reshape(tiles, [-1, *self.tile, self.channels])
         grey = tf.reduce_mean(tiles, axis=-1, keepdims=True)
         blurred = [grey, *(gaussian_blur(grey, sigma) for sigma in SIGMAS)]
@@ -240,7 +240,7 @@ class ImageQuality(keras.layers.Layer):
 
     def _of_windows(self, grey, mean, variance):
         """Brightness and contrast of tiles and of the windows that lie side by side in them."""
-        parts = windows.cut(grey, self.window, self.window)
+        parts = tiling.cut(grey, self.window, self.window)
         means, variances = tf.nn.moments(parts, [3, 4, 5])
         brightness, contrast = _brightness(means), _contrast(variances)
         return (
@@ -264,7 +264,7 @@ def first_reason(reasons: Iterable[str]) -> str:
 
 
 def _starts(length, tile: int):
-    """Returns where tiles begin along an axis that is no shorter; see `tfgad.data.tiles.starts`."""
+    """Returns where tiles start along an axis that is no shorter; see `tiling.tile_starts`."""
     return tf.concat([tf.range(0, length - tile, tile), [length - tile]], axis=0)
 
 

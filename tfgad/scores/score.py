@@ -13,7 +13,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from tfgad.scores import windows
+from tfgad.data import tiling
 from tfgad.scores.error_maps import gaussian_blur
 
 CUES, DENSITY = "cues", "density"  # scores of methods that reconstruct, beside their paper's
@@ -82,7 +82,7 @@ class MeanErrorScore:
 
 def rims(
     window: Sequence[int], tile: Sequence[int], stride: int, score: str | None
-) -> tuple[windows.Rim, windows.Rim]:
+) -> tuple[tiling.Margin, tiling.Margin]:
     """Returns what a pixel of a detector's map depends on, along rows and columns.
 
     Args:
@@ -92,10 +92,10 @@ def rims(
         score: of the map; None stands for the reconstruction.
     """
     if score == CUES:
-        second = [(side, windows.half(tuple(tile))) for side in tile]
+        second = [(side, tiling.half_stride(tuple(tile))) for side in tile]
     else:  # the map is blurred, a reconstruction is not
         second = 2 * [(1 if score is None else BLUR_RADIUS + 1, 1)]
     return tuple(
-        windows.rim(side, stride, *of_second)
+        tiling.two_stage_margin(side, stride, *of_second)
         for side, of_second in zip(window[:2], second, strict=True)
     )

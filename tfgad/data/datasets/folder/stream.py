@@ -14,7 +14,7 @@ from tfgad.data.datasets.folder import masks as mask_reading
 from tfgad.data.datasets.folder.layout import GOOD, Sample
 from tfgad.data.images import read_image
 from tfgad.data.pixels import resize
-from tfgad.data.tiles import cut, starts
+from tfgad.data.tiling import cut_tiles, tile_starts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,23 +38,23 @@ class Form:
         """Returns how many images come out of one of shape `[H, W, C]`."""
         if not self.tiled:
             return 1
-        return len(starts(shape[0], self.side)) * len(starts(shape[1], self.side))
+        return len(tile_starts(shape[0], self.side)) * len(tile_starts(shape[1], self.side))
 
     def images(self, image: np.ndarray) -> np.ndarray:
         """Converts an image, float32 `[H, W, C]`, to `[N, side, side, C]`."""
-        return cut(image, self.side) if self.tiled else resize(image, self.side)[None]
+        return cut_tiles(image, self.side) if self.tiled else resize(image, self.side)[None]
 
     def masks(self, mask: np.ndarray) -> np.ndarray:
         """Converts a mask, uint8 `[H, W, 1]`, to `[N, side, side, 1]`."""
         if self.tiled:
-            return cut(mask, self.side)
+            return cut_tiles(mask, self.side)
         return mask_reading.resize(mask, self.side, self.side)[None]
 
     def names(self, name: str, shape: Sequence[int]) -> list[str]:
         """Returns the names of the N images; that of a tile has its upper left corner."""
         if not self.tiled:
             return [name]
-        ys, xs = starts(shape[0], self.side), starts(shape[1], self.side)
+        ys, xs = tile_starts(shape[0], self.side), tile_starts(shape[1], self.side)
         return [f"{name}/x{x}_y{y}" for y in ys for x in xs]
 
 
