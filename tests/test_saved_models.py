@@ -44,16 +44,16 @@ def test_all_are_named_to_tf_serving_and_in_the_table():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_judges_what_it_was_made_for(name, tiles):
-    judge = SavedModelPredictor(FOLDER / name / "1")
+def test_a_model_scores_what_it_was_made_for(name, tiles):
+    model = SavedModelPredictor(FOLDER / name / "1")
     data, of = name.split("_")[:2]
     if data == "mnist":
         noise = np.random.default_rng(0).uniform(-1, 1, (28, 28, 1)).astype("float32")
-        judged = judge(noise)
-        assert judged["is_anomalous"]
-        assert judged["map"].shape == (28, 28)
+        prediction = model(noise)
+        assert prediction["is_anomalous"]
+        assert prediction["map"].shape == (28, 28)
         return
-    scores = [(float(judge(np.asarray(image))["score"]), label) for image, label in tiles[of]]
+    scores = [(float(model(np.asarray(image))["score"]), label) for image, label in tiles[of]]
     good, defective = ([score for score, label in scores if label == kind] for kind in (0, 1))
-    assert np.mean([each <= judge.threshold for each in good]) > 0.8
+    assert np.mean([each <= model.threshold for each in good]) > 0.8
     assert np.median(defective) > max(np.median(good), np.quantile(good, 0.9))

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from tfgad import files
-from tfgad.inference import beam, predictor, results
+from tfgad.inference import beam, predictor, results, scoring
 from tfgad.training import runs
 
 PIPELINES = {
@@ -39,8 +39,8 @@ def main():
         tiles = Path(folder, "tiles")
         write_noise(tiles, given.images, judge.image_shape)
         paths = results.find_images([tiles])
-        list(predictor.score_files(judge, paths[:4]))  # the first image takes longer
-        rates["loop"] = rate(given.images, lambda: list(predictor.score_files(judge, paths)))
+        list(scoring.score_files(judge, paths[:4]))  # the first image takes longer
+        rates["loop"] = rate(given.images, lambda: list(scoring.score_files(judge, paths)))
         for name, options in PIPELINES.items():
             table = str(Path(folder, "scores.csv"))
             rates[name] = rate(

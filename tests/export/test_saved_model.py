@@ -14,7 +14,7 @@ from tfgad.data.images import read_image
 from tfgad.data.pixels import resize
 from tfgad.errors import UsageError
 from tfgad.export import warmup
-from tfgad.export.saved_model import METADATA, export, metadata_of_model
+from tfgad.export.saved_model import CALIBRATION, METADATA, export, metadata_of_model
 from tfgad.scores.calibration import Calibration
 
 # Run by a Python that finds neither tfgad nor, being isolated, PYTHONPATH and its own folder:
@@ -56,7 +56,7 @@ def export_small(model, directory, **changes):
 
 @pytest.fixture(scope="module")
 def as_is(model, tmp_path_factory):
-    """A version of the model that judges images as they are."""
+    """A version of the model that scores images at native resolution."""
     return export_small(model, tmp_path_factory.mktemp("as_is"))
 
 
@@ -98,7 +98,7 @@ def test_plain_tensorflow_gives_the_scores_of_python(model, as_is, resizing, pic
         **{
             f"{as_is}:serving_default:images:pixels": pictures,
             f"{as_is}:score_bytes:image_bytes:files": files.astype("S"),
-            f"{as_is}:reconstruct:images:rebuilt": pictures,
+            f"{as_is}:reconstruct:images:reconstruction": pictures,
             f"{resizing}:serving_default:images:resized": pictures,
         },
     )
@@ -110,7 +110,7 @@ def test_plain_tensorflow_gives_the_scores_of_python(model, as_is, resizing, pic
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    answers = {"pixels": {}, "files": {}, "rebuilt": {}, "resized": {}}
+    answers = {"pixels": {}, "files": {}, "reconstruction": {}, "resized": {}}
     with np.load(tmp_path / "answers.npz") as arrays:
         for name, array in arrays.items():
             call, output = name.split(":")
@@ -122,7 +122,7 @@ def test_plain_tensorflow_gives_the_scores_of_python(model, as_is, resizing, pic
         np.testing.assert_array_equal(answers["files"][name], answer)
     resized = model.anomaly(np.stack([resize(each, 48) for each in in_range(pictures)]))
     np.testing.assert_allclose(answers["resized"]["score"], resized["score"], rtol=1e-5, atol=1e-5)
-    difference = in_range(answers["rebuilt"]["reconstruction"]) - model.reconstruct(
+    difference = in_range(answers["reconstruction"]["reconstruction"]) - model.reconstruct(
         in_range(pictures)
     )
     assert np.abs(difference).max() <= 1 / 255 + 1e-5  # half a grey level
@@ -163,7 +163,7 @@ def test_a_covered_lens_is_anomalous_with_the_reason(signatures):
             assert answer["probability"].numpy().tolist() == [1.0]
 
 
-def test_an_image_alone_is_judged_as_among_others(signatures, pictures):
+def test_an_image_alone_is_scored_as_among_others(signatures, pictures):
     for each in signatures:
         together = each["serving_default"](images=pictures)
         for i in range(3):
@@ -204,7 +204,7 @@ def test_files_are_decoded_as_they_are_for_training(
     assert_close(expected, signatures[0]["score_bytes"](image_bytes=[path.read_bytes()]))
 
 
-def test_a_photo_is_judged_upright(signatures, pictures):
+def test_a_photo_is_scored_upright(signatures, pictures):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise
     turned = encoded(np.rot90(pictures[0]), exif=exif)
@@ -215,7 +215,7 @@ def test_a_photo_is_judged_upright(signatures, pictures):
     })  # fmt: skip
 
 
-def test_files_of_12_bits_are_judged_as_those_of_8(resizing, signatures, pictures):
+def test_files_of_12_bits_are_scored_as_those_of_8(resizing, signatures, pictures):
     assert json.loads((resizing / METADATA).read_text())["depth"] == 12
     score_bytes = signatures[1]["score_bytes"]
     deep = np.rint(pictures[0] * (4095 / 255)).astype(np.uint16)
@@ -249,7 +249,18 @@ def test_an_image_smaller_than_the_window_is_an_error_to_the_caller(signatures, 
         signatures[0]["serving_default"](images=pictures[:, :31])
 
 
-def test_facts_lie_beside_the_model(model, as_is):
+def test_the_calibration_is_a_signature(model, signatures):
+    for each in signatures:
+        numbers = {name: value.numpy() for name, value in each[CALIBRATION]().items()}
+        assert numbers["threshold"] == float(model.calibration.threshold)
+        assert numbers["scale"] == float(model.calibration.scale)
+        assert numbers["false_positive_rate"] == np.float32(0.1)
+        thresholds = dict(zip(numbers["rates"], numbers["thresholds"], strict=True))
+        known = model.calibration.known_thresholds
+        assert thresholds == {np.float32(rate): value for rate, value in known.items()}
+
+
+def test_metadata_lie_beside_the_model(model, as_is):
     metadata = json.loads((as_is / METADATA).read_text())
     thresholds = {rate: threshold for rate, threshold in metadata.pop("thresholds")}
     assert thresholds == model.calibration.known_thresholds
@@ -285,7 +296,7 @@ def test_each_signature_has_a_warm_up_request_that_it_answers(as_is, resizing, s
                 assert answer["reconstruction"].shape == (1, 48, 48, 1)
             else:
                 assert answer["map"].shape == (1, 48, 48)
-        assert asked == sorted(loaded)
+        assert asked == sorted(set(loaded) - {CALIBRATION})  # which has no inputs
 
 
 def test_the_warm_up_file_is_the_same_each_time(as_is):
@@ -301,7 +312,8 @@ def test_thresholds_that_a_model_does_not_know_are_left_out(model, monkeypatch):
 
 def test_a_method_without_reconstruction_has_no_such_signature(fitted, tmp_path):
     path = export_small(fitted("wgan_gp"), tmp_path)
-    assert sorted(tf.saved_model.load(path).signatures) == ["score_bytes", "serving_default"]
+    expected = [CALIBRATION, "score_bytes", "serving_default"]
+    assert sorted(tf.saved_model.load(path).signatures) == expected
 
 
 class Archive:

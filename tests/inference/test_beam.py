@@ -14,18 +14,19 @@ from tfgad.data.image_files import ImageError
 from tfgad.data.images import read_image
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import export
-from tfgad.inference import predictor, results
+from tfgad.inference import predictor, results, saved_model, scoring
 
 pytest.importorskip("apache_beam", reason="needs tfgad[scale]")
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 from apache_beam.io.localfilesystem import LocalFileSystem
 
 from tfgad.inference import beam
+from tfgad.inference.beam import storage
 
 
 @pytest.fixture(scope="module")
 def model(fitted, tmp_path_factory):
-    """A folder of versions with one small SavedModel, which judges images as they are."""
+    """A folder of versions with one small SavedModel, which scores images at native resolution."""
     folder = tmp_path_factory.mktemp("models")
     form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
     export(fitted("ganomaly"), folder, **form)
@@ -59,9 +60,9 @@ def read_csv(path):
 
 
 def plain(model, paths):
-    """What `tfgad score` says of files: rows by path."""
-    judge = predictor.load_predictor(pathlib.Path(model))
-    return {str(each.path): each for each in predictor.score_files(judge, paths)}
+    """Returns the verdicts of `tfgad score` on files, by path."""
+    loaded = predictor.load_predictor(pathlib.Path(model))
+    return {str(each.path): each for each in scoring.score_files(loaded, paths)}
 
 
 def assert_rows_are_those_of(rows, expected):
@@ -139,7 +140,7 @@ def test_a_file_that_looks_like_a_pattern_is_a_file(model, tiles, tmp_path):
     assert [row["image"] for row in read_csv(tmp_path / "scores.csv")] == [str(odd)]
 
 
-def test_where_nothing_can_be_judged_nothing_is_written(model, tiles, tmp_path):
+def test_where_nothing_can_be_scored_nothing_is_written(model, tiles, tmp_path):
     with pytest.raises(UsageError, match="is empty, nor 1 others"):
         beam.score(
             model,
@@ -163,7 +164,7 @@ def test_a_failing_model_leaves_the_old_table(model, tiles, tmp_path, monkeypatc
 
 
 def test_batches_hold_as_many_pixels_as_the_model_is_given_at_once(model):
-    handler = beam.SavedModelHandler(model, beam._form(model))
+    handler = beam.SavedModelHandler(model, beam.input_spec_of(model))
 
     def weight(height, width):
         return handler.weight(beam.Pixels("", np.empty((height, width, 1), np.uint8)))
@@ -175,14 +176,14 @@ def test_batches_hold_as_many_pixels_as_the_model_is_given_at_once(model):
 
 
 def test_maps_have_places_of_their_own():
-    root = beam._common_folder(["/data/a/x.png", "/data/b/x.png", "/data/b/c/y.png"])
+    root = storage.common_folder(["/data/a/x.png", "/data/b/x.png", "/data/b/c/y.png"])
     assert root == "/data"
-    places = [beam.map_path("/maps", root, f"/data/{name}") for name in ("a/x.png", "a/x.jpg")]
+    places = [storage.map_path("/maps", root, f"/data/{name}") for name in ("a/x.png", "a/x.jpg")]
     assert places == ["/maps/a/x.png.png", "/maps/a/x.jpg.png"]
-    remote = beam._common_folder(["gs://bucket/day-1/", "gs://bucket/day-2/x.png"])
+    remote = storage.common_folder(["gs://bucket/day-1/", "gs://bucket/day-2/x.png"])
     assert remote == "gs://bucket"
-    assert beam.map_path("gs://m", remote, "gs://bucket/day-2/x.png") == "gs://m/day-2/x.png.png"
-    assert beam._fixed_part("gs://bucket/day-?/*.png") == "gs://bucket/"
+    assert storage.map_path("gs://m", remote, "gs://bucket/day-2/x.png") == "gs://m/day-2/x.png.png"
+    assert storage.fixed_part("gs://bucket/day-?/*.png") == "gs://bucket/"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_maps_among_the_images_are_refused(model, tiles, tmp_path):
 
 
 def test_a_run_is_to_be_exported_first(tiles, tmp_path, monkeypatch):
-    monkeypatch.setattr(predictor, "read_config", lambda _: {})
+    monkeypatch.setattr(saved_model, "read_config", lambda _: {})
     with pytest.raises(UsageError, match="tfgad export"):
         beam.score(str(tmp_path), [str(tiles)], str(tmp_path / "t.csv"))
 
@@ -319,8 +320,8 @@ def test_depth_and_size_of_images_are_given(model, tmp_path):
     assert beam.score(model, *given, depth=12).doubtful == {}
     with pytest.raises(UsageError, match="maximum of 11 bits, nor 1 others; give a larger --depth"):
         beam.score(model, *given, depth=11)
-    judge = predictor.load_predictor(pathlib.Path(model))
-    (expected,) = predictor.score_files(judge, [tmp_path / "ramp.png"], depth=12)
+    loaded = predictor.load_predictor(pathlib.Path(model))
+    (expected,) = scoring.score_files(loaded, [tmp_path / "ramp.png"], depth=12)
     assert float(read_csv(given[1])[0]["score"]) == pytest.approx(expected.score, rel=1e-5)
 
 

@@ -1,26 +1,29 @@
 """Images of any size: tiles that change nothing, maps that show what was found."""
 
+import types
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tfgad import files
 from tfgad.data.image_files import ImageError
 from tfgad.errors import UsageError
-from tfgad.export.saved_model import METADATA, export, metadata_of_model
-from tfgad.inference import predictor, results
+from tfgad.export.saved_model import CALIBRATION, METADATA, export, metadata_of_model
+from tfgad.inference import predictor, results, saved_model, scoring
 from tfgad.scores.image_quality import ImageQuality
 from tfgad.training.runs import Run, load_model
 
 
 @pytest.mark.parametrize("method", ["ganomaly", "wgan_gp"])
-def test_a_run_judges_a_large_image_block_by_block(fitted, monkeypatch, method):
+def test_a_run_scores_a_large_image_block_by_block(fitted, monkeypatch, method):
     model = fitted(method)
     image = np.random.default_rng(0).uniform(-1, 1, (1, 71, 401, 1)).astype("float32")
     whole = model.anomaly(image)
     served, anomaly = [], model.anomaly
     monkeypatch.setattr(model, "anomaly", lambda block: served.append(block) or anomaly(block))
-    monkeypatch.setattr(predictor, "AT_ONCE", 150**2)
+    monkeypatch.setattr(saved_model, "AT_ONCE", 150**2)
     cut = predictor.predict_any_size(model, image)
     assert len(served) > 2
     assert max(block.shape[2] for block in served) < 300
@@ -32,25 +35,25 @@ def test_a_run_judges_a_large_image_block_by_block(fitted, monkeypatch, method):
     ("method", "at_once"),
     [("ganomaly", "AT_ONCE"), ("wgan_gp", "AT_ONCE"), ("ganomaly", "AT_ONCE_EARLIER")],
 )
-def test_a_saved_model_judges_a_large_image_block_by_block(
+def test_a_saved_model_scores_a_large_image_block_by_block(
     fitted, tmp_path, monkeypatch, method, at_once
 ):
     model = fitted(method)
     form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
-    judge = predictor.SavedModelPredictor(export(model, tmp_path, **form))
-    assert judge.metadata.pop("by_block")
-    judge.metadata |= {"by_block": True} if at_once == "AT_ONCE" else {}
+    scorer = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+    assert scorer.metadata.pop("by_block")
+    scorer.metadata |= {"by_block": True} if at_once == "AT_ONCE" else {}
     rng = np.random.default_rng(0)
     pixels = rng.normal(128, 40, (70, 501, 1)).clip(0, 255).astype("uint8")
     image = pixels.astype("float32") / 127.5 - 1
-    whole = judge(image)
+    whole = scorer(image)
     served = []
-    serve = judge._serve
+    serve = scorer._serve
     monkeypatch.setattr(
-        judge, "_serve", lambda images: served.append(images) or serve(images=images)
+        scorer, "_serve", lambda images: served.append(images) or serve(images=images)
     )
-    monkeypatch.setattr(predictor, at_once, 150**2)
-    cut = judge(image)
+    monkeypatch.setattr(saved_model, at_once, 150**2)
+    cut = scorer(image)
     assert len(served) > 2
     assert max(block.shape[2] for block in served) < 300
     assert cut.keys() == whole.keys()
@@ -63,30 +66,51 @@ def test_a_saved_model_judges_a_large_image_block_by_block(
 def test_a_saved_model_reconstructs_as_the_model_does(fitted, tmp_path, monkeypatch):
     model = fitted("ganomaly")
     form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
-    judge = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+    scorer = predictor.SavedModelPredictor(export(model, tmp_path, **form))
     pixels = np.random.default_rng(0).normal(128, 40, (40, 300, 1)).clip(0, 255).astype("uint8")
     image = pixels.astype("float32") / 127.5 - 1
-    whole = judge.reconstruct(image)
+    whole = scorer.reconstruct(image)
     assert whole.shape == image.shape
     np.testing.assert_allclose(whole, model.reconstruct(image[None])[0], atol=1 / 255 + 1e-5)
-    served, rebuilt = [], judge._rebuilt
-    monkeypatch.setattr(judge, "_rebuilt", lambda block: served.append(block) or rebuilt(block))
-    monkeypatch.setattr(predictor, "AT_ONCE", 100**2)
-    cut = judge.reconstruct(image)
+    served, reconstruct = [], scorer._reconstruct_block
+    monkeypatch.setattr(
+        scorer, "_reconstruct_block", lambda block: served.append(block) or reconstruct(block)
+    )
+    monkeypatch.setattr(saved_model, "AT_ONCE", 100**2)
+    cut = scorer.reconstruct(image)
     assert len(served) > 2
     assert np.abs(cut - whole).max() < 1.01 / 127.5  # a grey level, where a half is rounded
 
 
 def test_a_saved_model_that_reconstructs_nothing_says_so(fitted, tmp_path):
     form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {"method": "wgan_gp"}}
-    judge = predictor.SavedModelPredictor(export(fitted("wgan_gp"), tmp_path, **form))
-    assert not judge.reconstructs
+    scorer = predictor.SavedModelPredictor(export(fitted("wgan_gp"), tmp_path, **form))
+    assert not scorer.reconstructs
     with pytest.raises(UsageError, match="'wgan_gp': reconstructs nothing"):
-        judge.reconstruct(np.zeros((48, 48, 1), "float32"))
+        scorer.reconstruct(np.zeros((48, 48, 1), "float32"))
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_the_calibration_of_the_model_counts_and_not_its_copy(fitted, tmp_path, earlier):
+    """But for a SavedModel of before, which does not give its calibration out."""
+    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
+    folder = export(fitted("ganomaly"), tmp_path, **form)
+    copy = files.read_object(folder / METADATA)
+    files.write_json(folder / METADATA, {**copy, "threshold": 9.0, "scale": 7.0})
+    loaded = None
+    if earlier:
+        signatures = dict(tf.saved_model.load(str(folder)).signatures)
+        signatures.pop(CALIBRATION)
+        loaded = types.SimpleNamespace(signatures=signatures)
+    found = predictor.SavedModelPredictor(folder, loaded).metadata
+    if earlier:
+        assert (found["threshold"], found["scale"]) == (9.0, 7.0)
+    else:
+        assert found == copy
 
 
 class Half:
-    """A judge of images resized to 32x32 whose map is 1 on the left half of each image."""
+    """A predictor of images resized to 32x32 whose map is 1 on the left half of each image."""
 
     image_shape, window, resized = (32, 32, 1), (32, 32, 1), True
     score, threshold, depth = "residual", 0.5, None
@@ -110,7 +134,7 @@ def write_grey(path, size=(40, 60), level=128):
 def test_one_broken_file_does_not_stop_the_others(tmp_path):
     (tmp_path / "broken.png").touch()
     paths = [tmp_path / "broken.png", write_grey(tmp_path / "grey.png")]
-    broken, verdict = predictor.score_files(Half(), paths)
+    broken, verdict = scoring.score_files(Half(), paths)
     assert isinstance(broken, ImageError)
     assert broken.reason == "is empty"
     assert verdict.path == paths[1]
@@ -121,7 +145,7 @@ def test_one_broken_file_does_not_stop_the_others(tmp_path):
 def test_large_files_are_read_one_at_a_time(tmp_path):
     first = write_grey(tmp_path / "first.png", (400, 400))
     later = tmp_path / "later.png"
-    verdicts = predictor.score_files(Half(), [first, later])
+    verdicts = scoring.score_files(Half(), [first, later])
     next(verdicts)
     write_grey(later)
     assert next(verdicts).path == later
@@ -131,40 +155,40 @@ def test_12_bits_are_told_from_16(tmp_path, caplog):
     ramp = np.linspace(0, 1, 40 * 60).reshape(40, 60)
     path = tmp_path / "ramp.png"
     Image.fromarray(np.rint(ramp * 4095).astype(np.uint16)).save(path)
-    judge = Half()
-    list(predictor.score_files(judge, [path, write_grey(tmp_path / "grey.png"), path]))
+    scorer = Half()
+    list(scoring.score_files(scorer, [path, write_grey(tmp_path / "grey.png"), path]))
     (said,) = [record.message for record in caplog.records]
     assert said.startswith(f"{path} and 1 other images: read as 16 bits")
     assert said.endswith("give --depth 12")
 
     caplog.clear()
     for known, given in ((12, None), (8, 12)):
-        judge.depth = known
-        (verdict,) = predictor.score_files(judge, [path], depth=given)
+        scorer.depth = known
+        (verdict,) = scoring.score_files(scorer, [path], depth=given)
         np.testing.assert_allclose(verdict.image[..., 0], ramp * 2 - 1, atol=1 / 4095)
-    (broken,) = predictor.score_files(judge, [path], depth=10)
+    (broken,) = scoring.score_files(scorer, [path], depth=10)
     assert broken.reason == "holds values above 1023, the maximum of 10 bits"
     assert broken.beyond == "depth"
     assert not caplog.records
 
 
-def test_files_of_one_size_are_judged_together(tmp_path):
-    judge, sizes = Half(), 7 * [(200, 100)] + 2 * [(100, 200)] + [(200, 100)]
+def test_files_of_one_size_are_scored_together(tmp_path):
+    scorer, sizes = Half(), 7 * [(200, 100)] + 2 * [(100, 200)] + [(200, 100)]
     paths = [write_grey(tmp_path / f"{i}.png", size) for i, size in enumerate(sizes)]
     (tmp_path / "broken.png").touch()
     paths.insert(4, tmp_path / "broken.png")
-    verdicts = list(predictor.score_files(judge, paths))
+    verdicts = list(scoring.score_files(scorer, paths))
     assert [each.path for each in verdicts] == paths
     tall, wide = (200, 100), (100, 200)
     # 13 such images make a batch; a broken one or one of another size ends it.
-    assert judge.batches == [(4, *tall), (3, *tall), (2, *wide), (1, *tall)]
+    assert scorer.batches == [(4, *tall), (3, *tall), (2, *wide), (1, *tall)]
 
 
 def test_a_batch_has_no_more_pixels_than_a_model_is_given_at_once(tmp_path):
-    judge = Half()
+    scorer = Half()
     path = write_grey(tmp_path / "grey.png", (200, 100))
-    assert len(list(predictor.score_files(judge, 27 * [path]))) == 27
-    assert judge.batches == [(13, 200, 100), (13, 200, 100), (1, 200, 100)]
+    assert len(list(scoring.score_files(scorer, 27 * [path]))) == 27
+    assert scorer.batches == [(13, 200, 100), (13, 200, 100), (1, 200, 100)]
 
 
 @pytest.mark.parametrize("resized", [False, True])
@@ -173,9 +197,9 @@ def test_together_or_alone_makes_no_difference(tmp_path, fitted, resized):
     form = {"image_shape": (48, 48, 1), "resized": resized, "metadata": {}}
     rng = np.random.default_rng(1)
     images = rng.uniform(-1, 1, (3, 60, 60, 1)).astype("float32")
-    judge = predictor.SavedModelPredictor(export(model, tmp_path, **form))
-    for i, together in enumerate(judge.predict_images(images)):
-        alone = judge(images[i])
+    scorer = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+    for i, together in enumerate(scorer.predict_images(images)):
+        alone = scorer(images[i])
         assert set(together) >= {"score", "probability", "is_anomalous", "map"}
         assert together.pop("reason") == alone.pop("reason")
         for name, value in alone.items():
@@ -183,7 +207,7 @@ def test_together_or_alone_makes_no_difference(tmp_path, fitted, resized):
 
 
 def test_heat_covers_what_is_above_the_threshold_and_nothing_else(tmp_path):
-    (verdict,) = predictor.score_files(Half(), [write_grey(tmp_path / "grey.png")])
+    (verdict,) = scoring.score_files(Half(), [write_grey(tmp_path / "grey.png")])
     assert verdict.map_threshold is None  # the score of one window is no maximum
     picture = results.overlay(verdict)
     assert picture.shape == (40, 60, 3)
@@ -192,23 +216,23 @@ def test_heat_covers_what_is_above_the_threshold_and_nothing_else(tmp_path):
 
 
 def test_strips_of_a_picture_are_those_of_the_whole(tmp_path, monkeypatch):
-    (verdict,) = predictor.score_files(Half(), [write_grey(tmp_path / "grey.png")])
+    (verdict,) = scoring.score_files(Half(), [write_grey(tmp_path / "grey.png")])
     whole = results.overlay(verdict)
     monkeypatch.setattr(results, "STRIP", 7 * 60)
     np.testing.assert_array_equal(results.overlay(verdict), whole)
 
 
 def test_a_map_of_its_own_scale_is_shown_on_defective_images_only(tmp_path):
-    judge = Half()
-    (verdict,) = predictor.score_files(judge, [write_grey(tmp_path / "grey.png")])
-    passed = predictor.Verdict(**{**vars(verdict), "is_anomalous": False})
+    scorer = Half()
+    (verdict,) = scoring.score_files(scorer, [write_grey(tmp_path / "grey.png")])
+    passed = scoring.Verdict(**{**vars(verdict), "is_anomalous": False})
     assert (results.overlay(passed) == 128).all()
 
 
 def test_the_scale_of_a_peak_is_the_threshold(tmp_path):
-    judge = Half()
-    judge.image_shape = (64, 64, 1)
-    (verdict,) = predictor.score_files(judge, [write_grey(tmp_path / "grey.png")])
+    scorer = Half()
+    scorer.image_shape = (64, 64, 1)
+    (verdict,) = scoring.score_files(scorer, [write_grey(tmp_path / "grey.png")])
     assert verdict.map_threshold == 0.5
 
 
@@ -240,7 +264,7 @@ def test_the_highest_version_of_a_saved_model_counts(tmp_path):
 
 
 @pytest.mark.parametrize("metadata", ["", "[]", "{}", '{"threshold": 1}'])
-def test_facts_of_another_program_are_refused(tmp_path, metadata):
+def test_metadata_of_another_program_are_refused(tmp_path, metadata):
     (tmp_path / "saved_model.pb").touch()
     (tmp_path / METADATA).parent.mkdir()
     (tmp_path / METADATA).write_text(metadata)
@@ -287,14 +311,14 @@ def test_a_black_strip_among_good_cloth_is_anomalous(fitted, tmp_path, monkeypat
     model = fitted("ganomaly")
     if exported:
         form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
-        judge = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+        scorer = predictor.SavedModelPredictor(export(model, tmp_path, **form))
     else:
         config = {"image_shape": [48, 48, 1], "resized": False}
-        judge = predictor.RunPredictor(Run(tmp_path, config, model))
+        scorer = predictor.RunPredictor(Run(tmp_path, config, model))
     strip = np.full((1, 60, 300, 1), -1, "float32")
     for pixels in (2**20, 48 * 200):  # in one piece, and by blocks
-        monkeypatch.setattr(predictor, "AT_ONCE", pixels)
-        (black,) = judge.predict_images(strip)
+        monkeypatch.setattr(saved_model, "AT_ONCE", pixels)
+        (black,) = scorer.predict_images(strip)
         assert (black["reason"], bool(black["is_anomalous"])) == ("too dark", True)
         assert black["probability"] == 1
-        assert black["score"] < judge.threshold
+        assert black["score"] < scorer.threshold

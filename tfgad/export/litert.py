@@ -151,18 +151,12 @@ def convert(
         # The converter multiplies by the inverse, which moves the last bit of 111 of 256 levels.
         # `decoding.from_levels` does not keep it from that. `TOLERANCE` covers what comes of it.
         images = tf.cast(images, tf.float32) / 127.5 - 1
-        errors = model.error_maps(images, model.errors_of(model.score))
-        judged = model.conclude(images, errors, model.score)
+        errors = model.error_maps(images, model.score)
+        judged = model.scored_by(model.score)(images, errors)
         # LiteRT has no strings worth the name: the reason's place in the list of `METADATA`.
         reason = model.image_quality.place(images)
-        outside = reason < len(REASONS) - 1
-        prediction = model.calibration(judged["score"])
-        return {
-            **judged,
-            "probability": tf.where(outside, 1.0, prediction["probability"]),
-            "is_anomalous": prediction["is_anomalous"] | outside,
-            "reason": reason,
-        }
+        prediction = model.calibration.decide(judged["score"], reason < len(REASONS) - 1)
+        return {**judged, **prediction, "reason": reason}
 
     form = tf.TensorSpec([1, *image_shape], tf.uint8, name="images")
     # Not the model itself, with every graph that it holds: the weights are all that is needed.

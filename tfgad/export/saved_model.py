@@ -3,19 +3,26 @@
     DIRECTORY/
       1/                          the version; the next export writes 2
         saved_model.pb, variables/
-        assets.extra/tfgad.json   what the model is
+        assets.extra/tfgad.json   metadata of the model
 
-Preprocessing and calibration are part of it. It takes images as cameras and files give them:
+Preprocessing and calibration are part of it. Its signatures take images as cameras and files give
+them:
 
     serving_default   images uint8 [B, H, W, C]
     score_bytes       image_bytes string [B], each a whole PNG (8 or 16 bits) or JPEG file, which
                       is turned upright by its EXIF orientation
-    reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; where the method does
+    reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; only where the method
+                      reconstructs images
+    calibration       no input -> threshold, scale, false_positive_rate float32 [], and the
+                      thresholds at other rates: rates, thresholds float32 [R], NaN if unknown
 
-The first two answer `score`, `probability` float32 [B], `is_anomalous` bool [B], `map` float32
+The first two return `score`, `probability` float32 [B], `is_anomalous` bool [B], `map` float32
 [B, H, W] and `reason` string [B]: why an image is unlike any good one, such as "too dark"; empty
-where it is not. Images of one batch are of one size, which is any from the window's upwards; where
-the model was trained on resized images, files of one batch may differ and no size is too small.
+where it is not. All images of a batch have one size, at least the window's; where the model was
+trained on resized images, files of one batch may differ in size, and no size is too small.
+
+The numbers of the calibration are weights of the model. The metadata repeat them for people and
+for other programs; tfgad decides by the signature `calibration`.
 """
 
 from __future__ import annotations
@@ -32,9 +39,11 @@ import tensorflow as tf
 from tfgad import files
 from tfgad.core.detector import Detector
 from tfgad.export import decoding, warmup
+from tfgad.scores.calibration import RATES
 from tfgad.training.runs import Run, calibration_numbers
 
-METADATA = "assets.extra/tfgad.json"  # assets.extra is TensorFlow's place for what it need not read
+METADATA = "assets.extra/tfgad.json"  # TensorFlow leaves the folder assets.extra to others
+CALIBRATION = "calibration"  # the signature
 
 
 def export(
@@ -51,13 +60,13 @@ def export(
     Args:
         model: fitted and calibrated.
         directory: of all versions; it is made if it is not there.
-        image_shape: `(height, width, channels)` that the model was trained to judge.
-        resized: whether an image is to be resized to `image_shape` first, its map then to its own
-            size; if not, it is judged as it is.
+        image_shape: `(height, width, channels)` of the training images.
+        resized: whether images are resized to `image_shape` first, and their maps back to the
+            images' size; if not, images are scored at native resolution.
         metadata: further entries of `METADATA`: the model's `method` and `data`, the sizes of the
             data set's parts as `images`, `versions`.
-        depth: of PNG files of 16 bits, for `score_bytes` and whoever reads files for the model;
-            see `tfgad.data.pixels.scaled`.
+        depth: bits of PNG files of 16 bits, for `score_bytes` and for programs that read files for
+            the model; see `tfgad.data.pixels.scaled`.
 
     Returns:
         The folder of the version, `directory/<number>`.
@@ -70,12 +79,11 @@ def export(
     metadata = {**metadata, **metadata_of_model(model, image_shape, resized, depth)}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        # A server looks for numbers only, so it passes over this folder until it is renamed.
+        # Servers load folders named by a number; this one is not until it is renamed.
         with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as partial:
             unfinished = Path(partial) / "version"
-            _archive(model, _Endpoints(model, image_shape, resized, depth)).write_out(
-                str(unfinished), verbose=False
-            )
+            archive = _archive(model, _Endpoints(model, image_shape, resized, depth))
+            archive.write_out(str(unfinished), verbose=False)
             files.write_json(unfinished / METADATA, metadata)
             warmup.write(unfinished, image_shape)
             return unfinished.rename(directory / str(_next_version(directory)))
@@ -85,32 +93,35 @@ def export(
 
 
 def export_run(run: Run, directory: str | os.PathLike) -> Path:
-    """Exports a run's model with all that there is to know of it; see `export`."""
+    """Exports a run's model with all metadata of the run; see `export`."""
     return export(
         run.model,
         directory,
         image_shape=tuple(run.config["image_shape"]),
         resized=run.config["resized"],
-        metadata=_described(run),
+        metadata=_metadata_of_training(run),
         depth=run.config.get("depth"),
     )
 
 
 def metadata_of_run(run: Run) -> dict[str, Any]:
-    """Returns what there is to say of a run's model beside its file; see `METADATA`."""
+    """Returns the metadata that an exported run has in its file `METADATA`."""
     shape, resized = run.config["image_shape"], run.config["resized"]
     depth = run.config.get("depth")
-    return {**_described(run), **metadata_of_model(run.model, shape, resized, depth)}
+    return {**_metadata_of_training(run), **metadata_of_model(run.model, shape, resized, depth)}
 
 
-def _described(run: Run) -> dict[str, Any]:
+def _metadata_of_training(run: Run) -> dict[str, Any]:
     return {key: run.config[key] for key in ("method", "data", "images", "versions")}
 
 
 def metadata_of_model(
     model: Detector, image_shape: Sequence[int], resized: bool, depth: int | None = None
 ) -> dict[str, Any]:
-    """Returns what whoever judges by a calibrated model needs to know of it; see `export`."""
+    """Returns the metadata of a calibrated model that programs need to score with it.
+
+    The arguments are those of `export`.
+    """
     thresholds = [list(pair) for pair in model.calibration.known_thresholds.items()]
     return {
         "image_shape": list(image_shape),
@@ -122,7 +133,7 @@ def metadata_of_model(
         "by_block": True,  # a large image takes no more memory than a block, beside its map
         **calibration_numbers(model),
         "scale": float(model.calibration.scale),
-        # Of images; a model of an earlier tfgad knows nothing of it.
+        # Of images; a model of an earlier tfgad has none.
         **({"depth": depth} if depth else {}),
         # At other false-positive rates: pairs of rate and threshold, where they are known.
         **({"thresholds": thresholds} if thresholds else {}),
@@ -134,7 +145,7 @@ def _next_version(directory: Path) -> int:
 
 
 def _archive(model: Detector, endpoints: _Endpoints) -> keras.export.ExportArchive:
-    """Names the signatures.
+    """Returns the archive with the signatures.
 
     Keras's archive saves the endpoints and the weights they use alone; `tf.saved_model.save` would
     save the model object, with every graph and optimizer it holds.
@@ -148,11 +159,18 @@ def _archive(model: Detector, endpoints: _Endpoints) -> keras.export.ExportArchi
     archive.add_endpoint("score_bytes", endpoints.score_bytes, [image_bytes])
     if model.reconstructs:
         archive.add_endpoint("reconstruct", endpoints.reconstruct, [images])
+    calibration = tf.function(endpoints.calibration, input_signature=[], autograph=False)
+    calibration.get_concrete_function()  # an endpoint without inputs has to be traced beforehand
+    archive.add_endpoint(CALIBRATION, calibration)
     return archive
 
 
 class _Endpoints:
-    """What the signatures compute; their names are those of the outputs."""
+    """The functions of the signatures. They return dicts, whose keys name the outputs.
+
+    Args:
+        model: the arguments are those of `export`.
+    """
 
     def __init__(
         self,
@@ -164,11 +182,11 @@ class _Endpoints:
         self.model, self.resized, self.depth = model, resized, depth
         self.size, self.channels = image_shape[:2], image_shape[2]
 
-    def score(self, images):
-        return self._judged(self._prepared(_from_uint8(images)), tf.shape(images)[1:3])
+    def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._predictions(self._prepared(_from_uint8(images)), tf.shape(images)[1:3])
 
-    def score_bytes(self, image_bytes):
-        def decoded(file):
+    def score_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        def decoded(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = decoding.decode(file, self.channels, self.depth)
             return self._prepared(image[None])[0], tf.shape(image)[:2]
 
@@ -176,17 +194,27 @@ class _Endpoints:
         form = tf.TensorSpec((*side, self.channels)), tf.TensorSpec(2, tf.int32)
         images, sizes = tf.map_fn(decoded, image_bytes, fn_output_signature=form)
         alike = tf.reduce_all(sizes == sizes[:1])
-        # Files that differ in size cannot share a batch of maps but at the model's own size.
-        return self._judged(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
+        # The maps of a batch have one size: the model's own, if the files differ.
+        return self._predictions(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
 
-    def reconstruct(self, images):
-        rebuilt = self.model.reconstruct_in_graph(self._prepared(_from_uint8(images)))
-        rebuilt = self._resized_to(tf.shape(images)[1:3], rebuilt)
-        grey_levels = tf.clip_by_value(tf.round((rebuilt + 1) * 127.5), 0, 255)
+    def reconstruct(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        reconstruction = self.model.reconstruct_in_graph(self._prepared(_from_uint8(images)))
+        reconstruction = self._resized_to(tf.shape(images)[1:3], reconstruction)
+        grey_levels = tf.clip_by_value(tf.round((reconstruction + 1) * 127.5), 0, 255)
         return {"reconstruction": tf.cast(grey_levels, tf.uint8)}
 
-    def _prepared(self, images):
-        """Images `[B, H, W, C]` of any size in [-1, 1] to those that the model judges."""
+    def calibration(self) -> dict[str, tf.Tensor]:
+        weights = self.model.calibration
+        return {
+            "threshold": tf.identity(weights.threshold.value),
+            "scale": tf.identity(weights.scale.value),
+            "false_positive_rate": tf.identity(weights.false_positive_rate.value),
+            "rates": tf.constant(RATES, tf.float32),
+            "thresholds": tf.identity(weights.thresholds.value),
+        }
+
+    def _prepared(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns images `[B, H, W, C]` in [-1, 1], resized if need be, refused if too small."""
         images = self._resized_to(self.size, images)
         smallest = self.model.window[:2]
         message = f"images are smaller than {smallest[0]}x{smallest[1]} pixels"
@@ -194,17 +222,17 @@ class _Endpoints:
         with tf.control_dependencies([enough]):
             return tf.identity(images)
 
-    def _judged(self, images, size):
-        """Judges what `_prepared` returns; the maps are of the given size."""
-        judged = self.model.anomaly_in_graph(images, self.model.score)
-        anomaly_map = self._resized_to(size, judged["map"][..., None])[..., 0]
-        prediction = self.model.prediction(images, judged["score"])
-        return {"score": judged["score"], **prediction, "map": anomaly_map}
+    def _predictions(self, images: tf.Tensor, map_size: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the predictions of images that `_prepared` returned, with maps of a size."""
+        scored = self.model.anomaly_in_graph(images, self.model.score)
+        anomaly_map = self._resized_to(map_size, scored["map"][..., None])[..., 0]
+        prediction = self.model.prediction(images, scored["score"])
+        return {"score": scored["score"], **prediction, "map": anomaly_map}
 
-    def _resized_to(self, size, images):
+    def _resized_to(self, size: Any, images: tf.Tensor) -> tf.Tensor:
         # The filter of `tfgad.data.pixels.resize`.
         return tf.image.resize(images, size, antialias=True) if self.resized else images
 
 
-def _from_uint8(images):
+def _from_uint8(images: tf.Tensor) -> tf.Tensor:
     return decoding.from_levels(images, 127.5)

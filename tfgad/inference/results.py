@@ -1,4 +1,4 @@
-"""What scoring reads and writes: a list of files, a CSV table, a heat map for each image."""
+"""Input and output of scoring: a list of image files, a CSV table, a heat map for each image."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tfgad.files import printable
 if TYPE_CHECKING:
     import numpy as np
 
-    from tfgad.inference.predictor import Verdict
+    from tfgad.inference.scoring import Verdict
 
 GOOD, DEFECTIVE, NOT_SCORED = "good", "defective", "not judged"
 COLUMNS = ("image", "score", "probability", "verdict", "reason")
-# Argument of the reading -> what has `tfgad score` read the files that go beyond it.
+# Argument of `read_image` -> the hint about files that go beyond it, for `tfgad score`.
 OPTIONS = {
     "max_pixels": "give a larger --max-pixels to read larger images",
     "depth": "give a larger --depth to read files of more bits",
 }
-STRIP = 2**20  # pixels that are coloured at once: their colours take 64 bytes each
+STRIP = 2**20  # pixels that are coloured at once; their colours take 64 bytes each
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Returns the files, each once; of a folder those in it that are named like images.
+    """Returns the files, each once; of a folder, all files in it that are named like images.
 
-    How many others are passed over is logged.
+    The number of other files in a folder is logged.
 
     Raises:
         UsageError: a path is not there, or a folder holds no images.
@@ -54,35 +54,35 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def hint(beyond: Iterable[str]) -> str:
-    """Returns what to do about files that `tfgad score` could not read.
+    """Returns the hint about files that `tfgad score` could not read.
 
     Args:
-        beyond: the arguments that some of them go beyond; see `tfgad.data.image_files.ImageError`.
+        beyond: the arguments that some files go beyond; see `tfgad.data.image_files.ImageError`.
     """
     hints = [OPTIONS[name] for name in beyond]
     return ", ".join(hints) or "give images that can be scored"
 
 
 def row(result: Verdict | ImageError) -> dict[str, str]:
-    """Returns what the table says of one file."""
+    """Returns the row of a file in the table."""
     if isinstance(result, ImageError):
         values = (printable(result.path), "", "", NOT_SCORED, result.reason)
         return dict(zip(COLUMNS, values, strict=True))
-    return judged_row(
+    return scored_row(
         printable(result.path), result.score, result.probability, result.is_anomalous, result.reason
     )
 
 
-def judged_row(
+def scored_row(
     image: str, score: float, probability: float, is_anomalous: bool, reason: str = ""
 ) -> dict[str, str]:
-    """Returns what the table says of an image that could be judged."""
+    """Returns the row of an image that was scored."""
     values = (image, f"{score:.6g}", f"{probability:.6g}", verdict_name(is_anomalous), reason)
     return dict(zip(COLUMNS, values, strict=True))
 
 
 def verdict_name(is_anomalous: bool) -> str:
-    """Returns what the table calls it."""
+    """Returns the verdict as the table names it."""
     return DEFECTIVE if is_anomalous else GOOD
 
 
@@ -96,7 +96,7 @@ def write_csv(path: Path, rows: Iterable[dict[str, str]]) -> None:
 
 
 def csv_text(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> str:
-    """Returns rows under a line of their columns' names."""
+    """Returns rows as CSV, under a line with the names of the columns."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
@@ -105,10 +105,10 @@ def csv_text(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> str:
 
 
 def map_paths(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
-    """Returns where the heat map of each image goes: `folder` mirrors the images' own folders.
+    """Returns the path of each image's heat map: `folder` mirrors the images' own folders.
 
-    A map is named as its image; where that would make two alike (a.png, a.jpg), all of them are
-    named `a.png.png` and `a.jpg.png`.
+    A map is named as its image; where two would have one name (a.png, a.jpg), all are
+    `a.png.png` and `a.jpg.png`.
 
     Raises:
         UsageError: a map would take the place of an image.
@@ -159,7 +159,7 @@ def overlay(verdict: Verdict) -> np.ndarray:
 
 
 def heat(verdict: Verdict) -> np.ndarray:
-    """Returns the report's colours on what is above the threshold, and nothing on the rest.
+    """Returns the colours of the report where the map is above the threshold, and none elsewhere.
 
     Returns:
         red, green, blue and opacity, float `[H, W, 4]` in [0, 1].
@@ -185,9 +185,9 @@ def _heat(verdict: Verdict, rows: slice, scale: tuple[float, float, float]) -> n
 def heat_scale(verdict: Verdict) -> tuple[float, float, float]:
     """Returns the values of the map at the lower end, the middle and the upper end of the colours.
 
-    The scale is the report's, the map's median at its lower end and the threshold in its middle. A
-    score that is no maximum of the map has its own scale; the upper half of the map's range is
-    then shown, and of a defective image only.
+    As in the report, the map's median is at the lower end and the threshold in the middle. If the
+    score is no maximum of the map, the map has a scale of its own: then the upper half of its range
+    is shown, and for a defective image only.
     """
     import numpy as np
 

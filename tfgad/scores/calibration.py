@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -138,6 +139,27 @@ def probability(scores: np.ndarray, threshold: float, scale: float) -> np.ndarra
     return special.expit((np.asarray(scores) - threshold) / scale)
 
 
+def decide(scores: Any, is_outside: Any, threshold: Any, scale: Any) -> dict[str, Any]:
+    """Returns `probability` and `is_anomalous` of scores; the only place where this is decided.
+
+    An image outside of what good images looked like is anomalous with a probability of 1, whatever
+    its score. Arguments may be tensors, in a graph or eager, or arrays.
+
+    Args:
+        scores: float32 `[B]`.
+        is_outside: bool `[B]`, whether the image quality gives a reason.
+        threshold: float32; scores strictly above it are anomalous.
+        scale: float32, above 0; see `probability`.
+
+    Returns:
+        `probability` float32 `[B]` and `is_anomalous` bool `[B]`.
+    """
+    return {
+        "probability": ops.where(is_outside, 1.0, ops.sigmoid((scores - threshold) / scale)),
+        "is_anomalous": (scores > threshold) | is_outside,
+    }
+
+
 @keras.saving.register_keras_serializable("tfgad")
 class Calibration(keras.layers.Layer):
     """The calibration as weights, so that it is saved and exported inside the model.
@@ -220,12 +242,11 @@ class Calibration(keras.layers.Layer):
             scores: float32 `[B]`.
             reasons: string `[B]`, empty where an image looks as good images do.
         """
-        outside, by_score = reasons != "", self(scores)
-        return {
-            "probability": ops.where(outside, 1.0, by_score["probability"]),
-            "is_anomalous": by_score["is_anomalous"] | outside,
-            "reason": reasons,
-        }
+        return {**self.decide(scores, reasons != ""), "reason": reasons}
+
+    def decide(self, scores: Any, is_outside: Any) -> dict[str, Any]:
+        """Returns what the function `decide` does, by the threshold and scale of this layer."""
+        return decide(scores, is_outside, self.threshold, self.scale)
 
 
 def _checked(scores: np.ndarray, false_positive_rate: float) -> np.ndarray:

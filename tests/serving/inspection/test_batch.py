@@ -15,7 +15,7 @@ from PIL import Image
 
 from tfgad.data.image_files import ImageError
 from tfgad.inference import results
-from tfgad.inference.predictor import Verdict, score_files
+from tfgad.inference.scoring import Verdict, score_files
 from tfgad.serving.file_cost import MAX_SCANS
 from tfgad.serving.inspection import batch as batch_module
 from tfgad.serving.inspection import file_checks

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tfgad.inference import results
-from tfgad.inference.predictor import Verdict
+from tfgad.inference.scoring import Verdict
 from tfgad.serving.inspection import pictures
 
 

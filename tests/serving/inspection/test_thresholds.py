@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfgad.inference.predictor import Verdict
+from tfgad.inference.scoring import Verdict
 from tfgad.serving.inspection.thresholds import at_threshold, thresholds_of
 from tfgad.training import runs
 

@@ -8,7 +8,7 @@ import pytest
 
 from tfgad.data.image_files import ImageError
 from tfgad.inference import results
-from tfgad.inference.predictor import Verdict
+from tfgad.inference.scoring import Verdict
 from tfgad.serving.inspection import pictures, viewer
 
 

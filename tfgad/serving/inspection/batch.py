@@ -13,7 +13,8 @@ import numpy as np
 from tfgad.data.image_files import ImageError
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.inference import results
-from tfgad.inference.predictor import SavedModelPredictor, Verdict, score_files
+from tfgad.inference.saved_model import SavedModelPredictor
+from tfgad.inference.scoring import Verdict, score_files
 from tfgad.serving.inspection import file_checks
 from tfgad.serving.inspection.array_file import ArrayFile, ArrayRef
 from tfgad.serving.inspection.thresholds import at_threshold

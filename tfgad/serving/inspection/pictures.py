@@ -12,7 +12,7 @@ from PIL import Image
 
 from tfgad.data.pixels import to_uint8
 from tfgad.inference import results
-from tfgad.inference.predictor import Verdict
+from tfgad.inference.scoring import Verdict
 
 # Pixels of a picture: about half of what a 4K screen shows, and 4 MB as PNG. Larger images are
 # reduced for display only; they are scored at full size.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-
-from tfgad.inference.predictor import Verdict
-from tfgad.scores.calibration import probability
+from tfgad.inference.scoring import Verdict
+from tfgad.scores.calibration import decide
 
 
 def thresholds_of(metadata: dict[str, Any]) -> dict[float, float]:
@@ -42,11 +40,11 @@ def at_threshold(verdict: Verdict, threshold: float, scale: float) -> Verdict:
         threshold: scores above it are anomalous.
         scale: scale of the model's calibration.
     """
-    probable = float(probability(np.asarray(verdict.score), threshold, scale))
+    decision = decide(verdict.score, bool(verdict.reason), threshold, scale)
     return dataclasses.replace(
         verdict,
-        probability=1.0 if verdict.reason else probable,
-        is_anomalous=verdict.score > threshold or bool(verdict.reason),
+        probability=float(decision["probability"]),
+        is_anomalous=bool(decision["is_anomalous"]),
         map_threshold=None if verdict.map_threshold is None else threshold,
     )
 

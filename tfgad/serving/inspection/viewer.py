@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 
 from tfgad.data.image_files import ImageError
 from tfgad.inference import results
-from tfgad.inference.predictor import Verdict
+from tfgad.inference.scoring import Verdict
 from tfgad.plots import HEAT
 from tfgad.serving.inspection import assets
 from tfgad.serving.inspection.pictures import heat_uri, image_uri, reduced, reduced_image, reduction

@@ -1,0 +1,67 @@
+"""The tables that a pipeline writes: verdicts as CSV or Parquet, and dead letters."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import NamedTuple
+
+from apache_beam.io.filesystems import FileSystems
+
+from tfgad.inference import results
+from tfgad.inference.beam import storage
+
+SUFFIXES = (".csv", ".parquet")
+DEAD_LETTERS = ("image", "reason")
+
+
+class Row(NamedTuple):
+    """A row of the table, with all digits of its numbers; see `tfgad.inference.results.row`."""
+
+    image: str
+    score: float
+    probability: float
+    is_anomalous: bool
+    reason: str
+
+
+def write_table(rows: list[Row], path: str) -> None:
+    """Writes the rows, sorted by name, as Parquet or CSV by the path's ending."""
+    rows = sorted(rows)
+    if path.lower().endswith(".parquet"):
+        content = _parquet(rows)
+    else:
+        lines = (results.scored_row(*row) for row in rows)
+        content = results.csv_text(lines, results.COLUMNS).encode()
+    storage.write(path, content)
+
+
+def _parquet(rows: list[Row]) -> bytes:
+    """Returns the table as Parquet, where numbers are numbers."""
+    import pyarrow
+    from pyarrow import parquet
+
+    verdicts = [results.verdict_name(row.is_anomalous) for row in rows]
+    columns = (
+        pyarrow.array([row.image for row in rows], pyarrow.string()),
+        pyarrow.array([row.score for row in rows], pyarrow.float64()),
+        pyarrow.array([row.probability for row in rows], pyarrow.float64()),
+        pyarrow.array(verdicts, pyarrow.string()),
+        pyarrow.array([row.reason for row in rows], pyarrow.string()),
+    )
+    content = io.BytesIO()
+    parquet.write_table(pyarrow.table(dict(zip(results.COLUMNS, columns, strict=True))), content)
+    return content.getvalue()
+
+
+def write_dead_letters(broken: list[tuple[str, str]], path: str) -> None:
+    """Writes path and reason of each file that could not be scored, sorted."""
+    rows = (dict(zip(DEAD_LETTERS, letter, strict=True)) for letter in sorted(broken))
+    storage.write(path, results.csv_text(rows, DEAD_LETTERS).encode())
+
+
+def read_dead_letters(path: str) -> list[tuple[str, str]]:
+    """Reads what `write_dead_letters` wrote."""
+    with FileSystems.open(path) as file:
+        rows = csv.DictReader(io.StringIO(file.read().decode(), newline=""))
+        return [(row["image"], row["reason"]) for row in rows]

@@ -1,0 +1,258 @@
+"""Predictions of an exported SavedModel, for images of any size."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfgad import files
+from tfgad.data.pixels import from_uint8, to_uint8
+from tfgad.data.tiling import Margin, fill_by_block
+from tfgad.errors import UsageError
+from tfgad.export.saved_model import CALIBRATION, METADATA
+from tfgad.scores.calibration import decide
+from tfgad.scores.image_quality import first_reason
+from tfgad.scores.score import rims
+from tfgad.training.runs import first_line, read_config
+
+# Pixels that a model is given at once; a larger image is given in blocks. The model itself computes
+# by smaller blocks (`tfgad.data.tiling.blocks.BLOCK`). The image and its maps take memory too.
+AT_ONCE = 4096**2
+# Of an earlier SavedModel, which computes the whole image at once: these pixels take 0.7 GB.
+AT_ONCE_EARLIER = 1024**2
+# Of a model from before there were limits: a blind camera may pass as good.
+UNCHECKED = "%s does not check the quality of images, so that a black one may pass as good: %s"
+# Metadata that `SavedModelPredictor` needs.
+REQUIRED_KEYS = {
+    "image_shape",
+    "resized",
+    "window",
+    "stride",
+    "tile",
+    "score",
+    "threshold",
+    "scale",
+}
+
+log = logging.getLogger(__name__)
+
+
+class SavedModelPredictor:
+    """Predicts with a SavedModel, which resizes and calibrates by itself.
+
+    A large image that is scored at native resolution is sent in overlapping blocks, one at a time;
+    see `tfgad.data.tiling.fill_by_block`. The attributes are those of
+    `tfgad.inference.predictor.Predictor`, and `metadata`.
+
+    Args:
+        folder: of the version.
+        model: the loaded SavedModel; by default it is loaded from the folder.
+        signatures: functions to call by name of signature; by default those of the model.
+        max_pixels: pixels of an image that are sent in one piece; by default as many as the
+            model's memory is bounded for.
+
+    Attributes:
+        metadata: of the file `tfgad.export.saved_model.METADATA`, with the numbers of the
+            calibration that the model itself holds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: Any = None,
+        *,
+        signatures: Mapping[str, Any] | None = None,
+        max_pixels: int | None = None,
+    ):
+        metadata = saved_model_metadata(folder)
+        # it owns what the signatures use
+        self._model = _load_saved_model(folder) if model is None else model
+        self.metadata = metadata = metadata | _calibration_of(self._model)
+        self.image_shape, self.resized = tuple(metadata["image_shape"]), metadata["resized"]
+        self.window, self.score = tuple(metadata["window"]), metadata["score"]
+        self.threshold, self.depth = metadata["threshold"], metadata.get("depth")
+        self._signatures = signatures or self._model.signatures
+        self._serve = self._signatures["serving_default"]
+        self._max_pixels = max_pixels
+        if signatures is None and "reason" not in self._serve.structured_outputs:
+            log.warning(UNCHECKED, folder, "calibrate and export its run again")
+
+    def __call__(self, image: np.ndarray) -> dict[str, Any]:
+        """Predicts one image; see `Predictor`. It sees 8 bits of each pixel."""
+        return self.predict_images(image[None])[0]
+
+    def predict_images(self, images: np.ndarray) -> list[dict[str, Any]]:
+        """Predicts images of one size; see `Predictor`. It sees 8 bits of each pixel."""
+        if len(images) > 1:
+            return self.predict_batch(to_uint8(images))
+        return [self._predict_any_size(images[0], to_uint8)]
+
+    def predict_pixels(self, pixels: np.ndarray) -> dict[str, Any]:
+        """Predicts one image uint8 `[H, W, C]`; see `Predictor`."""
+        return self._predict_any_size(pixels, lambda block: block)
+
+    def predict_batch(self, pixels: np.ndarray) -> list[dict[str, Any]]:
+        """Predicts images of one size, uint8 `[B, H, W, C]`, in one piece."""
+        predictions = self._serve(images=tf.constant(pixels))
+        return by_image({key: value.numpy() for key, value in predictions.items()})
+
+    def _predict_any_size(
+        self, image: np.ndarray, as_pixels: Callable[[np.ndarray], np.ndarray]
+    ) -> dict[str, Any]:
+        """Predicts an image, of which `as_pixels` makes uint8: of a large one block by block."""
+        if self._fits(image):
+            return self._predict_block(as_pixels(image))
+        anomaly_map = np.empty(image.shape[:2], np.float32)
+        reasons: list[str] = []
+
+        def map_of(block: np.ndarray) -> np.ndarray:
+            prediction = self._predict_block(as_pixels(block))
+            reasons.append(prediction.get("reason", ""))
+            return prediction["map"]
+
+        self._fill_by_block(anomaly_map, image, self.score, map_of)
+        score = anomaly_map.max()  # as the model scores every image larger than its window
+        reason = first_reason(reasons)
+        decision = decide(score, bool(reason), self.threshold, self.metadata["scale"])
+        numbers = {name: np.asarray(value)[()] for name, value in decision.items()}
+        return {"score": score, **numbers, "map": anomaly_map, "reason": reason}
+
+    def _predict_block(self, pixels: np.ndarray) -> dict[str, Any]:
+        return self.predict_batch(pixels[None])[0]
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the model reconstructs images."""
+        return "reconstruct" in self._model.signatures
+
+    def reconstruct(self, image: np.ndarray) -> np.ndarray:
+        """Returns the reconstruction of an image, computed in the same blocks as its score.
+
+        Args:
+            image: float32 `[H, W, C]` in [-1, 1], of a size that the model scores.
+
+        Returns:
+            float32 `[H, W, C]` in [-1, 1], in steps of 8 bits.
+
+        Raises:
+            UsageError: the method reconstructs nothing.
+        """
+        if not self.reconstructs:
+            hint = "use a method that does, such as ganomaly"
+            raise UsageError("model", self.metadata.get("method"), "reconstructs nothing", hint)
+        pixels = to_uint8(image)
+        if self._fits(pixels):
+            return from_uint8(self._reconstruct_block(pixels))
+        reconstruction = np.empty_like(pixels)
+        self._fill_by_block(reconstruction, pixels, None, self._reconstruct_block)
+        return from_uint8(reconstruction)
+
+    def _reconstruct_block(self, pixels: np.ndarray) -> np.ndarray:
+        answer = self._signatures["reconstruct"](images=tf.constant(pixels[None]))
+        return answer["reconstruction"][0].numpy()
+
+    def _fits(self, pixels: np.ndarray) -> bool:
+        """Returns whether an image is sent in one piece."""
+        return self.resized or pixels.shape[0] * pixels.shape[1] <= self._at_once
+
+    @property
+    def _at_once(self) -> int:
+        """How many pixels of an image are sent in one piece."""
+        if self._max_pixels is not None:
+            return self._max_pixels
+        return AT_ONCE if self.metadata.get("by_block") else AT_ONCE_EARLIER
+
+    def _fill_by_block(
+        self,
+        result: np.ndarray,
+        image: np.ndarray,
+        score: str | None,
+        function: Callable[[np.ndarray], np.ndarray],
+    ) -> None:
+        """Fills the map of a score, or with None the reconstruction, block by block."""
+        tile = self.metadata["tile"]
+        margins: tuple[Margin, Margin] = rims(self.window, tile, self.metadata["stride"], score)
+        fill_by_block(result, image, margins, tile, self._at_once, function)
+
+
+def by_image(columns: dict[str, Any]) -> list[dict[str, Any]]:
+    """Turns arrays by name, each with the batch as first axis, into a dict for each image.
+
+    Strings, which are bytes in a tensor, become text.
+    """
+    if "reason" in columns:
+        texts = [reason.decode() for reason in np.asarray(columns["reason"])]
+        columns = {**columns, "reason": texts}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def saved_model_folder(path: Path) -> Path | None:
+    """Returns the folder of the SavedModel, the last version's if there are several.
+
+    None for the folder of a run.
+
+    Raises:
+        UsageError: neither.
+    """
+    if read_config(path) is not None:
+        return None
+    versions = [each for each in path.glob("*") if each.name.isdecimal()]
+    for folder in (path, *sorted(versions, key=lambda each: int(each.name), reverse=True)):
+        if (folder / "saved_model.pb").is_file():
+            return folder
+    problem = "is neither a run nor a SavedModel" if path.exists() else "is not there"
+    raise UsageError("model", path, problem, "give the folder of a run or of an exported model")
+
+
+def saved_model_metadata(folder: Path) -> dict[str, Any]:
+    """Returns the metadata that `tfgad.export.saved_model` wrote beside a SavedModel.
+
+    Raises:
+        UsageError: another program exported it.
+    """
+    metadata = files.read_object(folder / METADATA)
+    if metadata is None or not metadata.keys() >= REQUIRED_KEYS:
+        problem = f"has no {METADATA} that can be read"
+        raise UsageError("model", folder, problem, "give one that `tfgad export` wrote")
+    return metadata
+
+
+def _load_saved_model(folder: Path) -> Any:
+    """Loads a SavedModel that has the signature for scoring.
+
+    Raises:
+        UsageError: its files are damaged.
+    """
+    try:
+        model = tf.saved_model.load(str(folder))
+        model.signatures["serving_default"]
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        problem = f"cannot be read ({first_line(error)})"
+        raise UsageError("model", folder, problem, "export it again") from error
+    return model
+
+
+def _calibration_of(model: Any) -> dict[str, Any]:
+    """Returns the numbers of the calibration inside a model, by their names in the metadata.
+
+    Empty for a SavedModel of an earlier tfgad, which does not give them out: there the numbers in
+    its metadata count, which were copied from the model when it was exported.
+    """
+    if CALIBRATION not in model.signatures:
+        return {}
+    numbers = {name: value.numpy() for name, value in model.signatures[CALIBRATION]().items()}
+    # Six digits, since 0.01 as float32 is 0.009999999776.
+    rates = [round(float(rate), 6) for rate in numbers["rates"]]
+    known = np.isfinite(numbers["thresholds"]).all()
+    thresholds = zip(rates, map(float, numbers["thresholds"]), strict=True)
+    return {
+        "threshold": float(numbers["threshold"]),
+        "scale": float(numbers["scale"]),
+        "false_positive_rate": round(float(numbers["false_positive_rate"]), 6),
+        "thresholds": [list(pair) for pair in thresholds] if known else [],
+    }

@@ -1,0 +1,162 @@
+"""Image files scored one after another, with a verdict or the reason why there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tfgad.data.image_files import MAX_PIXELS, ImageError
+from tfgad.data.images import read_levels
+from tfgad.data.pixels import doubtful_depth, scaled
+from tfgad.data.sampling import BATCH_PIXELS
+from tfgad.inference.predictor import Predictor, map_threshold
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The prediction of a model for one image.
+
+    Attributes:
+        path: the file.
+        image: float32 `[H, W, C]` in [-1, 1], in the model's channels, at the file's size.
+        score: higher is more anomalous.
+        probability: from 0 to 1, 0.5 at the threshold.
+        is_anomalous: whether the score is above the threshold, or there is a reason.
+        map: float32 `[H, W]`.
+        map_threshold: the map exceeds it where the score is above the threshold; None where the
+            score is no maximum of the map, so that the map has a scale of its own.
+        reason: why the image is outside of what good images looked like, such as `"too dark"`;
+            empty where it is not.
+    """
+
+    path: Path
+    image: np.ndarray
+    score: float
+    probability: float
+    is_anomalous: bool
+    map: np.ndarray
+    map_threshold: float | None
+    reason: str = ""
+
+
+class InputSize(Protocol):
+    """What must be known of a model before files are read for it; see `Predictor`."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of the training images."""
+
+    @property
+    def resized(self) -> bool:
+        """Whether images are resized to that."""
+
+    @property
+    def window(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of the smallest image, if they are not."""
+
+
+def score_files(
+    predictor: Predictor,
+    paths: Iterable[Path],
+    *,
+    depth: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Verdict | ImageError]:
+    """Scores one file after another; one that cannot be scored does not stop the others.
+
+    Consecutive files of one size are scored together, as many as make a batch: so many images are
+    in memory at a time, and of large ones, one.
+
+    Args:
+        predictor: the model.
+        paths: the files.
+        depth: bits of files of 16 bits, if they differ from the model's.
+        max_pixels: of an image; a larger one is not scored.
+    """
+    alike: list[tuple[Path, np.ndarray]] = []
+    depth = depth or predictor.depth
+    doubtful: list[tuple[Path, int]] = []
+    for path in paths:
+        try:
+            levels = read_levels(path, predictor.image_shape[2], max_pixels=max_pixels)
+            check_size(predictor, path, levels.shape)
+            image = scaled(path, levels, depth)
+            if fitting := doubtful_depth(levels, depth):
+                doubtful.append((path, fitting))
+            del levels  # or a large image would be in memory twice
+        except ImageError as error:
+            yield from _verdicts(predictor, alike)
+            alike = []
+            yield error
+            continue
+        if alike and image.shape != alike[0][1].shape:
+            yield from _verdicts(predictor, alike)
+            alike = []
+        alike.append((path, image))
+        if (len(alike) + 1) * pixels_of(predictor, image.shape) > BATCH_PIXELS:
+            yield from _verdicts(predictor, alike)
+            alike = []
+    yield from _verdicts(predictor, alike)
+    if doubtful:
+        path, fitting = doubtful[0]
+        others = f" and {len(doubtful) - 1} other images" if len(doubtful) > 1 else ""
+        log.warning(doubt(f"{path}{others}", fitting))
+
+
+def doubt(what: str, depth: int) -> str:
+    """Returns the warning that images of 16 bits may have fewer: they look dark then."""
+    return (
+        f"{what}: read as 16 bits, though all values fit {depth}; the model was trained on no such "
+        f"files, so if the camera has {depth} bits, give --depth {depth}"
+    )
+
+
+def pixels_of(model: InputSize, shape: tuple[int, ...]) -> int:
+    """Returns how many pixels of a batch an image `(H, W, C)` takes up.
+
+    A large image is a batch by itself, and never more.
+    """
+    least = model.image_shape[0] * model.image_shape[1] if model.resized else 0
+    return min(max(shape[0] * shape[1], least), BATCH_PIXELS)
+
+
+def check_size(model: InputSize, path: str | Path, shape: tuple[int, ...]) -> None:
+    """Raises ImageError for an image that is too small for the model."""
+    if model.resized:
+        return
+    height, width, _ = model.window
+    if shape[0] < height or shape[1] < width:
+        raise ImageError(path, f"is smaller than {height}x{width} pixels")
+
+
+def _verdicts(predictor: Predictor, alike: list[tuple[Path, np.ndarray]]) -> Iterator[Verdict]:
+    if alike:
+        images = [image for _, image in alike]
+        # A large image comes alone, and is not copied.
+        batch = np.stack(images) if len(images) > 1 else images[0][None]
+        predictions = predictor.predict_images(batch)
+        for (path, image), prediction in zip(alike, predictions, strict=True):
+            yield verdict_of(path, image, prediction, map_threshold(predictor, image.shape))
+
+
+def verdict_of(
+    path: Path, image: np.ndarray, prediction: dict[str, Any], map_threshold: float | None
+) -> Verdict:
+    """Returns a prediction of `Predictor.predict_images` as a `Verdict`."""
+    return Verdict(
+        path=path,
+        image=image,
+        score=float(prediction["score"]),
+        probability=float(prediction["probability"]),
+        is_anomalous=bool(prediction["is_anomalous"]),
+        map=prediction["map"],
+        map_threshold=map_threshold,
+        reason=prediction.get("reason", ""),  # SavedModels of earlier versions give none
+    )
