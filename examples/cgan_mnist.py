@@ -21,7 +21,7 @@ from sklearn.neural_network import MLPClassifier
 
 import tfgad
 from tfgad import plots
-from tfgad.evaluation.evaluator import predict_test_set
+from tfgad.evaluation import predict_test_set
 from tfgad.methods import settings_of
 
 EXAMPLES, HELD_OUT = 10_000, 5_000  # real images to teach the classifier and to test it

@@ -25,7 +25,7 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 import keras
 
 from tfgad import plots
-from tfgad.evaluation.evaluator import predict_test_set
+from tfgad.evaluation import predict_test_set
 from tfgad.methods import settings_of
 
 

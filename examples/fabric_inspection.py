@@ -16,7 +16,7 @@ import numpy as np
 
 import tfgad
 from tfgad import plots
-from tfgad.evaluation.evaluator import figures_of, predict_test_set
+from tfgad.evaluation import figures_of, predict_test_set
 from tfgad.export.saved_model import export
 
 FALSE_POSITIVE_RATE = 0.01

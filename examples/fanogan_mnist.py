@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tfgad
 from tfgad import plots
-from tfgad.evaluation.evaluator import predict_test_set, reconstructions
+from tfgad.evaluation import predict_test_set, reconstructions
 from tfgad.methods import settings_of
 from tfgad.training.runs import stage_steps
 

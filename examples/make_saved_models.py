@@ -14,7 +14,8 @@ import shutil
 from pathlib import Path
 
 import tfgad
-from tfgad.evaluation import baselines, evaluator, metrics
+from tfgad import evaluation
+from tfgad.evaluation import baselines, metrics
 from tfgad.export.saved_model import export_run
 from tfgad.files import write_text
 from tfgad.training import runs
@@ -76,7 +77,7 @@ def main():
 def make(name, method, spec, settings, folder, out):
     """Trains, evaluates and exports a model, replaces an old one, and writes its card."""
     run = runs.train(method, spec, folder, settings=settings, resume=True)
-    figures = evaluator.evaluate(run, tfgad.load(spec, seed=run.config["seed"]))
+    figures = evaluation.evaluate(run, tfgad.load(spec, seed=run.config["seed"]))
     shutil.rmtree(out, ignore_errors=True)
     version = export_run(run, out)
     metadata = json.loads((version / "assets.extra" / "tfgad.json").read_text())

@@ -14,9 +14,9 @@ import argparse
 from pathlib import Path
 
 import tfgad
-from tfgad import plots
+from tfgad import evaluation, plots
 from tfgad.data.datasets.weave.cloth import FABRICS
-from tfgad.evaluation import evaluator, metrics
+from tfgad.evaluation import metrics
 from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
 from tfgad.multistage.annotations import gallery
 from tfgad.multistage.segmenter import EVEN_ODDS
@@ -64,7 +64,7 @@ def main():
 
 def report(name, run, images):
     """Prints IoU and F-measure of a segmenter on the defects of the test tiles."""
-    predicted = evaluator.predict_test_set(run.model, images)
+    predicted = evaluation.predict_test_set(run.model, images)
     figures = metrics.segmentation(predicted.masks, predicted.maps > EVEN_ODDS)
     print(f"{name}: IoU {figures['iou']:.3f}, F-measure {figures['f_measure']:.3f}")
 

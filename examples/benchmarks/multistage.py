@@ -48,8 +48,8 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files
-from tfgad.evaluation import evaluator, metrics
+from tfgad import evaluation, files
+from tfgad.evaluation import metrics
 from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
 from tfgad.multistage.painter import FUSED, PASTED
 from tfgad.multistage.transplants import transplanted
@@ -242,7 +242,7 @@ def figures_of(model, images, held_out, left_out):
     """Judges the test tiles, but for those of some pictures, at a threshold from held-out ones."""
     held_out = tf.data.Dataset.from_tensor_slices(held_out)
     threshold = model.calibrate(held_out, runs.FALSE_POSITIVE_RATE).value
-    judged = evaluator.predict_test_set(model, images)
+    judged = evaluation.predict_test_set(model, images)
     kept = np.array([picture(name) not in left_out for name in judged.names])
     masks, maps = judged.masks[kept], judged.maps[kept]
     auroc = metrics.image_metrics(judged.labels[kept], judged.scores[kept])["image_auroc"]

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import tfgad
-from tfgad import files
-from tfgad.evaluation import baselines, evaluator, metrics
+from tfgad import evaluation, files
+from tfgad.evaluation import baselines, metrics
 from tfgad.training import runs
 
 FIGURES = [name for name in metrics.NAMES if name != "image_f1_max"]  # that bound is no result
@@ -58,8 +58,8 @@ def judge(method, spec, seed, settings):
         trained = time.monotonic()
     images = tfgad.load(run.config["data"])
     threshold = run.config["calibration"]["threshold"]
-    judged = evaluator.predict_test_set(run.model, images)
-    figures = evaluator.figures_of(judged, images, threshold)
+    judged = evaluation.predict_test_set(run.model, images)
+    figures = evaluation.figures_of(judged, images, threshold)
     return {
         **{name: figures[name] for name in FIGURES},
         "unit": figures["unit"],

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
-from tfgad.evaluation import metrics
+from tfgad.evaluation import intervals, metrics, pixel_metrics
 
 KEYS = [
     "image_auroc",
@@ -89,7 +89,7 @@ def test_pixel_aupro_counts_regions_not_pixels():
 def test_regions_do_not_join_across_images():
     masks = np.ones((2, 2, 2), np.uint8)
     masks[0, 0] = 0
-    assert metrics._region_weights(masks != 0) == pytest.approx([1 / 2] * 2 + [1 / 4] * 4)
+    assert pixel_metrics.region_weights(masks != 0) == pytest.approx([1 / 2] * 2 + [1 / 4] * 4)
 
 
 def test_at_threshold_is_strict():
@@ -126,7 +126,7 @@ def test_evaluate_is_deterministic_by_seed():
 @pytest.mark.parametrize("levels", [None, 2], ids=["distinct", "tied"])
 def test_an_interval_draw_is_what_scikit_learn_says_of_the_drawn_images(levels):
     labels, scores, masks, maps = make_test_set(levels=levels)
-    draw = metrics._draws(labels != 0, 1, np.random.default_rng(3))
+    draw = intervals.draw_images(labels != 0, 1, np.random.default_rng(3))
     assert draw[0, labels == 1].sum() == draw[0, labels == 0].sum() == 20
     drawn = np.repeat(np.arange(len(labels)), draw[0].astype(int))
     exact = metrics.image_metrics(labels[drawn], scores[drawn])
@@ -135,9 +135,9 @@ def test_an_interval_draw_is_what_scikit_learn_says_of_the_drawn_images(levels):
         "pixel_auroc": metrics.pixel_auroc(masks[drawn], maps[drawn]),
         "pixel_aupro": metrics.pixel_aupro(masks[drawn], maps[drawn]),
     }
-    intervals = metrics._image_intervals(labels != 0, scores, draw)
-    intervals |= metrics._pixel_intervals(masks[..., 0] != 0, maps, draw)
-    for key, (low, high) in intervals.items():
+    found = intervals.image_intervals(labels != 0, scores, draw)
+    found |= intervals.pixel_intervals(masks[..., 0] != 0, maps, draw)
+    for key, (low, high) in found.items():
         assert low == high == pytest.approx(exact[key], abs=1e-3 if "pixel" in key else 1e-9)
 
 

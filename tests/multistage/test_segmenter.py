@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import tfgad
+from tfgad import evaluation
 from tfgad.core import losses
 from tfgad.errors import UsageError
-from tfgad.evaluation import evaluator, metrics
+from tfgad.evaluation import metrics
 from tfgad.export.saved_model import export_run
 from tfgad.inference import predictor
 from tfgad.multistage import adaptation, segmenter, segmenter_training
@@ -79,10 +80,10 @@ def test_images_are_judged_by_the_threshold_and_pixels_marked_at_even_odds(run, 
     """The threshold is one of pixels too: an image is above it exactly if one of its pixels is."""
     images = tfgad.load("weave:twill?size=64&train=2&calibration=2&test=12")
     threshold = run.calibration["threshold"]
-    judged = evaluator.predict_test_set(run.model, images)
+    judged = evaluation.predict_test_set(run.model, images)
     above = judged.maps > threshold
     np.testing.assert_array_equal(above.any(axis=(1, 2)), judged.scores > threshold)
-    figures = evaluator.evaluate(run, images, tmp_path)
+    figures = evaluation.evaluate(run, images, tmp_path)
     expected = metrics.segmentation(judged.masks, judged.maps > 0.0)
     assert {name: figures[name] for name in expected} == expected
     assert figures["iou_at_threshold"] == metrics.segmentation(judged.masks, above)["iou"]
@@ -150,7 +151,7 @@ def test_adapting_trains_a_copy_on_painted_defects(run, fabrics, painter_folder,
     assert adapted.config["data"] == twill.spec
     assert adapted.config["painter"] == painter.config["data"]
     assert adapted.config["images"]["defective"] == 8 + 4 + 8
-    figures = evaluator.evaluate(adapted, twill)
+    figures = evaluation.evaluate(adapted, twill)
     assert 0 <= figures["iou"] <= figures["f_measure"] <= 1
     assert (tmp_path / "twill" / "report.html").is_file()
 
@@ -291,8 +292,8 @@ def test_a_segmenter_is_not_judged_by_what_taught_its_painter(
     adapted = adaptation.adapt_segmenter(
         ignorant, load_painter(painter_folder), own, fabrics, tmp_path / "a"
     )
-    with pytest.raises(UsageError, match="has taught the painter its defects"):
-        evaluator.evaluate(adapted, own)
+    with pytest.raises(UsageError, match="has test images that the model was trained on"):
+        evaluation.evaluate(adapted, own)
 
 
 def test_images_of_odd_sides_are_cut_into_windows_that_touch():
@@ -375,4 +376,4 @@ def test_a_segmenter_keeps_the_names_of_its_files(parts, fabrics, stop, tmp_path
     assert calibration["images"] == tfgad.load(specs[0]).calibration_size
     shutil.copytree(parts, tmp_path / "copy")
     with pytest.raises(UsageError, match="holds only test images"):
-        evaluator.evaluate(run, tfgad.load(f"folder:{tmp_path / 'copy'}?tile=64"))
+        evaluation.evaluate(run, tfgad.load(f"folder:{tmp_path / 'copy'}?tile=64"))

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfgad import data, files
+from tfgad import data, evaluation, files
 from tfgad.errors import UsageError
-from tfgad.evaluation import evaluator
 from tfgad.training import held_out, runs
 
 GANOMALY = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 2, "stride": 24}
@@ -99,9 +98,9 @@ def test_the_test_holds_no_image_that_the_run_has_seen(run, parts, tmp_path, cap
     assert images.test_size == 6
     assert held_out.for_test(run, images).test_size == 5
     assert "was trained on or calibrated by them: 1 (test/good/renamed.png)" in caplog.text
-    figures = evaluator.evaluate(run, images, tmp_path / "out")
+    figures = evaluation.evaluate(run, images, tmp_path / "out")
     assert figures["unit"] == "image"
-    judged = evaluator.predict_test_set(run.model, held_out.for_test(run, images))
+    judged = evaluation.predict_test_set(run.model, held_out.for_test(run, images))
     assert len(judged.names) == 5
 
 
@@ -127,7 +126,7 @@ def test_a_damaged_file_of_names_does_not_end_the_protection(run, parts, damage)
     images, spec = load(parts), f"folder:{parts}?size=24"
     for use in (
         lambda: runs.calibrate(run, images, 0.01),
-        lambda: evaluator.evaluate(run, images),
+        lambda: evaluation.evaluate(run, images),
         lambda: runs.train("ganomaly", spec, run.folder, settings=GANOMALY, resume=True),
     ):
         with pytest.raises(UsageError, match=r"has a split\.json that cannot be read"):
@@ -142,7 +141,7 @@ def test_a_test_of_seen_images_alone_is_refused(run, parts, tmp_path):
     seen = next(iter(json.loads((run.folder / held_out.SPLIT).read_text())["train"]))
     shutil.copy(parts / seen, other / "test" / "good" / "renamed.png")
     with pytest.raises(UsageError, match=r"holds only test images that .* was trained on"):
-        evaluator.evaluate(run, load(other))
+        evaluation.evaluate(run, load(other))
 
 
 def test_a_training_killed_before_its_configuration_starts_anew(parts, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from tfgad import data, plots
 from tfgad.cli.progress import Progress, training_callbacks
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
-from tfgad.evaluation.evaluator import evaluate
+from tfgad.evaluation import evaluate
 from tfgad.export.saved_model import export_run
 from tfgad.training import runs
 from tfgad.training.runs import Run
@@ -42,7 +42,7 @@ def demo(
         settings: settings that differ from the method's defaults.
 
     Returns:
-        The run, and the figures as `tfgad.evaluation.evaluator.evaluate` returns them.
+        The run, and the figures as `tfgad.evaluation.evaluate` returns them.
 
     Raises:
         UsageError: the folder holds other files, or a demo and `overwrite` is false.

@@ -93,7 +93,7 @@ def _score(
         results.check_writable("maps", maps, folder=True)
     map_paths = results.map_paths(maps, paths) if maps else {}
     import_tensorflow()
-    from tfgad.inference import predictor
+    from tfgad.inference import predictor, scoring
 
     rows, broken = [], []
     with Progress() as progress:
@@ -101,7 +101,7 @@ def _score(
         loaded = predictor.load_predictor(model)
         progress.phase("scoring", len(paths))
         try:
-            for result in predictor.score_files(loaded, paths, **reading):
+            for result in scoring.score_files(loaded, paths, **reading):
                 rows.append(results.row(result))
                 if isinstance(result, ImageError):
                     broken.append(result)
@@ -134,7 +134,7 @@ def _score_with_beam(
     # Without a handler Beam's first warning would let all libraries log to the terminal.
     logging.getLogger().addHandler(logging.NullHandler())
     from tfgad.inference import beam
-    from tfgad.inference.predictor import doubt
+    from tfgad.inference.scoring import doubt
 
     with Progress() as progress:
         progress.phase(f"scoring with {runner.value}")

@@ -120,11 +120,11 @@ def evaluate(
     if out:
         results.check_writable("out", out, folder=True)
     loaded, images = load_run_and_data(run, data)
-    from tfgad.evaluation import evaluator
+    from tfgad import evaluation
 
     with Progress() as progress:
         progress.phase("scoring the test set")
-        figures = evaluator.evaluate(loaded, images, out)
+        figures = evaluation.evaluate(loaded, images, out)
     _show_figures(loaded.config["method"], images.spec, figures)
     folder = out or run
     console.say(f"{folder / 'report.html'}, {folder / 'metrics.json'}")

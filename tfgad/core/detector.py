@@ -42,6 +42,9 @@ class Detector(Trained):
     - `code_dim`: the length of `code` `[N, code_dim]`, which is then one of `errors`: what the
       networks know of a window beside the errors, such as its latent code.
 
+    A method that marks pixels as defective states `pixel_threshold`, the value of the map above
+    which it does.
+
     A method that learns from labels sets `labelled`: its `train_step` takes `(images, labels)`.
 
     Networks take images of one size, the window. An image of that size has the mean of its errors
@@ -73,6 +76,7 @@ class Detector(Trained):
     code_dim: int = 0
     labelled: ClassVar[bool] = False
     reconstructs: ClassVar[bool] = False
+    pixel_threshold: ClassVar[float | None] = None
 
     def __init__(
         self,

@@ -1,1 +1,16 @@
-"""Metrics, trivial detectors and the report."""
+"""Evaluation on a labelled test set: metrics, trivial detectors, report.
+
+`predictions` scores a test set, `metrics` computes figures from labels and scores, `baselines` are
+the trivial detectors, and `evaluate` does all of it for a run and writes `metrics.json` and
+`report.html`.
+"""
+
+from tfgad.evaluation.evaluate_run import evaluate
+from tfgad.evaluation.predictions import (
+    TestPredictions,
+    figures_of,
+    predict_test_set,
+    reconstructions,
+)
+
+__all__ = ["TestPredictions", "evaluate", "figures_of", "predict_test_set", "reconstructions"]

@@ -7,7 +7,7 @@ images only, draw a map, and score an image by the maximum of its map.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -47,7 +47,7 @@ TRAIN_IMAGES = 2000
 
 
 class Baseline(Protocol):
-    """What a trivial detector does."""
+    """A trivial detector."""
 
     def fit(self, images: np.ndarray) -> Baseline:
         """Learns from normal images, float `[N, H, W, C]` in [-1, 1], and returns itself."""
@@ -60,8 +60,8 @@ class MeanDeviation:
     """The blurred deviation from the mean of the training images.
 
     Args:
-        remove_image_mean: subtract each image's own mean first, so that an image that is lighter or
-            darker as a whole is no anomaly.
+        remove_image_mean: whether each image's own mean is subtracted first, so that an image that
+            is lighter or darker as a whole is no anomaly.
     """
 
     def __init__(self, remove_image_mean: bool = False):
@@ -155,7 +155,7 @@ class PatchPCA:
         return patches.reshape(PATCHES, -1)
 
     def _squared_residual(self, patches: np.ndarray) -> np.ndarray:
-        """Returns what the components cannot explain of `[N, h, w, C]`: `[N, h, w]`."""
+        """Returns the squared residual of patches `[N, h, w, C]`, `[N, h, w]`."""
         centred = patches.reshape(len(patches), -1) - self.pca.mean_
         residual = centred - (centred @ self.pca.components_.T) @ self.pca.components_
         return np.mean(residual.reshape(patches.shape) ** 2, axis=-1)
@@ -166,8 +166,10 @@ def scores(maps: np.ndarray) -> np.ndarray:
     return maps.max(axis=(1, 2))
 
 
-def evaluate_baselines(data: AnomalyData, *, bootstrap: int = 1000, seed: int = 0) -> dict:
-    """Fits the trivial detectors to the training images and judges them on the test set.
+def evaluate_baselines(
+    data: AnomalyData, *, bootstrap: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Fits the trivial detectors to the training images and evaluates them on the test set.
 
     At most 2,000 training images are used, taken evenly from the set.
 
@@ -179,13 +181,13 @@ def evaluate_baselines(data: AnomalyData, *, bootstrap: int = 1000, seed: int = 
     Returns:
         `baseline_image_auroc`, the figure of the first detector (None if the test holds one class),
         and `baselines`, which maps `mean_deviation`, `mean_deviation_levelled` and `patch_pca` to
-        what `metrics.evaluate` says of each.
+        the figures of `metrics.evaluate`.
     """
     every = math.ceil(data.train_size / TRAIN_IMAGES)
     train = _stacked(data.train.shard(every, 0))
     test = stored(data.test.batch(CHUNK).as_numpy_iterator())
     names = [name.decode() for name in test["name"]]
-    counted = {"masked": data.is_masked(names), "images_of": data.images_of(names)}
+    masked, images_of = data.is_masked(names), data.images_of(names)
     masks = test["mask"] if data.has_masks else None
     detectors: dict[str, Baseline] = {
         "mean_deviation": MeanDeviation(),
@@ -196,7 +198,14 @@ def evaluate_baselines(data: AnomalyData, *, bootstrap: int = 1000, seed: int = 
     for name, detector in detectors.items():
         maps = _maps(detector.fit(train), test["image"])
         figures[name] = metrics.evaluate(
-            test["label"], scores(maps), masks, maps, bootstrap=bootstrap, seed=seed, **counted
+            test["label"],
+            scores(maps),
+            masks,
+            maps,
+            masked=masked,
+            images_of=images_of,
+            bootstrap=bootstrap,
+            seed=seed,
         )
     return {
         "baseline_image_auroc": figures["mean_deviation"]["image_auroc"],
@@ -210,7 +219,7 @@ def _stacked(images: tf.data.Dataset) -> np.ndarray:
 
 
 def _maps(detector: Baseline, images: StoredRows) -> np.ndarray:
-    """Returns the maps of all images, `[N, H, W]`, of which some are in memory at a time."""
+    """Returns the maps of all images, `[N, H, W]`; only `CHUNK` images are in memory at a time."""
     maps = np.empty((len(images), *images.shape[1:3]), np.float32)
     for start in range(0, len(images), CHUNK):
         part = slice(start, start + CHUNK)

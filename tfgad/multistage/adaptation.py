@@ -81,6 +81,7 @@ def adapt_segmenter(
     shape, resized = images.image_shape, images.resized
     config = runs.new_config(METHOD, images.spec, seed, chosen, shape, resized, images.depth)
     config |= {"sources": run.config["sources"], **_made_by(run, painter)}
+    config |= {"learnt_from": [*config["sources"], *(config["painter"] or ())]}
     split = together([with_paths(images), *(source.files for source in known)])
     state = runs.state_of(folder, config, resume, overwrite)
     if state != runs.NEW:

@@ -54,6 +54,7 @@ class Segmenter(Detector):
 
     Config = Config
     scores = {DEFECT: (DEFECT,)}
+    pixel_threshold = EVEN_ODDS
     labelled = True  # by masks
 
     def __init__(self, config, image_shape, *, network=None, **kwargs):

@@ -75,7 +75,7 @@ def train_segmenter(
     specs = [runs.from_anywhere(source.spec) for source in sources]
     resized, depth = sources[0].resized, max(source.depth for source in sources)
     config = runs.new_config(METHOD, specs[0], seed, chosen, *shapes, resized, depth)
-    config |= {"sources": specs}
+    config |= {"sources": specs, "learnt_from": specs}
     folder = Path(out)
     state = runs.state_of(folder, config, resume, overwrite)
     split = together(source.files for source in sources)

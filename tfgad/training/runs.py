@@ -107,7 +107,12 @@ def load_run(folder: str | os.PathLike) -> Run:
 def read_config(folder: Path) -> dict[str, Any] | None:
     """Returns the configuration of a run, finished or not, or None if the folder holds none."""
     config = files.read_object(folder / CONFIG)
-    return config if config is not None and config.keys() >= KEYS else None
+    if config is None or not config.keys() >= KEYS:
+        return None
+    if "sources" in config:  # of a segmenter, perhaps of an earlier tfgad
+        known = [*config["sources"], *(config.get("painter") or ())]
+        config.setdefault("learnt_from", known)
+    return config
 
 
 def new_config(

@@ -1,65 +1,27 @@
-"""Figures of a detector at work, in one style.
-
-Every function returns a `matplotlib.figure.Figure` that belongs to nobody else: pyplot and its
-global state stay out of it, so figures can be made in any thread and without a display.
-"""
+"""Plots of images side by side: samples, reconstructions, heat maps."""
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Sequence
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
-from sklearn import metrics as sklearn_metrics
 
-from tfgad import files
-
-# Okabe and Ito's colours, told apart by every kind of colour vision.
-NORMAL, ANOMALOUS, OUTLINE = "#0072B2", "#D55E00", "#56B4E9"
-INK, FAINT = "#222222", "#999999"
-
-STYLE = {
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-}
-TITLE_STYLE = {"fontsize": 10, "fontweight": "bold"}
-DPI = 150
+from tfgad.plots.style import ANOMALOUS, HEAT, INK, NORMAL, OUTLINE, STYLE, TITLE_STYLE
 
 # Inches: images in a grid, and the room around them.
 ROW_WIDTH, COLUMNS = 9.2, 8
 GAP, MARGIN, TITLE, LINE, ROW_NAME, BAR = 0.05, 0.08, 0.32, 0.15, 0.22, 1.1
 
-# Nothing over ordinary cloth, red where the map rises, yellow at its top: inferno's upper half, so
-# that the colours also differ in lightness.
-HEAT = LinearSegmentedColormap.from_list(
-    "heat",
-    [
-        (*matplotlib.colormaps["inferno"](0.45 + 0.5 * x)[:3], 0.85 * x)
-        for x in np.linspace(0, 1, 64)
-    ],
-)
-
 
 @matplotlib.rc_context(STYLE)
 def image_grid(images: np.ndarray, title: str = "Images") -> Figure:
-    """Returns the images side by side: float `[N, H, W, C]` in [-1, 1], C 1 or 3."""
+    """Plots images float `[N, H, W, C]` in [-1, 1] side by side; C is 1 or 3."""
     figure, cells = _grid(images, [""], title)
     for axes, image in zip(cells[0], images, strict=True):
         _show(axes, image)
@@ -67,38 +29,46 @@ def image_grid(images: np.ndarray, title: str = "Images") -> Figure:
 
 
 def samples(images: np.ndarray) -> Figure:
-    """Returns a grid of what the generator makes of random latents: `[N, H, W, C]` in [-1, 1]."""
+    """Plots generated images `[N, H, W, C]` in [-1, 1] side by side."""
     return image_grid(images, "Samples of the generator")
 
 
 @matplotlib.rc_context(STYLE)
 def reconstructions(images: np.ndarray, reconstructed: np.ndarray, residuals: np.ndarray) -> Figure:
-    """Returns three rows: the images, what the model makes of them, and the difference.
+    """Plots images, their reconstructions and the residuals, in three rows.
 
     Args:
         images: float `[N, H, W, C]` in [-1, 1].
-        reconstructed: the same form.
+        reconstructed: the same shape and range.
         residuals: float `[N, H, W]`, not negative; all on one scale, from 0 to the largest.
     """
     rows = ["image", "reconstruction", "residual"]
     figure, cells = _grid(images, rows, "Reconstructions", bar=True)
-    scale = Normalize(0, np.max(residuals) or 1)
+    largest = float(np.max(residuals)) or 1.0
+    scale = Normalize(0, largest)
     for index, image in enumerate(images):
         _show(cells[0, index], image)
         _show(cells[1, index], reconstructed[index])
         cells[2, index].imshow(residuals[index], "inferno", norm=scale)
-    _bar(figure, cells, ScalarMappable(scale, "inferno"), {0: "0", scale.vmax: f"{scale.vmax:.2g}"})
+    ticks = {0.0: "0", largest: f"{largest:.2g}"}
+    _bar(figure, cells, ScalarMappable(scale, "inferno"), ticks)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def painted(good, patches, images, masks, names: Sequence[str]) -> Figure:
-    """Returns four rows: good fabric, the generated defect, the two fused, and the mask on it.
+def painted(
+    good: np.ndarray,
+    patches: Sequence[np.ndarray],
+    images: np.ndarray,
+    masks: np.ndarray,
+    names: Sequence[str],
+) -> Figure:
+    """Plots painted defects: good fabric, generated defect, both fused, and the mask on them.
 
     Args:
         good: float `[N, H, W, C]` in [-1, 1].
         patches: N of float `[h, w, C + 1]` in [-1, 1], the last channel the mask.
-        images: as `good`, with the defects.
+        images: the same shape as `good`, with the defects.
         masks: `[N, H, W, 1]`, non-zero on the defects.
         names: the kind of each.
     """
@@ -126,7 +96,7 @@ def heat_maps(
     names: Sequence[str] | None = None,
     labels: np.ndarray | None = None,
 ) -> Figure:
-    """Returns for each image its true mask's outline, its heat map, and the verdict.
+    """Plots for each image the outline of its true mask, its heat map, and the verdict.
 
     All maps share one colour scale, with the threshold in its middle; where the maps do not reach
     the threshold's order of magnitude (a score that is no maximum of the map), it ends at their
@@ -138,13 +108,14 @@ def heat_maps(
         masks: `[N, H, W]` or `[N, H, W, 1]`, non-zero on the anomaly; None without ground truth.
         scores: float `[N]`; with the threshold they give the verdict.
         threshold: scores strictly above it are called anomalous.
-        names: what to call each image.
+        names: of the images.
         labels: `[N]`, 0 normal, 1 anomalous: the verdict then says whether it is right.
     """
     rows = ["image", *(["true mask"] if masks is not None else []), "heat map"]
     head = (names is not None) + (scores is not None)
     figure, cells = _grid(images, rows, "Heat maps", head=head, bar=True)
-    scale = _map_scale(maps, threshold)
+    lowest, highest = _map_range(maps, threshold)
+    scale = Normalize(lowest, highest, clip=True)
     for index, (image, stack) in enumerate(zip(images, cells.T, strict=True)):
         for axes in stack:
             _show(axes, image)
@@ -156,98 +127,11 @@ def heat_maps(
             _write_verdict(stack[0], scores[index], threshold, label)
         if names is not None:
             _write_name(stack[0], names[index], line=head - 1)
-    ticks = {scale.vmin: f"{scale.vmin:.3g}\nmedian", scale.vmax: f"{scale.vmax:.3g}"}
-    if threshold is not None and scale.vmin < threshold < scale.vmax:
+    ticks = {lowest: f"{lowest:.3g}\nmedian", highest: f"{highest:.3g}"}
+    if threshold is not None and lowest < threshold < highest:
         ticks[threshold] = f"{threshold:.3g}\nthreshold"
     _bar(figure, cells, ScalarMappable(scale, HEAT), ticks)
     return figure
-
-
-@matplotlib.rc_context(STYLE)
-def roc(labels: np.ndarray, scores: np.ndarray, threshold: float | None = None) -> Figure:
-    """Returns the receiver operating characteristic with the point of the threshold on it.
-
-    Args:
-        labels: int `[N]`, 0 normal, 1 anomalous; both must occur.
-        scores: float `[N]`.
-        threshold: the calibrated score; None marks no point.
-    """
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    false_positive_rate, recall, _ = sklearn_metrics.roc_curve(labels, scores)
-    area = sklearn_metrics.auc(false_positive_rate, recall)
-    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(f"ROC, area {area:.3f}")
-    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
-    axes.text(0.7, 0.65, "chance", color=FAINT, rotation=45, rotation_mode="anchor")
-    axes.plot(false_positive_rate, recall, color=INK, linewidth=1.8)
-    if threshold is not None:
-        alarms = np.mean(scores[labels == 0] > threshold)
-        found = np.mean(scores[labels == 1] > threshold)
-        axes.plot(alarms, found, "o", color=ANOMALOUS, markersize=8, clip_on=False, zorder=3)
-        words = f"at the threshold\n{found:.1%} found\n{alarms:.1%} false alarms"
-        # Below the curve, on the side where there is room.
-        offset, side = ((12, -8), "left") if alarms < 0.6 else ((-4, -12), "right")
-        looks = {"xytext": offset, "textcoords": "offset points", "va": "top", "ha": side}
-        axes.annotate(words, (alarms, found), **looks)
-    axes.set(xlabel="false alarms among the normal", ylabel="anomalous ones found")
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def score_histogram(
-    normal: np.ndarray, anomalous: np.ndarray, threshold: float | None = None
-) -> Figure:
-    """Returns how the scores of normal and of anomalous images spread about the threshold.
-
-    The axis ends at the 98 % quantile of all scores, or a little beyond the threshold; the last bin
-    holds whatever is larger.
-
-    Args:
-        normal: float `[N]`, scores of normal images.
-        anomalous: float `[M]`, scores of anomalous images; may be empty.
-        threshold: the calibrated score; None draws no line.
-    """
-    scores = np.concatenate([normal, anomalous])
-    low, high = scores.min(), np.quantile(scores, 0.98)
-    if threshold is not None:
-        high = max(high, threshold + 0.1 * abs(threshold - low))
-    edges = np.linspace(low, high if high > low else low + 1, 41)
-    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title("Scores of the test set")
-    for values, name, colour in ((normal, "normal", NORMAL), (anomalous, "anomalous", ANOMALOUS)):
-        if len(values):
-            shares = np.full(len(values), 1 / len(values))
-            looks = {"histtype": "stepfilled", "facecolor": (colour, 0.35), "edgecolor": colour}
-            label = f"{name} ({len(values):,})"
-            axes.hist(np.clip(values, low, edges[-1]), edges, weights=shares, label=label, **looks)
-    if threshold is not None:
-        axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--", label="threshold")
-    beyond = " (last bin: all above)" if scores.max() > edges[-1] else ""
-    axes.set(xlabel=f"score{beyond}", ylabel="share of each kind")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    axes.legend()
-    return figure
-
-
-def png(figure: Figure) -> bytes:
-    """Returns the figure as a PNG file's content."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return buffer.getvalue()
-
-
-def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes the figure as PNG, whole or not at all.
-
-    Raises:
-        UsageError: the path cannot be written.
-    """
-    files.write_bytes(path, png(figure))
 
 
 def _grid(
@@ -257,7 +141,7 @@ def _grid(
 
     Args:
         images: `[N, H, W, C]`; only their number and shape matter. Of wide ones fewer fit a band.
-        rows: what each cell of a stack shows.
+        rows: title of each row of cells.
         title: of the figure.
         head: lines of text above each stack.
         bar: leaves room for a colour scale at the right.
@@ -285,7 +169,9 @@ def _grid(
         band, column = divmod(index, columns)
         top = TITLE + band * band_height + head * LINE + row * (cell[1] + GAP)
         corner = np.array([left + column * (cell[0] + GAP), size[1] - top - cell[1]])
-        axes = cells[row, index] = figure.add_axes([*corner / size, *cell / size])
+        (x, y), (wide, high) = corner / size, cell / size
+        axes = figure.add_axes((x, y, wide, high))
+        cells[row, index] = axes
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         if column == 0:
@@ -301,7 +187,7 @@ def _bar(
     right = max(place.x1 for place in places)
     bottom, top = places[-cells.shape[1]].y0, places[0].y1
     inch = 1 / figure.get_figwidth()
-    axes = figure.add_axes([right + 0.12 * inch, bottom, 0.13 * inch, top - bottom])
+    axes = figure.add_axes((right + 0.12 * inch, bottom, 0.13 * inch, top - bottom))
     axes.set_facecolor("#666666")  # cloth, where the colours are transparent
     bar = figure.colorbar(colours, cax=axes)
     bar.outline.set_visible(False)
@@ -324,12 +210,12 @@ def _outline(axes: Axes, mask: np.ndarray) -> None:
         axes.contour(*places, mask, [0.5], colors=OUTLINE, linewidths=1.2)
 
 
-def _map_scale(maps: np.ndarray, threshold: float | None) -> Normalize:
-    """Returns the colour scale that all maps share."""
-    middle, top = np.quantile(maps, [0.5, 0.999])
-    within = threshold is not None and middle < threshold <= middle + 10 * (top - middle)
-    highest = 2 * threshold - middle if within else top
-    return Normalize(middle, highest if highest > middle else middle + 1, clip=True)
+def _map_range(maps: np.ndarray, threshold: float | None) -> tuple[float, float]:
+    """Returns both ends of the colour scale that all maps share."""
+    median, top = map(float, np.quantile(maps, [0.5, 0.999]))
+    if threshold is not None and median < threshold <= median + 10 * (top - median):
+        top = 2 * threshold - median
+    return median, top if top > median else median + 1
 
 
 def _write_verdict(axes: Axes, score: float, threshold: float | None, label: int | None) -> None:
@@ -338,8 +224,8 @@ def _write_verdict(axes: Axes, score: float, threshold: float | None, label: int
     alarm = threshold is not None and score > threshold
     if threshold is not None:
         words = f"{_verdict(alarm, label)} {words}"
-    looks = {"color": ANOMALOUS if alarm else NORMAL, "loc": "center", "fontsize": 7.5, "pad": 2}
-    axes.set_title(words, **looks)
+    colour = ANOMALOUS if alarm else NORMAL
+    axes.set_title(words, color=colour, loc="center", fontsize=7.5, pad=2)
 
 
 def _verdict(alarm: bool, label: int | None) -> str:
@@ -352,7 +238,8 @@ def _verdict(alarm: bool, label: int | None) -> str:
 
 def _write_name(axes: Axes, name: str, line: int) -> None:
     """Writes the name, or its end if it is long, in the given line above an image."""
-    room = int(14 * axes.get_position().width * axes.figure.get_figwidth())  # letters of 7 points
+    figure = cast(Figure, axes.figure)
+    room = int(14 * axes.get_position().width * figure.get_figwidth())  # letters of 7 points
     name = name if len(name) <= room else "…" + name[1 - room :]
-    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    place: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
     axes.annotate(name, (0.5, 1), (0, 3 + 72 * LINE * line), ha="center", fontsize=7, **place)

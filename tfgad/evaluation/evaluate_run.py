@@ -1,0 +1,180 @@
+"""Evaluation of a run: figures of its test set, trivial detectors beside it, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfgad import files, plots
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.spec import Spec
+from tfgad.errors import UsageError
+from tfgad.evaluation import baselines, metrics, report
+from tfgad.evaluation.predictions import (
+    TestPredictions,
+    figures_of,
+    predict_test_set,
+    reconstructions,
+)
+from tfgad.training import held_out
+from tfgad.training.runs import Run, check_shape, from_anywhere
+
+SHOWN = 16  # images in the report's heat maps: half of them normal
+
+
+def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str, Any]:
+    """Scores the test set, beside the trivial detectors, and writes `metrics.json` and a report.
+
+    Args:
+        run: a finished run.
+        images: the data set; nothing of its test was used before.
+        out: folder for `metrics.json` and `report.html`; the run's folder if not given.
+
+    Returns:
+        The content of `metrics.json`: the `unit` counted, `"image"` or `"tile"`, also by the
+        figures named `image_...`; the figures of `metrics.evaluate`; for a model with a
+        `pixel_threshold` also those of `metrics.segmentation` at it, and `iou_at_threshold`, that
+        at the threshold of images; under `reasons`, how many images were unlike any good one, which
+        count as anomalous at the threshold; `baseline_image_auroc`, and all figures of the trivial
+        detectors under `baselines`.
+
+    Raises:
+        UsageError: images of another form, or test images that the model was trained on.
+    """
+    check_shape(run, images)
+    _check_untrained(run, images.spec)
+    images = held_out.for_test(run, images)
+    predictions = predict_test_set(run.model, images)
+    threshold = float(run.model.calibration.threshold)
+    figures = figures_of(predictions, images, threshold) | baselines.evaluate_baselines(images)
+    if run.model.pixel_threshold is not None and images.has_masks:
+        figures |= _segmentation(predictions, run.model.pixel_threshold, threshold)
+    out = out or run.folder
+    files.write_json(out / "metrics.json", figures)
+    report.write_report(
+        out / "report.html",
+        title=f"{run.config['method']} on {images.spec}",
+        metrics=figures,
+        baselines=figures["baselines"],
+        pictures=_pictures(run, images, predictions, threshold),
+        data=_data_metadata(run, images),
+        configuration={
+            "Settings": {"method": run.config["method"], **run.config["settings"]},
+            "Calibration": run.calibration,
+            "Versions": run.config["versions"],
+        },
+    )
+    return figures
+
+
+def _check_untrained(run: Run, spec: str) -> None:
+    """Raises UsageError if the model was trained on the test images of a data set."""
+    if _test_set(spec) in map(_test_set, run.config.get("learnt_from") or ()):
+        problem = "has test images that the model was trained on"
+        hint = "give --data of another fabric, or another seed of a weave"
+        raise UsageError("data", spec, problem, hint)
+
+
+def _test_set(spec: str) -> tuple[str, str, str | None]:
+    """Returns the parts of a spec that determine its test images."""
+    parsed = Spec.parse(from_anywhere(spec))
+    # The default of the weave's loader.
+    seed = parsed.options.get("seed", "0") if parsed.kind == "weave" else None
+    return parsed.kind, parsed.name, seed
+
+
+def _segmentation(
+    predictions: TestPredictions, pixel_threshold: float, threshold: float
+) -> dict[str, float | None]:
+    """Returns the figures of the pixels that are marked, on the images whose mask is known."""
+    masks, maps = predictions.masks[predictions.masked], predictions.maps[predictions.masked]
+    at_threshold = metrics.segmentation(masks, maps > threshold)
+    return {
+        **metrics.segmentation(masks, maps > pixel_threshold),
+        "iou_at_threshold": at_threshold["iou"],
+    }
+
+
+def _pictures(
+    run: Run, images: AnomalyData, predictions: TestPredictions, threshold: float
+) -> Iterator[report.Picture]:
+    """Yields the figures of the report: data, generator, reconstructions, maps, scores."""
+    labels, scores = predictions.counted
+    anomalous = labels == 1
+    yield report.Picture(
+        plots.image_grid(
+            np.stack(list(images.train.take(8).as_numpy_iterator())), "Training images"
+        ),
+        "Training images: good ones alone.",
+        "Eight training images",
+    )
+    if hasattr(run.model, "sample"):
+        yield report.Picture(
+            plots.samples(run.model.sample(16).numpy()),
+            "Images that the generator makes of random codes.",
+            "Sixteen generated images",
+        )
+    if run.model.reconstructs:
+        yield report.Picture(
+            reconstructions(run.model, predictions),
+            "Test images, first good then anomalous ones, and their reconstructions.",
+            "Images, their reconstructions and the differences",
+        )
+    places = _shown(predictions)
+    yield report.Picture(
+        plots.heat_maps(
+            predictions.images[places],
+            predictions.maps[places],
+            predictions.masks[places] if images.has_masks else None,
+            predictions.scores[places],
+            threshold,
+            [predictions.names[i] for i in places],
+            None if predictions.images_of is not None else predictions.labels[places],
+        ),
+        "Test images taken evenly over the ranks of their scores, with the true outline.",
+        "Heat maps beside the true masks",
+    )
+    if anomalous.any() and not anomalous.all():
+        yield report.Picture(
+            plots.roc(labels, scores, threshold),
+            "Recall against false alarms for every threshold; the point is the calibrated one.",
+            "Receiver operating characteristic",
+        )
+    yield report.Picture(
+        plots.score_histogram(scores[~anomalous], scores[anomalous], threshold),
+        f"Scores of good and anomalous {images.counted_unit}s about the threshold.",
+        "Histogram of scores",
+    )
+
+
+def _shown(predictions: TestPredictions) -> np.ndarray:
+    """Picks images evenly over the ranks of the scores, as many good as anomalous ones."""
+    picked: list[int] = []
+    for label in (1, 0):
+        places = np.flatnonzero(predictions.labels == label)
+        places = places[np.argsort(-predictions.scores[places], kind="stable")]
+        count = min(SHOWN // 2, len(places))
+        picked.extend(places[np.linspace(0, len(places) - 1, count).astype(int)] if count else [])
+    return np.array(picked)
+
+
+def _data_metadata(run: Run, images: AnomalyData) -> dict[str, Any]:
+    """Returns the report's table of the data set."""
+    height, width, channels = images.image_shape
+    unit, counted = images.unit, images.counted_unit
+    colour = "grey" if channels == 1 else "colour"
+    counts = "" if counted == unit else f", counted by {counted}: the highest score of its {unit}s"
+    return {
+        "data set": images.spec,
+        unit: f"{height} x {width}, {colour}",
+        f"training {unit}s": images.train_size,
+        f"calibration {unit}s": images.calibration_size,
+        f"test {unit}s": f"{images.test_size:,}{counts}",
+        **({"defective images without a mask": len(images.unmasked)} if images.unmasked else {}),
+        "kinds of anomaly": ", ".join(images.kinds) or "not named",
+        "files left out": len(images.skipped),
+        "training seconds": run.config["training_seconds"],
+    }

@@ -1,0 +1,150 @@
+"""Predictions of a model for a test set, and the figures of them."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tfgad import plots
+from tfgad.core.detector import Detector
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.sampling import batched
+from tfgad.data.stored import StoredRows, stored
+from tfgad.errors import UsageError
+from tfgad.evaluation import metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class TestPredictions:
+    """A test set of N images and the predictions of a model for it, as arrays.
+
+    Attributes:
+        images: float32 `[N, H, W, C]`, in a file: read some at a time.
+        masks: uint8 `[N, H, W, 1]`. labels: int32 `[N]`.
+        names: N strings. scores: float32 `[N]`. maps: float32 `[N, H, W]`.
+        reasons: N strings, why each is unlike any good image; empty where it is not.
+        masked: bool `[N]`, whether the mask of each is known; None if all are.
+        images_of: int `[N]`, the image that each is a tile of, where images are counted.
+    """
+
+    __test__ = False  # no class of tests, whatever pytest thinks of its name
+
+    images: StoredRows
+    masks: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    scores: np.ndarray
+    maps: np.ndarray
+    reasons: list[str] = dataclasses.field(default_factory=list)
+    masked: np.ndarray | None = None
+    images_of: np.ndarray | None = None
+
+    @property
+    def counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and scores of what is counted: `[N]`, or fewer where N tiles make images."""
+        return metrics.by_image(self.labels, self.scores, self.images_of)
+
+    @property
+    def image_auroc(self) -> float | None:
+        """The area under the ROC of the scores; None if only one class occurs."""
+        return metrics.image_metrics(*self.counted)["image_auroc"]
+
+
+def predict_test_set(
+    model: Detector, images: AnomalyData, score: str | None = None
+) -> TestPredictions:
+    """Scores every image of the test set.
+
+    Args:
+        model: a fitted detector.
+        images: the data set.
+        score: name of a score other than the model's own.
+
+    Raises:
+        UsageError: there are no test images.
+    """
+    if not images.test_size:
+        hint = "add images of another kind beside the good ones"
+        raise UsageError("data", images.spec, "has no test images", hint)
+    maps = np.empty((images.test_size, *images.image_shape[:2]), np.float32)
+
+    def scored() -> Iterator[dict[str, np.ndarray]]:
+        count = 0
+        for batch in batched(images.test).as_numpy_iterator():
+            image = batch["image"]
+            found, reasons = model.anomaly(image, score), model.image_quality(image)
+            maps[count : count + len(image)] = found["map"]
+            count += len(image)
+            yield {**batch, "score": found["score"].numpy(), "reason": reasons.numpy()}
+
+    columns = stored(scored())
+    names = [name.decode() for name in columns["name"]]
+    return TestPredictions(
+        images=columns["image"],
+        masks=columns["mask"],
+        labels=columns["label"],
+        names=names,
+        scores=columns["score"],
+        maps=maps[: len(names)],
+        reasons=[reason.decode() for reason in columns["reason"]],
+        masked=images.is_masked(names),
+        images_of=images.images_of(names),
+    )
+
+
+def reconstructions(model: Detector, predictions: TestPredictions) -> Figure:
+    """Plots four good and four anomalous test images and their reconstructions.
+
+    Args:
+        model: of a method that `reconstructs`.
+        predictions: of any model.
+    """
+    places = [np.flatnonzero(predictions.labels == label)[:4] for label in (0, 1)]
+    shown = predictions.images[np.concatenate(places)]
+    reconstructed = model.reconstruct(shown).numpy()
+    return plots.reconstructions(shown, reconstructed, np.abs(shown - reconstructed).mean(axis=-1))
+
+
+def figures_of(
+    predictions: TestPredictions, images: AnomalyData, threshold: float | None = None
+) -> dict[str, Any]:
+    """Returns `metrics.evaluate` of predictions, the `unit` counted, and the number of `reasons`.
+
+    Args:
+        predictions: of the data set's test images.
+        images: the data set.
+        threshold: the calibrated score; None if there is none.
+    """
+    figures = metrics.evaluate(
+        predictions.labels,
+        predictions.scores,
+        predictions.masks if images.has_masks else None,
+        predictions.maps,
+        threshold,
+        masked=predictions.masked,
+        images_of=predictions.images_of,
+        outside=np.array(predictions.reasons) != "",
+    )
+    return {"unit": images.counted_unit, **figures, "reasons": _count_reasons(predictions)}
+
+
+def _count_reasons(predictions: TestPredictions) -> dict[str, dict[str, int]]:
+    """Returns how many `good` and `anomalous` images are unlike any good one, for each reason.
+
+    With `tile=` tiles are counted, whatever the unit of the figures.
+    """
+    return {
+        name: dict(
+            collections.Counter(
+                reason
+                for reason, of_image in zip(predictions.reasons, predictions.labels, strict=True)
+                if reason and of_image == label
+            )
+        )
+        for name, label in (("good", 0), ("anomalous", 1))
+    }
