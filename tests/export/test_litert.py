@@ -58,8 +58,8 @@ def run_of(model, tmp_path, side=32):
     return Run(tmp_path / "run", config, model)
 
 
-def judged(content, pixels):
-    """What LiteRT's own runtime says of images, without tfgad's help."""
+def predictions_of(content, pixels):
+    """Returns the predictions of LiteRT's own runtime, without tfgad."""
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(model_content=content).get_signature_runner("serving_default")
@@ -71,7 +71,7 @@ def assert_python_agrees(model, images):
     converted = litert.convert(model, images.shape[1:], [litert.FLOAT])
     pixels = pixels_of(images)
     expected = model.anomaly(pixels.astype("float32") / 127.5 - 1)
-    answer = judged(converted[litert.FLOAT], pixels)
+    answer = predictions_of(converted[litert.FLOAT], pixels)
     scale = float(model.calibration.scale)
     np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-3 * scale, rtol=1e-5)
     np.testing.assert_allclose(answer["map"], expected["map"], atol=1e-3, rtol=1e-3)
@@ -88,7 +88,7 @@ def test_litert_gives_the_scores_of_python(fitted, images, method):
     assert_python_agrees(fitted(method, 32), images[:4, :32, :32])
 
 
-def test_larger_images_are_judged_window_by_window(fitted, images):
+def test_larger_images_are_scored_window_by_window(fitted, images):
     model = fitted("ganomaly")
     assert model.score == "cues"
     assert_python_agrees(model, images[:4])
@@ -120,7 +120,7 @@ def test_figures_are_those_of_the_files(fitted, exported):
     assert variants[1].size < variants[0].size
     for each in variants:
         content = (folder / each.name).read_bytes()
-        scores = judged(content, pixels)["score"]
+        scores = predictions_of(content, pixels)["score"]
         auroc = metrics.image_metrics(labels, scores)["image_auroc"]
         assert each.size == len(content)
         assert each.milliseconds > 0
@@ -130,7 +130,7 @@ def test_figures_are_those_of_the_files(fitted, exported):
     assert variants[1].largest_difference > variants[0].largest_difference
 
 
-def test_facts_lie_beside_the_files(fitted, exported):
+def test_metadata_lie_beside_the_files(fitted, exported):
     folder, variants, _ = exported
     model = fitted("wgan_gp", 32)
     metadata = json.loads((folder / "tfgad.json").read_text())
@@ -182,7 +182,7 @@ def test_held_out_normal_images_do_where_there_is_no_test_set(fitted, images, tm
     assert json.loads((tmp_path / "lite/tfgad.json").read_text())["compared_images"] == 16
 
 
-def test_a_search_for_codes_has_gradients_that_litert_has_not(build_small):
+def test_a_latent_search_needs_operations_that_litert_does_not_have(build_small):
     with pytest.raises(UsageError, match=r"AnoGAN.*needs operations.*LeakyReluGrad"):
         litert.convert(build_small("anogan", side=32), (32, 32, 1))
 
@@ -204,7 +204,7 @@ def test_the_command_says_size_time_and_loss(fitted, images, tmp_path, monkeypat
         assert line.endswith(f"image AUROC {auroc:.3f} (loss {loss:.4f})")
 
 
-def test_a_full_disc_leaves_nothing(fitted, images, tmp_path, monkeypatch, converted):
+def test_a_full_disk_leaves_nothing(fitted, images, tmp_path, monkeypatch, converted):
     def full(path, *_):
         raise UsageError("output", path, "cannot be written (no space left)", "make some")
 

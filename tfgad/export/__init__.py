@@ -1,1 +1,1 @@
-"""Fitted models as SavedModel and LiteRT."""
+"""Export of fitted models: SavedModel for TensorFlow Serving, LiteRT for small devices."""

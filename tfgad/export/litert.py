@@ -1,20 +1,20 @@
-"""A run's model for phones and small boards: LiteRT, formerly TensorFlow Lite.
+"""A run's model as LiteRT (formerly TensorFlow Lite), for phones and small boards.
 
     DIRECTORY/
       model.tflite                  float32
       model_dynamic_range.tflite    weights of 8 bits; a quarter of the size, another AUROC
-      tfgad.json                    what the model is, and what was measured of both files
+      tfgad.json                    metadata of the model, and the measurements of both files
 
-One signature, with LiteRT's own operations alone, so that the plain runtime runs it:
+It has one signature, of LiteRT's own operations, so that the plain runtime runs it:
 
     serving_default   images uint8 [1, H, W, C] -> score, probability float32 [1], is_anomalous
                       bool [1], map float32 [1, H, W], reason int32 [1]
 
 The reason is the place of a text in the list `reasons` of `tfgad.json`, the last of which is empty.
 
-H, W, C are what the run was trained to judge: the runtime plans its memory for one size. Whoever
-calls resizes other images, or cuts them into tiles. Each file is run on images that training has
-not seen before anything is written, and its scores are compared with the model's own.
+H, W, C are those of the training images: the runtime plans its memory for one size. Callers resize
+other images, or cut them into tiles. Before anything is written, each file scores images that were
+not trained on, and its scores are compared with the model's own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,22 +49,22 @@ METADATA = "tfgad.json"
 # Of the scale of the calibration, which moves no probability by more than 0.0025. LiteRT sums in
 # another order; the small models of the tests come to 0.0004 at most.
 TOLERANCE = 0.01
-# Images to compare scores on where there is no test set, whose images all count.
+# Images to compare scores on, if there is no test set; all images of a test set are compared.
 COMPARED = 64
 MISSING_OPERATION = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One file, and what was measured of it.
+    """One file and its measurements.
 
     Attributes:
         name: of the file.
         size: in bytes.
         largest_difference: between its scores and the model's own.
-        milliseconds: an image, the median, with `threads` of this machine.
+        milliseconds: per image, the median, with all threads of this machine.
         image_auroc: of the test set; None without labelled test images of both kinds.
-        auroc_loss: by how much that is below the model's own.
+        auroc_loss: the difference of the model's own to that.
     """
 
     name: str
@@ -80,16 +80,17 @@ def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -
 
     Args:
         run: calibrated; its networks compute in float32.
-        images: the run's data set. Its test images are judged, or if there are none some of those
+        images: the run's data set. Its test images are scored, or if there are none, some of those
             that are held out for calibration.
-        directory: where to; none of the three files may be there yet.
+        directory: folder for the three files; none of them may exist.
 
     Returns:
         The float and the dynamic-range variant.
 
     Raises:
-        UsageError: the method needs an operation that LiteRT has not, the scores of the float
-            variant are not the model's, or the directory cannot be written. Nothing is left then.
+        UsageError: the method needs an operation that LiteRT does not have, the scores of the float
+            variant differ from the model's, or the directory cannot be written. Nothing is left
+            then.
     """
     directory, image_shape = Path(directory), tuple(run.config["image_shape"])
     _runtime()
@@ -137,39 +138,39 @@ def convert(
     Args:
         model: the model.
         image_shape: `(height, width, channels)`.
-        names: which of `VARIANTS` to make.
+        names: of `VARIANTS`.
 
     Returns:
         The content of each of the files.
 
     Raises:
-        UsageError: the model needs an operation that LiteRT has not.
+        UsageError: the model needs an operation that LiteRT does not have.
     """
 
-    def score(images):
-        # Not `judge`, which hides the size of the images: here the size is to be known.
-        # The converter multiplies by the inverse, which moves the last bit of 111 of 256 levels.
-        # `decoding.from_levels` does not keep it from that. `TOLERANCE` covers what comes of it.
+    def score(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Not `anomaly_in_graph`, which hides the size of the images: LiteRT has to know it.
+        # The converter multiplies by the inverse, which moves the last bit of 111 of 256 levels,
+        # with `decoding.from_levels` too. `TOLERANCE` covers the difference.
         images = tf.cast(images, tf.float32) / 127.5 - 1
         errors = model.error_maps(images, model.score)
-        judged = model.scored_by(model.score)(images, errors)
-        # LiteRT has no strings worth the name: the reason's place in the list of `METADATA`.
+        scored = model.scored_by(model.score)(images, errors)
+        # LiteRT hardly supports strings: the reason is its place in the list of `METADATA`.
         reason = model.image_quality.place(images)
-        prediction = model.calibration.decide(judged["score"], reason < len(REASONS) - 1)
-        return {**judged, **prediction, "reason": reason}
+        prediction = model.calibration.decide(scored["score"], reason < len(REASONS) - 1)
+        return {**scored, **prediction, "reason": reason}
 
     form = tf.TensorSpec([1, *image_shape], tf.uint8, name="images")
-    # Not the model itself, with every graph that it holds: the weights are all that is needed.
+    # The weights alone, not the model with every graph that it holds.
     module = tf.Module()
     module.weights = [weight.value for weight in model.variables]
     module.score = tf.function(score, [form], autograph=False)
-    # By way of a SavedModel: straight from the function the converter leaves out the weights.
+    # From a SavedModel: directly from the function, the converter leaves out the weights.
     with tempfile.TemporaryDirectory() as folder, silent_standard_error():
         tf.saved_model.save(module, folder, {"serving_default": module.score})
         return {name: _from_saved_model(model, folder, VARIANTS[name]) for name in names}
 
 
-def _from_saved_model(model: Detector, folder: str, optimizations: list) -> bytes:
+def _from_saved_model(model: Detector, folder: str, optimizations: list[Any]) -> bytes:
     converter = tf.lite.TFLiteConverter.from_saved_model(folder, ["serving_default"])
     converter.optimizations = optimizations
     try:
@@ -178,31 +179,31 @@ def _from_saved_model(model: Detector, folder: str, optimizations: list) -> byte
         missing = sorted(set(MISSING_OPERATION.findall(str(error))))
         if not missing:
             raise
-        problem = f"needs operations that LiteRT has not ({', '.join(missing)})"
-        hint = "export it as a SavedModel: LiteRT takes float32, and no search for codes"
+        problem = f"needs operations that LiteRT does not have ({', '.join(missing)})"
+        hint = "export it as a SavedModel: LiteRT takes no bfloat16 and no latent search"
         raise UsageError("method", type(model).__name__, problem, hint) from error
 
 
 def scores_of(content: bytes, pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Judges images uint8 `[N, H, W, C]` by a converted model, one after another.
+    """Scores images uint8 `[N, H, W, C]` with a converted model, one after another.
 
     Returns:
-        Scores float32 `[N]`, and the median of the milliseconds an image took.
+        Scores float32 `[N]`, and the median of milliseconds per image.
     """
-    with silent_standard_error():  # where the runtime says what it runs on
+    with silent_standard_error():  # the runtime prints the processor it uses
         interpreter = _runtime()(model_content=content, num_threads=_threads())
-        judge = interpreter.get_signature_runner("serving_default")
-        judge(images=pixels[:1])  # the first call prepares the weights
+        predict = interpreter.get_signature_runner("serving_default")
+        predict(images=pixels[:1])  # the first call prepares the weights
     scores, seconds = np.empty(len(pixels), np.float32), np.empty(len(pixels))
     for i, image in enumerate(pixels):
-        begun = time.perf_counter()
-        scores[i] = judge(images=image[None])["score"][0]
-        seconds[i] = time.perf_counter() - begun
+        start = time.perf_counter()
+        scores[i] = predict(images=image[None])["score"][0]
+        seconds[i] = time.perf_counter() - start
     return scores, 1000 * float(np.median(seconds))
 
 
-def _runtime():
-    """Returns the class of LiteRT's interpreter; that of TensorFlow itself is on its way out.
+def _runtime() -> Any:
+    """Returns the class of LiteRT's interpreter; that of TensorFlow itself is deprecated.
 
     Raises:
         UsageError: it is not installed.
@@ -220,34 +221,38 @@ def _threads() -> int:
 
 
 def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Returns uint8 `[N, H, W, C]` that were not trained on, labels int32 `[N]`, and their images.
+    """Returns images that were not trained on, their labels, and `AnomalyData.images_of` of them.
 
-    The last is what `AnomalyData.images_of` says of them.
+    Returns:
+        uint8 `[N, H, W, C]`, int32 `[N]`, and int `[N]` or None.
     """
-    images_of = None
     if images.test_size:
-        rows = images.test.as_numpy_iterator()
-        pixels, labels, names = zip(
-            *((to_uint8(row["image"]), row["label"], row["name"].decode()) for row in rows),
-            strict=True,
-        )
-        images_of = images.images_of(names)
-    else:
-        some = spread(images.calibration, images.calibration_size, COMPARED)
-        pixels = [to_uint8(image) for image in some.as_numpy_iterator()]
-        labels = [0] * len(pixels)
-    return np.stack(pixels), np.array(labels, np.int32), images_of
+        rows = list(images.test.as_numpy_iterator())
+        pixels = np.stack([to_uint8(row["image"]) for row in rows])
+        labels = np.array([row["label"] for row in rows], np.int32)
+        return pixels, labels, images.images_of([row["name"].decode() for row in rows])
+    some = spread(images.calibration, images.calibration_size, COMPARED)
+    pixels = np.stack([to_uint8(image) for image in some.as_numpy_iterator()])
+    return pixels, np.zeros(len(pixels), np.int32), None
 
 
 def _own_scores(model: Detector, pixels: np.ndarray) -> np.ndarray:
     batches = batched(tf.data.Dataset.from_tensor_slices(pixels))
-    judged = [
+    scored = [
         model.anomaly_in_graph(from_uint8(x), model.score) for x in batches.as_numpy_iterator()
     ]
-    return np.concatenate([each["score"].numpy() for each in judged])
+    return np.concatenate([each["score"].numpy() for each in scored])
 
 
-def _measured(name: str, content: bytes, pixels, own, own_auroc, auroc_of) -> Variant:
+def _measured(
+    name: str,
+    content: bytes,
+    pixels: np.ndarray,
+    own: np.ndarray,
+    own_auroc: float | None,
+    auroc_of: Callable[[np.ndarray], float | None],
+) -> Variant:
+    """Scores images with a converted model, and compares the scores with the model's own."""
     scores, milliseconds = scores_of(content, pixels)
     auroc = auroc_of(scores)
     return Variant(
@@ -256,11 +261,12 @@ def _measured(name: str, content: bytes, pixels, own, own_auroc, auroc_of) -> Va
         largest_difference=float(np.abs(scores - own).max()),
         milliseconds=milliseconds,
         image_auroc=auroc,
-        auroc_loss=None if auroc is None else own_auroc - auroc,
+        auroc_loss=None if auroc is None or own_auroc is None else own_auroc - auroc,
     )
 
 
 def _refuse_to_replace(directory: Path) -> None:
+    """Raises UsageError if one of the three files exists."""
     for name in (FLOAT, DYNAMIC_RANGE, METADATA):
         if (directory / name).exists():
             hint = "name another folder, or remove it"

@@ -2,8 +2,8 @@
 
 TF Serving reads `assets.extra/tf_serving_warmup_requests` beside a SavedModel: a TFRecord file of
 `tensorflow.serving.PredictionLog`. Without it the first request of each signature takes several
-times as long as those after it. The messages are written by hand: their classes are in
-tensorflow-serving-api, which nothing but the server needs.
+times as long as the following ones. The messages are written by hand: their classes are in
+tensorflow-serving-api, which only the server needs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tfgad.export.wire import field
 
 FILE = "assets.extra/tf_serving_warmup_requests"
-GREY = 128  # the pixels of the image that is sent
+GREY = 128  # all pixels of the image of a request
 # The numbers of the fields in TF Serving's apis/prediction_log.proto, predict.proto, model.proto.
 PREDICT_LOG, REQUEST, MODEL_SPEC, INPUTS, SIGNATURE_NAME = 6, 1, 1, 2, 3
 KEY, VALUE = 1, 2  # of an entry of a map
@@ -35,14 +35,14 @@ def write(version: Path, image_shape: Sequence[int]) -> None:
     Raises:
         OSError: the version cannot be read.
         tf.errors.OpError: the file cannot be written.
-        KeyError: a signature takes something else than images.
+        KeyError: a signature has an input other than images.
     """
     saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
     examples = _examples(image_shape)
     (version / FILE).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(version / FILE)) as records:
         for name, signature in sorted(saved.meta_graphs[0].signature_def.items()):
-            if signature.inputs:  # Keras's and TensorFlow's own signatures have none
+            if signature.inputs:  # not so `calibration`, and those that Keras and TensorFlow add
                 inputs = {each: examples[each] for each in sorted(signature.inputs)}
                 records.write(_prediction_log(name, inputs))
 

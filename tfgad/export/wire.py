@@ -1,4 +1,4 @@
-"""Protobuf's wire format, as far as it is written by hand.
+"""The part of protobuf's wire format that is written by hand.
 
 https://protobuf.dev/programming-guides/encoding/
 """
