@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfgad.data import tiling
-from tfgad.scores.score import rims
+from tfgad.scores.score import margins_of
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_blocks_have_the_tiles_of_the_whole_image(score, tile):
         seen.append((block[0, 0], block[-1, -1] + 1))
         return block
 
-    margins = rims((32, 32, 1), (tile, tile), 16, score)
+    margins = margins_of((32, 32, 1), (tile, tile), 16, score)
     tiling.fill_by_block(result, places, margins, (tile, tile), 400**2, of_block)
     np.testing.assert_array_equal(result, places)
     assert len(seen) > 4

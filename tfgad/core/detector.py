@@ -18,7 +18,7 @@ from tfgad.scores.calibration import Calibration, Threshold
 from tfgad.scores.cues import Cues, CuesScore
 from tfgad.scores.density import Density, DensityScore
 from tfgad.scores.image_quality import ImageQuality
-from tfgad.scores.score import CUES, DENSITY, MeanErrorScore, Score, rims
+from tfgad.scores.score import CUES, DENSITY, MeanErrorScore, Score, margins_of
 
 BEYOND = 1.0 + 1e-3  # the largest size of a pixel, with room for rounding
 QUALITY_IMAGES = 2048  # whose quality is taken; of 128x128 pixels, 12 s on two cores
@@ -225,7 +225,7 @@ class Detector(Trained):
             return tf.stack(each, axis=-1)
 
         depth = 1 if scored.is_peak else 2
-        maps = tiling.by_block(images, self._rims(score), depth, of_block)
+        maps = tiling.by_block(images, self._margins(score), depth, of_block)
         largest = tf.reduce_max(maps[..., 0], axis=[1, 2])
         if scored.is_peak:
             return {"score": largest, "map": maps[..., 0]}
@@ -246,8 +246,8 @@ class Detector(Trained):
     def _density_score(self) -> DensityScore:
         return DensityScore(self.density, self.terms, self.window)
 
-    def _rims(self, score: str | None) -> tuple[tiling.Margin, tiling.Margin]:
-        return rims(self.window, self.tile, self.stride, score)
+    def _margins(self, score: str | None) -> tuple[tiling.Margin, tiling.Margin]:
+        return margins_of(self.window, self.tile, self.stride, score)
 
     @tf.function(reduce_retracing=True, autograph=False)
     @precision.scoring()
@@ -257,7 +257,7 @@ class Detector(Trained):
         def of_block(block: tf.Tensor, trim: Any) -> tf.Tensor:
             return trim(self._blended(block, self.reconstruction))
 
-        return tiling.by_block(images, self._rims(None), self.window[2], of_block)
+        return tiling.by_block(images, self._margins(None), self.window[2], of_block)
 
     @tf.function(reduce_retracing=True, autograph=False)
     @precision.scoring()

@@ -23,7 +23,7 @@ from tfgad.inference.saved_model import (
     saved_model_metadata,
 )
 from tfgad.scores.image_quality import first_reason
-from tfgad.scores.score import PEAKS, rims
+from tfgad.scores.score import PEAKS, margins_of
 from tfgad.training.runs import Run, load_run
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,10 @@ class RunPredictor:
 
     def __init__(self, run: Run):
         self.model = run.model
-        self.image_shape, self.resized = tuple(run.config["image_shape"]), run.config["resized"]
-        self.window, self.score = run.model.window, run.model.score
+        height, width, channels = run.model.window
+        self.window, self.score = (height, width, channels), run.model.score
+        height, width, channels = run.config["image_shape"]
+        self.image_shape, self.resized = (height, width, channels), run.config["resized"]
         self.threshold = float(run.model.calibration.threshold)
         self.depth = run.config.get("depth")
         if not run.model.image_quality.is_adapted:
@@ -105,7 +107,7 @@ def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarra
         scored = {**model.anomaly(images), "reason": model.image_quality(tf.constant(images))}
         return {name: value.numpy() for name, value in scored.items()}
     maps, reasons = np.empty(images.shape[:3], np.float32), []
-    margins = rims(model.window, model.tile, model.stride, model.score)
+    margins = margins_of(model.window, model.tile, model.stride, model.score)
     for image, anomaly_map in zip(images, maps, strict=True):
         of_blocks: list[str] = []
 

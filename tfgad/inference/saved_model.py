@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from tfgad import files
 from tfgad.data.pixels import from_uint8, to_uint8
-from tfgad.data.tiling import Margin, fill_by_block
+from tfgad.data.tiling import fill_by_block
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import CALIBRATION, METADATA
 from tfgad.scores.calibration import decide
 from tfgad.scores.image_quality import first_reason
-from tfgad.scores.score import rims
+from tfgad.scores.score import margins_of
 from tfgad.training.runs import first_line, read_config
 
 # Pixels that a model is given at once; a larger image is given in blocks. The model itself computes
@@ -176,7 +176,7 @@ class SavedModelPredictor:
     ) -> None:
         """Fills the map of a score, or with None the reconstruction, block by block."""
         tile = self.metadata["tile"]
-        margins: tuple[Margin, Margin] = rims(self.window, tile, self.metadata["stride"], score)
+        margins = margins_of(self.window, tile, self.metadata["stride"], score)
         fill_by_block(result, image, margins, tile, self._at_once, function)
 
 

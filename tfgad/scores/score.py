@@ -80,10 +80,10 @@ class MeanErrorScore:
         return {"score": tf.where(is_window, mean, largest), "map": anomaly_map}
 
 
-def rims(
+def margins_of(
     window: Sequence[int], tile: Sequence[int], stride: int, score: str | None
 ) -> tuple[tiling.Margin, tiling.Margin]:
-    """Returns what a pixel of a detector's map depends on, along rows and columns.
+    """Returns the margins of a detector's map, along rows and columns.
 
     Args:
         window: the detector's, as are `tile` and `stride`.
@@ -92,10 +92,12 @@ def rims(
         score: of the map; None stands for the reconstruction.
     """
     if score == CUES:
-        second = [(side, tiling.half_stride(tuple(tile))) for side in tile]
+        height, width = tile
+        second = [(side, tiling.half_stride((height, width))) for side in tile]
     else:  # the map is blurred, a reconstruction is not
         second = 2 * [(1 if score is None else BLUR_RADIUS + 1, 1)]
-    return tuple(
+    rows, columns = (
         tiling.two_stage_margin(side, stride, *of_second)
         for side, of_second in zip(window[:2], second, strict=True)
     )
+    return rows, columns
