@@ -1,6 +1,7 @@
 """The examples run, on little data and for few steps; what they reach is not tested here."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import runpy
@@ -245,5 +246,5 @@ def test_latent_search_benchmark_compares_the_same_networks():
     ours, theirs = benchmark["Ours"](model), benchmark["Torch"](model)
     differences = benchmark["networks_differ_by"](ours, theirs, images, codes)
     assert max(differences.values()) < 1e-5
-    found = ours.search(images, benchmark["EQUAL"]._replace(steps=0), codes)
+    found = ours.search(images, dataclasses.replace(benchmark["EQUAL"], steps=0), codes)
     np.testing.assert_allclose(theirs.search(images, 0, codes), found["loss"], rtol=1e-5)

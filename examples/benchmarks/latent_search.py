@@ -24,6 +24,7 @@ It takes less than 8 minutes of two idle CPU cores, and about 25 more with `--fu
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import runpy
@@ -227,7 +228,7 @@ def losses(ours, theirs, images, codes):
 
 def rounds(ours, theirs, images, labels, codes):
     """Returns seconds and scores of each way; see the module's text."""
-    pieces = {name: EQUAL._replace(steps=steps) for name, (_, steps) in PIECES.items()}
+    pieces = {name: dataclasses.replace(EQUAL, steps=steps) for name, (_, steps) in PIECES.items()}
     ways = {
         "torch_single": lambda x, z: theirs.search(x, PIECES["torch_single"][1], z),
         "torch_batch": lambda x, z: theirs.search(x, PIECES["torch_batch"][1], z),

@@ -1,3 +1,6 @@
+"""The latent search: its loss, Adam, starts, convergence and graph."""
+
+import dataclasses
 import functools
 import gc
 import math
@@ -8,14 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfgad.core.latent_search import (
-    HUBER_DELTA,
-    SearchOptions,
-    check_options,
-    compiled_search,
-    latent_search,
-    search_options,
-)
+from tfgad.core.latent_search import compiled_search, latent_search
+from tfgad.core.search_options import HUBER_DELTA, SearchOptions
+from tfgad.core.settings import parse
 from tfgad.errors import UsageError
 
 SIDE, LATENT = 6, 4
@@ -23,7 +21,7 @@ SMALL = SearchOptions(steps=30, pool=8)
 
 
 class Linear:
-    """G(z) = Az as images, f(x) = Bx; counts the rows that G has made.
+    """G(z) = Az as images, f(x) = Bx; counts the rows that G has generated.
 
     Searches of the same options are compiled once.
     """
@@ -50,7 +48,7 @@ class Linear:
         return self.compiled(options)(x, start)
 
     def loss(self, x, z, weight):
-        """The published loss, worked out in numpy; its residual and feature parts."""
+        """The paper's loss in NumPy, its residual and its feature sum."""
         difference = np.reshape(x, (len(x), -1)) - z @ self.a
         residual, feature = abs(difference).sum(1), abs(difference @ self.b).sum(1)
         return (1 - weight) * residual + weight * feature, residual, feature
@@ -68,7 +66,7 @@ def x():
 
 @pytest.fixture(scope="module")
 def networks():
-    """A generator and a critic of convolutions and batch normalisation, small, untrained."""
+    """A small untrained generator and critic, with convolutions and batch normalisation."""
     keras.utils.set_random_seed(0)
     latent = keras.Input((LATENT,))
     h = keras.layers.Reshape((4, 4, 8))(keras.layers.Dense(4 * 4 * 8)(latent))
@@ -87,13 +85,13 @@ def callables(networks):
 
 @pytest.fixture(scope="module")
 def compiled(callables):
-    """A function of options to the search with these networks, compiled once."""
+    """A function from options to the compiled search of these networks, cached."""
     return functools.cache(functools.partial(compiled_search, *callables, LATENT))
 
 
 @pytest.fixture(scope="module")
 def pictures(callables):
-    """Seven images `[7, 8, 8, 1]`: five near what the generator makes, two far from it."""
+    """Seven images `[7, 8, 8, 1]`: five generated ones, two of noise."""
     rng = np.random.default_rng(2)
     near = callables[0](tf.constant(rng.normal(size=(5, LATENT)), tf.float32))
     return np.concatenate([near, rng.uniform(-1, 1, (2, 8, 8, 1))]).astype("float32")
@@ -104,24 +102,24 @@ def same(a, b, names=("latent", "loss", "curve"), rtol=1e-4):
         np.testing.assert_allclose(a[name], b[name], rtol=rtol, atol=rtol, err_msg=name)
 
 
-# What is found
+# The result
 
 
-def test_least_squares_are_found(linear, x):
+def test_search_solves_least_squares(linear, x):
     found = linear.search(x, SearchOptions(distance="l2", feature_weight=0.0))
     expected, *_ = np.linalg.lstsq(linear.a.T, x.reshape(len(x), -1).T, rcond=None)
     np.testing.assert_allclose(found["latent"], expected.T, atol=2e-3)
 
 
-def test_a_generated_image_is_found_again(linear):
+def test_code_of_a_generated_image_is_recovered(linear):
     z = np.random.default_rng(3).normal(size=(3, LATENT)).astype("float32")
     found = linear.search(linear.generator(z), SearchOptions())
     np.testing.assert_allclose(found["latent"], z, atol=0.01)
     np.testing.assert_allclose(found["generated"], linear.generator(z), atol=0.02)
 
 
-def test_result_belongs_together(linear, x):
-    found = linear.search(x, SMALL._replace(restarts=2))
+def test_values_of_the_result_agree(linear, x):
+    found = linear.search(x, dataclasses.replace(SMALL, restarts=2))
     loss, residual, feature = linear.loss(x, found["latent"].numpy(), weight=0.1)
     np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
     np.testing.assert_allclose(found["residual"], residual, rtol=1e-5)
@@ -185,7 +183,7 @@ def test_two_steps_of_adam(schedule):
     np.testing.assert_allclose(found["curve"][:, 0], losses, rtol=1e-5)
 
 
-def test_the_best_code_is_kept_not_the_last(linear, x):
+def test_best_code_is_returned_not_the_last(linear, x):
     wild = SearchOptions(steps=40, learning_rate=3.0, schedule="constant", pool=8)
     found = linear.search(x, wild)
     assert (found["loss"] <= found["curve"][0]).numpy().all()
@@ -196,46 +194,48 @@ def test_the_best_code_is_kept_not_the_last(linear, x):
 # Starts
 
 
-def test_starts_are_the_nearest_of_the_pool(linear, x):
+def test_search_starts_from_the_nearest_codes_of_the_pool(linear, x):
     found = linear.search(x, SearchOptions(steps=0, pool=150, restarts=1))
     pool = tf.random.stateless_normal([150, LATENT], [0, 0]).numpy()
     distance = np.square(x.reshape(5, 1, -1) - pool @ linear.a).sum(-1)
     np.testing.assert_array_equal(found["latent"], pool[distance.argmin(axis=1)])
 
 
-def test_a_pool_of_the_restarts_is_a_random_start(linear, x):
+def test_pool_of_one_code_is_a_random_start(linear, x):
     found = linear.search(x, SearchOptions(steps=0, pool=1, seed=7))
     start = tf.random.stateless_normal([1, LATENT], [7, 0])
     np.testing.assert_array_equal(found["latent"], np.repeat(start, 5, axis=0))
 
 
-def test_restarts_are_never_worse(compiled, pictures):
+def test_more_restarts_never_give_a_higher_loss(compiled, pictures):
     one = compiled(SMALL)(pictures)
-    four = compiled(SMALL._replace(restarts=4))(pictures)
+    four = compiled(dataclasses.replace(SMALL, restarts=4))(pictures)
     assert (four["loss"] <= one["loss"] * (1 + 1e-5)).numpy().all()
     assert (four["loss"] < one["loss"] * 0.999).numpy().any()
 
 
-def test_an_encoder_gives_the_start(linear, x):
+def test_search_starts_from_given_codes(linear, x):
     start = np.random.default_rng(4).normal(size=(5, LATENT)).astype("float32")
-    found = linear.search(x, SMALL._replace(restarts=3), start)
+    found = linear.search(x, dataclasses.replace(SMALL, restarts=3), start)
     loss, *_ = linear.loss(x, start, weight=0.1)
     np.testing.assert_allclose(found["curve"][0], loss, rtol=1e-5)
     assert (found["loss"] < loss).numpy().all()
 
 
-def test_a_good_start_needs_fewer_steps(linear):
+def test_nearer_start_gives_a_lower_loss_after_few_steps(linear):
     z = np.random.default_rng(3).normal(size=(3, LATENT)).astype("float32")
     target, few = linear.generator(z), SearchOptions(steps=25, pool=1, tolerance=0.0)
     near, far = linear.search(target, few, z + 0.05), linear.search(target, few)
     assert (near["loss"] < far["loss"]).numpy().all()
 
 
-# Independence
+# Independence of the batch
 
 
-@pytest.mark.parametrize("options", [SMALL, SMALL._replace(restarts=3, tolerance=0.01, patience=5)])
-def test_an_image_does_not_depend_on_its_company(compiled, pictures, options):
+@pytest.mark.parametrize(
+    "options", [SMALL, dataclasses.replace(SMALL, restarts=3, tolerance=0.01, patience=5)]
+)
+def test_result_does_not_depend_on_the_rest_of_the_batch(compiled, pictures, options):
     together = compiled(options)(pictures)
     order = np.random.default_rng(0).permutation(len(pictures))
     shuffled = compiled(options)(pictures[order])
@@ -250,18 +250,18 @@ def test_an_image_does_not_depend_on_its_company(compiled, pictures, options):
         np.testing.assert_allclose(alone["curve"][:, 0], together["curve"][:, i], rtol=1e-4)
 
 
-def test_a_spoilt_image_spoils_no_other(compiled, pictures):
+def test_nan_in_one_image_leaves_the_others_unchanged(compiled, pictures):
     spoilt = pictures.copy()
     spoilt[2, 0, 0, 0] = np.nan
-    found = compiled(SMALL._replace(restarts=2))(spoilt)
-    clean = compiled(SMALL._replace(restarts=2))(pictures)
+    found = compiled(dataclasses.replace(SMALL, restarts=2))(spoilt)
+    clean = compiled(dataclasses.replace(SMALL, restarts=2))(pictures)
     assert np.isnan(found["loss"][2])
     others = np.arange(len(pictures)) != 2
     np.testing.assert_allclose(found["loss"][others], clean["loss"][others], rtol=1e-4)
     assert np.isfinite(found["latent"]).all()
 
 
-def test_a_step_into_nan_is_forgotten():
+def test_codes_with_a_nan_loss_are_not_returned():
     # G has no value beyond 1.2, so that a step of 0.5 from 1 leaves it; the search stays finite.
     def generator(z):
         return tf.reshape(tf.where(z > 1.2, math.nan, z), [-1, 1, 1, 1])
@@ -275,7 +275,7 @@ def test_a_step_into_nan_is_forgotten():
 # Convergence
 
 
-def test_no_tolerance_takes_every_step(linear, x):
+def test_search_without_tolerance_takes_all_steps(linear, x):
     found = linear.search(linear.generator(np.zeros((2, LATENT), "float32")), SMALL)
     assert found["steps"].numpy().tolist() == [30, 30]
     rows = int(linear.rows)
@@ -283,7 +283,7 @@ def test_no_tolerance_takes_every_step(linear, x):
     assert int(linear.rows) - rows == 5 * (30 + 2)  # the last code, and the best
 
 
-def test_a_converged_row_leaves_the_batch(linear, x):
+def test_converged_rows_leave_the_batch(linear, x):
     # The first two images start at their solution, so that nothing improves.
     z = np.random.default_rng(5).normal(size=(5, LATENT)).astype("float32")
     x[:2] = linear.generator(z[:2])
@@ -307,7 +307,7 @@ def test_a_converged_row_leaves_the_batch(linear, x):
         np.testing.assert_allclose(curve[steps[i] :], found["loss"][i], rtol=1e-5)
 
 
-def test_convergence_costs_no_more_than_the_tolerance_says(linear, x):
+def test_early_stopping_raises_the_loss_by_about_the_tolerance_at_most(linear, x):
     long = linear.search(x, SearchOptions(schedule="constant", learning_rate=0.02))
     short = linear.search(x, SearchOptions(schedule="constant", learning_rate=0.02, tolerance=1e-3))
     assert (short["steps"] < long["steps"]).numpy().all()
@@ -317,7 +317,7 @@ def test_convergence_costs_no_more_than_the_tolerance_says(linear, x):
 # The graph
 
 
-def test_any_number_of_images_is_one_graph(linear):
+def test_all_batch_sizes_share_one_graph(linear):
     rng = np.random.default_rng(0)
     options = SearchOptions(steps=3, pool=4, restarts=2, tolerance=0.1)
     search, traces = linear.compiled(options), []
@@ -330,8 +330,8 @@ def test_any_number_of_images_is_one_graph(linear):
     assert len(set(traces[1:])) == 1
 
 
-def test_a_compiled_search_does_as_the_plain_one(callables, pictures):
-    options = SMALL._replace(restarts=2)
+def test_compiled_search_equals_latent_search(callables, pictures):
+    options = dataclasses.replace(SMALL, restarts=2)
     compiled = compiled_search(*callables, LATENT, options)
 
     @tf.function
@@ -346,10 +346,10 @@ def test_a_compiled_search_does_as_the_plain_one(callables, pictures):
             same(found, expected, ("latent", "generated", "loss", "curve"), rtol=1e-5)
 
 
-def test_networks_die_with_their_search():
+def test_networks_are_freed_with_their_search():
     generator = keras.Sequential([keras.Input((LATENT,)), keras.layers.Dense(SIDE * SIDE)])
     generator.add(keras.layers.Reshape((SIDE, SIDE, 1)))
-    options, x = SMALL._replace(steps=2), tf.zeros([2, SIDE, SIDE, 1])
+    options, x = dataclasses.replace(SMALL, steps=2), tf.zeros([2, SIDE, SIDE, 1])
     arguments = functools.partial(generator, training=False), tf.identity, LATENT, options
     search = compiled_search(*arguments)
     search(x)
@@ -360,13 +360,13 @@ def test_networks_die_with_their_search():
     assert gone() is None
 
 
-def test_no_images_are_no_mistake(callables):
+def test_empty_batch(callables):
     found = latent_search(tf.zeros([0, 8, 8, 1]), *callables, LATENT, SMALL)
     assert found["loss"].shape == (0,)
     assert found["generated"].shape == (0, 8, 8, 1)
 
 
-def test_no_gradient_of_weights_is_needed(callables, networks, pictures):
+def test_search_leaves_the_weights_unchanged(callables, networks, pictures):
     before = [w.numpy() for network in networks for w in network.weights]
     latent_search(pictures, *callables, LATENT, SMALL)
     after = [w.numpy() for network in networks for w in network.weights]
@@ -374,7 +374,7 @@ def test_no_gradient_of_weights_is_needed(callables, networks, pictures):
         np.testing.assert_array_equal(a, b)
 
 
-def test_half_precision_networks_are_searched_in_float32(linear, x):
+def test_search_through_half_precision_networks_is_float32(linear, x):
     def generator(z):
         return tf.cast(linear.generator(z), tf.bfloat16)
 
@@ -386,8 +386,10 @@ def test_half_precision_networks_are_searched_in_float32(linear, x):
     np.testing.assert_allclose(found["loss"], linear.search(x, SMALL)["loss"], rtol=0.02)
 
 
-@pytest.mark.parametrize("options", [SMALL, SMALL._replace(restarts=2, tolerance=0.01, patience=5)])
-def test_it_is_exported(networks, callables, pictures, options, tmp_path):
+@pytest.mark.parametrize(
+    "options", [SMALL, dataclasses.replace(SMALL, restarts=2, tolerance=0.01, patience=5)]
+)
+def test_exported_search_gives_the_same_result(networks, callables, pictures, options, tmp_path):
     generator, critic = networks
 
     class Inverse(keras.Model):
@@ -413,6 +415,9 @@ def test_it_is_exported(networks, callables, pictures, options, tmp_path):
         np.testing.assert_allclose(served[name], found[name], rtol=1e-5, atol=1e-5)
 
 
+# Options
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -421,9 +426,9 @@ def test_it_is_exported(networks, callables, pictures, options, tmp_path):
         ("schedule", None),
         ("steps", -1),
         ("steps", 2.5),
-        ("steps", "30"),
+        ("steps", "many"),
         ("restarts", 0),
-        ("pool", 2),
+        ("pool", 0),
         ("pool", math.inf),
         ("patience", 0),
         ("seed", None),
@@ -439,27 +444,35 @@ def test_it_is_exported(networks, callables, pictures, options, tmp_path):
         ("epsilon", 0.0),
     ],
 )
-def test_options_out_of_range_are_refused(linear, x, name, value):
-    options = SearchOptions(restarts=3)._replace(**{name: value})
-    arguments = linear.generator, linear.features, LATENT, options
+def test_options_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=name):
+        SearchOptions(**{name: value})
+    with pytest.raises(UsageError) as caught:
+        parse(SearchOptions, {name: value}, "the latent search")
+    assert caught.value.argument == name
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pool_smaller_than_the_restarts_is_refused(linear, x):
+    arguments = linear.generator, linear.features, LATENT, SearchOptions(restarts=3, pool=2)
     for refusing in (
-        lambda: check_options(options),
         lambda: compiled_search(*arguments),
         lambda: latent_search(x, *arguments),
-        lambda: search_options(**options._asdict()),
+        tf.function(lambda: latent_search(x, *arguments), autograph=False),
     ):
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(UsageError, match="smaller than the number of restarts") as caught:
             refusing()
-        assert caught.value.argument == name
+        assert caught.value.argument == "pool"
         assert "\n" not in str(caught.value)
 
 
-def test_options_at_the_end_of_their_range_are_taken():
+def test_options_at_the_end_of_their_range_are_accepted():
     ends = {"steps": 0, "pool": 1, "tolerance": 0, "feature_weight": 1, "beta_1": 0, "patience": 1}
-    assert search_options(**ends) == SearchOptions()._replace(**ends)
-    check_options(SearchOptions(steps=np.int64(3), learning_rate=np.float32(0.1)))
+    parsed = parse(SearchOptions, ends, "the latent search")
+    assert parsed == dataclasses.replace(SearchOptions(), **ends)
+    assert SearchOptions(steps=np.int64(3), learning_rate=np.float32(0.1)).steps == 3
 
 
-def test_an_unknown_option_is_refused_with_the_nearest():
+def test_unknown_option_is_refused_with_a_hint():
     with pytest.raises(UsageError, match=r"'restart'.*did you mean 'restarts'"):
-        search_options(restart=2)
+        parse(SearchOptions, {"restart": 2}, "the latent search")
