@@ -23,8 +23,8 @@ def known(request):
     """A fabric's images, and the quality that has learnt 40 of them."""
     images = good_images(request.param, 100)
     quality = ImageQuality((TILE, TILE), (32, 32), 1)
-    quality.adapt(quality.of_tiles(images[:40]).numpy())
-    quality.calibrate(quality.of_tiles(images[40:60]).numpy(), 0.01)
+    quality.adapt(quality.tile_statistics(images[:40]).numpy())
+    quality.calibrate(quality.tile_statistics(images[40:60]).numpy(), 0.01)
     return images, quality
 
 
@@ -74,14 +74,14 @@ def test_a_blind_camera_is_noticed(known, kind):
 def test_a_negative_is_noticed_where_grey_levels_are_skewed():
     images = good_images("twill", 41)
     quality = ImageQuality((TILE, TILE), (32, 32), 1)
-    quality.calibrate(quality.of_tiles(images[:40]).numpy(), 0.01)
+    quality.calibrate(quality.tile_statistics(images[:40]).numpy(), 0.01)
     assert reason(quality, 2 * images[40].mean() - images[40]) == "other texture"
 
 
 def test_another_colour_is_noticed():
     images = good_images("twill", 30, channels=3)
     quality = ImageQuality((TILE, TILE), (32, 32), 3)
-    quality.calibrate(quality.of_tiles(images[:20]).numpy(), 0.01)
+    quality.calibrate(quality.tile_statistics(images[:20]).numpy(), 0.01)
     assert reason(quality, images[20]) == ""
     tinted = np.clip(images[20] + np.array([0.3, -0.15, -0.15], "float32"), -1, 1)
     assert reason(quality, tinted) == "other colour"
@@ -100,20 +100,20 @@ def test_one_bad_tile_of_a_large_image_is_enough(known):
 def test_limits_grow_with_the_images_of_calibration(known):
     images, _ = known
     quality = ImageQuality((TILE, TILE), (32, 32), 1)
-    quality.adapt(quality.of_tiles(images[:40]).numpy())
+    quality.adapt(quality.tile_statistics(images[:40]).numpy())
     dim = (images[40:60] + 1) * 0.4 - 1
-    quality.calibrate(quality.of_tiles(images[40:60]).numpy(), 0.01)
+    quality.calibrate(quality.tile_statistics(images[40:60]).numpy(), 0.01)
     assert reason(quality, dim[0]) == "too dark"
-    quality.calibrate(quality.of_tiles(dim).numpy(), 0.01)  # a new lamp, declared good
+    quality.calibrate(quality.tile_statistics(dim).numpy(), 0.01)  # a new lamp, declared good
     assert reason(quality, dim[0]) == ""
-    quality.calibrate(quality.of_tiles(images[40:60]).numpy(), 0.01)  # and taken back
+    quality.calibrate(quality.tile_statistics(images[40:60]).numpy(), 0.01)  # and taken back
     assert reason(quality, dim[0]) == "too dark"
 
 
 def test_few_images_give_wide_limits(known):
     images, _ = known
     quality = ImageQuality((TILE, TILE), (32, 32), 1)
-    quality.calibrate(quality.of_tiles(images[:3]).numpy(), 0.01)
+    quality.calibrate(quality.tile_statistics(images[:3]).numpy(), 0.01)
     assert set(quality(images[3:]).numpy()) == {b""}
 
 

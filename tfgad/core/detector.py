@@ -372,7 +372,7 @@ class Detector(Trained):
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _statistics(self, images: tf.Tensor) -> tf.Tensor:
-        return self.image_quality.of_tiles(images)
+        return self.image_quality.tile_statistics(images)
 
     def _qualities(self, images: tf.Tensor) -> np.ndarray:
         """Returns the quality's statistics of a batch of images, `[N, K]`."""

@@ -155,7 +155,7 @@ def convert(
         errors = model.error_maps(images, model.score)
         scored = model.scored_by(model.score)(images, errors)
         # LiteRT hardly supports strings: the reason is its place in the list of `METADATA`.
-        reason = model.image_quality.place(images)
+        reason = model.image_quality.reason_index(images)
         prediction = model.calibration.decide(scored["score"], reason < len(REASONS) - 1)
         return {**scored, **prediction, "reason": reason}
 

@@ -1,15 +1,23 @@
-"""From scores to verdicts: a threshold and a probability from normal images alone."""
+"""Calibration: a threshold and a probability for anomaly scores, from normal images alone.
+
+The threshold is an order statistic of the scores of held-out normal images, as in split conformal
+prediction. Where there are too few scores for the false-positive rate, it is extrapolated by a
+generalised Pareto distribution (peaks over threshold). `Calibration` keeps the result as weights of
+the model.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 from scipy import special, stats
 
@@ -17,17 +25,18 @@ from tfgad.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-# The tail is the top tenth of the scores, but 20 of them if half of all are as many: fewer leave
-# the shape of the tail to chance.
+# The tail is the highest tenth of the scores, at least 20 of them, but no more than half of all:
+# the shape of the tail cannot be estimated from fewer.
 TAIL_SHARE, TAIL_LEAST = 0.1, 20
 
-# Shapes below 0 end the tail at a largest possible score, above 0.5 its variance is infinite. Over
-# samples of 98 to 900 normal, Gumbel, log-normal, chi-squared and Student (4) scores the mean
-# false-positive rate comes to 0.3 to 1.8 of the target so; with shapes down to -0.5, to 1.2 to 2.4.
+# Range of the shape parameter. With a shape below 0 the tail ends at a largest possible score;
+# above 0.5 its variance is infinite. In samples of 98 to 900 normal, Gumbel, log-normal,
+# chi-squared and Student (4) scores the mean false-positive rate is 0.3 to 1.8 times the target
+# with this range, and 1.2 to 2.4 times with shapes down to -0.5.
 TAIL_SHAPES = (0.0, 0.5)
 
-# The false-positive rates that a model knows its threshold for, whichever it was calibrated at:
-# from 0.0001 to 0.2 in steps of about a quarter, which are the preferred numbers R10 of ISO 3.
+# The false-positive rates whose thresholds a model stores beside the one it was calibrated at:
+# from 0.0001 to 0.2 in steps of about a quarter, the preferred numbers R10 of ISO 3.
 RATES = tuple(
     float(f"{step}e{decade}")
     for decade in (-4, -3, -2, -1)
@@ -38,12 +47,12 @@ RATES = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """A threshold set from normal scores.
+    """A threshold computed from the scores of normal images.
 
     Attributes:
-        value: scores strictly above it are called anomalous.
+        value: scores strictly above it are anomalous.
         method: `"empirical quantile"` or `"generalised Pareto tail"`.
-        n: how many normal scores it was set from.
+        n: number of scores.
     """
 
     value: float
@@ -54,11 +63,13 @@ class Threshold:
 def threshold_from_normals(scores: np.ndarray, false_positive_rate: float) -> Threshold:
     """Returns the threshold that a share `false_positive_rate` of normal images exceeds.
 
-    With n >= 1 / rate - 1 scores it is the `ceil((n + 1) (1 - rate))`-th smallest: a new normal
-    image, exchangeable with them, exceeds it with a probability of at most the rate (split
-    conformal prediction; Vovk, Gammerman, Shafer 2005). Fewer scores hold no such value. The
-    threshold then extrapolates the largest of them by a generalised Pareto distribution (peaks
-    over threshold; Pickands 1975), and a warning is logged.
+    With n >= 1 / rate - 1 scores it is the `ceil((n + 1) (1 - rate))`-th smallest score. A new
+    normal image, exchangeable with the others, exceeds it with a probability of at most the rate
+    (split conformal prediction; Vovk, Gammerman, Shafer 2005).
+
+    With fewer scores no order statistic has this property. The threshold is then extrapolated from
+    the largest scores by a generalised Pareto distribution (peaks over threshold; Pickands 1975),
+    and a warning is logged.
 
     Args:
         scores: float `[n]`, of normal images that the detector was not trained on.
@@ -68,12 +79,12 @@ def threshold_from_normals(scores: np.ndarray, false_positive_rate: float) -> Th
         UsageError: a rate outside (0, 1), fewer than two scores, or scores that are not finite.
     """
     scores = _checked(scores, false_positive_rate)
-    n, above = scores.size, _how_many_above(scores, false_positive_rate)
+    n, above = scores.size, _count_above(scores, false_positive_rate)
     if above >= 1:
         return Threshold(float(scores[n - above]), "empirical quantile", n)
     logger.warning(
-        "%d normal scores are too few for a false-positive rate of %g (%d would do): "
-        "the threshold extrapolates their tail by a generalised Pareto distribution",
+        "%d normal scores are too few for a false-positive rate of %g (%d are needed): "
+        "the threshold is extrapolated by a generalised Pareto distribution of their tail",
         n,
         false_positive_rate,
         math.ceil(1 / false_positive_rate - 1e-9) - 1,
@@ -82,7 +93,7 @@ def threshold_from_normals(scores: np.ndarray, false_positive_rate: float) -> Th
 
 
 def thresholds_from_normals(scores: np.ndarray, rates: Sequence[float] = RATES) -> np.ndarray:
-    """Returns the `value` of `threshold_from_normals` for each rate, without its warnings.
+    """Returns the `value` of `threshold_from_normals` for each rate, without warnings.
 
     Args:
         scores: float `[n]`, of normal images that the detector was not trained on.
@@ -92,45 +103,46 @@ def thresholds_from_normals(scores: np.ndarray, rates: Sequence[float] = RATES) 
         float64 `[len(rates)]`.
 
     Raises:
-        UsageError: what `threshold_from_normals` refuses.
+        UsageError: as for `threshold_from_normals`.
     """
     for rate in rates:
         checked = _checked(scores, rate)
-    above = [_how_many_above(checked, rate) for rate in rates]
-    tail = None if all(above) else _tail(checked)  # fitted once, and only if one rate asks for it
+    above = [_count_above(checked, rate) for rate in rates]
+    tail = functools.cache(lambda: _tail(checked))  # fitted once, and only if needed
     return np.array(
         [
-            checked[checked.size - count] if count else tail(rate)
+            checked[checked.size - count] if count else tail()(rate)
             for rate, count in zip(rates, above, strict=True)
         ]
     )
 
 
 def logistic_scale(scores: np.ndarray) -> float:
-    """Returns the scale of the logistic distribution as wide as the normal scores.
+    """Returns the scale of the logistic distribution with the interquartile range of the scores.
 
-    As wide: with the same interquartile range, which is 2 ln 3 scales. For Gaussian scores and a
-    false-positive rate of 0.01 the median normal image gets a probability of 0.02.
+    The interquartile range of a logistic distribution is 2 ln 3 times its scale. For Gaussian
+    scores and a false-positive rate of 0.01 the median normal image gets a probability of 0.02.
 
     Args:
         scores: float `[n]`, of normal images.
 
     Returns:
-        The scale, above 0; the standard deviation if half of the scores are alike, 1 if all are.
+        The scale, above 0. If the interquartile range is 0 it is the standard deviation, and 1 if
+        that is 0 too.
     """
     low, high = np.quantile(scores, [0.25, 0.75])
     return float((high - low) / (2 * math.log(3)) or np.std(scores) or 1.0)
 
 
 def probability(scores: np.ndarray, threshold: float, scale: float) -> np.ndarray:
-    """Returns the probability shown to people: 0.5 at the threshold, rising with the score.
+    """Returns the scores mapped to [0, 1] by a logistic function, 0.5 at the threshold.
 
-    A reading of the score on a scale from 0 to 1, not the share of defects among such images: no
-    defect was seen when it was set.
+    It is not the share of defects among images with such a score: the calibration has seen normal
+    images only.
 
     Args:
         scores: float `[N]`.
-        threshold: the calibrated score.
+        threshold: the score that is mapped to 0.5.
         scale: above 0; `logistic_scale` of the normal scores.
 
     Returns:
@@ -162,34 +174,35 @@ def decide(scores: Any, is_outside: Any, threshold: Any, scale: Any) -> dict[str
 
 @keras.saving.register_keras_serializable("tfgad")
 class Calibration(keras.layers.Layer):
-    """The calibration as weights, so that it is saved and exported inside the model.
+    """The calibration as a layer: its weights are saved and exported with the model.
 
-    Scores `[B]` go in; out come `probability` float32 `[B]` and `is_anomalous` bool `[B]`. The
-    weights are float32 whatever the precision of the model. Until `fit` sets them the outputs mean
-    nothing: whoever exports or judges calls `require_calibrated` first.
+    It maps scores `[B]` to `probability` float32 `[B]` and `is_anomalous` bool `[B]`. The weights
+    are float32 for every precision of the model. The outputs are meaningless until `fit` has set
+    the weights: call `require_calibrated` before an export or a prediction.
 
-    What the threshold would be at each of `RATES` is kept beside it, for whoever asks what another
-    false-positive rate would change.
+    The thresholds at all `RATES` are stored too, to show the effect of another false-positive rate.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
         self.threshold = self._add("threshold", "zeros")
         self.scale = self._add("scale", "ones")
         self.false_positive_rate = self._add("false_positive_rate", "zeros")
         self.calibrated = self._add("calibrated", "zeros")  # 0 or 1
-        # The last, for `load_own_variables`.
+        # `load_own_variables` expects it to be the last one.
         unknown = keras.initializers.Constant(math.nan)
         self.thresholds = self._add("thresholds", unknown, shape=(len(RATES),))
-        self.built = True  # or Keras would build the model it belongs to, by calling it
+        self.built = True  # otherwise Keras would call the model to build it
 
-    def _add(self, name: str, initializer, shape: tuple[int, ...] = ()) -> keras.Variable:
+    def _add(
+        self, name: str, initializer: str | keras.Initializer, shape: tuple[int, ...] = ()
+    ) -> keras.Variable:
         return self.add_weight(
             shape, name=name, initializer=initializer, trainable=False, dtype="float32"
         )
 
-    def load_own_variables(self, store) -> None:
-        """Loads the weights; of a model saved before it kept `thresholds` they stay unknown."""
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Loads the weights. `thresholds` stay NaN if the file is older than this weight."""
         earlier = self.weights[:-1]
         if len(store.keys()) != len(earlier):
             super().load_own_variables(store)
@@ -209,7 +222,7 @@ class Calibration(keras.layers.Layer):
 
     @property
     def known_thresholds(self) -> dict[float, float]:
-        """The threshold at each of `RATES`; empty for a model saved before it kept them."""
+        """The threshold at each of `RATES`; empty for models saved without them."""
         values = ops.convert_to_numpy(self.thresholds)
         if not np.isfinite(values).all():
             return {}
@@ -217,30 +230,30 @@ class Calibration(keras.layers.Layer):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether `fit` has set the weights, here or before the model was saved."""
+        """Whether `fit` has set the weights, also before the model was saved."""
         return bool(ops.convert_to_numpy(self.calibrated))
 
     def require_calibrated(self) -> None:
-        """Raises UsageError if the weights were never set."""
+        """Raises UsageError if `fit` has not set the weights."""
         if not self.is_calibrated:
             problem = "has no threshold yet"
             raise UsageError(
                 "model", "not calibrated", problem, "run `tfgad calibrate` on it first"
             )
 
-    def call(self, scores):
+    def call(self, scores: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `probability` and `is_anomalous` of scores `[B]`, each `[B]`."""
         return {
             "probability": ops.sigmoid((scores - self.threshold) / self.scale),
             "is_anomalous": scores > self.threshold,
         }
 
-    def with_reason(self, scores, reasons):
-        """Returns what `call` does and `reason`; an image with one is anomalous for certain.
+    def with_reason(self, scores: tf.Tensor, reasons: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns what `call` returns, and `reason`. An image with a reason has probability 1.
 
         Args:
             scores: float32 `[B]`.
-            reasons: string `[B]`, empty where an image looks as good images do.
+            reasons: string `[B]` from `ImageQuality`, empty where an image is within its limits.
         """
         return {**self.decide(scores, reasons != ""), "reason": reasons}
 
@@ -269,30 +282,31 @@ def _checked(scores: np.ndarray, false_positive_rate: float) -> np.ndarray:
     return scores
 
 
-def _how_many_above(scores: np.ndarray, false_positive_rate: float) -> int:
+def _count_above(scores: np.ndarray, false_positive_rate: float) -> int:
     """Returns how many of n + 1 exchangeable scores may lie above the threshold."""
     return math.floor((scores.size + 1) * false_positive_rate + 1e-9)  # 100 * 0.07 is not quite 7
 
 
 def _tail(scores: np.ndarray) -> Callable[[float], float]:
-    """Returns false-positive rate -> score, beyond the largest of the sorted scores.
+    """Fits the tail of the sorted scores; returns the function from false-positive rate to score.
 
-    The order statistic below the tail of m scores is exceeded with probability (m + 1) / (n + 1).
+    The tail holds the m largest scores. The next smaller one is exceeded with probability
+    (m + 1) / (n + 1).
     """
     n = scores.size
     m = min(max(TAIL_LEAST, math.ceil(TAIL_SHARE * n)), n // 2)
     start = scores[n - m - 1]
     excesses = scores[n - m :] - start
-    unit = excesses.mean()  # the optimiser starts near 1, whatever the scores' unit
+    unit = excesses.mean()  # excesses of mean 1 suit the optimiser's starting point
     if unit == 0:
         return lambda rate: float(start)
     shape, scale = _fit_tail(excesses / unit)
 
-    def exceeded(rate: float) -> float:
-        further = rate * (n + 1) / (m + 1)
-        return float(start + unit * stats.genpareto.isf(further, shape, scale=scale))
+    def score_at(rate: float) -> float:
+        share_of_tail = rate * (n + 1) / (m + 1)
+        return float(start + unit * stats.genpareto.isf(share_of_tail, shape, scale=scale))
 
-    return exceeded
+    return score_at
 
 
 def _fit_tail(excesses: np.ndarray) -> tuple[float, float]:

@@ -1,32 +1,42 @@
-"""Several measures of what is wrong, made one by how normal images spread.
+"""Cues: several error maps and the tone of an image, combined into one anomaly map.
 
-A defect shows in more than one way, each a cue:
+A defect shows in more than one way. There are two cues:
 
-- Texture. The reconstruction fails: in pixels, in the critic's features, fine and coarse, in the
-  code. Errors of normal cloth are nearly log-normal, so their logarithms are standardised by the
-  mean and deviation seen on normal images, and averaged: pixels, features and code count alike, as
-  the three terms of the methods' objectives.
-- Tone. A stain is darker than the cloth around it, but within one window it is merely a dark
-  window, which the networks reconstruct without error. So the blurred image is compared with the
-  median tone of the whole image.
+- Texture: the reconstruction fails in pixels, in the critic's features, fine and coarse, or in the
+  latent code.
+- Tone: a stain is darker than the cloth around it. Within one window it is merely a dark window,
+  which the networks reconstruct without error. So the blurred image is compared with the median
+  tone of the whole image.
 
-Cloth is never the same twice: one roll is hairier, one image noisier, and its errors are larger
-everywhere. That is no defect. A defect is a place worse than the rest of its own image. So each
-image's own level is taken off its errors. It is read where the image is at its best, as a low
-quantile, or else a defect over most of the image would pass for its level.
+With k one of K error maps, all of one image, and q the quantiles over its pixels:
 
-Texture and tone are scaled so that 1 is the highest point that nine of ten normal images stay
-below. The map is the larger of the two: a stain without an error of texture is found by its tone
-alone, and on cloth in uneven light, where tone says little, its scale is large and texture decides.
+    r_k     = log(blur(error_k)) - q_0.1(log(blur(error_k)))        relative error
+    texture = Σ_k w_k (r_k - mean_k) / deviation_k
+    tone    = |blur(x) - q_0.5(blur(x))|                            mean over channels
+    map     = max(texture / texture_peak, tone / tone_peak)
 
-`examples/benchmarks/cues.py` tries other terms and constants on woven fabric. These lie within 0.01
-of the best in every figure there, but for the code alone: it sees the defects of weave best, and
-those of real cloth badly.
+`adapt` estimates mean, deviation and peaks on normal images. The errors of normal cloth are nearly
+log-normal, so their logarithms are standardised. The terms pixels, features and code have equal
+weights in w, like the terms of the methods' objectives.
+
+Cloth varies: where one roll is hairier or one image noisier, errors are larger everywhere, and that
+is no defect. A defect is a place that is worse than the rest of its image. So each image's own
+level is subtracted. It is a low quantile, as a defect that covers most of the image would raise a
+median.
+
+A peak is the value that the maximum over the image stays below in nine of ten normal images. The
+map is the larger of the two cues: a stain without reconstruction error is found by its tone alone.
+On cloth in uneven light, where tone says little, its peak is large and texture decides.
+
+The choice of terms and constants is measured: `examples/benchmarks/cues.py` tries others on woven
+fabric. These are within 0.01 of the best in every figure there, with one exception: the code alone
+finds the defects of `weave` best, and those of real cloth badly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,22 +49,25 @@ from tfgad.scores.error_maps import gaussian_blur
 LEVEL_QUANTILE = 0.1
 PEAK_QUANTILE = 0.9
 ERROR_SIGMA = 5.0  # pixels
-TONE_SIGMA = 8.0  # pixels: wider than a yarn, so that the weave is blurred away
-FLOOR = 1e-6  # under logarithms and divisions; an 8-bit step squared is 6e-5
-ADAPT_IMAGES = 128  # of 128x128 pixels, they hold 6,000 windows at a stride of 16
-GRID = 4  # levels are read at every fourth pixel: the maps are smooth at that scale
+TONE_SIGMA = 8.0  # pixels: wider than a yarn, so the weave is blurred away
+FLOOR = 1e-6  # in logarithms and divisions; a grey level of 8 bits, squared, is 6e-5
+ADAPT_IMAGES = 128  # of 128x128 pixels they hold 6,000 windows at a stride of 16
+GRID = 4  # quantiles are taken over every fourth pixel: blurred maps are smooth at that scale
 
 
 @keras.saving.register_keras_serializable("tfgad")
 class Cues(keras.layers.Layer):
-    """Images and their error maps to one anomaly map, standardised on normal images.
+    """Layer from images and their error maps to one anomaly map, standardised on normal images.
 
     Args:
-        groups: how many of the K error maps stand for each term, in their order: `(1, 3, 1)` for
-            pixels, three layers of features, and code. Terms weigh alike, and so do a term's maps.
+        groups: number of error maps of each term, in their order: `(1, 3, 1)` for pixels, three
+            layers of features, and code. All terms have the same weight, and so have the maps
+            within a term.
+        name: of the layer.
+        **kwargs: of `keras.layers.Layer`.
     """
 
-    def __init__(self, groups, name="cues", **kwargs):
+    def __init__(self, groups: Sequence[int], name: str = "cues", **kwargs: Any):
         super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
         self.groups = tuple(groups)
         self.weights_of_maps = np.repeat([1 / (n * len(groups)) for n in groups], groups)
@@ -65,10 +78,10 @@ class Cues(keras.layers.Layer):
         self.tone_peak = self._statistic("tone_peak", (), "ones")
         self.built = True
 
-    def _statistic(self, name, shape, initializer):
+    def _statistic(self, name: str, shape: tuple[int, ...], initializer: str) -> keras.Variable:
         return self.add_weight(shape, initializer, name=name, trainable=False, dtype="float32")
 
-    def call(self, images, errors):
+    def call(self, images: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
         """Returns the anomaly map `[B, H, W]`.
 
         Args:
@@ -78,23 +91,23 @@ class Cues(keras.layers.Layer):
         texture = self.texture(self.relative_errors(errors)) / self.texture_peak
         return tf.maximum(texture, self.tone(images) / self.tone_peak)
 
-    def relative_errors(self, errors):
-        """Blurred logarithms of errors less each image's level: `[B, H, W, K]`."""
+    def relative_errors(self, errors: tf.Tensor) -> tf.Tensor:
+        """Logarithms of the blurred errors minus the level of their image, `[B, H, W, K]`."""
         logarithms = tf.math.log(gaussian_blur(errors, ERROR_SIGMA) + FLOOR)
         return logarithms - quantile(logarithms, LEVEL_QUANTILE)
 
-    def texture(self, relative_errors):
-        """Deviations above normal, averaged over the terms: `[B, H, W]`."""
+    def texture(self, relative_errors: tf.Tensor) -> tf.Tensor:
+        """Standardised relative errors, averaged over the terms, `[B, H, W]`."""
         deviations = (relative_errors - self.mean) / self.deviation
         return tf.linalg.matvec(deviations, tf.constant(self.weights_of_maps, tf.float32))
 
-    def tone(self, images):
-        """Distance of the blurred image from its median tone: `[B, H, W]`."""
+    def tone(self, images: tf.Tensor) -> tf.Tensor:
+        """Absolute difference of the blurred image and its median tone, `[B, H, W]`."""
         tones = gaussian_blur(images, TONE_SIGMA)
         return tf.reduce_mean(tf.abs(tones - quantile(tones, 0.5)), axis=-1)
 
-    def adapt(self, images, errors) -> None:
-        """Learns how normal images spread, from numpy arrays shaped as for `call`."""
+    def adapt(self, images: np.ndarray, errors: np.ndarray) -> None:
+        """Estimates the statistics from normal images and their errors, shaped as for `call`."""
         relative = np.concatenate([self.relative_errors(e[None]).numpy() for e in errors])
         self.mean.assign(relative.mean(axis=(0, 1, 2), dtype="float64"))
         self.deviation.assign(np.maximum(relative.std(axis=(0, 1, 2), dtype="float64"), FLOOR))
@@ -103,13 +116,13 @@ class Cues(keras.layers.Layer):
         self.texture_peak.assign(max(float(np.quantile(texture, PEAK_QUANTILE)), FLOOR))
         self.tone_peak.assign(max(float(np.quantile(tone, PEAK_QUANTILE)), FLOOR))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "groups": self.groups}
 
 
-def quantile(maps, q: float):
-    """The q-quantile of each of the maps `[B, H, W, K]`: `[B, 1, 1, K]`."""
+def quantile(maps: tf.Tensor, q: float) -> tf.Tensor:
+    """Returns the q-quantile over the pixels of each map: `[B, H, W, K]` to `[B, 1, 1, K]`."""
     values = maps[:, ::GRID, ::GRID]
     shape = tf.shape(values)
     values = tf.reshape(values, [shape[0], shape[1] * shape[2], maps.shape[-1]])
@@ -118,14 +131,14 @@ def quantile(maps, q: float):
 
 
 class CuesScore:
-    """The score `cues`: the largest value of the map that `Cues` makes of each tile.
+    """The score `cues`: the largest value of the map that `Cues` computes.
 
-    Level and tone are read per tile, of the size of the images of calibration: the threshold then
-    means the same on a strip of cloth as on a tile of it.
+    The level of the errors and the median tone are taken per tile, which has the size of the
+    calibration images. So a threshold holds for a long strip of cloth as for a tile of it.
 
     Args:
         cues: the layer.
-        terms: the error maps that it reads, by name, in groups; see `Cues`.
+        terms: names of the error maps, one group per term; see `Cues`.
         tile: `(h, w)`.
     """
 
@@ -140,7 +153,7 @@ class CuesScore:
         return tf.stack([errors[name] for name in self.names], axis=-1)
 
     def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the map, blended from those of overlapping tiles, and its largest value."""
+        """Returns the map, blended over overlapping tiles, and its largest value as the score."""
         channels = images.shape[-1]
 
         def map_of(tiles: tf.Tensor) -> tf.Tensor:
@@ -154,12 +167,12 @@ class CuesScore:
     def adapt(
         self, normals: tf.data.Dataset, size: int, errors_of: Callable[[tf.Tensor], tf.Tensor]
     ) -> None:
-        """Learns how the errors of normal images spread.
+        """Adapts the layer to normal images.
 
         Args:
-            normals: images float32 `[H, W, C]`, one at a time.
-            size: how many they are.
-            errors_of: images `[B, H, W, C]` to `window_errors` blended over them.
+            normals: images float32 `[H, W, C]`, unbatched.
+            size: number of images.
+            errors_of: maps images `[B, H, W, C]` to their blended `window_errors`.
         """
         images = np.stack(list(spread(normals, size, ADAPT_IMAGES).as_numpy_iterator()))
         batch = batch_size(images.shape[1:])

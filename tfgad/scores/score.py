@@ -1,8 +1,8 @@
-"""What a score is: error maps of windows to one number and a map per image.
+"""Interface of scores: from the error maps of windows to a score and an anomaly map per image.
 
-A score reads error maps in two stages. Of each window it takes the maps that it needs
-(`window_errors`); those of all windows are blended over the image. From the blended maps it makes
-the anomaly map and the score (`__call__`).
+A score has two stages. `window_errors` selects or computes the error maps of each window. They are
+then blended over the image, and `__call__` turns the blended maps into the anomaly map and the
+score.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ import tensorflow as tf
 from tfgad.data import tiling
 from tfgad.scores.error_maps import gaussian_blur
 
-CUES, DENSITY = "cues", "density"  # scores of methods that reconstruct, beside their paper's
+CUES, DENSITY = "cues", "density"  # names of scores that methods have beside their paper's
 DEFECT = "defect"  # the score of a segmenter
-PEAKS = (CUES, DEFECT)  # the largest value of the map, whatever the size of the image
+PEAKS = (CUES, DEFECT)  # the largest value of the map on images of every size
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
 BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)
 
 
 class Score(Protocol):
-    """One way from error maps to a score and an anomaly map; higher is more anomalous.
+    """Protocol of a score. Higher scores and map values are more anomalous.
 
     Attributes:
-        is_peak: whether the score is the largest value of the map on images of one window, too. On
+        is_peak: whether the score of an image of one window is the largest value of its map. On
             larger images it always is.
     """
 
     is_peak: bool
 
     def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Returns the error maps that the score reads, `[N, h, w, K]`.
+        """Returns the error maps that the score uses, `[N, h, w, K]`.
 
         Args:
-            windows: `[N, h, w, C]`.
-            errors: what the method's `errors` returns of them.
+            windows: float32 `[N, h, w, C]` in [-1, 1].
+            errors: what the method's `errors` returns for them.
         """
 
     def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `score` `[B]` and `map` `[B, H, W]`.
 
         Args:
-            images: `[B, H, W, C]`.
-            errors: `window_errors`, blended over the images, `[B, H, W, K]`.
+            images: float32 `[B, H, W, C]` in [-1, 1].
+            errors: `window_errors` blended over the images, `[B, H, W, K]`.
         """
 
 
 class MeanErrorScore:
-    """The score of most papers: the sum of some errors, averaged over the window.
+    """The score of most papers: the mean over the window of the sum of some errors.
 
-    Of an image larger than the window it is the largest value of the blurred error map.
+    For images larger than the window the score is the largest value of the blurred error map.
 
     Args:
-        names: of the errors.
+        names: of the errors that are added.
         window: `(h, w)`.
     """
 
@@ -71,7 +71,7 @@ class MeanErrorScore:
         return tf.stack([errors[name] for name in self.names], axis=-1)
 
     def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the mean error of a window, or the largest blurred error, and the blurred map."""
+        """Returns the score, and the blurred sum of the errors as the map."""
         error = tf.reduce_sum(errors, axis=-1)
         anomaly_map = gaussian_blur(error[..., None], MAP_SIGMA)[..., 0]
         is_window = tf.reduce_all(tf.shape(images)[1:3] == self.window)
@@ -86,10 +86,10 @@ def margins_of(
     """Returns the margins of a detector's map, along rows and columns.
 
     Args:
-        window: the detector's, as are `tile` and `stride`.
-        tile: `(height, width)`.
-        stride: in pixels.
-        score: of the map; None stands for the reconstruction.
+        window: `(h, w)` or `(h, w, C)` of the detector.
+        tile: `(height, width)` of the detector.
+        stride: of the detector's windows, in pixels.
+        score: name of the score; None for the reconstruction instead of a map.
     """
     if score == CUES:
         height, width = tile
