@@ -1,35 +1,42 @@
-"""The methods' objectives as pure functions: tensors to one number a batch, an image or a pixel.
+"""Loss functions of the methods: from tensors to one value per batch, per image or per pixel.
 
 Symbols are the papers': x an image, z a latent code, D the critic (or discriminator), G the
-generator, E the encoder, f(x) the critic's last hidden layer. Each function works in float32.
+generator, E the encoder, f(x) the critic's last hidden layer. All functions compute in float32.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
+Critic = Callable[[tf.Tensor], tf.Tensor]
+
 GRADIENT_NORM_FLOOR = 1e-12  # under the square root, whose slope at 0 is infinite
-FAIR_SHARE = 1e-6  # of a fair coin in every Bernoulli: tanh rounds to 1, log 0 is infinite
+FAIR_SHARE = 1e-6  # weight of a fair coin in every Bernoulli, as tanh rounds to 1 and log 0 is -∞
 
 
-def wasserstein_critic_loss(real_logits, fake_logits):
+def wasserstein_critic_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
     """E[D(G(z))] - E[D(x)], what the critic minimizes (Arjovsky et al. 2017, eq. 3). Scalar."""
     return tf.reduce_mean(_float32(fake_logits)) - tf.reduce_mean(_float32(real_logits))
 
 
-def wasserstein_generator_loss(fake_logits):
+def wasserstein_generator_loss(fake_logits: tf.Tensor) -> tf.Tensor:
     """-E[D(G(z))], what the generator minimizes (Arjovsky et al. 2017). Scalar."""
     return -tf.reduce_mean(_float32(fake_logits))
 
 
-def gradient_penalty(critic, real, fake, epsilon):
+def gradient_penalty(
+    critic: Critic, real: tf.Tensor, fake: tf.Tensor, epsilon: tf.Tensor
+) -> tf.Tensor:
     """E[(‖∇D(x̂)‖₂ - 1)²] at x̂ = εx + (1-ε)G(z) (Gulrajani et al. 2017, eq. 3). Scalar.
 
     Args:
         critic: a function of images `[B, H, W, C]` to logits `[B]`.
         real: images x, `[B, H, W, C]`.
         fake: images G(z), the same shape.
-        epsilon: `[B, 1, 1, 1]`, uniform in [0, 1]: one number an image, not one a pixel.
+        epsilon: `[B, 1, 1, 1]`, uniform in [0, 1]: one number per image, not per pixel.
     """
     real, fake, epsilon = _float32(real), _float32(fake), _float32(epsilon)
     x_hat = epsilon * real + (1.0 - epsilon) * fake
@@ -41,7 +48,7 @@ def gradient_penalty(critic, real, fake, epsilon):
     return tf.reduce_mean(tf.square(norm - 1.0))
 
 
-def r1_penalty(critic, real):
+def r1_penalty(critic: Critic, real: tf.Tensor) -> tf.Tensor:
     """E‖∇D(x)‖² on real images (Mescheder et al. 2018, eq. 9, without its γ/2). Scalar.
 
     A critic that adds λ times this to `wasserstein_critic_loss` has γ = 2λ. `discriminator_loss` is
@@ -59,12 +66,14 @@ def r1_penalty(critic, real):
     return tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=[1, 2, 3]))
 
 
-def discriminator_loss(real_logits, fake_logits, smoothing=0.0):
+def discriminator_loss(
+    real_logits: tf.Tensor, fake_logits: tf.Tensor, smoothing: float = 0.0
+) -> tf.Tensor:
     """-½ (E[log D(x)] + E[log(1 - D(G(z)))]), D the logit's sigmoid (Goodfellow et al. 2014).
 
-    Scalar. The ½ is this library's, after GANomaly's code: log 2 for a D that cannot tell. Eq. 1 of
-    Goodfellow et al. has the sum. What is weighed against this loss, such as `r1_penalty`, counts
-    twice as much as it would beside the sum.
+    Scalar. It is log 2 if D is undecided. The factor ½ follows GANomaly's code; eq. 1 of Goodfellow
+    et al. is the sum. A term that is added to this loss, such as `r1_penalty`, has twice the effect
+    that it would have beside the sum.
 
     Args:
         real_logits: on images x, `[B]`.
@@ -79,24 +88,24 @@ def discriminator_loss(real_logits, fake_logits, smoothing=0.0):
     return 0.5 * (tf.reduce_mean(real) + tf.reduce_mean(fake))
 
 
-def non_saturating_generator_loss(fake_logits):
+def non_saturating_generator_loss(fake_logits: tf.Tensor) -> tf.Tensor:
     """-E[log D(G(z))], D the logit's sigmoid (Goodfellow et al. 2014, section 3). Scalar."""
     return tf.reduce_mean(tf.nn.softplus(-_float32(fake_logits)))
 
 
-def mean_square(a, b):
-    """‖a - b‖² / n of each image, n its number of elements: `[B, ...]` twice to `[B]`."""
+def mean_square(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """‖a - b‖² / n per image, n its number of elements: `[B, ...]` twice to `[B]`."""
     difference = _float32(a) - _float32(b)
     return tf.reduce_mean(tf.square(difference), axis=list(range(1, len(difference.shape))))
 
 
-def mean_absolute(a, b):
-    """‖a - b‖₁ / n of each image: `[B, ...]` twice to `[B]`."""
+def mean_absolute(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """‖a - b‖₁ / n per image: `[B, ...]` twice to `[B]`."""
     difference = _float32(a) - _float32(b)
     return tf.reduce_mean(tf.abs(difference), axis=list(range(1, len(difference.shape))))
 
 
-def kl_to_standard_normal(mean, log_variance):
+def kl_to_standard_normal(mean: tf.Tensor, log_variance: tf.Tensor) -> tf.Tensor:
     """KL(N(μ, diag σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - 1 - log σ²) in nats: `[B, d]` twice to `[B]`.
 
     Kingma and Welling 2014, appendix B.
@@ -106,16 +115,17 @@ def kl_to_standard_normal(mean, log_variance):
     return 0.5 * tf.reduce_sum(terms, axis=-1)
 
 
-def bernoulli_nll(x, y):
-    """-t log p - (1 - t) log(1 - p) of each pixel, in nats, summed over its channels.
+def bernoulli_nll(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """-t log p - (1 - t) log(1 - p) per pixel, in nats, summed over its channels.
 
-    t = (1 + x) / 2 is the pixel's chance of being white, p = (1 + y) / 2 the predicted one, mixed
-    with a millionth of a fair coin: no pixel costs more than 15 nats. A t between 0 and 1 costs at
-    least its own entropy (Kingma and Welling 2014, appendix C.1).
+    t = (1 + x) / 2 is the probability that the pixel is white. p is the predicted probability,
+    (1 + y) / 2, mixed with a millionth of a fair coin, so that the loss of a channel is at most 15
+    nats. For t between 0 and 1 the loss is at least the entropy of t (Kingma and Welling 2014,
+    appendix C.1).
 
     Args:
         x: images in [-1, 1], `[B, h, w, C]`.
-        y: the decoder's images, the same form.
+        y: the decoder's images, the same shape.
 
     Returns:
         `[B, h, w]`, not negative.
@@ -127,15 +137,15 @@ def bernoulli_nll(x, y):
     return -tf.reduce_sum(t * white + (1.0 - t) * black, axis=-1)
 
 
-def gaussian_nll(x, y, sigma):
-    """(x - y)² / 2σ² + log σ + ½ log 2π of each pixel, in nats, summed over its channels.
+def gaussian_nll(x: tf.Tensor, y: tf.Tensor, sigma: float) -> tf.Tensor:
+    """(x - y)² / 2σ² + log σ + ½ log 2π per pixel, in nats, summed over its channels.
 
-    The normalising constant is in it, so that bounds of different σ compare; it makes the sum
-    negative for small σ (Kingma and Welling 2014, appendix C.2, with one σ for all pixels).
+    It includes the normalising constant, so that bounds for different σ can be compared. For small
+    σ it may be negative (Kingma and Welling 2014, appendix C.2, with one σ for all pixels).
 
     Args:
         x: images, `[B, h, w, C]`.
-        y: the decoder's images, the same form.
+        y: the decoder's images, the same shape.
         sigma: σ, in the images' units.
 
     Returns:
@@ -146,20 +156,20 @@ def gaussian_nll(x, y, sigma):
     return tf.reduce_sum(tf.square(difference) / (2.0 * sigma**2) + constant, axis=-1)
 
 
-def weighted_cross_entropy(masks, logits, weight):
-    """Mean over pixels of the binary cross-entropy, that of a defective one times `weight`. Scalar.
+def weighted_cross_entropy(masks: tf.Tensor, logits: tf.Tensor, weight: float) -> tf.Tensor:
+    """Mean binary cross-entropy over pixels, with a weight for defective ones. Scalar.
 
-    Liu et al. 2020 weigh background by 1 and defects by 9. The mean is over the pixels, not over
-    their weights.
+    The weights of Liu et al. 2020 are 1 for background and 9 for defects. The sum is divided by the
+    number of pixels, not by the sum of weights.
 
     Args:
         masks: 1 on defects, 0 elsewhere, `[B, h, w, 1]`.
-        logits: log-odds of a defect, the same form.
+        logits: log-odds of a defect, the same shape.
         weight: of a defective pixel.
     """
     labels, logits = _float32(masks), _float32(logits)
     return tf.reduce_mean(tf.nn.weighted_cross_entropy_with_logits(labels, logits, weight))
 
 
-def _float32(x):
+def _float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)
