@@ -1,8 +1,10 @@
-"""Encoder, generator and critic: the three convolutional networks that every method is made of.
+"""Convolutional encoder, generator and critic, shared by the methods.
 
-All follow the DCGAN pattern (Radford et al. 2016): no pooling, strided convolutions, each halving
-of the image doubling the channels, until the shorter side is 4 to 7 pixels.
+All follow the DCGAN pattern (Radford et al. 2016): strided convolutions instead of pooling. Each
+halving of the image doubles the channels, until the shorter side has 4 to 7 pixels.
 """
+
+from __future__ import annotations
 
 import math
 
@@ -12,21 +14,21 @@ from keras import layers
 from tfgad.errors import UsageError
 from tfgad.networks.layers import BatchNormalization
 
-SMALLEST_IMAGE = 24  # what the blur of the anomaly maps spans on one side
-SMALLEST_SIDE = 4  # where DCGAN starts its generator and GANomaly ends its encoder
-KERNEL = 4  # GANomaly; a multiple of the stride, so transposed convolutions leave no checkerboard
+SMALLEST_IMAGE = 24  # pixels that the blur of the anomaly maps needs on one side
+SMALLEST_SIDE = 4  # first of DCGAN's generator and last of GANomaly's encoder
+KERNEL = 4  # as in GANomaly; a multiple of the stride avoids checkerboard artefacts
 SLOPE = 0.2  # of the leaky rectifiers (Radford et al. 2016)
 
 
 def check_image(image_shape: tuple[int, int, int]) -> None:
-    """Raises UsageError unless images `(height, width, channels)` are some that can be judged."""
+    """Raises UsageError unless images `(height, width, channels)` can be scored."""
     channels = image_shape[2]
     if channels not in (1, 3):
-        raise UsageError("image channels", channels, "neither grey nor colour", "give 1 or 3")
+        raise UsageError("image channels", channels, "are neither grey nor colour", "give 1 or 3")
     _check_size(image_shape)
 
 
-def _check_size(image_shape) -> None:
+def _check_size(image_shape: tuple[int, int, int]) -> None:
     height, width, _ = image_shape
     if min(height, width) < SMALLEST_IMAGE:
         hint = f"give at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
@@ -34,10 +36,13 @@ def _check_size(image_shape) -> None:
 
 
 def halvings(image_shape: tuple[int, int, int]) -> int:
-    """Returns how often `(height, width, channels)` is halved until its shorter side is 4 to 7.
+    """Returns the number of halvings until the shorter side of an image has 4 to 7 pixels.
+
+    Args:
+        image_shape: `(height, width, channels)`.
 
     Raises:
-        UsageError: the image is too small, or its sides cannot be halved that often.
+        UsageError: the image is too small, or its sides are not divisible that often.
     """
     _check_size(image_shape)
     height, width, _ = image_shape
@@ -48,8 +53,10 @@ def halvings(image_shape: tuple[int, int, int]) -> int:
     return count
 
 
-def encoder(image_shape, latent_dim: int, width: int, name: str = "encoder") -> keras.Model:
-    """Images `[B, H, W, C]` in [-1, 1] to latent codes `[B, latent_dim]`, unbounded."""
+def encoder(
+    image_shape: tuple[int, int, int], latent_dim: int, width: int, name: str = "encoder"
+) -> keras.Model:
+    """Encoder: images `[B, H, W, C]` in [-1, 1] to latent codes `[B, latent_dim]`, unbounded."""
     x = images = keras.Input(image_shape, name="images")
     for level in range(halvings(image_shape)):
         x = _halve(x, width * 2**level, normalise=level > 0)
@@ -58,8 +65,13 @@ def encoder(image_shape, latent_dim: int, width: int, name: str = "encoder") -> 
     return keras.Model(images, latent, name=name)
 
 
-def generator(image_shape, latent_dim: int, width: int, name: str = "generator") -> keras.Model:
-    """Latent codes `[B, latent_dim]` to images `[B, H, W, C]` in [-1, 1]: the encoder's mirror."""
+def generator(
+    image_shape: tuple[int, int, int], latent_dim: int, width: int, name: str = "generator"
+) -> keras.Model:
+    """Generator: latent codes `[B, latent_dim]` to images `[B, H, W, C]` in [-1, 1].
+
+    Its layers mirror those of `encoder`.
+    """
     count = halvings(image_shape)
     height, breadth, channels = image_shape
     filters = width * 2 ** (count - 1)
@@ -77,13 +89,15 @@ def generator(image_shape, latent_dim: int, width: int, name: str = "generator")
     return keras.Model(latent, images, name=name)
 
 
-def critic(image_shape, width: int, normalise: bool = False, name: str = "critic") -> keras.Model:
-    """Images `[B, H, W, C]` to a dict: `logit` `[B]`, unbounded, and `features`.
+def critic(
+    image_shape: tuple[int, int, int], width: int, normalise: bool = False, name: str = "critic"
+) -> keras.Model:
+    """Critic: images `[B, H, W, C]` to a dict of `logit` `[B]`, unbounded, and `features`.
 
-    `features` is a list of the hidden layers, `[B, h, w, c]` each, fine to coarse. The last is the
-    papers' f(x), by which AnoGAN, f-AnoGAN and GANomaly compare images. Batch normalisation couples
-    the images of a batch, which the per-image gradient penalty forbids (Gulrajani et al. 2017,
-    section 4): `normalise` is for the others.
+    `features` lists the hidden layers, `[B, h, w, c]` each, fine to coarse. The last is f(x) of
+    AnoGAN, f-AnoGAN and GANomaly. Batch normalisation makes the images of a batch depend on each
+    other, so it must not be combined with the gradient penalty, which is per image (Gulrajani et
+    al. 2017, section 4): `normalise` is for the other methods.
     """
     x = images = keras.Input(image_shape, name="images")
     features = []
@@ -95,7 +109,7 @@ def critic(image_shape, width: int, normalise: bool = False, name: str = "critic
     return keras.Model(images, {"logit": logit, "features": features}, name=name)
 
 
-def _halve(x, filters: int, normalise: bool):
+def _halve(x: keras.KerasTensor, filters: int, normalise: bool) -> keras.KerasTensor:
     x = layers.Conv2D(filters, KERNEL, 2, "same", use_bias=not normalise)(x)
     if normalise:
         x = BatchNormalization()(x)

@@ -1,13 +1,18 @@
-"""DeepLab V3 (Chen et al. 2017): a class for each pixel, from features that see far.
+"""DeepLab V3 (Chen et al. 2017): semantic segmentation, here with one logit per pixel.
 
-The backbone's last strides are replaced by dilation, so that its features stay fine; atrous spatial
-pyramid pooling (ASPP) looks at them at several distances at once, and at the image as a whole.
-Their logits are enlarged to the image's size. There is no decoder and no CRF.
+The last strides of the backbone are replaced by dilation, which keeps the resolution of its
+features. Atrous spatial pyramid pooling (ASPP) combines several dilation rates and the mean over
+the image. The logits are resized to the image's size. There is no decoder and no CRF.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import layers
 
 from tfgad.errors import UsageError
@@ -17,29 +22,29 @@ from tfgad.networks.vgg import Preprocessing
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # of ASPP, by output stride (section 4.1 of the paper)
 ASPP_WIDTH = 256
-MOMENTUM = 0.9  # of the averages of batch normalisation: trainings here last hundreds of steps
-DROPOUT = 0.1  # after ASPP, as torchvision and keras-hub have it
-# The small backbone, made here for two CPU cores: channels of its blocks, and which of them halve.
-SMALL_RATES = (2, 4, 8)  # at a stride of 4 the last sees 8·4 = 32 pixels to each side
-RESNET_BLOCKS = {"conv4": 6, "conv5": 3}
+MOMENTUM = 0.9  # of batch normalisation: a training takes only hundreds of steps
+DROPOUT = 0.1  # after ASPP, as in torchvision and keras-hub
+SMALL_RATES = (2, 4, 8)  # of ASPP in `small`; at a stride of 4 the last sees 32 pixels to each side
 
 
 def resnet50(
-    image_shape, *, output_stride: int = 8, weights: str | Path | None = None
+    image_shape: tuple[int | None, int | None, int],
+    *,
+    output_stride: int = 8,
+    weights: str | Path | None = None,
 ) -> tuple[keras.Model, str]:
     """DeepLab V3 on ResNet-50: images `[B, H, W, C]` in [-1, 1] to logits `[B, H, W, 1]`.
 
     Args:
         image_shape: `(H, W, C)`; H and W may be None, C is 1 or 3.
         output_stride: of the features, 8 or 16.
-        weights: of the backbone: a file of them, `imagenet` or `random`; see
-            `tfgad.networks.pretrained`.
+        weights: of the backbone: a file, `imagenet` or `random`; see `tfgad.networks.pretrained`.
 
     Returns:
         The network, and the name of the backbone's weights.
 
     Raises:
-        UsageError: another output stride, or weights that cannot be had.
+        UsageError: another output stride, or weights that are not available.
     """
     if output_stride not in RATES:
         hint = "give 8 or 16"
@@ -51,10 +56,15 @@ def resnet50(
     return _with_head(images, features, ASPP_WIDTH, RATES[output_stride]), source
 
 
-def small(image_shape, *, width: int = 32) -> keras.Model:
-    """The same head on a small residual backbone of output stride 4, for training on a CPU.
+def small(image_shape: tuple[int | None, int | None, int], *, width: int = 32) -> keras.Model:
+    """DeepLab V3 on a small residual backbone of output stride 4, for training on a CPU.
 
-    Defects of single yarns are five pixels wide: a stride of 8 would leave less than one feature.
+    Defects of single yarns are five pixels wide: at a stride of 8 they would be smaller than one
+    feature.
+
+    Args:
+        image_shape: `(H, W, C)`; H and W may be None.
+        width: channels of the first layer.
     """
     x = images = keras.Input(image_shape, name="images")
     x = _convolution(x, width, stride=2)
@@ -64,7 +74,10 @@ def small(image_shape, *, width: int = 32) -> keras.Model:
     return _with_head(images, x, 2 * width, SMALL_RATES)
 
 
-def _with_head(images, features, width: int, rates) -> keras.Model:
+def _with_head(
+    images: keras.KerasTensor, features: keras.KerasTensor, width: int, rates: Sequence[int]
+) -> keras.Model:
+    """The network from images to logits: ASPP on the features, one convolution, the logits."""
     x = _aspp(features, width, rates)
     x = Dropout(DROPOUT)(_convolution(x, width))
     logits = layers.Conv2D(1, 1, dtype="float32", name="logits")(x)
@@ -72,7 +85,7 @@ def _with_head(images, features, width: int, rates) -> keras.Model:
     return keras.Model(images, logits, name="deeplab")
 
 
-def _aspp(x, width: int, rates):
+def _aspp(x: keras.KerasTensor, width: int, rates: Sequence[int]) -> keras.KerasTensor:
     """Atrous spatial pyramid pooling with the image-level branch (section 3.3 of the paper)."""
     branches = [_convolution(x, width, kernel=1)]
     branches += [_convolution(x, width, dilation=rate) for rate in rates]
@@ -82,18 +95,24 @@ def _aspp(x, width: int, rates):
     return _convolution(layers.Concatenate()(branches), width, kernel=1)
 
 
-def _convolution(x, filters: int, kernel: int = 3, stride: int = 1, dilation: int = 1):
+def _convolution(
+    x: keras.KerasTensor, filters: int, kernel: int = 3, stride: int = 1, dilation: int = 1
+) -> keras.KerasTensor:
+    """Convolution, batch normalisation and ReLU."""
     x = layers.Conv2D(
         filters, kernel, stride, "same", dilation_rate=dilation, use_bias=False
     )(x)  # fmt: skip
     return layers.ReLU()(BatchNormalization(momentum=MOMENTUM)(x))
 
 
-def _residual(x, filters: int, stride: int = 1, dilation: int = 1):
-    """Two convolutions beside a shortcut (He et al. 2016).
+def _residual(
+    x: keras.KerasTensor, filters: int, stride: int = 1, dilation: int = 1
+) -> keras.KerasTensor:
+    """Residual block of two convolutions (He et al. 2016).
 
-    Where it halves, the shortcut averages (ResNet-D of He et al. 2019): that loses no pixels, and
-    the gradient of a 1x1 convolution with a stride destroys the heap in TensorFlow 2.21 on a CPU.
+    With a stride the shortcut is average pooling (ResNet-D of He et al. 2019), which uses all
+    pixels. A 1x1 convolution with a stride is no alternative: on a CPU its gradient corrupts the
+    heap in TensorFlow 2.21.
     """
     short = layers.AveragePooling2D(stride, padding="same")(x) if stride > 1 else x
     if x.shape[-1] != filters:
@@ -105,22 +124,22 @@ def _residual(x, filters: int, stride: int = 1, dilation: int = 1):
     return layers.ReLU()(layers.Add()([BatchNormalization(momentum=MOMENTUM)(y), short]))
 
 
-def _dilated_resnet(output_stride: int, weights) -> tuple[keras.Model, str]:
-    """`keras.applications`' ResNet-50 with dilation for its last strides; its weights still fit.
+def _dilated_resnet(output_stride: int, weights: str | Path | None) -> tuple[keras.Model, str]:
+    """ResNet-50 of `keras.applications` with dilation for its last strides and the same weights.
 
-    Of the strides that stay, those of 1x1 convolutions are subsampled; see `SubsampledConvolution`.
+    Where strides remain, `SubsampledConvolution` replaces the 1x1 convolutions.
     """
     network, source = pretrained(keras.applications.ResNet50, weights)
     dilations = {"conv4": 1 if output_stride == 16 else 2, "conv5": 2 if output_stride == 16 else 4}
     unstrided = ("conv5",) if output_stride == 16 else ("conv4", "conv5")
 
-    def rewritten(layer):
+    def dilated_layer(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
         block, _, rest = layer.name.partition("_")
         if isinstance(layer, layers.Conv2D) and block in unstrided:
             config["strides"] = (1, 1)
             if config["kernel_size"] == (3, 3):
-                # The first unit of a block still sees what the stride before it left.
+                # The input of a block's first unit has the resolution of the block before.
                 first = rest.startswith("block1_")
                 dilation = dilations[block] // 2 if first else dilations[block]
                 config["dilation_rate"] = (max(dilation, 1),) * 2
@@ -129,19 +148,19 @@ def _dilated_resnet(output_stride: int, weights) -> tuple[keras.Model, str]:
             return SubsampledConvolution.from_config(config)
         return type(layer).from_config(config)
 
-    dilated = keras.models.clone_model(network, clone_function=rewritten)
+    dilated = keras.models.clone_model(network, clone_function=dilated_layer)
     dilated.set_weights(network.get_weights())
     return dilated, source
 
 
 @keras.saving.register_keras_serializable("tfgad")
 class SubsampledConvolution(layers.Conv2D):
-    """A 1x1 convolution with strides, as it is without: of the pixels that the strides leave.
+    """A 1x1 convolution with strides, computed without strides on the subsampled input.
 
-    That is the same, but for the gradient, which destroys the heap; see `_residual`.
+    The result is the same, and the gradient does not corrupt the heap; see `_residual`.
     """
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Returns `[B, ceil(H / stride), ceil(W / stride), filters]`."""
         rows, columns = self.strides
         return keras.ops.conv(inputs[:, ::rows, ::columns], kernel)
@@ -149,19 +168,19 @@ class SubsampledConvolution(layers.Conv2D):
 
 @keras.saving.register_keras_serializable("tfgad")
 class ResizeLike(layers.Layer):
-    """Enlarges features `[B, h, w, c]` to the height and width of others, bilinearly.
+    """Bilinear resize of features `[B, h, w, c]` to the height and width of a second input.
 
-    Pixels are squares, not points on a grid: at the border their values go on, so that a defect at
-    the edge of an image is neither moved nor cut.
+    Pixels are squares, not points on a grid, and border values are continued outwards. So a defect
+    at the edge of an image is neither moved nor cut.
     """
 
-    def call(self, inputs):
-        """Returns `[B, H, W, c]`."""
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns `[B, H, W, c]` for features and the input that gives the size."""
         features, like = inputs
         size = keras.ops.shape(like)[1:3]
         return keras.ops.image.resize(features, size, interpolation="bilinear")
 
-    def compute_output_shape(self, shapes):
-        """Returns the shape of `call`'s."""
+    def compute_output_shape(self, shapes: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Returns the shape of the output."""
         features, like = shapes
         return (features[0], *like[1:3], features[3])

@@ -1,8 +1,13 @@
-"""Batch normalisation and Adam on TensorFlow's fused operations; dropout and clipped weights.
+"""Batch normalisation and Adam by TensorFlow's fused operations; dropout and weight clipping.
 
-Keras writes the first two as a chain of elementary operations; on a CPU that chain costs more than
-the convolutions around it. The subclasses change the arithmetic's grouping, not its result.
+In Keras the first two are chains of elementary operations, which cost more on a CPU than the
+convolutions around them. The subclasses here compute the same, up to rounding.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,14 +15,17 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("tfgad")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's layer over the last axis of `[B, H, W, C]` or `[B, C]`, fused while training.
+    """Keras's batch normalisation over the last axis of `[B, H, W, C]` or `[B, C]`, fused.
 
-    Inference is left to Keras: there the statistics are constants and the layer is an affine map.
-    Replicas normalise by their own part of the batch; the averages are of all parts.
+    Only training is fused. In inference the statistics are constants and the layer is an affine
+    map, as in Keras. A replica normalises by its own part of the batch; the moving averages are
+    averaged over the replicas.
     """
 
-    def call(self, inputs, training=None, mask=None):
-        """Normalises `[B, H, W, C]` to the same shape; `training=True` also moves the averages."""
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Returns the normalised inputs; with `training=True` also updates the moving averages."""
         if not (training and self.trainable and mask is None):
             return super().call(inputs, training=training, mask=mask)
         if len(inputs.shape) == 2:
@@ -39,16 +47,18 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self.moving_variance.assign(self._moved(self.moving_variance, biased))
         return outputs
 
-    def _moved(self, average, batch_statistic):
+    def _moved(self, average: tf.Tensor, batch_statistic: tf.Tensor) -> tf.Tensor:
         return average * self.momentum + batch_statistic * (1.0 - self.momentum)
 
 
 @keras.saving.register_keras_serializable("tfgad")
 class Adam(keras.optimizers.Adam):
-    """Keras's Adam (Kingma and Ba 2015, algorithm 1) with one fused operation a variable."""
+    """Keras's Adam (Kingma and Ba 2015, algorithm 1) with one fused operation per variable."""
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Moves one variable by its gradient, in place."""
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
+        """Updates one variable by its gradient, in place."""
         if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable, learning_rate)
             return
@@ -70,22 +80,22 @@ class Adam(keras.optimizers.Adam):
 
 @keras.saving.register_keras_serializable("tfgad")
 class Dropout(keras.layers.Dropout):
-    """Keras's layer, but what it has drawn so far is saved: a resumed run goes on from there."""
+    """Keras's dropout; the state of its random numbers is saved, so that runs resume exactly."""
 
-    def save_own_variables(self, store):
-        """Saves the state of the random numbers, which Keras leaves out."""
-        if self.rate > 0:  # without dropout Keras draws nothing
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Saves the state of the seed generator, which Keras does not."""
+        if self.rate > 0:  # otherwise there is no seed generator
             store["seed_state"] = self.seed_generator.state
 
-    def load_own_variables(self, store):
-        """Loads it."""
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Loads the state of the seed generator."""
         if self.rate > 0:
             self.seed_generator.state.assign(store["seed_state"])
 
 
 @keras.saving.register_keras_serializable("tfgad")
 class Clip(keras.constraints.Constraint):
-    """Keeps a weight within [-bound, bound] (Arjovsky et al. 2017, algorithm 1).
+    """Constraint that clips weights to [-bound, bound] (Arjovsky et al. 2017, algorithm 1).
 
     Args:
         bound: c of the algorithm, above 0.
@@ -94,10 +104,10 @@ class Clip(keras.constraints.Constraint):
     def __init__(self, bound: float = 0.01):
         self.bound = bound
 
-    def __call__(self, weight):
-        """Returns the weight, clipped."""
+    def __call__(self, weight: tf.Tensor) -> tf.Tensor:
+        """Returns the clipped weight."""
         return keras.ops.clip(weight, -self.bound, self.bound)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"bound": self.bound}

@@ -1,24 +1,29 @@
-"""The precision of the networks: bfloat16 while they are trained, float32 when they score.
+"""Precision of the networks: bfloat16 in training if asked for, float32 in scoring.
 
-A bfloat16 has eight bits, so that the last bit of an input may move a number by 0.4 %. Python and
-an exported model scaled pixels by other operations, and differed in such bits. Of tiny models of
-every method scored by bfloat16 networks, the two differed by up to 3 % of the largest score, and
-AnoGAN's, whose search goes on from what was rounded, by 60 %. In float32 they differed by 1e-5.
+bfloat16 has eight significant bits, so the last bit of an input may change a number by 0.4 %.
+Python and exported models scale pixels by different operations, whose results differ in that bit.
+With tiny models of every method in bfloat16, the scores of the two differed by up to 3 % of the
+largest score, and by 60 % for AnoGAN, whose search accumulates rounding. In float32 they differed
+by 1e-5.
 """
+
+from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 
 import keras
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # of the training, by Keras's names
+# Keras's policies by the names of the setting `precision`.
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 _thread = threading.local()
 
 
 @contextlib.contextmanager
-def scoring():
-    """Has networks compute in float32 within it, in this thread, after `score_in_float32`."""
+def scoring() -> Iterator[None]:
+    """Context in which networks compute in float32, in this thread; see `score_in_float32`."""
     before = _is_scoring()
     _thread.scores = True
     try:
@@ -32,21 +37,21 @@ def _is_scoring() -> bool:
 
 
 def score_in_float32(network: keras.Layer) -> None:
-    """Has a layer in mixed precision, and all layers in it, compute in float32 within `scoring`.
+    """Makes a layer in mixed precision, and all its sublayers, compute in float32 within `scoring`.
 
-    Keras makes plain policies again of what a file says, so this is for a loaded one, too.
+    Call it on loaded networks too: Keras restores its own policy from a file.
     """
     if network.dtype_policy.name == POLICIES["bfloat16"]:
         network.dtype_policy = TrainedInBfloat16(POLICIES["bfloat16"])
-    for layer in getattr(network, "layers", ()):  # of a network, some of which hold others
+    for layer in getattr(network, "layers", ()):  # networks may be nested
         score_in_float32(layer)
 
 
 @keras.saving.register_keras_serializable("tfgad")
 class TrainedInBfloat16(keras.DTypePolicy):
-    """Keras's `mixed_bfloat16`, but float32 within `scoring`: weights are float32 in both."""
+    """Keras's `mixed_bfloat16`, with float32 computations within `scoring`; weights are float32."""
 
     @property
-    def compute_dtype(self):
-        """What a layer computes in now."""
+    def compute_dtype(self) -> str:
+        """The data type that a layer computes in now."""
         return self.variable_dtype if _is_scoring() else super().compute_dtype

@@ -1,8 +1,10 @@
-"""Networks of `keras.applications` without their tops, and whose weights they have.
+"""Networks of `keras.applications` without their top, with pretrained or random weights.
 
-ImageNet's are downloaded by Keras. Where that cannot be done and nobody has asked for them by name,
-random ones take their place, and a line of the log says so.
+Keras downloads the ImageNet weights. If the download fails and they were not asked for by name,
+random weights are used, and a warning is logged.
 """
+
+from __future__ import annotations
 
 import logging
 from collections.abc import Callable
@@ -20,36 +22,38 @@ IMAGENET, RANDOM = "imagenet", "random"
 def pretrained(
     make: Callable[..., keras.Model], weights: str | Path | None
 ) -> tuple[keras.Model, str]:
-    """Returns a network, and the name of the weights it has: `imagenet`, `random` or a file's.
+    """Returns a network and the name of its weights: `imagenet`, `random` or that of a file.
 
     Args:
-        make: of `keras.applications`, such as `VGG19`.
-        weights: a file of the network's weights without its top, as Keras publishes it; or
-            `imagenet`; or `random`. By default ImageNet's if they can be had, else random ones.
+        make: constructor of `keras.applications`, such as `VGG19`.
+        weights: a file with the network's weights without the top, as Keras publishes it; or
+            `imagenet`; or `random`. None is `imagenet` if available, else `random`.
 
     Raises:
-        UsageError: the weights cannot be had, or are another network's.
+        UsageError: the weights are not available, or belong to another network.
     """
     if weights in (None, IMAGENET):
         try:
             return make(include_top=False, weights=IMAGENET), IMAGENET
-        except Exception as error:  # Keras raises no narrower one where a download fails
+        except Exception as error:  # Keras raises plain exceptions if a download fails
             if weights == IMAGENET:
-                hint = "give a file of them, or leave it out for random weights"
+                hint = "give a file of weights, or omit them for random weights"
                 argument = f"{make.__name__} weights"
                 raise UsageError(argument, weights, "cannot be downloaded", hint) from error
-            problem = "ImageNet weights cannot be had: random ones are used instead"
+            problem = "ImageNet weights are not available: random ones are used instead"
             log.warning("%s's %s", make.__name__, problem)
             weights = RANDOM
     network = make(include_top=False, weights=None)
-    if weights != RANDOM:
-        _load(network, make.__name__, Path(weights))
-    return network, known_as(weights)
+    if weights == RANDOM:
+        return network, RANDOM
+    path = Path(weights)
+    _load(network, make.__name__, path)
+    return network, path.name
 
 
 def known_as(weights: str | Path | None) -> str | None:
-    """Returns the name under which `pretrained` tells the weights asked for."""
-    return weights if weights in (None, IMAGENET, RANDOM) else Path(weights).name
+    """Returns the name that `pretrained` gives to weights; None if they were not asked for."""
+    return None if weights is None else Path(weights).name
 
 
 def _load(network: keras.Model, name: str, path: Path) -> None:
