@@ -1,3 +1,5 @@
+"""The loss functions, checked against closed forms and NumPy."""
+
 import math
 
 import numpy as np
@@ -41,7 +43,7 @@ def test_gradient_penalty_is_taken_between_real_and_fake():
     assert float(penalty) == pytest.approx(((0 - 1) ** 2 + (2 - 1) ** 2) / 2, abs=1e-5)
 
 
-def test_gradient_penalty_moves_the_critic_even_from_a_zero_gradient():
+def test_gradient_penalty_is_differentiable_also_at_a_zero_gradient():
     images = tf.ones((2, 2, 2, 1))
     for start in (0.0, 2.0):
         weight = tf.Variable(tf.fill((2, 2, 1), start))
@@ -64,20 +66,20 @@ def test_discriminator_loss_is_the_cross_entropy():
     assert float(losses.discriminator_loss(real, fake)) == pytest.approx(expected)
 
 
-def test_discriminator_loss_is_finite_for_a_certain_discriminator():
+def test_discriminator_loss_is_finite_for_large_logits():
     assert losses.discriminator_loss(tf.constant([200.0]), tf.constant([200.0])) == 100.0
 
 
 def test_one_sided_smoothing_leaves_the_label_of_generated_images():
     real, fake = np.float32([2, -1]), np.float32([0.5])
     p_real, p_fake = (1 / (1 + np.exp(-logits)) for logits in (real, fake))
-    # Real images are labelled 0.9: a tenth of each pays for being called real.
+    # Real images are labelled 0.9: the loss has a tenth of the other label's.
     of_real = -0.9 * np.log(p_real) - 0.1 * np.log(1 - p_real)
     expected = (of_real.mean() - np.log(1 - p_fake).mean()) / 2
     assert float(losses.discriminator_loss(real, fake, 0.1)) == pytest.approx(expected)
 
 
-def test_one_logit_says_what_a_softmax_of_two_classes_does(rng):
+def test_discriminator_loss_equals_that_of_a_softmax_of_two_classes(rng):
     # Older code has two outputs, (real, fake), and their categorical cross-entropy.
     real, fake = (rng.normal(size=(5, 2)).astype("float32") for _ in range(2))
     p_real, p_fake = (tf.nn.softmax(outputs).numpy() for outputs in (real, fake))
@@ -86,17 +88,17 @@ def test_one_logit_says_what_a_softmax_of_two_classes_does(rng):
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
-def test_non_saturating_generator_loss_is_the_log_of_being_taken_for_real():
+def test_non_saturating_generator_loss_is_the_mean_negative_log_probability():
     fake = np.float32([2, -1, 0])
     expected = -np.log(1 / (1 + np.exp(-fake))).mean()
     assert float(losses.non_saturating_generator_loss(fake)) == pytest.approx(expected)
 
 
-def test_non_saturating_generator_loss_pulls_at_images_that_are_seen_through():
+def test_non_saturating_generator_loss_has_a_gradient_at_low_logits():
     logit = tf.Variable([-50.0, 50.0])
     with tf.GradientTape() as tape:
         loss = losses.non_saturating_generator_loss(logit)
-    # D(G(z)) - 1, of the mean of two; log(1 - D(G(z))) would pull with e^-50 at the first.
+    # D(G(z)) - 1, of the mean of two; log(1 - D(G(z))) would have a gradient of e^-50 at the first.
     np.testing.assert_allclose(tape.gradient(loss, logit), [-0.5, 0], atol=1e-6)
 
 
@@ -115,7 +117,7 @@ def test_r1_penalty_is_the_mean_over_images():
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 2, 1, 2)])
-def test_means_are_taken_over_each_image_alone(shape):
+def test_means_are_taken_per_image(shape):
     a = np.reshape(np.float32([1, 2, 3, 4, 0, 0, 0, 0]), shape)
     b = np.reshape(np.float32([1, 0, 3, 0, 0, 0, 0, -2]), shape)
     np.testing.assert_allclose(losses.mean_square(a, b), [(4 + 16) / 4, 4 / 4])
@@ -124,12 +126,12 @@ def test_means_are_taken_over_each_image_alone(shape):
 
 @pytest.mark.parametrize("loss", [losses.mean_square, losses.mean_absolute])
 def test_means_of_half_precision_are_float32(loss):
-    a = tf.fill((1, 10_000), tf.cast(1.0, tf.bfloat16))  # bfloat16 counts ones up to 256 only
+    a = tf.fill((1, 10_000), tf.cast(1.0, tf.bfloat16))  # a bfloat16 sum of ones ends at 256
     assert loss(a, tf.zeros_like(a)).dtype == tf.float32
     assert loss(a, tf.zeros_like(a)) == 1.0
 
 
-def test_kl_of_gaussians_is_that_of_the_closed_form():
+def test_kl_of_gaussians_equals_the_closed_form():
     mean = tf.constant([[0.0, 0.0], [3.0, -1.0]])
     log_variance = tf.constant([[0.0, 0.0], [0.0, math.log(4.0)]])
     # ½ (9 + 1 - 1 - 0) + ½ (1 + 4 - 1 - log 4)
@@ -137,7 +139,7 @@ def test_kl_of_gaussians_is_that_of_the_closed_form():
     np.testing.assert_allclose(losses.kl_to_standard_normal(mean, log_variance), expected)
 
 
-def test_kl_of_a_narrow_gaussian_agrees_with_an_integral():
+def test_kl_of_a_narrow_gaussian_equals_a_numerical_integral():
     mean, deviation = 0.7, 0.2
     z = np.linspace(mean - 8 * deviation, mean + 8 * deviation, 20_001)
     log_q = -0.5 * ((z - mean) / deviation) ** 2 - np.log(deviation)
@@ -149,13 +151,13 @@ def test_kl_of_a_narrow_gaussian_agrees_with_an_integral():
 def test_bernoulli_nll_of_black_white_and_grey_pixels():
     x = tf.reshape(tf.constant([-1.0, 1.0, 0.0, 1.0]), (1, 1, 2, 2))
     y = tf.reshape(tf.constant([-0.5, 0.5, 0.5, -0.5]), (1, 1, 2, 2))
-    # Probabilities of white ¼, ¾, ¾, ¼; two channels a pixel.
+    # Probabilities of white ¼, ¾, ¾, ¼; two channels per pixel.
     grey = -0.5 * math.log(3 / 4) - 0.5 * math.log(1 / 4)
     expected = [[[-2 * math.log(3 / 4), grey - math.log(1 / 4)]]]
     np.testing.assert_allclose(losses.bernoulli_nll(x, y), expected, rtol=1e-5)
 
 
-def test_bernoulli_nll_of_certainty_is_finite_and_so_is_its_slope():
+def test_bernoulli_nll_of_saturated_outputs_and_its_gradient_are_finite():
     x = tf.reshape(tf.constant([1.0, -1.0, 1.0, -1.0]), (4, 1, 1, 1))
     before_tanh = tf.reshape(tf.constant([-30.0, 30.0, 30.0, -8.0]), (4, 1, 1, 1))
     with tf.GradientTape() as tape:
@@ -166,7 +168,7 @@ def test_bernoulli_nll_of_certainty_is_finite_and_so_is_its_slope():
     assert np.isfinite(tape.gradient(nll, before_tanh)).all()
 
 
-def test_bernoulli_nll_is_that_of_the_logit_where_float32_can_tell():
+def test_bernoulli_nll_equals_the_cross_entropy_of_logits():
     logits = np.linspace(-8, 8, 17).astype("float32").reshape(-1, 1, 1, 1)
     t = np.float32(0.3)
     expected = tf.nn.sigmoid_cross_entropy_with_logits(t * tf.ones_like(logits), logits)
@@ -201,7 +203,7 @@ def test_gaussian_nll_is_the_log_of_the_density():
         ),
     ],
 )
-def test_half_precision_is_counted_in_float32(rng, loss, shapes):
+def test_losses_of_half_precision_inputs_are_computed_in_float32(rng, loss, shapes):
     half = [tf.cast(tf.tanh(rng.normal(size=shape)), tf.bfloat16) for shape in shapes]
     value = loss(*half)
     assert value.dtype == tf.float32

@@ -1,8 +1,10 @@
+"""Conditional generator and critic."""
+
 import keras
 import numpy as np
 import pytest
 
-from tfgad.networks import conditional, convolutional, dcgan
+from tfgad.networks import conditional, convolutional
 
 CLASSES = 3
 
@@ -12,7 +14,7 @@ def noise(*shape):
 
 
 def tiny_trunk():
-    """φ(x) = x, of images of two pixels, and ψ(φ) = 2 φ_1 - φ_2 + 1."""
+    """A trunk for images of two pixels: φ(x) = x, ψ(φ) = 2 φ_1 - φ_2 + 1."""
     images = keras.Input((1, 2, 1))
     psi = keras.layers.Dense(1, name="psi")(keras.layers.Flatten()(images))
     psi = keras.layers.Reshape(())(psi)
@@ -21,7 +23,7 @@ def tiny_trunk():
     return trunk
 
 
-def test_logits_are_miyato_s_projection():
+def test_logits_are_those_of_a_projection_discriminator():
     critic = conditional.critic(tiny_trunk(), CLASSES)
     # The rows of V: v_0 = (1, 0), v_1 = (0, 3), v_2 = (-1, -1).
     critic.get_layer("projections").set_weights([np.array([[1.0, 0, -1], [0, 3, -1]])])
@@ -35,17 +37,17 @@ def test_logits_are_miyato_s_projection():
     "trunk",
     [
         convolutional.critic((32, 32, 3), width=4),
-        dcgan.critic((32, 32, 3), width=4, dropout=0.3, seed=0),
+        convolutional.critic((32, 32, 3), width=4, normalise=True),
     ],
-    ids=["convolutional", "dcgan"],
+    ids=["plain", "normalised"],
 )
-def test_any_critic_becomes_conditional(trunk):
+def test_conditional_critic_keeps_the_features_and_weights_of_its_trunk(trunk):
     critic = conditional.critic(trunk, CLASSES)
     given, features = critic(noise(2, 32, 32, 3)), trunk(noise(2, 32, 32, 3))["features"]
     assert given["logits"].shape == (2, CLASSES)
     for ours, theirs in zip(given["features"], features, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    # The trunk's own weights, and V; no logit of the trunk is left over.
+    # The weights of the trunk, including its logit, and V.
     assert len(critic.trainable_weights) == len(trunk.trainable_weights) + 1
 
 
@@ -55,14 +57,14 @@ def small_generator():
     )
 
 
-def test_generator_takes_a_code_and_a_label():
+def test_generator_maps_codes_and_labels_to_images():
     generator = small_generator()
     images = generator([noise(4, 5), np.array([0, 1, 2, 0])])
     assert images.shape == (4, 32, 32, 1)
     assert np.abs(images).max() <= 1
 
 
-def test_the_label_stands_beside_the_code():
+def test_embedding_of_the_label_is_concatenated_with_the_code():
     inner = convolutional.generator((32, 32, 1), 5 + conditional.EMBEDDING, width=4)
     generator = conditional.generator(inner, CLASSES)
     z, y = noise(4, 5), np.array([2, 0, 1, 2])
@@ -71,7 +73,7 @@ def test_the_label_stands_beside_the_code():
     np.testing.assert_allclose(generator([z, y]), inner(both), atol=1e-6)
 
 
-def test_the_same_code_gives_another_image_of_another_class():
+def test_image_of_a_code_depends_on_the_label():
     z = np.repeat(noise(1, 5), 2, axis=0)
     images = small_generator()([z, np.array([0, 1])]).numpy()
     assert np.abs(images[0] - images[1]).max() > 1e-3

@@ -1,3 +1,5 @@
+"""Shapes and ranges of the convolutional networks."""
+
 import numpy as np
 import pytest
 
@@ -13,14 +15,14 @@ def noise(*shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_encoder_makes_one_code_an_image(shape):
+def test_encoder_returns_one_code_per_image(shape):
     network = convolutional.encoder(shape, latent_dim=5, width=4)
     assert network.input_shape == (None, *shape)
     assert network(noise(2, *shape)).shape == (2, 5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_generator_makes_images_between_minus_one_and_one(shape):
+def test_generator_returns_images_in_minus_one_to_one(shape):
     network = convolutional.generator(shape, latent_dim=5, width=4)
     images = network(100 * noise(2, 5), training=True)
     assert images.shape == (2, *shape)
@@ -29,7 +31,7 @@ def test_generator_makes_images_between_minus_one_and_one(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_critic_gives_a_logit_and_its_hidden_layers(shape):
+def test_critic_returns_a_logit_and_its_hidden_layers(shape):
     given = convolutional.critic(shape, width=4)(noise(2, *shape))
     assert given["logit"].shape == (2,)
     height, width, _ = shape
@@ -39,7 +41,7 @@ def test_critic_gives_a_logit_and_its_hidden_layers(shape):
     assert 4 <= min(expected[-1][1:3]) < 8
 
 
-def test_critic_of_the_gradient_penalty_does_not_couple_images():
+def test_critic_has_no_batch_normalisation_by_default():
     def kinds(**options):
         return [type(layer) for layer in convolutional.critic((32, 32, 1), 4, **options).layers]
 
@@ -56,7 +58,7 @@ def test_critic_of_the_gradient_penalty_does_not_couple_images():
     ],
 )
 @pytest.mark.parametrize("make", ["encoder", "generator", "critic"])
-def test_unfit_images_are_refused(make, shape, fault):
+def test_invalid_image_sizes_are_refused(make, shape, fault):
     sizes = {"width": 4} if make == "critic" else {"width": 4, "latent_dim": 5}
     with pytest.raises(UsageError, match=fault):
         getattr(convolutional, make)(shape, **sizes)

@@ -1,4 +1,4 @@
-"""DeepLab V3: sizes, the dilated backbone, the resize that moves nothing."""
+"""DeepLab V3: output sizes, the dilated backbone and the resize layer."""
 
 import keras
 import numpy as np
@@ -10,15 +10,15 @@ from tfgad.networks import deeplab
 
 
 @pytest.mark.parametrize("size", [(64, 64), (70, 61)])
-def test_the_small_one_answers_at_the_size_of_the_image(size):
+def test_logits_of_the_small_network_have_the_size_of_the_image(size):
     network = deeplab.small((None, None, 1), width=4)
     assert network(np.zeros((2, *size, 1), "float32")).shape == (2, *size, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_resnet_keeps_its_weights_when_strides_become_dilation(output_stride):
-    """The feature at the middle of an image that shows one colour is that of the usual network."""
+def test_dilated_resnet_keeps_the_weights_of_the_original(output_stride):
+    """The central feature of a constant image equals that of the original network."""
     keras.utils.set_random_seed(0)
     usual = keras.applications.ResNet50(include_top=False, weights=None)
     keras.utils.set_random_seed(0)
@@ -32,8 +32,8 @@ def test_resnet_keeps_its_weights_when_strides_become_dilation(output_stride):
 
 
 @pytest.mark.slow
-def test_resnet_is_the_usual_one_where_its_strides_stay():
-    """Also where sides are odd: a strided convolution and subsampling both keep the first pixel."""
+def test_dilated_resnet_equals_the_original_before_the_dilation():
+    """Also for odd sides: a strided convolution and subsampling both start at the first pixel."""
     keras.utils.set_random_seed(0)
     usual = keras.applications.ResNet50(include_top=False, weights=None)
     keras.utils.set_random_seed(0)
@@ -51,7 +51,7 @@ def test_resnet_is_the_usual_one_where_its_strides_stay():
 
 
 @pytest.mark.parametrize("strides", [(2, 2), (3, 1)])
-def test_subsampling_is_a_1x1_convolution_with_strides(strides):
+def test_subsampled_convolution_equals_a_strided_1x1_convolution(strides):
     strided = keras.layers.Conv2D(5, 1, strides=strides)
     images = np.random.default_rng(0).normal(size=(2, 11, 8, 3)).astype("float32")
     expected = strided(images)
@@ -69,15 +69,15 @@ def test_another_output_stride_is_refused():
         deeplab.resnet50((64, 64, 1), output_stride=4)
 
 
-def test_enlarging_keeps_the_middle_and_the_border_in_place():
-    """A ramp stays a ramp where it is not cut off, and ends at its own values."""
+def test_resize_moves_neither_the_middle_nor_the_border():
+    """A ramp stays linear inside and keeps its values at the border."""
     ramp = np.arange(4, dtype="float32").reshape(1, 1, 4, 1)
     enlarged = deeplab.ResizeLike()([tf.constant(ramp), tf.zeros((1, 1, 8, 1))]).numpy().ravel()
     np.testing.assert_allclose(enlarged, [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3], atol=1e-6)
 
 
-def test_its_steps_keep_the_heap_whole():
-    """A 1x1 convolution with a stride breaks it; see `deeplab._residual`."""
+def test_gradients_of_the_small_network_are_finite():
+    """A strided 1x1 convolution would corrupt the heap; see `deeplab._residual`."""
     loss, gradients = steps(deeplab.small((64, 64, 1), width=8), batch_size=8, count=5)
     assert np.isfinite(loss)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
@@ -85,7 +85,7 @@ def test_its_steps_keep_the_heap_whole():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_resnet_takes_a_step_without_strided_1x1_convolutions(output_stride):
+def test_resnet_trains_without_strided_1x1_convolutions(output_stride):
     network, _ = deeplab.resnet50((32, 32, 1), output_stride=output_stride, weights="random")
     (backbone,) = (layer for layer in network.layers if isinstance(layer, keras.Model))
     strided = [
@@ -102,7 +102,7 @@ def test_resnet_takes_a_step_without_strided_1x1_convolutions(output_stride):
 
 
 def steps(network, batch_size, count):
-    """Takes gradients `count` times; returns the last loss and the last gradients."""
+    """Computes gradients `count` times; returns the last loss and gradients."""
     images = tf.random.normal((batch_size, *network.input_shape[1:]))
 
     @tf.function

@@ -1,3 +1,5 @@
+"""The fused layers and optimizer, compared with those of Keras."""
+
 import keras
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ def rng():
 
 
 def batch_normalizations(rng):
-    """The fused layer and Keras's, with the same weights."""
+    """Returns the fused layer and Keras's, with the same weights."""
     layers = BatchNormalization(), keras.layers.BatchNormalization()
     weights = [rng.uniform(0.5, 2, 3) for _ in range(4)]
     for layer in layers:
@@ -40,15 +42,15 @@ def test_batch_normalization_equals_that_of_keras(rng):
         np.testing.assert_allclose(fused, own, atol=2e-5)
 
 
-def test_batch_normalization_takes_a_batch_of_one_pixel():
+def test_batch_normalization_accepts_a_batch_of_one_pixel():
     layer = BatchNormalization()
     y = layer(tf.fill((1, 1, 1, 2), 5.0), training=True)
     np.testing.assert_allclose(y, 0, atol=1e-6)
-    np.testing.assert_allclose(layer.moving_variance, layer.momentum)  # of a start at 1
+    np.testing.assert_allclose(layer.moving_variance, layer.momentum)  # from an initial value of 1
 
 
 @pytest.mark.parametrize(("training", "trainable"), [(False, True), (True, False)])
-def test_batch_normalization_judges_by_the_averages_and_leaves_them(rng, training, trainable):
+def test_batch_normalization_in_inference_keeps_the_moving_averages(rng, training, trainable):
     x = rng.normal(2, 3, (2, 4, 5, 3)).astype("float32")
     fused, own = batch_normalizations(rng)
     fused.trainable = own.trainable = trainable
@@ -73,7 +75,7 @@ def test_adam_equals_that_of_keras(rng, beta_1, beta_2):
 
 
 @pytest.mark.parametrize("kind", [Adam, BatchNormalization])
-def test_fused_kinds_are_saved_by_their_own_name(kind):
+def test_fused_classes_are_registered_by_their_own_name(kind):
     config = keras.saving.serialize_keras_object(kind())
     assert config["registered_name"] == f"tfgad>{kind.__name__}"
     assert type(keras.saving.deserialize_keras_object(config)) is kind

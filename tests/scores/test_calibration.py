@@ -1,3 +1,5 @@
+"""Calibration: thresholds, tails, probabilities and the layer that stores them."""
+
 import logging
 
 import keras
@@ -33,13 +35,13 @@ def test_expected_false_positive_rate_is_at_most_the_target():
         stats.norm.sf(calibration.threshold_from_normals(rng.normal(size=150), 0.02).value)
         for _ in range(500)
     ]
-    # 3 of 151 ranks lie above: 0.0199 expected.
+    # 3 of 151 ranks are above the threshold: 0.0199 expected.
     assert np.mean(rates) == pytest.approx(3 / 151, abs=0.0015)
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 @pytest.mark.parametrize("n", [30, 90])
-def test_tail_comes_near_the_target(name, n):
+def test_mean_false_positive_rate_of_the_tail_is_near_the_target(name, n):
     rng, distribution = np.random.default_rng(0), DISTRIBUTIONS[name]
     rates = [
         distribution.sf(
@@ -50,7 +52,7 @@ def test_tail_comes_near_the_target(name, n):
     assert 0.002 < np.mean(rates) < 0.02
 
 
-def test_tail_says_so(caplog):
+def test_tail_logs_a_warning(caplog):
     with caplog.at_level(logging.WARNING, "tfgad"):
         threshold = calibration.threshold_from_normals(np.arange(50.0), 0.01)
     assert threshold.method == "generalised Pareto tail"
@@ -59,19 +61,19 @@ def test_tail_says_so(caplog):
 
 
 @pytest.mark.parametrize("n", [20, 150, 20_000])
-def test_thresholds_at_all_rates_are_those_of_each(n):
+def test_thresholds_at_all_rates_equal_those_of_each_rate(n):
     scores = np.random.default_rng(0).gumbel(size=n)
     one_by_one = [calibration.threshold_from_normals(scores, rate).value for rate in RATES]
     assert calibration.thresholds_from_normals(scores).tolist() == one_by_one
 
 
-def test_thresholds_at_all_rates_say_nothing(caplog):
+def test_thresholds_at_all_rates_log_no_warning(caplog):
     with caplog.at_level(logging.WARNING, "tfgad"):
         calibration.thresholds_from_normals(np.arange(50.0))
     assert not caplog.text
 
 
-def test_rates_go_from_1_in_10000_to_1_in_5_by_about_a_quarter():
+def test_rates_range_from_1_in_10000_to_1_in_5_in_steps_of_a_quarter():
     assert (RATES[0], RATES[-1]) == (0.0001, 0.2)
     assert {0.001, 0.01, 0.02, 0.05, 0.1} <= set(RATES)
     steps = np.divide(RATES[1:], RATES[:-1])
@@ -79,7 +81,7 @@ def test_rates_go_from_1_in_10000_to_1_in_5_by_about_a_quarter():
     assert steps.max() < 1.29
 
 
-def test_tail_follows_the_unit_of_the_scores():
+def test_tail_scales_with_the_unit_of_the_scores():
     scores = np.random.default_rng(0).gumbel(size=60)
     value = calibration.threshold_from_normals(scores, 0.001).value
     tiny = calibration.threshold_from_normals(scores * 1e-6 + 5, 0.001).value
@@ -101,12 +103,12 @@ def test_tail_of_equal_scores_is_their_value():
         ([1.0, np.nan, np.inf], 0.1, "2 of 3"),
     ],
 )
-def test_bad_input_is_the_users_mistake(scores, rate, message):
+def test_invalid_scores_and_rates_are_refused(scores, rate, message):
     with pytest.raises(UsageError, match=message):
         calibration.threshold_from_normals(np.array(scores), rate)
 
 
-def test_probability():
+def test_probability_is_half_at_the_threshold_and_monotonic():
     scores = np.linspace(-1e6, 1e6, 1001)
     values = calibration.probability(scores, threshold=scores[600], scale=2000.0)
     assert values[600] == 0.5
@@ -115,27 +117,27 @@ def test_probability():
     assert values[-1] == 1
 
 
-def test_logistic_scale():
+def test_logistic_scale_of_logistic_and_of_equal_scores():
     scores = stats.logistic(scale=3).rvs(20_000, random_state=0)
     assert calibration.logistic_scale(scores) == pytest.approx(3, rel=0.03)
     assert calibration.logistic_scale(np.array([0, 0, 0, 0, 10.0])) == 4.0
     assert calibration.logistic_scale(np.ones(5)) == 1.0
 
 
-def test_layer_gives_what_the_functions_give():
+def test_layer_agrees_with_the_functions():
     scores = np.random.default_rng(0).normal(size=200).astype(np.float32)
     layer = calibration.Calibration()
     threshold = layer.fit(scores, 0.02)
-    verdict = layer(scores)
+    outputs = layer(scores)
     expected = calibration.probability(scores, threshold.value, calibration.logistic_scale(scores))
-    assert keras.ops.convert_to_numpy(verdict["probability"]) == pytest.approx(expected, abs=1e-6)
-    alarms = keras.ops.convert_to_numpy(verdict["is_anomalous"])
+    assert keras.ops.convert_to_numpy(outputs["probability"]) == pytest.approx(expected, abs=1e-6)
+    alarms = keras.ops.convert_to_numpy(outputs["is_anomalous"])
     np.testing.assert_array_equal(alarms, scores > threshold.value)
     assert alarms.sum() == 3  # the score at the threshold is no alarm
     assert float(layer.false_positive_rate) == pytest.approx(0.02)
 
 
-def test_layer_must_be_calibrated():
+def test_require_calibrated_refuses_a_layer_that_is_not_fitted():
     layer = calibration.Calibration()
     assert not layer.is_calibrated
     with pytest.raises(UsageError, match="tfgad calibrate"):
@@ -163,7 +165,7 @@ def saved_layer(path):
     model.save(path)
 
 
-def test_layer_keeps_what_another_rate_would_give(tmp_path):
+def test_layer_stores_the_thresholds_at_other_rates(tmp_path):
     saved_layer(tmp_path / "model.keras")
     kept = keras.saving.load_model(tmp_path / "model.keras").layers[-1].known_thresholds
     assert tuple(kept) == RATES
@@ -174,13 +176,13 @@ def test_layer_keeps_what_another_rate_would_give(tmp_path):
         assert float(again.threshold) == threshold
 
 
-def test_a_model_saved_without_other_thresholds_still_loads(tmp_path, monkeypatch):
-    def of_the_first_four(layer, store):
+def test_model_saved_without_thresholds_at_other_rates_loads(tmp_path, monkeypatch):
+    def save_first_four_weights(layer, store):
         for index, weight in enumerate(layer.weights[:4]):
             store[str(index)] = weight
 
     with monkeypatch.context() as then:
-        then.setattr(calibration.Calibration, "save_own_variables", of_the_first_four)
+        then.setattr(calibration.Calibration, "save_own_variables", save_first_four_weights)
         saved_layer(tmp_path / "model.keras")
     layer = keras.saving.load_model(tmp_path / "model.keras").layers[-1]
     assert layer.is_calibrated
@@ -198,7 +200,7 @@ def test_layer_stays_float32_in_mixed_precision():
     finally:
         keras.config.set_dtype_policy(policy)
     layer.fit(np.linspace(1000, 1001, 50), 0.1)
-    verdict = layer(np.array([1000.9, 1000.95], np.float32))
-    assert keras.backend.standardize_dtype(verdict["probability"].dtype) == "float32"
+    outputs = layer(np.array([1000.9, 1000.95], np.float32))
+    assert keras.backend.standardize_dtype(outputs["probability"].dtype) == "float32"
     assert float(layer.threshold) == pytest.approx(1000.918, abs=1e-3)
-    assert keras.ops.convert_to_numpy(verdict["is_anomalous"]).tolist() == [False, True]
+    assert keras.ops.convert_to_numpy(outputs["is_anomalous"]).tolist() == [False, True]

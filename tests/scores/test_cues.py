@@ -1,4 +1,4 @@
-"""The properties of the cues; their constants may change with what is measured."""
+"""Properties of `Cues` that hold for any values of its constants."""
 
 import keras
 import numpy as np
@@ -9,11 +9,11 @@ from scipy import ndimage
 from tfgad.scores.cues import Cues, gaussian_blur, quantile
 
 ERRORS = 3
-PLACE = np.s_[24:48, 32:56]  # of a defect in images of 80x96 pixels
+PLACE = np.s_[24:48, 32:56]  # position of a defect in images of 80x96 pixels
 
 
 def normals(count, seed=0):
-    """Images, and log-normal errors whose level differs from image to image."""
+    """Returns images, and log-normal errors with a different level per image."""
     rng = np.random.default_rng(seed)
     images = rng.normal(0, 0.2, (count, 80, 96, 1)).clip(-1, 1)
     level = rng.normal(0, 0.3, (count, 1, 1, 1))
@@ -33,13 +33,13 @@ def new():
     return normals(6, seed=1)
 
 
-def test_highest_point_of_a_normal_image_is_about_one(cues, new):
+def test_maximum_of_a_normal_image_is_about_one(cues, new):
     peaks = np.max(cues(*new), axis=(1, 2))
     assert 0.6 < np.median(peaks) < 1.6
     assert peaks.max() < 2.5
 
 
-def test_a_stain_is_found_by_its_tone_alone(cues, new):
+def test_stain_is_found_by_tone_alone(cues, new):
     images, errors = new
     before = cues(images, errors).numpy()
     images[0][PLACE] -= 0.6
@@ -49,7 +49,7 @@ def test_a_stain_is_found_by_its_tone_alone(cues, new):
     np.testing.assert_array_equal(after[1:], before[1:])
 
 
-def test_a_light_stain_counts_as_much_as_a_dark_one(cues):
+def test_light_and_dark_stains_have_the_same_score(cues):
     images = np.zeros((2, 80, 96, 1), "float32")
     images[0][PLACE], images[1][PLACE] = 0.6, -0.6
     errors = np.full((2, 80, 96, ERRORS), 1e-2, "float32")
@@ -57,7 +57,7 @@ def test_a_light_stain_counts_as_much_as_a_dark_one(cues):
     assert light == pytest.approx(dark, rel=1e-5)
 
 
-def test_a_place_of_large_errors_is_found_without_tone(cues, new):
+def test_large_local_errors_are_found_without_tone(cues, new):
     images, errors = new
     before = cues(images, errors).numpy()
     errors[0][PLACE] *= 5
@@ -66,7 +66,7 @@ def test_a_place_of_large_errors_is_found_without_tone(cues, new):
     assert after[0][PLACE].max() == after[0].max()
 
 
-def test_a_rougher_image_is_less_suspicious_than_a_rough_place(cues, new):
+def test_uniformly_larger_errors_score_less_than_local_ones(cues, new):
     images, errors = new
     rough_place = errors.copy()
     for each in rough_place:
@@ -76,7 +76,7 @@ def test_a_rougher_image_is_less_suspicious_than_a_rough_place(cues, new):
     assert (everywhere < local).all()
 
 
-def test_no_image_is_judged_by_its_company(cues, new):
+def test_map_does_not_depend_on_the_rest_of_the_batch(cues, new):
     images, errors = new
     together = cues(images, errors).numpy()
     for i in (0, 3):
@@ -84,25 +84,25 @@ def test_no_image_is_judged_by_its_company(cues, new):
         np.testing.assert_allclose(alone, together[i], rtol=1e-5, atol=1e-5)
 
 
-def test_terms_weigh_alike_however_many_maps_they_have():
+def test_terms_have_equal_weights_for_any_number_of_maps():
     layer = Cues((1, 3))
     deviations = tf.constant([[[[6.0, 1.0, 2.0, 3.0]]]])
     np.testing.assert_allclose(layer.texture(deviations), [[[(6 + 2) / 2]]], rtol=1e-6)
 
 
-def test_perfect_reconstructions_of_a_flat_image_are_finite(cues):
+def test_map_of_a_flat_image_without_errors_is_finite(cues):
     flat = np.zeros((1, 80, 96, 1), "float32")
     assert np.isfinite(cues(flat, np.zeros((1, 80, 96, ERRORS), "float32"))).all()
 
 
-def test_adapting_to_images_without_spread_is_finite():
+def test_map_after_adapting_to_constant_images_is_finite():
     layer = Cues((1,))
     flat = np.zeros((2, 48, 48, 1), "float32")
     layer.adapt(flat, flat)
     assert np.isfinite(layer(flat, flat)).all()
 
 
-def test_the_configuration_and_the_weights_make_the_same_layer(cues, new):
+def test_layer_is_restored_from_config_and_weights(cues, new):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(cues))
     assert again.get_config() == cues.get_config()
     assert not again.trainable_weights
@@ -111,18 +111,18 @@ def test_the_configuration_and_the_weights_make_the_same_layer(cues, new):
 
 
 @pytest.mark.parametrize("q", [0.0, 0.1, 0.5, 1.0])
-def test_quantile_is_that_of_each_map(q):
+def test_quantile_is_taken_per_map(q):
     rng = np.random.default_rng(0)
     maps = np.stack([rng.permutation(4096).reshape(64, 64) * k for k in (1, -2, 3)], axis=-1)
     maps = tf.constant(np.stack([maps, maps + 1e4]), tf.float32)
     spread = np.quantile(maps, q, axis=(1, 2), keepdims=True)
-    # Read from a sample of the pixels: within a twentieth of the range.
+    # It is computed from a sample of the pixels: within a twentieth of the range.
     range_of_maps = np.ptp(maps.numpy(), axis=(1, 2), keepdims=True)
     np.testing.assert_array_less(abs(quantile(maps, q) - spread) / range_of_maps, 0.05)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 4.0, 8.0])
-def test_blur_is_scipy_s(sigma):
+def test_blur_equals_that_of_scipy(sigma):
     maps = np.random.default_rng(0).normal(size=(2, 30, 41, 2)).astype("float32")
     radius = round(3 * sigma)
     expected = ndimage.gaussian_filter(

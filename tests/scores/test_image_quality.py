@@ -1,4 +1,4 @@
-"""Images that show nothing, or something else, are anomalous whatever their score."""
+"""Image quality: good images are within the limits, other images get a reason."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def good_images(fabric: str, count: int, channels: int = 1, seed: int = 0) -> np
 
 @pytest.fixture(scope="module", params=FABRICS)
 def known(request):
-    """A fabric's images, and the quality that has learnt 40 of them."""
+    """Images of a fabric, and an `ImageQuality` adapted to 40 of them."""
     images = good_images(request.param, 100)
     quality = ImageQuality((TILE, TILE), (32, 32), 1)
     quality.adapt(quality.tile_statistics(images[:40]).numpy())
@@ -38,7 +38,7 @@ def test_good_images_are_within_the_limits(known):
 
 
 def of_blind_cameras(good: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
-    """What a good image becomes where a camera is blind, and the reason that must be given."""
+    """Returns images of a blind camera, made from a good image, and the reasons expected."""
     random = np.random.default_rng(0)
     mean = good.mean()
     x = np.broadcast_to(np.linspace(-1, 1, TILE, dtype="float32")[:, None], good.shape[:2])
@@ -65,20 +65,20 @@ def of_blind_cameras(good: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
 
 
 @pytest.mark.parametrize("kind", of_blind_cameras(np.zeros((TILE, TILE, 1), "float32")))
-def test_a_blind_camera_is_noticed(known, kind):
+def test_images_of_a_blind_camera_get_a_reason(known, kind):
     images, quality = known
     image, expected = of_blind_cameras(images[60])[kind]
     assert reason(quality, np.clip(image, -1, 1).astype("float32")) == expected
 
 
-def test_a_negative_is_noticed_where_grey_levels_are_skewed():
+def test_negative_gets_a_reason_if_grey_levels_are_skewed():
     images = good_images("twill", 41)
     quality = ImageQuality((TILE, TILE), (32, 32), 1)
     quality.calibrate(quality.tile_statistics(images[:40]).numpy(), 0.01)
     assert reason(quality, 2 * images[40].mean() - images[40]) == "other texture"
 
 
-def test_another_colour_is_noticed():
+def test_other_colour_gets_a_reason():
     images = good_images("twill", 30, channels=3)
     quality = ImageQuality((TILE, TILE), (32, 32), 3)
     quality.calibrate(quality.tile_statistics(images[:20]).numpy(), 0.01)
@@ -87,26 +87,26 @@ def test_another_colour_is_noticed():
     assert reason(quality, tinted) == "other colour"
 
 
-def test_one_bad_tile_of_a_large_image_is_enough(known):
+def test_one_bad_tile_of_a_large_image_gives_it_a_reason(known):
     images, quality = known
     row = np.concatenate(images[60:64], axis=1)
     assert reason(quality, row) == ""
-    assert reason(quality, row[:100, :300]) == ""  # part of a tile: continued by reflection
+    assert reason(quality, row[:100, :300]) == ""  # smaller than a tile: padded by reflection
     row = row.copy()
     row[:, -TILE:] = -1
     assert reason(quality, row) == "too dark"
 
 
-def test_limits_grow_with_the_images_of_calibration(known):
+def test_limits_include_the_calibration_images(known):
     images, _ = known
     quality = ImageQuality((TILE, TILE), (32, 32), 1)
     quality.adapt(quality.tile_statistics(images[:40]).numpy())
     dim = (images[40:60] + 1) * 0.4 - 1
     quality.calibrate(quality.tile_statistics(images[40:60]).numpy(), 0.01)
     assert reason(quality, dim[0]) == "too dark"
-    quality.calibrate(quality.tile_statistics(dim).numpy(), 0.01)  # a new lamp, declared good
+    quality.calibrate(quality.tile_statistics(dim).numpy(), 0.01)  # a new lamp, labelled good
     assert reason(quality, dim[0]) == ""
-    quality.calibrate(quality.tile_statistics(images[40:60]).numpy(), 0.01)  # and taken back
+    quality.calibrate(quality.tile_statistics(images[40:60]).numpy(), 0.01)  # and no longer
     assert reason(quality, dim[0]) == "too dark"
 
 
@@ -117,13 +117,13 @@ def test_few_images_give_wide_limits(known):
     assert set(quality(images[3:]).numpy()) == {b""}
 
 
-def test_without_good_images_nothing_is_outside():
+def test_layer_without_limits_gives_no_reason():
     quality = ImageQuality((TILE, TILE), (32, 32), 1)
     assert not quality.is_adapted
     assert reason(quality, np.full((TILE, TILE, 1), -1, "float32")) == ""
 
 
-def test_first_reason():
+def test_first_reason_is_the_first_by_priority():
     assert first_reason(["", "other texture", "no texture", ""]) == "no texture"
     assert first_reason(["", "dark area", "too bright"]) == "too bright"
     assert first_reason(["other colour", ""]) == "other colour"
