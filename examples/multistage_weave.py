@@ -17,7 +17,14 @@ import tfgad
 from tfgad import evaluation, plots
 from tfgad.data.datasets.weave.cloth import FABRICS
 from tfgad.evaluation import metrics
-from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
+from tfgad.multistage import (
+    adaptation,
+    painter_config,
+    painter_training,
+    segmenter_config,
+    segmenter_training,
+    sources,
+)
 from tfgad.multistage.annotations import gallery
 from tfgad.multistage.segmenter import EVEN_ODDS
 
@@ -33,8 +40,8 @@ def main():
     arguments = parser.parse_args()
     out = arguments.out or Path("multistage_weave_quick" if arguments.quick else "multistage_weave")
     few = QUICK if arguments.quick else ""
-    of_painter = painter_training.QUICK if arguments.quick else None
-    of_segmenter = segmenter_training.QUICK if arguments.quick else None
+    of_painter = painter_config.QUICK if arguments.quick else None
+    of_segmenter = segmenter_config.QUICK if arguments.quick else None
 
     weaves = arguments.weaves or [weave for weave in FABRICS if weave != arguments.target]
     if arguments.target in weaves:

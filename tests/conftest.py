@@ -1,6 +1,7 @@
 """Small images and small fitted models that several tests share."""
 
 import builtins
+import dataclasses
 import functools
 import os
 import tempfile
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from tfgad import methods, processor
 from tfgad.errors import UsageError
-from tfgad.multistage import painter_training, segmenter_training
+from tfgad.multistage import painter_config, segmenter_config
 
 SIDE, WINDOW = 48, 32  # of the images, and of what the networks see
 # Where a recipe has them.
@@ -161,8 +162,23 @@ def full_disk(monkeypatch, tmp_path):
 @pytest.fixture
 def quicker(monkeypatch):
     """Makes what is quick of the Multistage GAN quicker: two steps of networks four wide."""
-    small = {"width": 4, "batch_size": 4}
-    of_painter = {"patches": 40, "fusions": 8, "fusion_batch_size": 4, "steps": "2+2"}
-    monkeypatch.setattr(painter_training, "QUICK", {**small, **of_painter})
-    of_segmenter = {"painted": 8, "transplanted": 8, "steps": "2", "adapt_steps": "2"}
-    monkeypatch.setattr(segmenter_training, "QUICK", {**small, **of_segmenter})
+    of_painter = dataclasses.replace(
+        painter_config.QUICK,
+        width=4,
+        batch_size=4,
+        patches=40,
+        fusions=8,
+        fusion_batch_size=4,
+        steps=(2, 2),
+    )
+    monkeypatch.setattr(painter_config, "QUICK", of_painter)
+    of_segmenter = dataclasses.replace(
+        segmenter_config.QUICK,
+        width=4,
+        batch_size=4,
+        steps=2,
+        painted=8,
+        transplanted=8,
+        adapt_steps=2,
+    )
+    monkeypatch.setattr(segmenter_config, "QUICK", of_segmenter)

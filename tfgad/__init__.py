@@ -8,7 +8,6 @@ What TensorFlow is to compute with is set before (`tfgad/processor.py`).
 """
 
 import importlib
-from typing import Any
 
 from tfgad.processor import ask_for_onednn
 from tfgad.quiet import import_tensorflow
@@ -22,18 +21,18 @@ _HOMES = {
     "training_batches": "tfgad.data.batches",
     "AnomalyData": "tfgad.data",
     "Detector": "tfgad.core.detector",
-    "load_model": "tfgad.training.runs",
+    "load_model": "tfgad.training.saving",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module 'tfgad' has no attribute {name!r}")
     import_tensorflow()
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
-def __dir__() -> list[str]:
+def __dir__():
     return __all__

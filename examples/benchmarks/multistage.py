@@ -49,8 +49,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad import evaluation, files
+from tfgad.core.settings import parse
 from tfgad.evaluation import metrics
-from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
+from tfgad.multistage import (
+    adaptation,
+    painter_config,
+    painter_training,
+    segmenter_config,
+    segmenter_training,
+    sources,
+)
 from tfgad.multistage.painter import FUSED, PASTED
 from tfgad.multistage.transplants import transplanted
 from tfgad.training import runs
@@ -140,15 +148,16 @@ def trained(fabrics, folder, seed, quick, given):
     run = segmenter_training.train_segmenter(
         fabrics,
         folder / "segmenter",
-        settings=segmenter_training.QUICK if quick else {},
+        settings=segmenter_config.QUICK if quick else None,
         seed=seed,
         resume=True,
     )
     painter, metadata = None, {"seconds": {"segmenter": run.config["training_seconds"]}}
     if given is not None:
-        of_painter = {**(painter_training.QUICK if quick else {}), **given}
+        base = painter_config.QUICK if quick else None
+        settings = parse(painter_config.PainterConfig, given, of="the painter", base=base)
         painter = painter_training.train_painter(
-            fabrics, folder / "painter", settings=of_painter, seed=seed, resume=True
+            fabrics, folder / "painter", settings=settings, seed=seed, resume=True
         )
         metadata["seconds"] |= painter.config["seconds"]
         metadata["vgg_weights"] = painter.config["vgg_weights"]
@@ -177,7 +186,7 @@ def judged(target, ways, painter, run, fabrics, seed, row):
         if way != "source":
             defective, masks = of_ways[way]
             rows = {"defective": defective, "masks": masks, "good": good}
-            model = adaptation.further(run, rows, fabrics, seed)
+            model = adaptation.fine_tune(run, rows, fabrics, seed)
             seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
         figures[way] = figures_of(model, images, held_out, left_out)
         taken = seconds["processor time, all of it"] + since(processor)

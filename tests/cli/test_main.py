@@ -281,7 +281,7 @@ def test_info_of_a_model_exported_by_hand(run, saved_model, tmp_path):
 def test_info_of_an_unfinished_run(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / runs.MODEL).unlink()
-    assert "has not ended" in mistake(tmp_path, "info", copy)
+    assert "is not finished" in mistake(tmp_path, "info", copy)
 
 
 # Scoring

@@ -1,6 +1,7 @@
 """`tfgad synthesize` and `tfgad segment`, as a user types them."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -12,14 +13,34 @@ PLAIN = "weave:plain?size=64&train=6&calibration=4&test=24"
 TWILL = "weave:twill?size=64&train=6&calibration=4&test=12"
 SMALL = ["--steps", "2", "--set", "width=4", "--set", "batch_size=4", "--set", "painted=4"]
 SMALL += ["--set", "transplanted=4", "--set", "rehearsed=4"]
+TINY = ["--steps", "1+1", "--set", "patches=24", "--set", "fusions=6"]
+for name in ("width", "fusion_width", "batch_size", "fusion_batch_size"):
+    TINY += ["--set", f"{name}=4"]
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     """The folder of a segmenter trained on plain weave."""
     folder = tmp_path_factory.mktemp("segmenter") / "run"
-    assert tfgad("segment", "train", "--data", PLAIN, "--out", folder, *SMALL).exit_code == 0
+    said = tfgad("segment", "train", "--data", PLAIN, "--out", folder, *SMALL)
+    assert said.exit_code == 0, said.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory):
+    """The folder of a painter trained on plain weave, and what the command printed."""
+    folder = tmp_path_factory.mktemp("painter") / "painter"
+    given = [*TINY, "--vgg-weights", "random", "--out", folder]
+    said = tfgad("synthesize", "train", "--data", PLAIN, *given)
+    assert said.exit_code == 0, said.stderr
+    return folder, said.stdout
+
+
+@pytest.fixture(scope="module")
+def painter_folder(painter):
+    """The folder of that painter."""
+    return painter[0]
 
 
 def tfgad(*arguments):
@@ -31,10 +52,9 @@ def tfgad(*arguments):
     return result
 
 
-def test_from_known_defects_to_a_segmenter_of_a_new_fabric(painter_folder, tmp_path):
-    base, adapted = tmp_path / "base", tmp_path / "adapted"
-    said = tfgad("segment", "train", "--data", PLAIN, "--out", base, *SMALL)
-    assert said.exit_code == 0, said.stderr
+@pytest.mark.integration
+def test_from_known_defects_to_a_segmenter_of_a_new_fabric(run_folder, painter_folder, tmp_path):
+    base, adapted = run_folder, tmp_path / "adapted"
     given = ["--painter", painter_folder, "--data", TWILL, "--set", "adapt_steps=2"]
     said = tfgad("segment", "adapt", base, *given, "--out", adapted)
     assert said.exit_code == 0, said.stderr
@@ -49,19 +69,19 @@ def test_from_known_defects_to_a_segmenter_of_a_new_fabric(painter_folder, tmp_p
     assert (tmp_path / "saved" / "1" / "saved_model.pb").is_file()
 
 
-def test_a_segmenter_is_not_judged_by_what_taught_it(tmp_path):
-    base = tmp_path / "base"
-    said = tfgad("segment", "train", "--data", PLAIN, "--data", TWILL, "--out", base, *SMALL)
-    assert said.exit_code == 0, said.stderr
-    for own in ([], ["--data", "weave:twill?test=4"], ["--data", "weave:twill?test=4&seed=0"]):
+@pytest.mark.integration
+def test_a_segmenter_is_not_evaluated_on_what_it_was_trained_on(run_folder, tmp_path):
+    base = shutil.copytree(run_folder, tmp_path / "base")
+    for own in ([], ["--data", "weave:plain?test=4"], ["--data", "weave:plain?test=4&seed=0"]):
         said = tfgad("segment", "evaluate", base, *own)
         assert said.exit_code == 2
         assert "has test images that the model was trained on" in said.stderr
     assert not (base / "metrics.json").exists()
-    said = tfgad("segment", "evaluate", base, "--data", "weave:twill?test=4&seed=1")
+    said = tfgad("segment", "evaluate", base, "--data", "weave:plain?test=4&seed=1")
     assert said.exit_code == 0, said.stderr
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "mistake", [["--steps", "1k"], ["--set", "backbone=resnet"], ["--set", "batch_size=1"]]
 )
@@ -74,11 +94,12 @@ def test_a_refused_segmenter_changes_nothing(run_folder, mistake, tmp_path):
     assert {path.name: path.read_bytes() for path in run_folder.iterdir()} == before
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("mistake", "fault"),
     [
         (["--set", "ground=fabrik"], "did you mean 'fabric'"),
-        (["--set", "patches=10"], "more than 16"),
+        (["--set", "patches=10"], "above 16"),
         (["--vgg-weights", "no.h5"], "is not there"),
         (["--data", "weave:denim?size=80"], "of 96 or more to all"),
     ],
@@ -94,6 +115,7 @@ def test_a_refused_painter_changes_nothing(painter_folder, mistake, fault, tmp_p
     assert {path.name: path.read_bytes() for path in painter_folder.iterdir()} == before
 
 
+@pytest.mark.integration
 def test_images_unlike_the_segmenters_are_refused_before_painting(
     painter_folder, run_folder, tmp_path
 ):
@@ -104,18 +126,15 @@ def test_images_unlike_the_segmenters_are_refused_before_painting(
     assert not (tmp_path / "x").exists()
 
 
-def test_a_painter_by_the_command(tmp_path):
-    tiny = [f"{name}=4" for name in ("width", "fusion_width", "batch_size", "fusion_batch_size")]
-    tiny += ["patches=24", "fusions=6"]
-    given = ["--steps", "1+1", "--vgg-weights", "random"]
-    given += [each for setting in tiny for each in ("--set", setting)]
-    out = tmp_path / "painter"
-    said = tfgad("synthesize", "train", "--data", PLAIN, *given, "--out", out)
-    assert said.exit_code == 0, said.stderr
-    assert "12 kinds of defect" in said.stdout
-    assert "VGG19's weights: random" in said.stdout
+@pytest.mark.integration
+def test_a_painter_by_the_command(painter, tmp_path):
+    folder, printed = painter
+    assert "12 kinds of defect" in printed
+    assert "VGG19's weights: random" in printed
+    out = shutil.copytree(folder, tmp_path / "painter")
     (out / ".partial.generator.weights.h5").touch()  # as a kill leaves it
-    said = tfgad("synthesize", "train", "--data", PLAIN, *given, "--out", out, "--overwrite")
+    given = [*TINY, "--vgg-weights", "random", "--out", out]
+    said = tfgad("synthesize", "train", "--data", PLAIN, *given, "--overwrite")
     assert said.exit_code == 0, said.stderr
     assert sorted(path.suffix for path in out.iterdir()) == [".json", ".keras", ".keras", ".keras"]
 
@@ -126,6 +145,7 @@ def test_a_group_alone_shows_its_help_and_nothing_else():
     assert "tfgad: ;" not in said.stderr
 
 
+@pytest.mark.integration
 def test_paint_writes_a_data_set(painter_folder, tmp_path):
     out = tmp_path / "painted"
     given = ["--data", TWILL, "--count", "5", "--kind", "hole"]
@@ -140,7 +160,8 @@ def test_paint_writes_a_data_set(painter_folder, tmp_path):
     assert "is there already" in again.stderr
 
 
-def test_what_was_painted_teaches_a_segmenter(painter_folder, tmp_path):
+@pytest.mark.integration
+def test_a_segmenter_is_trained_on_what_was_painted(painter_folder, tmp_path):
     """Tiles of a folder in MVTec AD's layout, its kinds and masks, are a fabric like others."""
     out, base = tmp_path / "painted", tmp_path / "base"
     more = TWILL.replace("train=6", "train=40")
@@ -152,12 +173,11 @@ def test_what_was_painted_teaches_a_segmenter(painter_folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.integration
 def test_all_of_it_in_colour(tmp_path):
     colour = "&channels=3"
-    tiny = [f"{name}=4" for name in ("width", "fusion_width", "batch_size", "fusion_batch_size")]
-    tiny = [each for name in [*tiny, "patches=24", "fusions=6"] for each in ("--set", name)]
     for arguments in (
-        ["synthesize", "train", "--data", PLAIN + colour, "--steps", "1+1", *tiny, "--out", "p"],
+        ["synthesize", "train", "--data", PLAIN + colour, *TINY, "--out", "p"],
         ["synthesize", "paint", "p", "--data", TWILL + colour, "--count", "3", "--out", "painted"],
         ["segment", "train", "--data", PLAIN + colour, *SMALL, "--out", "base"],
         ["segment", "adapt", "base", "--painter", "p", "--data", TWILL + colour, "--out", "new"],

@@ -14,6 +14,7 @@ from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
 from tfgad.export import litert
 from tfgad.multistage import segmenter
+from tfgad.multistage.segmenter_config import SegmenterConfig
 from tfgad.scores.image_quality import REASONS
 from tfgad.training.runs import Run
 
@@ -95,7 +96,7 @@ def test_larger_images_are_scored_window_by_window(fitted, images):
 
 
 def test_a_segmenter(images, know_normal_images):
-    model, _ = segmenter.build((48, 48, 1), backbone="small", width=4, rate=1e-3)
+    model, _ = segmenter.build(SegmenterConfig(width=4), (48, 48, 1))
     know_normal_images(model, images)
     assert_python_agrees(model, images[:4])
 

@@ -1,15 +1,29 @@
-"""Two small fabrics with defects, and a painter that was trained a few steps on them."""
+"""Small fabrics with defects, and models that were trained a few steps on them."""
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from tfgad.multistage import painter_training, sources
+import tfgad
+from tfgad.multistage import painter_training, segmenter_training, sources
+from tfgad.multistage.painter import load_painter
+from tfgad.multistage.painter_config import PainterConfig
+from tfgad.multistage.segmenter_config import SegmenterConfig
 
 FEW = "size=64&train=6&calibration=4&test=24"
-TINY = {"patches": 48, "width": 4, "fusions": 12, "fusion_width": 4, "batch_size": 8}
-TINY |= {"fusion_batch_size": 4, "steps": "2+2"}
+TINY_PAINTER = PainterConfig(
+    patches=48,
+    width=4,
+    fusions=12,
+    fusion_width=4,
+    batch_size=8,
+    fusion_batch_size=4,
+    steps=(2, 2),
+)
+TINY_SEGMENTER = SegmenterConfig(
+    width=4, batch_size=4, steps=2, painted=8, transplanted=4, rehearsed=8, adapt_steps=2
+)
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +33,36 @@ def fabrics():
 
 
 @pytest.fixture(scope="session")
+def twill():
+    """A new fabric: good twill, and some of its own defects."""
+    return tfgad.load("weave:twill?size=64&train=6&calibration=4&test=12")
+
+
+@pytest.fixture(scope="session")
 def painter_folder(fabrics, tmp_path_factory):
     """The folder of a trained painter."""
     folder = tmp_path_factory.mktemp("painter") / "painter"
-    painter_training.train_painter(fabrics, folder, settings=TINY, vgg_weights="random")
+    painter_training.train_painter(fabrics, folder, settings=TINY_PAINTER, vgg_weights="random")
     return folder
+
+
+@pytest.fixture(scope="session")
+def painter(painter_folder):
+    """The painter, loaded; nobody may change it."""
+    return load_painter(painter_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_segmenter():
+    """Hyper-parameters of the segmenter."""
+    return TINY_SEGMENTER
+
+
+@pytest.fixture(scope="session")
+def run(fabrics, tmp_path_factory):
+    """A segmenter's run of two steps; nobody may change it."""
+    folder = tmp_path_factory.mktemp("segmenter") / "run"
+    return segmenter_training.train_segmenter(fabrics, folder, settings=TINY_SEGMENTER)
 
 
 @pytest.fixture
@@ -43,7 +82,7 @@ def parts(tmp_path):
 
 @pytest.fixture
 def stop():
-    """Callbacks that break a training off at its first step, as Ctrl-C does."""
+    """Callbacks that interrupt a training at its first step, as Ctrl-C does."""
 
     class Stop(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):

@@ -9,7 +9,7 @@ from PIL import Image
 
 import tfgad
 from tfgad.errors import UsageError
-from tfgad.multistage import annotations
+from tfgad.multistage import annotations, regions
 from tfgad.multistage.painter import Painted
 
 KINDS = ("hole", "slub")
@@ -102,11 +102,11 @@ def test_coco_masks_are_the_painted_pixels(tmp_path, shape):
 
 
 def test_run_lengths_by_hand():
-    region = annotations.Region(1, 0, np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool))
+    region = regions.Region(1, 0, np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool))
     lengths = {"size": [4, 5], "counts": [4, 3, 1, 1, 1, 1, 1, 3, 5]}
-    assert annotations.run_lengths(region, (4, 5)) == lengths
-    corner = annotations.Region(0, 0, np.array([[True]]))
-    assert annotations.run_lengths(corner, (2, 1)) == {"size": [2, 1], "counts": [0, 1, 1]}
+    assert regions.run_lengths(region, (4, 5)) == lengths
+    corner = regions.Region(0, 0, np.array([[True]]))
+    assert regions.run_lengths(corner, (2, 1)) == {"size": [2, 1], "counts": [0, 1, 1]}
 
 
 @pytest.mark.parametrize("form", ["coco", "yolo"])

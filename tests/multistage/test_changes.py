@@ -80,7 +80,7 @@ def test_a_defect_is_cut_off_unless_it_ends_in_its_window_or_crosses_it(rows, co
 def test_what_does_not_go_on_outside_must_end_in_its_window(first, last, cut):
     mask = np.zeros((99, 99), bool)
     mask[first:last, 50:60] = True
-    assert changes.is_cut_off(mask, (20, 30, PATCH), goes_on=False) is cut
+    assert changes.is_cut_off(mask, (20, 30, PATCH), extends=False) is cut
 
 
 def test_what_is_mirrored_moves_yarns_the_other_way():

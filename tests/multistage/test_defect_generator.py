@@ -1,21 +1,26 @@
 """The defect generator: what its two networks draw, and its steps."""
 
+import dataclasses
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfgad.core.settings import parse
 from tfgad.errors import UsageError
 from tfgad.multistage import defect_generator
+from tfgad.multistage.painter_config import PainterConfig
 from tfgad.networks.defects import on_fabric
 
-SMALL = {"latent_dim": 5, "width": 4, "r1": 0.1, "rate": 1e-3}
 STYLE_DIM, KINDS = 3, 2
 
 
-@pytest.fixture(params=defect_generator.GROUNDS)
+@pytest.fixture(scope="module", params=["fabric", "nothing"])
 def model(request):
-    """A small generator of one of the two sorts, with its first weights."""
-    return defect_generator.build((32, 32, 2), STYLE_DIM, KINDS, ground=request.param, **SMALL)
+    """A small generator on each ground; one test trains it two steps."""
+    config = PainterConfig(ground=request.param, latent_dim=5, width=4)
+    return defect_generator.build(config, (32, 32, 2), STYLE_DIM, KINDS)
 
 
 @pytest.fixture
@@ -56,19 +61,19 @@ def test_yarns_are_moved_by_pixels():
     np.testing.assert_allclose(between[:, 1:], (fabric[:, 1:] + fabric[:, :-1]) / 2, atol=1e-6)
 
 
-def test_whole_patches_and_places_in_them_are_judged(model, rows):
-    asked = rows["style"], rows["kind"]
-    judged = model.critic([rows["patches"], *asked])
-    assert judged["whole"].shape == (4,)
-    assert judged["places"].shape == (4, 64)
+def test_the_critic_has_logits_of_whole_patches_and_of_places_in_them(model, rows):
+    condition = rows["style"], rows["kind"]
+    logits = model.critic([rows["patches"], *condition])
+    assert logits["whole"].shape == (4,)
+    assert logits["places"].shape == (4, 64)
     spoilt = rows["patches"].copy()
     spoilt[:, 24:, 24:] = 0.0
-    places = np.isclose(model.critic([spoilt, *asked])["places"], judged["places"], atol=1e-6)
-    away = places.reshape(4, 8, 8)[:, :4, :4]  # of 8 pixels each, seeing 7 more to each side
+    places = np.isclose(model.critic([spoilt, *condition])["places"], logits["places"], atol=1e-6)
+    away = places.reshape(4, 8, 8)[:, :4, :4]  # of 4 pixels each; receptive fields of 22
     assert away.all()
     assert not places.all(axis=1).any()
-    for other in ((-asked[0], asked[1]), (asked[0], 1 - asked[1])):
-        assert not np.allclose(model.critic([rows["patches"], *other])["places"], judged["places"])
+    for other in ((-condition[0], condition[1]), (condition[0], 1 - condition[1])):
+        assert not np.allclose(model.critic([rows["patches"], *other])["places"], logits["places"])
 
 
 def test_a_step_moves_both(model, rows):
@@ -100,4 +105,21 @@ def test_a_patch_follows_code_style_kind_and_ground(model, rows):
 
 def test_an_unknown_ground_is_refused():
     with pytest.raises(UsageError, match="fabric"):
-        defect_generator.build((32, 32, 2), STYLE_DIM, KINDS, ground="fabrik", **SMALL)
+        parse(PainterConfig, {"ground": "fabrik"}, of="the painter")
+
+
+def test_a_generator_of_an_older_version_is_loaded(model):
+    """Its file has networks, `r1`, seed and name side by side, and no `config`."""
+    saved = {"name": "defects", "seed": 3, "r1": 0.25}
+    saved |= {
+        name: keras.saving.serialize_keras_object(getattr(model, name))
+        for name in ("generator", "critic")
+    }
+    loaded = defect_generator.DefectGenerator.from_config(saved)
+    assert loaded.config == dataclasses.replace(model.config, r1=0.25, width=loaded.config.width)
+    assert (loaded.seed, loaded.name) == (3, "defects")
+    assert loaded.patch_shape == (32, 32, 2)
+    assert (loaded.style_dim, loaded.kinds) == (STYLE_DIM, KINDS)
+    for name in ("generator", "critic"):
+        shapes = [[w.shape for w in getattr(each, name).weights] for each in (loaded, model)]
+        assert shapes[0] == shapes[1]

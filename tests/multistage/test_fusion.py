@@ -1,10 +1,14 @@
 """The fusion: what it may change, its losses, and its steps."""
 
+import dataclasses
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfgad.multistage import fusion
+from tfgad.multistage.painter_config import PainterConfig
 from tfgad.multistage.pasting import paste_examples
 from tfgad.networks.vgg import feature_extractor, grey_or_colour
 
@@ -12,8 +16,13 @@ from tfgad.networks.vgg import feature_extractor, grey_or_colour
 @pytest.fixture(scope="module")
 def model():
     """A small fusion with its first weights."""
+    return new_model()
+
+
+def new_model():
     phi, _ = feature_extractor("block1_conv1", "random")
-    return fusion.build(1, grey_or_colour(phi, 1), width=4, rate=1e-3)
+    config = PainterConfig(fusion_width=4, fusion_rate=1e-3)
+    return fusion.build(config, 1, grey_or_colour(phi, 1))
 
 
 def example(side=24):
@@ -53,10 +62,24 @@ def test_the_rim_falls_from_the_defect_to_nothing():
 
 
 def test_it_begins_by_changing_nothing():
-    phi, _ = feature_extractor("block1_conv1", "random")
-    fresh = fusion.build(1, grey_or_colour(phi, 1), width=4, rate=1e-3)
     _, pasted = example()
-    np.testing.assert_array_equal(fresh.fuser(pasted), pasted[..., :1])
+    np.testing.assert_array_equal(new_model().fuser(pasted), pasted[..., :1])
+
+
+def test_a_fusion_of_an_older_version_is_loaded(model):
+    """Its file has networks, loss weights, seed and name side by side, and no `config`."""
+    weights = {"margin": 0.2, "reconstruction": 5.0, "feature": 2.0, "adversarial": 0.3, "r1": 0.4}
+    saved = {"name": "fusion", "seed": 3, **weights}
+    saved |= {
+        name: keras.saving.serialize_keras_object(getattr(model, name))
+        for name in ("fuser", "critic", "phi")
+    }
+    loaded = fusion.DefectFusion.from_config(saved)
+    assert loaded.config == dataclasses.replace(PainterConfig(), **weights)
+    assert (loaded.channels, loaded.seed, loaded.name) == (1, 3, "fusion")
+    for name in ("fuser", "critic", "phi"):
+        shapes = [[w.shape for w in getattr(each, name).weights] for each in (loaded, model)]
+        assert shapes[0] == shapes[1]
 
 
 def test_fabric_outside_the_rim_is_untouched(model):

@@ -1,5 +1,8 @@
 """A painter end to end: trained, saved, loaded, resumed; and what it paints."""
 
+import dataclasses
+import json
+import shutil
 import subprocess
 import sys
 
@@ -9,20 +12,17 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
+from tfgad.core.settings import parse
 from tfgad.errors import UsageError
 from tfgad.multistage import fusion, sources
 from tfgad.multistage.defect_generator import DefectGenerator
 from tfgad.multistage.painter import LEAST_MASK, TRIES, Painter, load_painter
+from tfgad.multistage.painter_config import PainterConfig
+from tfgad.multistage.painter_folder import CONFIG
 from tfgad.multistage.painter_training import train_painter
 from tfgad.networks.defects import MASK
 
 SIDE = 128  # of what is painted on: larger than any window with its rim
-
-
-@pytest.fixture(scope="module")
-def painter(painter_folder):
-    """The painter, loaded."""
-    return load_painter(painter_folder)
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,13 @@ def good():
     return sources.read_sources([f"weave:twill?size={SIDE}&{few}"])[0].good
 
 
+def settings_of(painter):
+    return parse(PainterConfig, painter.config["settings"], of="the painter")
+
+
 def again(painter, fabrics, folder, **arguments):
     """Trains as the fixture was trained."""
-    settings = painter.config["settings"]
+    settings = settings_of(painter)
     return train_painter(fabrics, folder, settings=settings, vgg_weights="random", **arguments)
 
 
@@ -45,6 +49,7 @@ def test_its_folder_says_what_it_is(painter, painter_folder):
     assert not list(painter_folder.glob("*.h5"))
 
 
+@pytest.mark.integration
 def test_a_fresh_interpreter_loads_it(painter_folder):
     code = (
         "import sys; from tfgad.multistage.painter import load_painter; load_painter(sys.argv[1])"
@@ -175,9 +180,7 @@ def test_what_cannot_be_painted_is_refused(painter, images, kinds, fault):
         list(painter.paint(images, 1, kinds=kinds))
 
 
-def test_a_broken_off_training_goes_on_to_the_same_painter(
-    painter, painter_folder, fabrics, tmp_path
-):
+def test_an_interrupted_training_ends_with_the_same_painter(painter, fabrics, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             raise KeyboardInterrupt
@@ -185,19 +188,19 @@ def test_a_broken_off_training_goes_on_to_the_same_painter(
         def on_train_begin(self, logs=None):
             self.model.save_weights(tmp_path / "painter" / f"{self.stage}.weights.h5")
 
-    def broken_off(stage, steps):
+    def interrupted(stage, steps):
         stop = Stop()
         stop.stage = stage
         return [stop] if stage == "fusion" else []
 
     folder = tmp_path / "painter"
     with pytest.raises(KeyboardInterrupt):
-        again(painter, fabrics, folder, callbacks=broken_off)
-    with pytest.raises(UsageError, match="not been trained to the end"):
+        again(painter, fabrics, folder, callbacks=interrupted)
+    with pytest.raises(UsageError, match="is not finished"):
         load_painter(folder)
     with pytest.raises(UsageError, match="--resume"):
         again(painter, fabrics, folder)
-    with pytest.raises(UsageError, match="was begun with seed"):
+    with pytest.raises(UsageError, match="was started with seed"):
         again(painter, fabrics, folder, resume=True, seed=1)
     resumed = again(painter, fabrics, folder, resume=True)
     for name in ("style", "generator", "fusion"):
@@ -207,14 +210,14 @@ def test_a_broken_off_training_goes_on_to_the_same_painter(
     assert load_painter(folder).config["kinds"] == list(painter.kinds)
 
 
-def test_a_training_keeps_the_weights_of_vgg19_that_it_was_begun_with(
+def test_a_training_is_resumed_with_the_weights_of_vgg19_that_it_was_started_with(
     painter, painter_folder, fabrics
 ):
-    """Without a name they are those of its beginning, whatever could be had today."""
-    settings = {"settings": painter.config["settings"], "resume": True}
+    """If none are named they are these, whatever could be had today."""
+    settings = {"settings": settings_of(painter), "resume": True}
     same = train_painter(fabrics, painter_folder, **settings)
     assert same.config == painter.config
-    with pytest.raises(UsageError, match="was begun with vgg_weights 'random', not 'imagenet'"):
+    with pytest.raises(UsageError, match="was started with vgg_weights 'random', not 'imagenet'"):
         train_painter(fabrics, painter_folder, vgg_weights="imagenet", **settings)
 
 
@@ -228,6 +231,21 @@ def test_a_painter_is_resumed_with_the_same_images_alone(painter, parts, stop, t
     (parts / "train" / "good" / "0.png").unlink()
     with pytest.raises(UsageError, match=r"with other images: 1 \(.*/good/0.png\) removed"):
         trained(resume=True)
+
+
+def test_a_painter_with_the_configuration_of_an_older_version_is_resumed(
+    painter, painter_folder, fabrics, tmp_path
+):
+    """It may lack settings that were added since, which then have their defaults."""
+    folder = shutil.copytree(painter_folder, tmp_path / "old")
+    config = json.loads((folder / CONFIG).read_text())
+    assert config["settings"].pop("own_share") == 0.0
+    assert config["settings"]["steps"] == "2+2"
+    (folder / CONFIG).write_text(json.dumps(config))
+    assert again(painter, fabrics, folder, resume=True).config == config
+    other = dataclasses.replace(settings_of(painter), own_share=0.5)
+    with pytest.raises(UsageError, match=r"was started with own_share 0\.0, not 0\.5"):
+        train_painter(fabrics, folder, settings=other, resume=True)
 
 
 def test_images_smaller_than_a_patch_are_refused(painter, tmp_path):

@@ -28,7 +28,7 @@ def test_a_change_tones_the_image_and_turns_its_mask():
     patch[..., 1] = -1.0
     patch[0, 0] = (0.5, 1.0)
     for seed in range(8):
-        change = patches.Change(np.random.default_rng(seed))
+        change = patches.Augmentation(np.random.default_rng(seed))
         changed = change(patch)
         assert sorted(np.unique(changed[..., 1])) == [-1.0, 1.0]
         (y,), (x,) = np.nonzero(changed[..., 1] > 0)

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfgad import recipes
-from tfgad.training.distribution import Team
+from tfgad import methods
+from tfgad.training.distribution import Cluster
 
 SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 1, "classes": 2, "dropout": 0.0}
 BATCH = 8
@@ -20,13 +20,13 @@ BATCH = 8
 def main():
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    teams = Team(), Team(tf.distribute.MirroredStrategy())
-    print(json.dumps({method: compared(method, *teams) for method in recipes.METHODS}))
+    clusters = Cluster(), Cluster(tf.distribute.MirroredStrategy())
+    print(json.dumps({method: compared(method, *clusters) for method in methods.METHODS}))
 
 
 def compared(method, alone, both):
     """Returns how far weights and logs differ, relative to how far the weights moved."""
-    (start, of_one, logs), (_, of_two, logs_of_two) = (trained(method, t) for t in (alone, both))
+    (start, of_one, logs), (_, of_two, logs_of_two) = (trained(method, c) for c in (alone, both))
     moved = max(np.abs(now - old).max() for now, old in zip(of_one, start, strict=True))
     apart = max(np.abs(one - two).max() for one, two in zip(of_one, of_two, strict=True))
     wrong = {
@@ -35,12 +35,12 @@ def compared(method, alone, both):
     return {"moved": float(moved), "apart": float(apart / moved), "logs": max(wrong.values())}
 
 
-def trained(method, team):
+def trained(method, cluster):
     """Returns the weights before and after two plain steps of each stage, and the last logs."""
-    known = recipes.settings_of(method)
+    known = methods.settings_of(method)
     settings = {name: value for name, value in SMALL.items() if name in known}
-    with team.strategy.scope():
-        model = recipes.build(method, (32, 32, 1), 0, **settings)
+    with cluster.strategy.scope():
+        model = methods.build(method, (32, 32, 1), 0, **settings)
         model.compile({role: keras.optimizers.SGD(1e-3) for role in model.roles})
     for layer in model._flatten_layers():
         layer.trainable &= not isinstance(layer, keras.layers.BatchNormalization)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfgad import recipes
+from tfgad import methods
 from tfgad.errors import UsageError
-from tfgad.training import distribution, runs
+from tfgad.training import distribution, load_run, train
+from tfgad.training.run_folder import CHECKPOINT, CONFIG, MODEL
 
 HERE = Path(__file__).parent
 SECONDS = 240  # for a worker; it takes about 15 on two idle cores
@@ -20,12 +21,13 @@ WORKERS = []  # all that were started
 
 
 @pytest.mark.slow
+@pytest.mark.integration
 def test_two_replicas_train_every_method_as_one_does():
     """Batch normalisation is frozen: it alone sees the part of a batch and not the whole."""
     script = [sys.executable, HERE / "mirrored_training.py"]
     said = subprocess.run(script, capture_output=True, text=True, timeout=SECONDS, check=True)
     found = json.loads(said.stdout.splitlines()[-1])
-    assert set(found) == set(recipes.METHODS)
+    assert set(found) == set(methods.METHODS)
     for method, each in found.items():
         assert each["moved"] > 1e-5, method
         assert each["apart"] < 1e-3, method
@@ -35,13 +37,11 @@ def test_two_replicas_train_every_method_as_one_does():
 @pytest.mark.parametrize("way", ["alone", "mirrored"])
 def test_one_device_trains_a_run_that_can_be_loaded(tmp_path, way):
     small = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 2, "stride": 24}
-    run = runs.train(
-        "ganomaly", "digits:8?size=24", tmp_path / "run", settings=small, distribute=way
-    )
-    loaded = runs.load_run(run.folder)
+    run = train("ganomaly", "digits:8?size=24", tmp_path / "run", settings=small, distribute=way)
+    loaded = load_run(run.folder)
     assert loaded.calibration == run.calibration
     assert loaded.model.steps_done == 2
-    assert not (run.folder / runs.CHECKPOINT).exists()
+    assert not (run.folder / CHECKPOINT).exists()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,6 +64,7 @@ def together(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.integration
 def test_workers_end_with_the_same_weights_and_near_those_of_one(together, tmp_path):
     first, second = weights(together, 0), weights(together, 1)
     for one, other in zip(first, second, strict=True):
@@ -74,17 +75,18 @@ def test_workers_end_with_the_same_weights_and_near_those_of_one(together, tmp_p
         np.concatenate([w.ravel() for w in each]) for each in (first, weights(tmp_path, 0))
     )
     assert np.corrcoef(whole, of_one)[0, 1] > 0.999
-    config = json.loads((together / "run" / runs.CONFIG).read_text())
+    config = json.loads((together / "run" / CONFIG).read_text())
     assert config["calibration"]["images"] == 6
 
 
 @pytest.mark.slow
+@pytest.mark.integration
 def test_a_worker_that_dies_comes_back_and_all_end_as_if_it_had_not(together, tmp_path):
     chief, other = started(tmp_path, die_at=5)
     assert other.wait(timeout=SECONDS) == 9
     assert "has lost a worker" in chief.communicate(timeout=SECONDS)[1]
     assert chief.returncode == 1
-    assert not (tmp_path / "run" / runs.MODEL).exists()
+    assert not (tmp_path / "run" / MODEL).exists()
     for each in started(tmp_path, resume=True):
         out, err = each.communicate(timeout=SECONDS)
         assert each.returncode == 0, out + err
@@ -132,38 +134,38 @@ def weights(folder, index):
         ('{"cluster": {"worker": ["a:1"]}}', "cannot be understood"),
         (
             '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
-            "does not name this one",
+            "does not name this process",
         ),
         (
             '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "ps", "index": 0}}',
-            "does not name this one",
+            "does not name this process",
         ),
     ],
 )
 def test_what_tf_config_must_say(config, fault, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(UsageError, match=fault):
-        distribution.join("multiworker")
+        distribution.connect("multiworker")
 
 
 def test_ways_that_are_not_known():
     with pytest.raises(UsageError, match="mirrored"):
-        distribution.join("mirror")
+        distribution.connect("mirror")
 
 
 def test_a_batch_is_shared_equally():
     class Three:
         num_replicas_in_sync = 3
 
-    team = distribution.Team(Three())
-    team.check_batch(12)
+    cluster = distribution.Cluster(Three())
+    cluster.check_batch(12)
     with pytest.raises(UsageError, match="3 replicas"):
-        team.check_batch(16)
+        cluster.check_batch(16)
 
 
-def test_a_team_of_one_agrees_with_itself():
-    team = distribution.join("alone")
-    assert team.is_chief
-    assert team.agreed(2) == 2
-    team.wait()
-    team.check_together(7)
+def test_a_cluster_of_one_process_waits_for_nobody():
+    cluster = distribution.connect("alone")
+    assert cluster.is_chief
+    assert cluster.broadcast(2) == 2
+    cluster.barrier()
+    cluster.check_same_step(7)

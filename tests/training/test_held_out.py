@@ -9,7 +9,9 @@ from PIL import Image
 
 from tfgad import data, evaluation, files
 from tfgad.errors import UsageError
-from tfgad.training import held_out, runs
+from tfgad.training import calibrate, held_out, load_run, train
+from tfgad.training.run_folder import CONFIG, MODEL
+from tfgad.training.split_file import SPLIT
 
 GANOMALY = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 2, "stride": 24}
 
@@ -29,7 +31,7 @@ def trained(tmp_path_factory):
         save(folder / "parts" / "good", i)
     for i in range(100, 102):
         save(folder / "parts" / "dent", i)
-    runs.train("ganomaly", f"folder:{folder / 'parts'}?size=24", folder / "run", settings=GANOMALY)
+    train("ganomaly", f"folder:{folder / 'parts'}?size=24", folder / "run", settings=GANOMALY)
     return folder
 
 
@@ -43,9 +45,9 @@ def parts(trained, tmp_path):
 def run(trained, parts, tmp_path):
     """A copy of the run, as if it had been trained on the copy of the images."""
     folder = shutil.copytree(trained / "run", tmp_path / "run")
-    config = (folder / runs.CONFIG).read_text()
-    (folder / runs.CONFIG).write_text(config.replace(str(trained / "parts"), str(parts)))
-    return runs.load_run(folder)
+    config = (folder / CONFIG).read_text()
+    (folder / CONFIG).write_text(config.replace(str(trained / "parts"), str(parts)))
+    return load_run(folder)
 
 
 def load(folder, **options):
@@ -53,7 +55,7 @@ def load(folder, **options):
 
 
 def test_a_run_keeps_the_names_of_its_files(run, parts):
-    split = json.loads((run.folder / held_out.SPLIT).read_text())
+    split = json.loads((run.folder / SPLIT).read_text())
     images = load(parts)
     assert split == {"train": images.files.train, "calibration": images.files.calibration}
     assert len(split["train"]) == run.config["images"]["train"]
@@ -62,19 +64,19 @@ def test_a_run_keeps_the_names_of_its_files(run, parts):
 def test_a_run_is_calibrated_by_what_it_has_not_seen(run, parts, tmp_path, caplog):
     own = run.config["calibration"]["images"]
     before = float(run.model.calibration.threshold)
-    assert runs.calibrate(run, load(parts), 0.01)["images"] == own
+    assert calibrate(run, load(parts), 0.01)["images"] == own
     assert float(run.model.calibration.threshold) == pytest.approx(before, abs=1e-5)
     # Another seed splits otherwise; the run's split holds.
-    assert runs.calibrate(run, load(parts, seed=5), 0.01)["images"] == own
+    assert calibrate(run, load(parts, seed=5), 0.01)["images"] == own
 
-    trained = json.loads((run.folder / held_out.SPLIT).read_text())["train"]
+    trained = json.loads((run.folder / SPLIT).read_text())["train"]
     new = tmp_path / "new"
     for i in range(200, 207):
         save(new, i)
-    assert runs.calibrate(run, load(new), 0.01)["images"] == 7
+    assert calibrate(run, load(new), 0.01)["images"] == 7
     for i, name in enumerate(list(trained)[:3]):
         shutil.copy(parts / name, new / f"copy{i}.png")
-    assert runs.calibrate(run, load(new), 0.01)["images"] == 7
+    assert calibrate(run, load(new), 0.01)["images"] == 7
     assert "was trained on them" in caplog.text
     assert "3 (copy0.png, copy1.png, copy2.png)" in caplog.text
 
@@ -82,7 +84,7 @@ def test_a_run_is_calibrated_by_what_it_has_not_seen(run, parts, tmp_path, caplo
         save(parts / "good", i)
     grown = load(parts)
     added = len([n for n in grown.files.train | grown.files.calibration if "/30" in n])
-    assert runs.calibrate(run, grown, 0.01)["images"] == own + added
+    assert calibrate(run, grown, 0.01)["images"] == own + added
 
 
 def test_the_test_holds_no_image_that_the_run_has_seen(run, parts, tmp_path, caplog):
@@ -92,7 +94,7 @@ def test_the_test_holds_no_image_that_the_run_has_seen(run, parts, tmp_path, cap
     for i in range(500, 503):
         save(other / "test" / "good", i)
     shutil.copytree(parts / "dent", other / "test" / "dent")
-    seen = next(iter(json.loads((run.folder / held_out.SPLIT).read_text())["train"]))
+    seen = next(iter(json.loads((run.folder / SPLIT).read_text())["train"]))
     shutil.copy(parts / seen, other / "test" / "good" / "renamed.png")
     images = load(other)
     assert images.test_size == 6
@@ -100,8 +102,8 @@ def test_the_test_holds_no_image_that_the_run_has_seen(run, parts, tmp_path, cap
     assert "was trained on or calibrated by them: 1 (test/good/renamed.png)" in caplog.text
     figures = evaluation.evaluate(run, images, tmp_path / "out")
     assert figures["unit"] == "image"
-    judged = evaluation.predict_test_set(run.model, held_out.for_test(run, images))
-    assert len(judged.names) == 5
+    predictions = evaluation.predict_test_set(run.model, held_out.for_test(run, images))
+    assert len(predictions.names) == 5
 
 
 @pytest.mark.parametrize(
@@ -115,19 +117,17 @@ def test_the_test_holds_no_image_that_the_run_has_seen(run, parts, tmp_path, cap
 def test_a_run_is_not_resumed_with_other_images(run, parts, change, reason):
     change(parts / "good")
     with pytest.raises(UsageError, match=f"was started with other images: {reason}"):
-        runs.train(
-            "ganomaly", f"folder:{parts}?size=24", run.folder, settings=GANOMALY, resume=True
-        )
+        train("ganomaly", f"folder:{parts}?size=24", run.folder, settings=GANOMALY, resume=True)
 
 
 @pytest.mark.parametrize("damage", ["", '{"train": {}}', '{"train": {"a": 1}, "calibration": {}}'])
 def test_a_damaged_file_of_names_does_not_end_the_protection(run, parts, damage):
-    (run.folder / held_out.SPLIT).write_text(damage)
+    (run.folder / SPLIT).write_text(damage)
     images, spec = load(parts), f"folder:{parts}?size=24"
     for use in (
-        lambda: runs.calibrate(run, images, 0.01),
+        lambda: calibrate(run, images, 0.01),
         lambda: evaluation.evaluate(run, images),
-        lambda: runs.train("ganomaly", spec, run.folder, settings=GANOMALY, resume=True),
+        lambda: train("ganomaly", spec, run.folder, settings=GANOMALY, resume=True),
     ):
         with pytest.raises(UsageError, match=r"has a split\.json that cannot be read"):
             use()
@@ -138,7 +138,7 @@ def test_a_test_of_seen_images_alone_is_refused(run, parts, tmp_path):
     for i in range(400, 404):
         save(other / "train" / "good", i)
     (other / "test" / "good").mkdir(parents=True)
-    seen = next(iter(json.loads((run.folder / held_out.SPLIT).read_text())["train"]))
+    seen = next(iter(json.loads((run.folder / SPLIT).read_text())["train"]))
     shutil.copy(parts / seen, other / "test" / "good" / "renamed.png")
     with pytest.raises(UsageError, match=r"holds only test images that .* was trained on"):
         evaluation.evaluate(run, load(other))
@@ -147,7 +147,7 @@ def test_a_test_of_seen_images_alone_is_refused(run, parts, tmp_path):
 def test_a_training_killed_before_its_configuration_starts_anew(parts, tmp_path, monkeypatch):
     def kill(path, value):
         written(path, value)
-        if path.name == held_out.SPLIT:
+        if path.name == SPLIT:
             (path.parent / ".config.json.x1y2z3").touch()
             raise KeyboardInterrupt
 
@@ -156,25 +156,23 @@ def test_a_training_killed_before_its_configuration_starts_anew(parts, tmp_path,
     with monkeypatch.context() as patched:
         patched.setattr(files, "write_json", kill)
         with pytest.raises(KeyboardInterrupt):
-            runs.train(*arguments, settings=GANOMALY)
-    assert not (out / runs.CONFIG).exists()
-    runs.train(*arguments, settings=GANOMALY, resume=True)
+            train(*arguments, settings=GANOMALY)
+    assert not (out / CONFIG).exists()
+    train(*arguments, settings=GANOMALY, resume=True)
     assert not list(out.glob(".*"))
-    assert (out / runs.MODEL).is_file()
+    assert (out / MODEL).is_file()
 
 
 def test_a_run_from_before_names_were_kept_is_calibrated_with_a_warning(run, parts, caplog):
-    (run.folder / held_out.SPLIT).unlink()
-    runs.calibrate(run, load(parts), 0.01)
-    assert "before runs kept the names" in caplog.text
+    (run.folder / SPLIT).unlink()
+    calibrate(run, load(parts), 0.01)
+    assert "comes from an older version" in caplog.text
     spec = f"folder:{parts}?size=24"
-    again = runs.train("ganomaly", spec, run.folder, settings=GANOMALY, resume=True)
+    again = train("ganomaly", spec, run.folder, settings=GANOMALY, resume=True)
     assert again.folder == run.folder
-    (run.folder / runs.MODEL).unlink()
+    (run.folder / MODEL).unlink()
     with pytest.raises(UsageError, match=r"has no split\.json.*--overwrite"):
-        runs.train(
-            "ganomaly", f"folder:{parts}?size=24", run.folder, settings=GANOMALY, resume=True
-        )
+        train("ganomaly", f"folder:{parts}?size=24", run.folder, settings=GANOMALY, resume=True)
 
 
 class RunOf:

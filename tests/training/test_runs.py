@@ -12,9 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfgad import data, recipes
+from tfgad import data
+from tfgad.core.settings import Common
 from tfgad.errors import UsageError
-from tfgad.training import callbacks, runs
+from tfgad.training import callbacks, run_config
+from tfgad.training import run as run_module
+from tfgad.training.loop import stage_steps, train
+from tfgad.training.run import Run, calibrate, check_shape, load_run
+from tfgad.training.run_folder import CHECKPOINT, CONFIG, MODEL, RunFolder, RunState
+from tfgad.training.saving import save_model
 
 DATA = "digits:8?size=24"
 FANOGAN = {
@@ -39,7 +45,7 @@ def _frequent_checkpoints():
 def whole(tmp_path_factory):
     """A run that was never interrupted; nobody changes it."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    return runs.train("fanogan", DATA, folder, settings=FANOGAN)
+    return train("fanogan", DATA, folder, settings=FANOGAN)
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ class Interrupt(keras.callbacks.Callback):
 def state(model):
     """All that training, adapting and calibrating changes, by a readable name."""
     variables = [*model.variables]
-    for optimizer in model.optimizers.values():
+    for optimizer in model.optimizer_by_role.values():
         variables += optimizer.variables
     return [(variable.path, variable.numpy()) for variable in variables]
 
@@ -85,12 +91,10 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path):
             return [Interrupt(step)]
 
         with pytest.raises(KeyboardInterrupt):
-            runs.train(
-                "fanogan", DATA, folder, settings=FANOGAN, resume=resume, callbacks=interrupted
-            )
-        with pytest.raises(UsageError, match="has not ended"):
-            runs.load_run(folder)
-    run = runs.train("fanogan", DATA, folder, settings=FANOGAN, resume=True)
+            train("fanogan", DATA, folder, settings=FANOGAN, resume=resume, callbacks=interrupted)
+        with pytest.raises(UsageError, match="is not finished"):
+            load_run(folder)
+    run = train("fanogan", DATA, folder, settings=FANOGAN, resume=True)
 
     assert seen == [("gan", 5), ("gan", 3), ("encoder", 4)]
     assert int(run.model.step) == 9
@@ -103,7 +107,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path):
 
 KILLED = f"""
 import os, signal, sys, keras
-from tfgad import callbacks, runs
+from tfgad.training import callbacks, train
 callbacks.CHECKPOINT_STEPS = 2
 
 class Kill(keras.callbacks.Callback):
@@ -111,18 +115,19 @@ class Kill(keras.callbacks.Callback):
         if int(self.model.step) == 7:
             os.kill(os.getpid(), signal.SIGKILL)
 
-runs.train("ganomaly", {DATA!r}, sys.argv[1], settings={GANOMALY!r}, callbacks=lambda *_: [Kill()])
+train("ganomaly", {DATA!r}, sys.argv[1], settings={GANOMALY!r}, callbacks=lambda *_: [Kill()])
 """
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
+@pytest.mark.integration
+def test_a_killed_run_continues_from_its_last_checkpoint(tmp_path):
     folder = tmp_path / "run"
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(folder)], capture_output=True, text=True
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     remaining_steps = []
-    runs.train(
+    train(
         "ganomaly",
         DATA,
         folder,
@@ -131,11 +136,11 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
         callbacks=lambda stage, steps: remaining_steps.append((stage, steps)) or [],
     )
     assert remaining_steps == [("train", 3)]
-    assert int(runs.load_run(folder).model.step) == 9
+    assert int(load_run(folder).model.step) == 9
 
 
 def test_a_run_holds_all_that_was_given_and_made(whole):
-    config = json.loads((whole.folder / runs.CONFIG).read_text())
+    config = json.loads((whole.folder / CONFIG).read_text())
     assert config == whole.config
     assert config["settings"].items() >= FANOGAN.items()
     assert config["image_shape"] == [24, 24, 1]
@@ -144,15 +149,15 @@ def test_a_run_holds_all_that_was_given_and_made(whole):
         float(whole.model.calibration.threshold)
     )
     names = {path.name for path in whole.folder.iterdir()}
-    assert names == {runs.CONFIG, runs.MODEL, "logs", "previews"}
+    assert names == {CONFIG, MODEL, "logs", "previews"}
     pictures = {path.name for path in (whole.folder / "previews").iterdir()}
     assert {"samples-000005.png", "reconstructions-000009.png"} <= pictures
     assert any((whole.folder / "logs").iterdir())
 
 
-def test_a_loaded_run_judges_as_the_trained_one(whole):
+def test_a_loaded_run_scores_as_the_trained_one(whole):
     images = np.stack(list(data.load(DATA).calibration.take(3).as_numpy_iterator()))
-    loaded = runs.load_run(whole.folder)
+    loaded = load_run(whole.folder)
     assert loaded.config == whole.config
     assert_same_state(loaded.model, whole.model)
     np.testing.assert_array_equal(
@@ -163,12 +168,12 @@ def test_a_loaded_run_judges_as_the_trained_one(whole):
 def test_a_finished_run_is_not_trained_again(whole, copied):
     before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
     with pytest.raises(UsageError, match=r"holds a run already.*--overwrite"):
-        runs.train("fanogan", DATA, copied, settings=FANOGAN)
+        train("fanogan", DATA, copied, settings=FANOGAN)
 
     def refuse(stage, steps):
         raise AssertionError("trained")
 
-    resumed = runs.train("fanogan", DATA, copied, settings=FANOGAN, resume=True, callbacks=refuse)
+    resumed = train("fanogan", DATA, copied, settings=FANOGAN, resume=True, callbacks=refuse)
     assert_same_state(resumed.model, whole.model)
     assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
 
@@ -184,31 +189,41 @@ def test_a_finished_run_is_not_trained_again(whole, copied):
 )
 def test_a_run_is_resumed_with_its_own_arguments_alone(copied, change, key):
     arguments = {"method": "fanogan", "spec": DATA, "settings": FANOGAN, **change}
-    with pytest.raises(UsageError, match=f"was begun with ({key}) "):
-        runs.train(out=copied, resume=True, **arguments)
+    with pytest.raises(UsageError, match=f"was started with ({key}) "):
+        train(out=copied, resume=True, **arguments)
 
 
 def test_a_run_from_before_depths_is_resumed_with_files_of_8_or_16_bits(copied):
-    config = json.loads((copied / runs.CONFIG).read_text())
+    config = json.loads((copied / CONFIG).read_text())
     assert config.pop("depth") == 8
-    (copied / runs.CONFIG).write_text(json.dumps(config))
-    assert runs.state_of(copied, {**config, "depth": 8}, True, False) == runs.FINISHED
-    assert runs.state_of(copied, {**config, "depth": 16}, True, False) == runs.FINISHED
-    with pytest.raises(UsageError, match="was begun with depth 16, not 12"):
-        runs.state_of(copied, {**config, "depth": 12}, True, False)
+    (copied / CONFIG).write_text(json.dumps(config))
+
+    def state(depth):
+        return RunFolder(copied).state(
+            {**config, "depth": depth},
+            None,
+            resume=True,
+            overwrite=False,
+            upgrade=lambda old: run_config.upgraded(old, old["settings"], depth=depth),
+        )
+
+    assert state(8) == RunState.FINISHED
+    assert state(16) == RunState.FINISHED
+    with pytest.raises(UsageError, match="was started with depth 16, not 12"):
+        state(12)
 
 
-@pytest.mark.parametrize("missing", recipes.COMMON)
+@pytest.mark.parametrize("missing", ["precision", "jitter"])
 def test_a_run_from_before_a_common_setting_is_resumed_with_its_default(copied, whole, missing):
-    config = json.loads((copied / runs.CONFIG).read_text())
+    config = json.loads((copied / CONFIG).read_text())
     del config["settings"][missing]
-    (copied / runs.CONFIG).write_text(json.dumps(config))
-    resumed = runs.train("fanogan", DATA, copied, settings=FANOGAN, resume=True)
+    (copied / CONFIG).write_text(json.dumps(config))
+    resumed = train("fanogan", DATA, copied, settings=FANOGAN, resume=True)
     assert_same_state(resumed.model, whole.model)
     other = {"precision": "bfloat16", "jitter": 0.5}[missing]
-    default = re.escape(repr(recipes.COMMON[missing]))
-    with pytest.raises(UsageError, match=f"was begun with {missing} {default}, not {other!r}"):
-        runs.train("fanogan", DATA, copied, settings={**FANOGAN, missing: other}, resume=True)
+    default = re.escape(repr(getattr(Common(), missing)))
+    with pytest.raises(UsageError, match=f"was started with {missing} {default}, not {other!r}"):
+        train("fanogan", DATA, copied, settings={**FANOGAN, missing: other}, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +233,7 @@ def test_too_few_good_images_are_refused(tmp_path, part, purpose):
     spec = {"train": 4, "calibration": 4, "test": 4, part: 1}
     spec = "weave:twill?size=64&" + "&".join(f"{key}={value}" for key, value in spec.items())
     with pytest.raises(UsageError, match=rf"too few good images \(1\) {purpose}"):
-        runs.train("ganomaly", spec, tmp_path / "run", settings=GANOMALY)
+        train("ganomaly", spec, tmp_path / "run", settings=GANOMALY)
     assert not (tmp_path / "run").exists()
 
 
@@ -226,36 +241,36 @@ def test_too_few_good_images_are_refused(tmp_path, part, purpose):
 def test_a_folder_of_something_else_is_never_touched(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match="something else than a run"):
-        runs.train("ganomaly", DATA, tmp_path, settings=GANOMALY, overwrite=overwrite)
+        train("ganomaly", DATA, tmp_path, settings=GANOMALY, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.parametrize("again", [{"overwrite": True}, {"resume": True}, {}])
 def test_a_configuration_of_something_else_makes_no_run(tmp_path, again):
-    (tmp_path / runs.CONFIG).write_text('{"model_type": "bert"}')
+    (tmp_path / CONFIG).write_text('{"model_type": "bert"}')
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match="something else than a run"):
-        runs.train("ganomaly", DATA, tmp_path, settings=GANOMALY, **again)
+        train("ganomaly", DATA, tmp_path, settings=GANOMALY, **again)
     with pytest.raises(UsageError, match="is not a run"):
-        runs.load_run(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {runs.CONFIG, "thesis.tex"}
+        load_run(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {CONFIG, "thesis.tex"}
 
 
 def test_a_run_with_something_else_beside_it_is_not_replaced(copied):
     (copied / "thesis.tex").write_text("years of work")
     before = sorted(copied.rglob("*"))
     with pytest.raises(UsageError, match=r"holds thesis\.tex beside the run"):
-        runs.train("ganomaly", DATA, copied, settings=GANOMALY, overwrite=True)
+        train("ganomaly", DATA, copied, settings=GANOMALY, overwrite=True)
     assert sorted(copied.rglob("*")) == before
 
 
 def test_only_what_a_run_consists_of_is_removed(copied):
-    left_by_a_kill = (f".{runs.CONFIG}.x7", f".{runs.MODEL}.partial.keras", "metrics.json")
-    for name in (*left_by_a_kill, f".partial.{runs.CHECKPOINT}"):
+    left_by_a_kill = (f".{CONFIG}.x7", f".{MODEL}.partial.keras", "metrics.json")
+    for name in (*left_by_a_kill, f".partial.{CHECKPOINT}"):
         (copied / name).touch()
-    runs.check_removable(copied)
+    RunFolder(copied).check_removable()
     (copied / ".config").touch()  # as if it came between the check and the removal
-    runs.remove(copied)
+    RunFolder(copied).remove()
     assert [path.name for path in copied.iterdir()] == [".config"]
 
 
@@ -264,7 +279,7 @@ def test_a_run_may_take_the_folder_it_is_started_in(tmp_path, monkeypatch, overw
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(copied if overwrite else empty)
-    run = runs.train("ganomaly", DATA, ".", settings={**GANOMALY, "steps": 1}, overwrite=overwrite)
+    run = train("ganomaly", DATA, ".", settings={**GANOMALY, "steps": 1}, overwrite=overwrite)
     assert int(run.model.step) == 1
 
 
@@ -275,7 +290,7 @@ def test_a_wrong_argument_leaves_nothing_behind_and_an_old_run_alone(copied, tmp
     for folder in (tmp_path / "new", copied):
         before = sorted(folder.rglob("*"))
         with pytest.raises(UsageError):
-            runs.train(out=folder, overwrite=True, **{"method": "ganomaly", "spec": DATA, **wrong})
+            train(out=folder, overwrite=True, **{"method": "ganomaly", "spec": DATA, **wrong})
         assert sorted(folder.rglob("*")) == before
     assert not (tmp_path / "new").exists()
 
@@ -283,35 +298,35 @@ def test_a_wrong_argument_leaves_nothing_behind_and_an_old_run_alone(copied, tmp
 def test_diverged_training_stops_and_leaves_an_unfinished_run_to_overwrite(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(UsageError, match=r"became (nan|inf).*lower learning_rate"):
-        runs.train("ganomaly", DATA, folder, settings={**GANOMALY, "learning_rate": 1e30})
-    with pytest.raises(UsageError, match="has not ended"):
-        runs.load_run(folder)
-    run = runs.train("ganomaly", DATA, folder, settings={**GANOMALY, "steps": 1}, overwrite=True)
+        train("ganomaly", DATA, folder, settings={**GANOMALY, "learning_rate": 1e30})
+    with pytest.raises(UsageError, match="is not finished"):
+        load_run(folder)
+    run = train("ganomaly", DATA, folder, settings={**GANOMALY, "steps": 1}, overwrite=True)
     assert int(run.model.step) == 1
 
 
 def test_calibrating_again_changes_threshold_and_configuration_together(copied):
-    run = runs.load_run(copied)
+    run = load_run(copied)
     before = run.config["calibration"]
-    metadata = runs.calibrate(run, data.load(DATA), false_positive_rate=0.2)
+    metadata = calibrate(run, data.load(DATA), false_positive_rate=0.2)
     assert metadata["false_positive_rate"] == 0.2
     assert metadata["threshold"] < before["threshold"]
-    again = runs.load_run(copied)
+    again = load_run(copied)
     assert again.config["calibration"] == metadata
     assert float(again.model.calibration.threshold) == pytest.approx(metadata["threshold"])
 
 
-def test_the_threshold_is_the_one_the_model_judges_by(copied, monkeypatch):
-    run = runs.load_run(copied)
+def test_the_threshold_is_that_of_the_model(copied, monkeypatch):
+    run = load_run(copied)
     before = run.calibration
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "save_model", killed)
+    monkeypatch.setattr(run_module, "save_model", killed)
     with pytest.raises(KeyboardInterrupt):
-        runs.calibrate(run, data.load(DATA), false_positive_rate=0.2)
-    again = runs.load_run(copied)
+        calibrate(run, data.load(DATA), false_positive_rate=0.2)
+    again = load_run(copied)
     assert again.config["calibration"]["false_positive_rate"] == 0.2
     assert again.calibration["threshold"] == before["threshold"]
     assert again.calibration["false_positive_rate"] == 0.01
@@ -319,26 +334,26 @@ def test_the_threshold_is_the_one_the_model_judges_by(copied, monkeypatch):
 
 def test_a_run_names_its_folder_of_images_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert runs.from_anywhere("folder:a b/c?size=32") == f"folder:{tmp_path}/a b/c?size=32"
-    assert runs.from_anywhere("folder:~") == f"folder:{Path.home().resolve()}"
-    assert runs.from_anywhere("weave:twill?size=64") == "weave:twill?size=64"
+    assert run_config.absolute_spec("folder:a b/c?size=32") == f"folder:{tmp_path}/a b/c?size=32"
+    assert run_config.absolute_spec("folder:~") == f"folder:{Path.home().resolve()}"
+    assert run_config.absolute_spec("weave:twill?size=64") == "weave:twill?size=64"
 
 
 def test_images_of_another_size_do_not_fit_a_run_of_resized_ones(whole):
     with pytest.raises(UsageError, match="size=24 and channels=1"):
-        runs.check_shape(whole, data.load("digits:8?size=32"))
+        check_shape(whole, data.load("digits:8?size=32"))
 
 
 def test_a_full_disk_is_said_in_one_line_and_leaves_the_old_files(copied, whole, full_disk):
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
-    run = runs.Run(copied, whole.config, whole.model)
-    checkpoint = callbacks.Checkpoint(copied / runs.CHECKPOINT)
+    run = Run(copied, whole.config, whole.model)
+    checkpoint = callbacks.Checkpoint(copied / CHECKPOINT)
     checkpoint.set_model(whole.model)
     log = callbacks.Log(copied, data.load(DATA))
     log.set_model(whole.model)
     for write in (
         run.save,
-        lambda: runs.save_model(whole.model, copied / runs.MODEL),
+        lambda: save_model(whole.model, copied / MODEL),
         checkpoint.on_train_end,
         log.on_train_end,
     ):
@@ -381,41 +396,29 @@ def test_a_log_that_tensorflow_cannot_write_is_said_in_one_line(whole, monkeypat
 )
 def test_steps_of_each_stage(steps, stages, expected):
     if expected is not None:
-        assert runs.stage_steps(steps, stages) == expected
+        assert stage_steps(steps, stages) == expected
         return
     with pytest.raises(UsageError, match="a positive number for each stage"):
-        runs.stage_steps(steps, stages)
+        stage_steps(steps, stages)
 
 
 def test_what_is_no_run_is_not_loaded(tmp_path):
     with pytest.raises(UsageError, match="is not there"):
-        runs.load_run(tmp_path / "nowhere")
+        load_run(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="is not a run"):
-        runs.load_run(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"no model", b"PK\x05\x06" + bytes(18)])
-def test_what_is_no_model_is_not_loaded(tmp_path, content):
-    path = tmp_path / "model.keras"
-    with pytest.raises(UsageError, match="is not there"):
-        runs.load_model(path)
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match="is no model that can be read") as error:
-        runs.load_model(path)
-    assert "\n" not in str(error.value)
-
-
-class Unregistered(keras.layers.Layer):
-    """What a loaded model does not know."""
+        load_run(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("layer", "answer"),
-    [(keras.layers.Flatten, "is a Sequential, no detector"), (Unregistered, "can be read")],
+    ("config", "expected"),
+    [
+        ({"data": "weave:twill"}, []),
+        ({"learnt_from": ["weave:plain"], "sources": ["weave:satin"]}, ["weave:plain"]),
+        ({"sources": ["weave:plain", "weave:satin"]}, ["weave:plain", "weave:satin"]),
+        ({"sources": ["weave:plain"], "painter": None}, ["weave:plain"]),
+        ({"sources": ["a", "b"], "painter": ["b", "c"]}, ["a", "b", "c"]),
+    ],
 )
-def test_a_model_of_another_program_is_not_loaded(tmp_path, monkeypatch, layer, answer):
-    path = tmp_path / "model.keras"
-    keras.Sequential([keras.Input((2,)), layer()]).save(path)
-    monkeypatch.setattr(f"{__name__}.Unregistered", None)
-    with pytest.raises(UsageError, match=answer):
-        runs.load_model(path)
+def test_the_data_sets_whose_test_images_were_trained_on(config, expected):
+    """Runs of older versions have `sources` and `painter` in place of `learnt_from`."""
+    assert run_config.learnt_from(config) == expected

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tfgad.errors import UsageError
-from tfgad.training import callbacks, runs
+from tfgad.training import callbacks, train
 
 SETTINGS = {"width": 8, "latent_dim": 8, "batch_size": 8, "steps": "6", "window": 0}
 
@@ -28,8 +28,7 @@ class Ends(keras.callbacks.Callback):
             os._exit(9)
 
     def on_train_end(self, logs=None):
-        names = [name for role in self.model.roles.values() for name in role]
-        networks = [getattr(self.model, name) for name in names]
+        networks = self.model.networks().values()
         np.savez(self.weights, *[w.numpy() for network in networks for w in network.weights])
 
 
@@ -42,7 +41,7 @@ def main():
     given = parser.parse_args()
     callbacks.CHECKPOINT_STEPS = 2
     try:
-        runs.train(
+        train(
             "ganomaly",
             "weave:plain?size=32&train=12&calibration=6&test=2",
             given.out,

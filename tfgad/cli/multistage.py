@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,11 +16,14 @@ from tfgad.cli.progress import Progress, training_callbacks
 from tfgad.inference import results
 from tfgad.quiet import import_tensorflow
 
+if TYPE_CHECKING:
+    from tfgad.multistage.painter import Painted
+
 synthesize = typer.Typer(
     help="Paint defects on good fabric (Liu et al. 2020).", no_args_is_help=True
 )
 segment = typer.Typer(
-    help="Mark the pixels of defects; learn a new fabric from painted ones.", no_args_is_help=True
+    help="Segment defects; adapt to a new fabric by painted ones.", no_args_is_help=True
 )
 
 Sources = Annotated[
@@ -34,20 +38,20 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting.")
 ]
 Steps = Annotated[str | None, typer.Option(help="Training steps of each stage.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Minutes instead of half an hour: a trial.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped training.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of all random numbers.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A trial of minutes, not half an hour.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an old training.")]
 PainterFolder = Annotated[
     Path, typer.Argument(metavar="PAINTER", help="Folder that `synthesize train` wrote.")
 ]
 
-# What a painter's training does when a stage has ended.
+# Name of the phase that follows each stage of a painter's training.
 AFTER_STAGES = {"generator": "drawing examples for the fusion", "fusion": "writing the painter"}
 
 
 class Format(str, enum.Enum):
-    """What `paint` can write."""
+    """Formats of the data sets that `paint` writes."""
 
     MVTEC = "mvtec"
     COCO = "coco"
@@ -70,18 +74,20 @@ def train_painter(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Learn to paint defects from fabrics whose defects are known."""
+    """Train a defect painter on fabrics with known defects."""
     given = settings_given(settings or [], steps)
     import_tensorflow()
-    from tfgad.multistage import painter_training, sources
+    from tfgad.core.settings import parse
+    from tfgad.multistage import painter_config, painter_training, sources
 
+    base = painter_config.QUICK if quick else None
     with Progress() as progress:
         progress.phase("reading the data")
         fabrics = sources.read_sources(sources.expand(data, leave_out or ()))
         painter = painter_training.train_painter(
             fabrics,
             out,
-            settings={**(painter_training.QUICK if quick else {}), **given},
+            settings=parse(painter_config.PainterConfig, given, of="the painter", base=base),
             vgg_weights=vgg_weights,
             seed=seed,
             resume=resume,
@@ -117,14 +123,14 @@ def paint(
     with Progress() as progress:
         progress.phase("reading the data")
         loaded = load_painter(painter)
-        # Read as the first of the fabrics that the painter knows was.
+        # Loaded as the first of the painter's own fabrics was.
         known = loaded.config | {"data": loaded.config["data"][0]}
         images = tfgad.load(data, **data_defaults(known, data))
         good = sources.good_images(images.train, images.train_size)
         train, test = annotations.share_out(good, format.value)
         progress.phase("painting", count)
 
-        def counted():
+        def counted() -> Iterator[Painted]:
             for each in loaded.paint(test, count, kinds=kind, seed=seed):
                 progress.advance()
                 yield each
@@ -150,18 +156,20 @@ def train_segmenter(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Learn to mark defects, from fabrics whose defects are known."""
+    """Train a segmenter on fabrics with known defects."""
     given = settings_given(settings or [], steps)
     import_tensorflow()
-    from tfgad.multistage import segmenter_training, sources
+    from tfgad.core.settings import parse
+    from tfgad.multistage import segmenter_config, segmenter_training, sources
 
+    base = segmenter_config.QUICK if quick else None
     with Progress() as progress:
         progress.phase("reading the data")
         fabrics = sources.read_sources(sources.expand(data, leave_out or ()))
         run = segmenter_training.train_segmenter(
             fabrics,
             out,
-            settings={**(segmenter_training.QUICK if quick else {}), **given},
+            settings=parse(segmenter_config.SegmenterConfig, given, of="the segmenter", base=base),
             backbone_weights=backbone_weights,
             seed=seed,
             resume=resume,
@@ -188,16 +196,20 @@ def adapt(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a segmenter further, on defects painted on a new fabric, or known ones moved to it."""
+    """Fine-tune a segmenter on defects painted on a new fabric, or known ones moved to it."""
     given = settings_given(settings or [], None)
     import_tensorflow()
     import tfgad
+    from tfgad.core.settings import parse
     from tfgad.multistage import adaptation, segmenter_training, sources
     from tfgad.multistage.painter import load_painter
+    from tfgad.multistage.segmenter_config import AdaptationConfig
 
     with Progress() as progress:
         progress.phase("reading the data")
         loaded = segmenter_training.load_segmenter(run)
+        base = adaptation.adaptation_of_run(loaded)
+        changed = parse(AdaptationConfig, given, of="adaptation", base=base)
         of_painter = load_painter(painter) if painter else None
         images = tfgad.load(data, **data_defaults(loaded.config, data))
         known = sources.read_sources(loaded.config["sources"])
@@ -208,7 +220,7 @@ def adapt(
             images,
             known,
             out,
-            settings=given,
+            settings=changed,
             seed=seed,
             resume=resume,
             overwrite=overwrite,

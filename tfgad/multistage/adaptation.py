@@ -1,4 +1,9 @@
-"""Adapts a segmenter to a new fabric, of which there are good images alone."""
+"""Adapts a segmenter to a new fabric of which there are good images alone.
+
+The segmenter is fine-tuned on defects put on the new fabric, with replay of the fabrics that it was
+trained on: without their defects it learns what painted ones look like and forgets the real ones
+(Robins 1995).
+"""
 
 from __future__ import annotations
 
@@ -9,114 +14,103 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfgad.core import settings as settings_of
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.painter import Painter
-from tfgad.multistage.segmenter_training import METHOD, checked_steps, trained
-from tfgad.multistage.settings import changed
+from tfgad.multistage.painter_config import PainterConfig
+from tfgad.multistage.segmenter_config import AdaptationConfig, SegmenterConfig, settings_of_run
+from tfgad.multistage.segmenter_training import METHOD, Rows, fit, upgraded_settings
 from tfgad.multistage.sources import Source, good_images
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
-from tfgad.training import runs
-from tfgad.training.held_out import check_same_files, together, with_paths
+from tfgad.training.loop import Callbacks, no_callbacks
+from tfgad.training.run import Run, check_enough, load_run
+from tfgad.training.run_config import learnt_from, new_config
+from tfgad.training.run_folder import RunFolder, RunState
+from tfgad.training.split_file import merged, split_with_paths
 
 POWER = 0.9  # of the falling rate (Chen et al. 2017, section 4.1)
-# Settings of a segmenter that adapting uses; the others are of the network, which is there already.
-SETTINGS = ("painted", "transplanted", "rehearsed", "adapt_rate", "adapt_steps", "batch_size")
 
 
 def adapt_segmenter(
-    run: runs.Run,
+    run: Run,
     painter: Painter | None,
     images: AnomalyData,
     known: Sequence[Source],
     out: str | Path,
     *,
-    settings: dict[str, Any] | None = None,
+    settings: AdaptationConfig | None = None,
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
-    callbacks: runs.Callbacks = runs.no_callbacks,
-) -> runs.Run:
-    """Trains a segmenter further on a new fabric's good images with defects put on them.
+    callbacks: Callbacks = no_callbacks,
+) -> Run:
+    """Fine-tunes a segmenter on a new fabric's good images with defects put on them.
 
-    These are of three sorts, as many as the settings of their names say:
+    It learns from three sorts of defects, as many of each as the setting of that name says:
 
-    - `painted` in the style of the fabric, as the paper has it;
-    - `transplanted`, known defects cut out of their own fabrics: they are real, but do not suit the
-      new one. By default none, unless there is no painter;
-    - `rehearsed`, the known defects where they were: without them it learns what defects look like
-      that were put there and forgets what the others do (Robins 1995).
+    - `painted` in the style of the new fabric, as in the paper;
+    - `transplanted`: known defects cut out of their own fabrics. They are real, but do not suit the
+      new fabric. By default there are none, unless there is no painter;
+    - `rehearsed`: known defects on their own fabrics (replay).
 
     Args:
-        run: of the segmenter; it stays as it is.
-        painter: trained on fabrics of the same channels. Without one, what it would have painted is
-            transplanted.
-        images: the new fabric; its training and calibration images alone are used.
+        run: of the segmenter; it is not changed.
+        painter: trained on fabrics of the same channels. Without one, transplanted defects take the
+            place of painted ones.
+        images: the new fabric; only its training and calibration images are used.
         known: the fabrics that the run was trained on.
         out: folder of the new run.
-        settings: those of `SETTINGS` that differ from the run's.
+        settings: hyper-parameters; those of the run if None.
         seed: of painting and training.
-        resume: go on with a run that was broken off; the arguments must be the same, and so must
-            the images of folders.
-        overwrite: put a new run in the place of an old one.
-        callbacks: stage name and its number of steps still to go -> Keras callbacks.
+        resume: continue an interrupted run. The arguments must be the same, and so must the images
+            of folders.
+        overwrite: replace an old run.
+        callbacks: name of a stage and its number of remaining steps -> Keras callbacks.
 
     Raises:
-        UsageError: images of another size or resized otherwise, too few good ones, a setting that
-            is unknown or will not do, a folder in the way. Nothing is changed then.
+        UsageError: images of another size or resized otherwise, too few good ones, or a folder that
+            must not be replaced. Nothing is changed then.
     """
-    folder = Path(out)
-    if folder.resolve() == run.folder.resolve():
+    folder = RunFolder(out)
+    if folder.path.resolve() == run.folder.resolve():
         hint = "name another folder: the run stays as it is"
-        raise UsageError("out", folder, "is the run that is to be adapted", hint)
+        raise UsageError("out", folder.path, "is the run that is to be adapted", hint)
     _check_alike(run, images)
-    runs.check_enough(images.spec, images.calibration_size)
-    given = run.config["settings"]
-    adapting = {name: given[name] for name in SETTINGS}
-    chosen = given | changed(adapting, settings or {}, "adapting")
-    steps = checked_steps(chosen, "adapt_steps")
-    shape, resized = images.image_shape, images.resized
-    config = runs.new_config(METHOD, images.spec, seed, chosen, shape, resized, images.depth)
-    config |= {"sources": run.config["sources"], **_made_by(run, painter)}
-    config |= {"learnt_from": [*config["sources"], *(config["painter"] or ())]}
-    split = together([with_paths(images), *(source.files for source in known)])
-    state = runs.state_of(folder, config, resume, overwrite)
-    if state != runs.NEW:
-        check_same_files(folder, split, state == runs.FINISHED)
-    if state == runs.FINISHED:
-        return runs.load_run(folder)
+    check_enough(images.spec, images.calibration_size)
+    settings = settings or adaptation_of_run(run)
+    config = _new_config(run, painter, images, settings, seed)
+    split = merged([split_with_paths(images), *(source.files for source in known)])
+    state = folder.state(
+        config,
+        split,
+        resume=resume,
+        overwrite=overwrite,
+        upgrade=lambda old: _upgraded(old, images.depth),
+    )
+    if state == RunState.FINISHED:
+        return load_run(folder.path)
     good = good_images(images.train, images.train_size)
-    painted = list(painter.paint(good, chosen["painted"], seed=seed)) if painter else []
-    count = chosen["transplanted"] + (0 if painter else chosen["painted"])
-    moved, masks, _ = transplanted(known, good, count, seed)
-    rows = {
-        "defective": np.stack([*(each.image for each in painted), *moved]),
-        "masks": np.stack([*(each.mask for each in painted), *masks]),
-        "good": good,
-    }
-    rows = rehearsing(rows, known, chosen["rehearsed"], seed)
+    rows = _with_defects(good, painter, known, settings, seed)
+    rows = with_replay(rows, known, settings.rehearsed, seed)
     held_out = good_images(images.calibration, images.calibration_size)
-    model = renewed(run.model, chosen["adapt_rate"], steps["train"], seed)
-    made = runs.Run(folder, config, model)
-    return trained(made, state, split, rows, held_out, steps, callbacks)
+    model = copy_to_fine_tune(run.model, settings.adapt_rate, settings.adapt_steps, seed)
+    adapted = Run(folder.path, config, model)
+    fit(adapted, state, split, rows, held_out, settings.adapt_steps, callbacks)
+    return adapted
 
 
-def _made_by(run: runs.Run, painter: Painter | None) -> dict[str, Any]:
-    """What a new run is of, by which `resume` knows it: the run adapted, and the painter."""
-    base = {f"base_{name}": run.config[name] for name in ("data", "seed", "settings")}
-    base |= {"backbone_weights": run.config.get("backbone_weights")}
-    names = {"data": "painter", "seed": "painter_seed", "settings": "painter_settings"}
-    names |= {"vgg_weights": "vgg_weights"}
-    return base | {ours: painter and painter.config[name] for name, ours in names.items()}
+def adaptation_of_run(run: Run) -> AdaptationConfig:
+    """Returns the hyper-parameters of adaptation that a segmenter was trained with."""
+    base = settings_of_run(run.config)
+    return settings_of.parse(AdaptationConfig, {}, of="adaptation", base=base)
 
 
-def further(
-    run: runs.Run, rows: dict[str, np.ndarray], known: Sequence[Source], seed: int = 0
-) -> segmenter.Segmenter:
-    """Trains a copy of a run's segmenter as `adapt_segmenter` does, on whatever images are given.
+def fine_tune(run: Run, rows: Rows, known: Sequence[Source], seed: int = 0) -> segmenter.Segmenter:
+    """Returns a copy of a run's segmenter, fine-tuned as by `adapt_segmenter` on any images.
 
     Args:
         run: of the segmenter.
@@ -124,73 +118,147 @@ def further(
         known: the fabrics that the run was trained on.
         seed: of the training.
     """
-    chosen = run.config["settings"]
-    rows = rehearsing(rows, known, chosen["rehearsed"], seed)
-    steps = checked_steps(chosen, "adapt_steps")["train"]
-    model = renewed(run.model, chosen["adapt_rate"], steps, seed)
-    batches = segmentation_batches(**rows, batch_size=chosen["batch_size"], seed=seed)
-    model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+    settings = settings_of_run(run.config)
+    rows = with_replay(rows, known, settings.rehearsed, seed)
+    model = copy_to_fine_tune(run.model, settings.adapt_rate, settings.adapt_steps, seed)
+    batches = segmentation_batches(
+        rows["defective"], rows["masks"], rows["good"], batch_size=settings.batch_size, seed=seed
+    )
+    model.fit(batches, steps_per_epoch=settings.adapt_steps, shuffle=False, verbose=0)
     return model
 
 
-def rehearsing(
-    rows: dict[str, np.ndarray], known: Sequence[Source], count: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Returns the rows, and `count` known defects drawn by chance beside the defective ones."""
+def with_replay(rows: Rows, known: Sequence[Source], count: int, seed: int) -> Rows:
+    """Returns the rows with known defects, drawn at random, beside the defective ones.
+
+    Args:
+        rows: `defective`, `masks` and `good`; see `segmentation_batches`.
+        known: the fabrics of the defects.
+        count: of the defects; none is drawn twice while there are enough.
+        seed: of the drawing.
+    """
     places = [(source, i) for source in known for i in range(len(source.kinds))]
     rng = np.random.default_rng(seed)
     drawn = rng.choice(len(places), count, replace=count > len(places))
-    rehearsed = [
-        (source.images[i], source.masks[i]) for source, i in map(places.__getitem__, drawn)
-    ]
-    images, masks = zip(*rehearsed, strict=True) if rehearsed else ((), ())
+    replayed = [(source.images[i], source.masks[i]) for source, i in (places[n] for n in drawn)]
     return rows | {
-        "defective": np.stack([*rows["defective"], *images]),
-        "masks": np.stack([*rows["masks"], *masks]),
+        "defective": np.stack([*rows["defective"], *(image for image, _ in replayed)]),
+        "masks": np.stack([*rows["masks"], *(mask for _, mask in replayed)]),
     }
 
 
-def renewed(
+def copy_to_fine_tune(
     model: segmenter.Segmenter, rate: float, steps: int, seed: int = 0
 ) -> segmenter.Segmenter:
-    """Returns a copy that has not trained a step, to be trained for a number of them.
+    """Returns a compiled copy at step 0, to be trained for a number of steps.
 
-    The rate falls to nothing by (1 - step / steps)^0.9, the "poly" schedule of DeepLab V3 (section
-    4.1): where a training at one rate happens to stop decides its threshold, and with it the IoU.
+    The rate falls to zero by (1 - step / steps)^0.9, the "poly" schedule of DeepLab V3 (section
+    4.1): at a constant rate the threshold, and with it the IoU, depends on the step at which a
+    training happens to stop.
 
-    Its batch normalisation keeps the statistics it has, as in DeepLab V3's second training (the
-    same section): those of the few images of one fabric differ between training and inference,
-    and a segmenter adapted with them may mark everything (IoU 0.06 instead of 0.75, on twill).
+    Batch normalisation keeps its statistics, as in DeepLab V3's second training (the same section):
+    those of the few images of one fabric differ between training and inference, and a segmenter
+    adapted with them may mark everything (IoU 0.06 instead of 0.75, on twill).
 
     Args:
-        model: stays as it is.
-        rate: of Adam, at the first step.
-        steps: at the end of which the rate is 0.
+        model: is not changed.
+        rate: of Adam at the first step.
+        steps: the rate is zero after so many.
         seed: of the training.
     """
     keras.utils.set_random_seed(seed)  # of dropout and of tf.data's shuffling
-    network = keras.models.clone_model(model.network, clone_function=_unnormalising, recursive=True)
+    network = keras.models.clone_model(model.network, clone_function=_frozen_copy, recursive=True)
     network.set_weights(model.network.get_weights())
-    copy = segmenter.Segmenter(network=network, stride=model.stride, seed=model.seed)
+    copy = segmenter.Segmenter(
+        model.config,
+        model.window,
+        network=network,
+        stride=model.stride,
+        seed=model.seed,
+    )
     poly = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0, power=POWER)
-    copy.compile(network=Adam(poly))
+    copy.compile({"network": Adam(poly)})
     return copy
 
 
-def _unnormalising(layer: keras.Layer) -> keras.Layer:
-    """Returns a copy; one of batch normalisation is frozen."""
+def _frozen_copy(layer: keras.Layer) -> keras.Layer:
+    """Returns a copy of a layer, which is frozen if it normalises batches."""
     copy = type(layer).from_config(layer.get_config())
     if isinstance(copy, keras.layers.BatchNormalization):
         copy.trainable = False
     return copy
 
 
-def _check_alike(run: runs.Run, images: AnomalyData) -> None:
-    """Raises UsageError unless the images are such as the run was trained on."""
-    side, _, channels = made_for = run.model.window
+def _with_defects(
+    good: np.ndarray,
+    painter: Painter | None,
+    known: Sequence[Source],
+    settings: AdaptationConfig,
+    seed: int,
+) -> Rows:
+    """Returns good images, and painted and transplanted defects on them with their masks."""
+    painted = list(painter.paint(good, settings.painted, seed=seed)) if painter else []
+    count = settings.transplanted + (0 if painter else settings.painted)
+    moved, masks, _ = transplanted(known, good, count, seed)
+    return {
+        "defective": np.stack([*(each.image for each in painted), *moved]),
+        "masks": np.stack([*(each.mask for each in painted), *masks]),
+        "good": good,
+    }
+
+
+def _new_config(
+    run: Run, painter: Painter | None, images: AnomalyData, settings: AdaptationConfig, seed: int
+) -> dict[str, Any]:
+    """Returns the configuration of the new run, with the segmenter and the painter it is made of.
+
+    By these a run is recognised when it is resumed.
+    """
+    base = settings_of.as_dict(settings_of_run(run.config))
+    config = new_config(
+        METHOD,
+        images.spec,
+        seed,
+        base | settings_of.as_dict(settings),
+        images.image_shape,
+        images.resized,
+        images.depth,
+    )
+    learnt = [*learnt_from(run.config), *(painter.config["data"] if painter else ())]
+    return config | {
+        "sources": run.config["sources"],
+        "learnt_from": list(dict.fromkeys(learnt)),
+        "base_data": run.config["data"],
+        "base_seed": run.config["seed"],
+        "base_settings": base,
+        "backbone_weights": run.config.get("backbone_weights"),
+        "painter": painter and painter.config["data"],
+        "painter_seed": painter and painter.config["seed"],
+        "painter_settings": painter and _painter_settings(painter.config["settings"]),
+        "vgg_weights": painter and painter.config["vgg_weights"],
+    }
+
+
+def _painter_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    return settings_of.as_dict(settings_of.parse(PainterConfig, settings, of="the painter"))
+
+
+def _upgraded(config: dict[str, Any], depth: int) -> dict[str, Any]:
+    """Returns the configuration of an older adaptation with what was added since."""
+    base, painter = config.get("base_settings"), config.get("painter_settings")
+    base = base and settings_of.as_dict(
+        settings_of.parse(SegmenterConfig, base, of="the segmenter")
+    )
+    settings = {"base_settings": base, "painter_settings": painter and _painter_settings(painter)}
+    return upgraded_settings(config, depth) | settings
+
+
+def _check_alike(run: Run, images: AnomalyData) -> None:
+    """Raises UsageError unless the images have the form that the run was trained on."""
+    side, _, channels = trained_on = run.model.window
     resized = run.config["resized"]
-    if (images.image_shape, images.resized) != (made_for, resized):
+    if (images.image_shape, images.resized) != (trained_on, resized):
         given = f"images of {images.image_shape}, {'' if images.resized else 'not '}resized"
-        problem = f"but the run has {made_for}, {'' if resized else 'not '}resized"
+        problem = f"but the run has {trained_on}, {'' if resized else 'not '}resized"
         hint = f"load it as the run's data was, {side} pixels wide, channels={channels}"
         raise UsageError("data", given, problem, hint)

@@ -1,147 +1,196 @@
-"""Stage 1 of the Multistage GAN: patches of defects in the style of a given fabric."""
+"""Stage 1 of the Multistage GAN: patches of defects in the style of a given fabric.
+
+A conditional GAN (Liu et al. 2020, stage 1). The condition is the style s of a fabric, a code of
+its Gram matrix (`style`), and the kind k of the defect, which the paper leaves to z. x is a patch
+with a defect, and with its mask as a further channel: G generates both at once, so that the place
+of the defect is known, and D sees both, so that the mask fits. A real pair is a real defect with
+the style of its own fabric. D has two outputs, D_w for the patch as a whole and D_p for each of n
+places in it; each loss is the sum over both:
+
+    critic      L_D = -½ E[log D(x, s, k)] - ½ E[log(1 - D(G(z, s, k), s, k))] + λ E‖∇D(x)‖²
+    generator   L_G = -E[log D(G(z, s, k), s, k)]
+
+The paper does not give its losses; these are the non-saturating ones with the R1 penalty (Mescheder
+et al. 2018), which are stable with few images. The penalty is on the logit D_w plus the mean of
+D_p.
+
+The paper's G generates the fabric, too. From 700 defects that takes longer than a CPU allows: after
+2,000 steps the masks were right for their kinds, but the weave was blurred. By default G therefore
+draws its defect on a good patch y of the fabric.
+
+Read beside it: `networks/defects.py`, the networks; `core/losses.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfgad.core import losses
+from tfgad.core import losses, settings
 from tfgad.core.trained import Trained
-from tfgad.errors import UsageError, nearest
+from tfgad.multistage.painter_config import PainterConfig
 from tfgad.networks import defects
 from tfgad.networks.layers import Adam
-
-GROUNDS = ("fabric", "nothing")  # the second is the paper's
 
 
 @keras.saving.register_keras_serializable("tfgad")
 class DefectGenerator(Trained):
-    """A conditional GAN, G(z, s, k) against D(x, s, k) (Liu et al. 2020, stage 1).
-
-    s is the style of a fabric, a code of its Gram matrix (`style`), k the kind of defect, which the
-    paper leaves to z. x is a patch with a defect, and with the mask of it as a further channel: G
-    makes both at once, so that it is known where its defect is; and D judges both, so that the mask
-    fits. A real pair is a real defect with the style of its own fabric.
-
-    The paper's G draws the fabric too, and from 700 defects that takes longer than a CPU allows:
-    after 2,000 steps the masks are right for their kinds, but the weave is a blur. So G may also be
-    one that draws its defect on a good patch of the fabric (`generator_on_fabric`).
-
-    The paper does not say how it trains; here by the non-saturating loss with R1 (Mescheder et al.
-    2018), which holds with few images.
+    """Generator G(z, s, k) or G(z, s, k, y), and critic D(x, s, k).
 
     Args:
-        r1: λ of the penalty λ·E‖∇D(x)‖² on real patches.
-        generator: G. critic: D (`tfgad.networks.defects`).
-        learning_rate: of both Adam optimizers.
-        **kwargs: `seed` and `name`.
+        config: hyper-parameters of the painter.
+        patch_shape: `(h, w, C + 1)`, image and mask.
+        style_dim: length of the style code.
+        kinds: number of kinds of defect.
+        **kwargs: `seed` and `name`; see `Trained`.
     """
 
-    def __init__(self, *, generator, critic, r1=0.1, learning_rate=1e-3, **kwargs):
+    def __init__(
+        self,
+        config: PainterConfig,
+        patch_shape: tuple[int, int, int],
+        style_dim: int,
+        kinds: int,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.generator, self.critic, self.learning_rate = generator, critic, learning_rate
-        self.r1 = r1
-        self.latent_dim = self.generator.inputs[0].shape[-1]
-        self.on_fabric = len(self.generator.inputs) > 3
-        self.built = True
+        self.config, self.patch_shape = config, tuple(patch_shape)
+        self.style_dim, self.kinds = style_dim, kinds
+        self.on_fabric = config.ground == "fabric"
+        make = defects.generator_on_fabric if self.on_fabric else defects.generator
+        self.generator = make(patch_shape, config.latent_dim, style_dim, kinds, config.width)
+        self.critic = defects.critic(patch_shape, style_dim, kinds, config.width)
 
-    def optimizers(self):
-        """One Adam per network."""
-        # Betas as GANs with R1 have them (Mescheder et al. 2018 use 0 and 0.99).
-        return {role: Adam(self.learning_rate, 0.0, 0.99) for role in ("critic", "generator")}
+    def optimizers(self) -> dict[str, keras.Optimizer]:
+        """One Adam per network; betas as usual with R1 (Mescheder et al. 2018: 0 and 0.99)."""
+        rate = self.config.learning_rate
+        return {role: Adam(rate, beta_1=0.0, beta_2=0.99) for role in ("critic", "generator")}
 
-    def train_step(self, batch):
+    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One update of D and one of G.
 
-        `patches` are real, `[B, h, w, C + 1]`; of each, `fabric` is a good patch of its fabric,
-        `[B, h, w, C]`, `style` that one's style and `kind` `[B]` the kind of its defect. The same
-        are asked of G.
+        Args:
+            batch: `patches` are real, `[B, h, w, C + 1]`; `fabric` is a good patch of the fabric of
+                each, `[B, h, w, C]`, `style` its style `[B, d]`, and `kind` int32 `[B]` the kind of
+                the defect. G gets the same styles, kinds and fabrics.
         """
         x, y, s, k = (batch[name] for name in ("patches", "fabric", "style", "kind"))
-        shape = [tf.shape(x)[0], self.latent_dim]
+        shape = [tf.shape(x)[0], self.config.latent_dim]
 
-        def judged(patches):
-            return self.critic([patches, s, k], training=True)
-
-        def logit(patches):
-            both = judged(patches)
-            return both["whole"] + tf.reduce_mean(both["places"], axis=1)
-
-        generated = self._drawn(self.random_normal(shape, "critic"), s, k, y, training=True)
+        z = self.random_normal(shape, "critic")
+        generated = self._patches(z, s, k, y, training=True)
         with tf.GradientTape() as tape:
-            critic_loss = _of_both(losses.discriminator_loss, judged(x), judged(generated))
-            r1 = losses.r1_penalty(logit, x)
-            total = critic_loss + self.r1 * r1
+            real = self.critic([x, s, k], training=True)
+            fake = self.critic([generated, s, k], training=True)
+            critic_loss = losses.discriminator_loss(real["whole"], fake["whole"])
+            critic_loss += losses.discriminator_loss(real["places"], fake["places"])
+            r1 = losses.r1_penalty(self._logit(s, k), x)
+            total = critic_loss + self.config.r1 * r1
         self.minimize("critic", total, tape)
 
         z = self.random_normal(shape, "generator")
         with tf.GradientTape() as tape:
-            patches = self._drawn(z, s, k, y, training=True)
-            generator_loss = _of_both(losses.non_saturating_generator_loss, judged(patches))
+            generated = self._patches(z, s, k, y, training=True)
+            fake = self.critic([generated, s, k], training=True)
+            generator_loss = losses.non_saturating_generator_loss(fake["whole"])
+            generator_loss += losses.non_saturating_generator_loss(fake["places"])
         self.minimize("generator", generator_loss, tape)
         return {"critic": critic_loss, "r1": r1, "generator": generator_loss}
 
-    def generate(self, style, kind, fabric, seed: int = 0):
-        """Draws a defect for each style `[B, d]`, kind int32 `[B]` and fabric `[B, h, w, C]`.
+    def _logit(self, s: tf.Tensor, k: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns the function of patches to D_w plus the mean of D_p, `[B]`."""
+
+        def logit(patches: tf.Tensor) -> tf.Tensor:
+            logits = self.critic([patches, s, k], training=True)
+            return logits["whole"] + tf.reduce_mean(logits["places"], axis=1)
+
+        return logit
+
+    def generate(self, style: Any, kind: Any, fabric: Any, seed: int = 0) -> tf.Tensor:
+        """Generates a defect for each style `[B, d]`, kind int32 `[B]`, fabric `[B, h, w, C]`.
 
         Returns:
-            Patches `[B, h, w, C + 1]`, images and masks in [-1, 1]; or, if it draws on fabric, the
-            changes that make such of it, `[B, h, w, C + 4]` (`tfgad.networks.defects.on_fabric`).
+            Patches `[B, h, w, C + 1]`, images and masks in [-1, 1]; if G draws on fabric, the
+            changes to the fabric instead, `[B, h, w, C + 4]` (`tfgad.networks.defects.on_fabric`).
         """
-        asked_for = (tf.convert_to_tensor(each) for each in (style, kind, fabric))
-        return self._generate(*asked_for, tf.constant(seed, tf.int64))
+        condition = (tf.convert_to_tensor(each) for each in (style, kind, fabric))
+        return self._generate(*condition, tf.constant(seed, tf.int64))
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def _generate(self, style, kind, fabric, seed):
-        z = tf.random.stateless_normal([tf.shape(style)[0], self.latent_dim], [seed, 0])
-        return self._generated(z, style, kind, fabric, training=False)
+    def _generate(
+        self, style: tf.Tensor, kind: tf.Tensor, fabric: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
+        shape = [tf.shape(style)[0], self.config.latent_dim]
+        z = tf.random.stateless_normal(shape, [seed, 0])
+        return self._output(z, style, kind, fabric, training=False)
 
-    def _drawn(self, z, s, k, y, training):
-        """Returns patches."""
-        generated = self._generated(z, s, k, y, training)
-        return defects.on_fabric(generated, y) if self.on_fabric else generated
+    def _patches(
+        self, z: tf.Tensor, s: tf.Tensor, k: tf.Tensor, y: tf.Tensor, training: bool
+    ) -> tf.Tensor:
+        """Returns generated patches, `[B, h, w, C + 1]`."""
+        output = self._output(z, s, k, y, training)
+        return defects.on_fabric(output, y) if self.on_fabric else output
 
-    def _generated(self, z, s, k, y, training):
+    def _output(
+        self, z: tf.Tensor, s: tf.Tensor, k: tf.Tensor, y: tf.Tensor, training: bool
+    ) -> tf.Tensor:
+        """Returns the output of the network G."""
         return self.generator([z, s, k, *([y] if self.on_fabric else [])], training=training)
 
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        own = {"r1": self.r1, "learning_rate": self.learning_rate}
-        return {**super().get_config(), **self.networks(), **own}
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments and the networks."""
+        return {
+            **super().get_config(),
+            "networks": self.networks(),
+            "config": settings.as_dict(self.config),
+            "patch_shape": self.patch_shape,
+            "style_dim": self.style_dim,
+            "kinds": self.kinds,
+        }
+
+    @classmethod
+    def arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Returns the constructor's arguments from a file, also from one without `config`."""
+        if "config" not in config:
+            return _arguments_of_before(config)
+        parsed = settings.parse(PainterConfig, config["config"], of="the painter")
+        return {**config, "config": parsed, "patch_shape": tuple(config["patch_shape"])}
 
 
-def _of_both(loss, *judged):
-    """Adds a loss of patches as wholes and the same of places in them."""
-    return loss(*(each["whole"] for each in judged)) + loss(*(each["places"] for each in judged))
+def _arguments_of_before(saved: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments from a file that holds the networks and `r1` alone."""
+    networks = {name: saved[name] for name in ("generator", "critic")}
+    generator, critic = networks["generator"], networks["critic"]
+    config = dataclasses.replace(
+        PainterConfig(),
+        ground="fabric" if len(generator.inputs) > 3 else "nothing",
+        latent_dim=generator.inputs[0].shape[-1],
+        r1=saved["r1"],
+    )
+    return {
+        "config": config,
+        "patch_shape": tuple(critic.inputs[0].shape[1:]),
+        "style_dim": critic.inputs[1].shape[-1],
+        "kinds": generator.get_layer("embedding").input_dim,
+        "networks": networks,
+        "seed": saved["seed"],
+        "name": saved["name"],
+    }
 
 
 def build(
-    patch_shape, style_dim: int, kinds: int, *, ground, latent_dim, width, r1, rate, seed=0
+    config: PainterConfig,
+    patch_shape: tuple[int, int, int],
+    style_dim: int,
+    kinds: int,
+    seed: int = 0,
 ) -> DefectGenerator:
-    """Makes a compiled `DefectGenerator`.
-
-    Args:
-        patch_shape: `(h, w, C + 1)`.
-        style_dim: of the style code.
-        kinds: how many there are.
-        ground: what G draws on, of `GROUNDS`.
-        latent_dim: of z.
-        width: of both networks; see `tfgad.networks.defects`.
-        r1: λ of the penalty.
-        rate: of Adam, for both.
-        seed: of weights and training.
-
-    Raises:
-        UsageError: no such ground.
-    """
-    if ground not in GROUNDS:
-        raise UsageError("ground", ground, "is not known", nearest(ground, GROUNDS))
+    """Makes a compiled `DefectGenerator`, whose first weights follow the seed."""
     keras.utils.set_random_seed(seed)
-    make = defects.generator_on_fabric if ground == "fabric" else defects.generator
-    model = DefectGenerator(
-        generator=make(patch_shape, latent_dim, style_dim, kinds, width),
-        critic=defects.critic(patch_shape, style_dim, kinds, width),
-        r1=r1,
-        learning_rate=rate,
-        seed=seed,
-    )
+    model = DefectGenerator(config, patch_shape, style_dim, kinds, seed=seed)
     model.compile()
     return model

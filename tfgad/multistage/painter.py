@@ -1,9 +1,13 @@
-"""A trained painter: it puts defects on images of good fabric, and says where they are."""
+"""The defect painter: a trained defect generator with its fusion network.
+
+A painter puts defects on images of good fabric, with their masks. It has the style network
+(`style`), the defect generator (stage 1, `defect_generator`) and the fusion network (stage 2,
+`fusion`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,25 +18,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files
 from tfgad.errors import UsageError, nearest
-from tfgad.multistage import changes, style  # noqa: F401  a painter's folder holds its layers
+from tfgad.multistage import changes
+from tfgad.multistage import style as _layers  # noqa: F401  of the style network
 from tfgad.multistage.defect_generator import DefectGenerator
 from tfgad.multistage.fusion import DefectFusion, inside, paste, with_window
-from tfgad.multistage.pasting import draw_window
+from tfgad.multistage.painter_folder import MODELS, PainterFolder
+from tfgad.multistage.pasting import Window, draw_window
 from tfgad.multistage.patches import PATCH, resized
 from tfgad.networks.defects import FUSER_STEP, on_fabric
-from tfgad.training import runs
+from tfgad.training.saving import save_model
 
 log = logging.getLogger(__name__)
 
-CONFIG = "painter.json"
-MODELS = STYLE, GENERATOR, FUSION = "style.keras", "generator.keras", "fusion.keras"
 BATCH = 16
-LEAST_MASK = 12  # pixels of a defect worth the name, as `tfgad.data.datasets.weave.weave` has it
-TRIES = 8  # drawings of a defect until it is large enough and not cut off
-SMALL, CUT_OFF, WHOLE = range(3)  # merits of a drawing
-FUSED, PASTED = "fused", "pasted"  # what becomes of a patch: stages 1 and 2, or stage 1 alone
+LEAST_MASK = 12  # pixels of the smallest defect, as in `tfgad.data.datasets.weave.weave`
+TRIES = 8  # to generate a defect that is large enough and not cut off
+SMALL, CUT_OFF, WHOLE = range(3)  # grades of a generated defect
+FUSED, PASTED = "fused", "pasted"  # stages 1 and 2, or stage 1 alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Painted:
         mask: uint8 `[H, W, 1]`, 1 on the defect.
         kind: of the defect.
         good: the image before.
-        patch: the generated defect before its fusion, as its window shows it: `[h, h, C + 1]`.
-        window: `(row, column, side)`. A defect may go on outside.
+        patch: the window before fusion, image and mask: `[h, h, C + 1]`.
+        window: `(row, column, side)`. A defect may extend beyond it.
     """
 
     image: np.ndarray
@@ -58,10 +61,10 @@ class Painted:
 
 @dataclasses.dataclass(eq=False)
 class Painter:
-    """The fixed style network, the two trained models, and what is known of them.
+    """Paints defects on images of good fabric.
 
     Attributes:
-        style: images to `gram` and `code` (`tfgad.multistage.style`).
+        style: fixed network, images to `gram` and `code` (`tfgad.multistage.style`).
         generator: stage 1.
         fusion: stage 2.
         config: kinds of defect, data sets, settings, weights of VGG19, seconds, versions.
@@ -83,13 +86,15 @@ class Painter:
         return self.fusion.fuser.output_shape[-1]
 
     def codes(self, fabrics: np.ndarray) -> np.ndarray:
-        """The styles `[N, d]` of patches of good fabric `[N, h, w, C]`."""
+        """Returns the style codes `[N, d]` of patches of good fabric `[N, h, w, C]`."""
         return np.concatenate(
             [self._style(fabrics[i : i + BATCH]) for i in range(0, len(fabrics), BATCH)]
         )
 
-    def draw(self, images: np.ndarray, kinds: Sequence[str], windows, seed: int = 0) -> np.ndarray:
-        """Draws a defect on each image, as stage 1 leaves it.
+    def draw(
+        self, images: np.ndarray, kinds: Sequence[str], windows: Sequence[Window], seed: int = 0
+    ) -> np.ndarray:
+        """Puts a generated defect on each image by stage 1 alone.
 
         Args:
             images: of good fabric, `[N, H, W, C]` in [-1, 1].
@@ -106,8 +111,10 @@ class Painter:
             [self._drawn(images[i], labels[i], windows[i], seed + i.start) for i in batches]
         )
 
-    def _drawn(self, images, labels, windows, seed):
-        """Draws a batch. G sees the fabric turned, for it lays long defects one way alone."""
+    def _drawn(
+        self, images: np.ndarray, labels: np.ndarray, windows: Sequence[Window], seed: int
+    ) -> np.ndarray:
+        """Draws a batch. G sees the fabric turned: it draws long defects in one direction only."""
         turns = np.random.default_rng(seed).integers(4, size=len(images))
         fabrics = np.stack(
             [
@@ -128,36 +135,42 @@ class Painter:
         seed: int = 0,
         how: str = FUSED,
     ) -> Iterator[Painted]:
-        """Paints defects, of all kinds in turn, each on one of the images drawn by chance.
+        """Paints defects, of all kinds in turn, each on an image drawn at random.
 
-        A defect that its window cuts off is drawn again, `TRIES` times at most; see
-        `tfgad.multistage.changes.is_cut_off`. Where none of the drawings has `LEAST_MASK` pixels
-        the image is left out; how many were is logged at the end.
+        A defect that is too small or cut off by its window is drawn again, `TRIES` times in all;
+        see `tfgad.multistage.changes.is_cut_off`. If none has `LEAST_MASK` pixels, the image is
+        left out; the number of these is logged at the end.
 
         Args:
             images: of good fabric, `[N, H, W, C]` in [-1, 1].
-            count: how many to paint; fewer are left if some are left out.
-            kinds: names of those wanted; all by default.
+            count: of images; fewer are painted if some are left out.
+            kinds: names of the kinds to paint; all if None.
             seed: the same gives the same.
-            how: `fused`, or `pasted` to leave the patch as stage 1 made it.
+            how: `fused`, or `pasted` for stage 1 alone.
+
+        Yields:
+            The painted images.
 
         Raises:
             UsageError: no images, images of other channels or too small, an unknown kind, or all
-                of them were left out.
+                images were left out.
         """
         self._check(images)
         kinds = tuple(kinds or self.kinds)
-        rng, left_out = np.random.default_rng(seed), Counter()
+        rng = np.random.default_rng(seed)
+        left_out: Counter[str] = Counter()
         for start in range(0, count, BATCH):
             names = [kinds[n % len(kinds)] for n in range(start, min(start + BATCH, count))]
             good = images[rng.integers(len(images), size=len(names))]
             painted = self._painted(good, names, rng, how)
             left_out += Counter(names) - Counter(each.kind for each in painted)
             yield from painted
-        self._tell(left_out, count)
+        self._log_left_out(left_out, count)
 
-    def _painted(self, good, kinds, rng, how):
-        """Paints one defect on each image; returns those on which there is one."""
+    def _painted(
+        self, good: np.ndarray, kinds: Sequence[str], rng: np.random.Generator, how: str
+    ) -> list[Painted]:
+        """Paints one defect on each image; returns the images whose defect is large enough."""
         windows = [draw_window(image.shape, rng) for image in good]
         pasted = self._with_defects(good, kinds, windows, rng)
         images = pasted[..., : self.channels]
@@ -169,31 +182,37 @@ class Painter:
         rows = zip(images, masks, kinds, good, patches, windows, strict=True)
         return [painted for painted in (Painted(*row) for row in rows) if _is_large(painted.mask)]
 
-    def _with_defects(self, good, kinds, windows, rng):
-        """Draws defects; while tries last, again where one is too small or cut off."""
+    def _with_defects(
+        self,
+        good: np.ndarray,
+        kinds: Sequence[str],
+        windows: Sequence[Window],
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Returns x of each image; where a defect is too small or cut off, the best of `TRIES`."""
         pasted = self.draw(good, kinds, windows, int(rng.integers(2**31)))
-        merits = [self._merit(*each) for each in zip(pasted, windows, strict=True)]
+        grades = [self._grade(*each) for each in zip(pasted, windows, strict=True)]
         for _ in range(TRIES - 1):
-            poor = [i for i, merit in enumerate(merits) if merit < WHOLE]
+            poor = [i for i, grade in enumerate(grades) if grade < WHOLE]
             if not poor:
                 break
-            again = ([each[i] for i in poor] for each in (kinds, windows))
-            drawn = self.draw(good[poor], *again, int(rng.integers(2**31)))
+            kinds_again, windows_again = [kinds[i] for i in poor], [windows[i] for i in poor]
+            drawn = self.draw(good[poor], kinds_again, windows_again, int(rng.integers(2**31)))
             for i, image in zip(poor, drawn, strict=True):
-                if (merit := self._merit(image, windows[i])) > merits[i]:
-                    pasted[i], merits[i] = image, merit
+                if (grade := self._grade(image, windows[i])) > grades[i]:
+                    pasted[i], grades[i] = image, grade
         return pasted
 
-    def _merit(self, pasted, window) -> int:
-        """What a drawing is worth: `SMALL`, `CUT_OFF` or `WHOLE`."""
+    def _grade(self, pasted: np.ndarray, window: Window) -> int:
+        """Returns `SMALL`, `CUT_OFF` or `WHOLE`."""
         mask = pasted[..., -1] > 0
         if not _is_large(mask):
             return SMALL
-        goes_on = self.generator.on_fabric
-        return CUT_OFF if changes.is_cut_off(mask, window, goes_on) else WHOLE
+        extends = self.generator.on_fabric
+        return CUT_OFF if changes.is_cut_off(mask, window, extends) else WHOLE
 
-    def _tell(self, left_out, count):
-        """Logs how many images of each kind were left out; if all were, that is an error."""
+    def _log_left_out(self, left_out: Counter[str], count: int) -> None:
+        """Logs how many images of each kind were left out; raises UsageError if all were."""
         number = sum(left_out.values())
         if not number:
             return
@@ -209,7 +228,7 @@ class Painter:
             raise UsageError("kind", kind, "is not known to the painter", nearest(kind, self.kinds))
         return self.kinds.index(kind)
 
-    def _check(self, images):
+    def _check(self, images: np.ndarray) -> None:
         if not len(images):
             raise UsageError("data", "no images", "nothing to paint on", "give good images")
         height, width, channels = images.shape[1:]
@@ -221,31 +240,31 @@ class Painter:
             raise UsageError("data", f"{height}x{width}", "is no size to paint on", hint)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def _codes_of(self, images):
+    def _codes_of(self, images: tf.Tensor) -> tf.Tensor:
         return self.style(images, training=False)["code"]
 
-    def _style(self, images):
+    def _style(self, images: np.ndarray) -> np.ndarray:
         return self._codes_of(tf.constant(images)).numpy()
 
     def save(self, folder: Path) -> None:
-        """Writes the three models and, last, what is known of them."""
+        """Writes the three models and, last, the configuration."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, model in zip(MODELS, (self.style, self.generator, self.fusion), strict=True):
-            runs.save_model(model, folder / name)
-        files.write_json(folder / CONFIG, self.config)
+            save_model(model, folder / name)
+        PainterFolder(folder).write_config(self.config)
 
 
-def _laid(image, change, window, turn):
-    """Makes a change, drawn for the window turned, of an image: x of the fusion."""
+def _laid(image: np.ndarray, change: np.ndarray, window: Window, turn: int) -> np.ndarray:
+    """Applies a change, generated for the turned window, to an image: x of the fusion."""
     change = changes.spread(changes.turned(change, -turn), window, image.shape[:2])
-    return with_window(_made_of(change[None], image[None])[0].numpy(), window)
+    return with_window(_on_fabric(change[None], image[None])[0].numpy(), window)
 
 
-_made_of = tf.function(on_fabric, autograph=False)  # traced anew for each size of image
+_on_fabric = tf.function(on_fabric, autograph=False)  # traced once for each size of image
 
 
-def _pasted(image, patch, window, turn):
-    """Pastes a patch, drawn for the window turned, into an image: x of the fusion."""
+def _pasted(image: np.ndarray, patch: np.ndarray, window: Window, turn: int) -> np.ndarray:
+    """Pastes a patch, generated for the turned window, into an image: x of the fusion."""
     return paste(image, resized(np.rot90(patch, -turn), window[-1]), window)
 
 
@@ -257,21 +276,20 @@ def load_painter(folder: str | Path) -> Painter:
     """Loads what `tfgad synthesize train` wrote.
 
     Raises:
-        UsageError: the folder is not there, is none, or its training has not ended.
+        UsageError: the folder does not exist, holds no painter, or its training is not finished.
     """
-    folder = Path(folder)
+    place = PainterFolder(folder)
     hint = "give a folder that `tfgad synthesize train` wrote"
-    if not folder.is_dir():
+    if not place.path.is_dir():
         raise UsageError("painter", folder, "is not there", hint)
-    if not (folder / CONFIG).is_file():
+    config = place.read_config()
+    if config is None:
         raise UsageError("painter", folder, "is no trained painter", hint)
+    if not place.is_finished():
+        resume = "continue it with `tfgad synthesize train ... --resume`"
+        raise UsageError("painter", folder, "is not finished", resume)
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        is_finished = "seconds" in config
-        models = [keras.saving.load_model(folder / name) for name in MODELS] if is_finished else []
+        style, generator, fusion = (keras.saving.load_model(place.path / name) for name in MODELS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError("painter", folder, "cannot be read", hint) from error
-    if not is_finished:
-        hint = "go on with `tfgad synthesize train ... --resume`"
-        raise UsageError("painter", folder, "has not been trained to the end", hint)
-    return Painter(*models, config)
+    return Painter(style, generator, fusion, config)

@@ -1,53 +1,39 @@
-"""The folder of a painter: what stands there, and what may be done with it."""
+"""The folder of a defect painter.
+
+painter.json            kinds of defect, data, settings, seed, versions; seconds, once finished
+split.json              of data sets of files: which of them train
+generator.weights.h5, fusion.weights.h5   checkpoints of the two stages, during training
+style.keras, generator.keras, fusion.keras   the three models, once finished
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from tfgad import files
-from tfgad.errors import UsageError
-from tfgad.multistage.painter import CONFIG, MODELS
-from tfgad.training import runs
-from tfgad.training.held_out import SPLIT
+from tfgad.training.run_folder import RunFolder
+from tfgad.training.split_file import SPLIT
 
+CONFIG = "painter.json"
+MODELS = ("style.keras", "generator.keras", "fusion.keras")
 STAGES = ("generator", "fusion")
 
 
-def weights_of(stage: str) -> str:
-    """The file of a stage's weights while it is being trained."""
-    return f"{stage}.weights.h5"
+class PainterFolder(RunFolder):
+    """The folder of a defect painter; it is finished once its configuration has `seconds`."""
 
+    kind: ClassVar[str] = "painter"
+    config_name: ClassVar[str] = CONFIG
+    keys: ClassVar[frozenset[str]] = frozenset({"kinds", "data", "settings", "seed"})
+    parts: ClassVar[frozenset[str]] = frozenset(
+        {CONFIG, SPLIT, *MODELS, *(f"{stage}.weights.h5" for stage in STAGES)}
+    )
+    folders: ClassVar[frozenset[str]] = frozenset()
 
-PARTS = {CONFIG, SPLIT, *MODELS, *map(weights_of, STAGES)}
+    def checkpoint_of(self, stage: str) -> Path:
+        """The file of weights, optimizers and step while a stage is trained."""
+        return self.path / f"{stage}.weights.h5"
 
-
-def read(folder: Path) -> dict[str, Any] | None:
-    """Returns what is known of a painter, trained to the end or not; None if there is none."""
-    return files.read_object(folder / CONFIG)
-
-
-def state_of(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> str:
-    """Returns what stands at the painter's place; raises UsageError if that must not be touched."""
-    if runs.is_empty(folder, CONFIG):
-        return runs.NEW
-    old = read(folder)
-    others = not folder.is_dir() or any(not _is_part(path) for path in folder.iterdir())
-    if old is None or others:
-        raise UsageError("out", folder, "holds something else than a painter", "name a new folder")
-    if overwrite:
-        return runs.NEW
-    if not resume:
-        hint = "give --resume to go on with it, --overwrite to replace it"
-        raise UsageError("out", folder, "holds a painter already", hint)
-    runs.check_same(folder, old, config)
-    return runs.FINISHED if "seconds" in old else runs.STARTED
-
-
-def remove(folder: Path) -> None:
-    """Removes what a painter consists of; the configuration last, as `runs.remove` does."""
-    files.remove_parts(folder, _is_part, last=CONFIG)
-
-
-def _is_part(path: Path) -> bool:
-    return path.is_file() and files.is_or_becomes(path.name, PARTS)
+    def is_finished(self) -> bool:
+        """Returns whether the configuration was written last, after the three models."""
+        return "seconds" in (self.read_config() or {})

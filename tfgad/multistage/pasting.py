@@ -1,9 +1,9 @@
-"""What the fusion learns from: images of fabric with a patch pasted into them."""
+"""Training examples of the fusion: images of fabric with a patch pasted into them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,10 +11,12 @@ from tfgad.multistage.fusion import paste
 from tfgad.multistage.patches import GAIN, SHADE, around, crop, resized
 from tfgad.multistage.sources import Source
 
-VIEW = 96  # side of the images: a window and what lies around it
-WINDOW = (52, 80)  # sides of windows, in pixels: a patch of 64 by `tfgad.multistage.patches.ZOOM`
-SHIFT = 6  # pixels that a defect is out of place, about a yarn
+VIEW = 96  # side of the images in pixels: a window and its surroundings
+WINDOW_SIDES = (52, 80)  # in pixels: a patch of 64 by `tfgad.multistage.patches.ZOOM`
+SHIFT = 6  # largest displacement of a defect in pixels, about a yarn
 OWN_ZOOM = (0.9, 1.1)
+
+Window = tuple[int, int, int]  # row and column of the upper left corner, and side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +25,9 @@ class Pasted:
 
     Attributes:
         images: y, float32 `[N, H, W, C]` in [-1, 1], before anything was pasted.
-        aims: a, what the fusion should make of them, the same form.
+        aims: a, the targets of the fusion, in the same form.
         pasted: x, its window and the pasted mask, `[N, H, W, C + 2]`; see `fusion.paste`.
-        real: images with a defect as they are, and its mask, `[N, H, W, C + 1]`.
+        real: real images with a defect, and its mask, `[N, H, W, C + 1]`.
     """
 
     images: np.ndarray
@@ -35,23 +37,27 @@ class Pasted:
 
 
 def paste_examples(
-    sources: Sequence[Source], draw, count: int, own_share: float, seed: int = 0
+    sources: Sequence[Source],
+    draw: Callable[[np.ndarray, list[str], list[Window]], np.ndarray],
+    count: int,
+    own_share: float,
+    seed: int = 0,
 ) -> Pasted:
-    """Makes examples for the fusion: views of fabric, and a defect in a window of each.
+    """Makes examples for the fusion: views of fabric with a defect in a window.
 
-    In some the view is of good fabric, and the defect a generated one in its style, as it will be
-    in use; it is to be kept. In the others the view has a defect, and gets that very defect back,
-    out of place, of another size and tone, with its own mask; it is to be made what it was.
+    In some, a defect generated in the style of the fabric is put on a good view, as when painting;
+    the target keeps it. In the others, a view with a real defect gets a displaced copy of that
+    defect, of another size and tone; the target is the view before.
 
     Args:
         sources: fabrics with known defects.
-        draw: good views `[N, H, W, C]`, kinds, N names, and N windows to `[N, H, W, C + 2]`, x.
+        draw: good views `[N, H, W, C]`, N kinds and N windows -> x `[N, H, W, C + 2]`.
         count: N.
-        own_share: of the examples that get their own defect back, in [0, 1].
-        seed: of all that is left to chance but what `draw` draws.
+        own_share: share of examples of the second sort, in [0, 1].
+        seed: of all random numbers except those of `draw`.
     """
     rng = np.random.default_rng(seed)
-    drawn = [sources[rng.integers(len(sources))] for _ in range(count)]
+    drawn = [sources[int(rng.integers(len(sources)))] for _ in range(count)]
     of_defects = [int(rng.integers(len(source.kinds))) for source in drawn]
     real = [_view(source, i, rng) for source, i in zip(drawn, of_defects, strict=True)]
     goods = [_good_view(source, rng) for source in drawn]
@@ -63,7 +69,7 @@ def paste_examples(
         if rng.uniform() < own_share:
             y = aim = view[..., :-1]
             corner = around(view[..., -1:] > 0, side, rng)
-            x = paste(y, _given_back(view, corner, side, rng), (*corner, side))
+            x = paste(y, _displaced(view, corner, side, rng), (*corner, side))
         else:
             y, aim = good, np.where(x[..., -1:] > 0, x[..., :-2], good)
         images.append(y)
@@ -72,38 +78,41 @@ def paste_examples(
     return Pasted(*(np.stack(each) for each in (images, aims, pasted, real)))
 
 
-def draw_window(image_shape, rng) -> tuple[int, int, int]:
+def draw_window(image_shape: Sequence[int], rng: np.random.Generator) -> Window:
     """Draws `(row, column, side)` of a window inside an image `(H, W, C)`."""
-    side = min(int(rng.integers(WINDOW[0], WINDOW[1] + 1)), *image_shape[:2])
+    side = min(int(rng.integers(WINDOW_SIDES[0], WINDOW_SIDES[1] + 1)), *image_shape[:2])
     return (*_corner(image_shape, side, rng), side)
 
 
-def _corner(image_shape, side: int, rng) -> tuple[int, int]:
-    return tuple(int(rng.integers(length - side + 1)) for length in image_shape[:2])
+def _corner(image_shape: Sequence[int], side: int, rng: np.random.Generator) -> tuple[int, int]:
+    row, column = (int(rng.integers(length - side + 1)) for length in image_shape[:2])
+    return row, column
 
 
-def _good_view(source, rng) -> np.ndarray:
+def _good_view(source: Source, rng: np.random.Generator) -> np.ndarray:
     """Cuts a view of good fabric, as large as `_view`'s: `[H, W, C]`."""
     good = source.good[rng.integers(len(source.good))]
     side = min(VIEW, *good.shape[:2])
     return crop(good, _corner(good.shape, side, rng), side)
 
 
-def _view(source, i: int, rng) -> np.ndarray:
-    """Cuts a view with a defect in it, or with part of it: image and mask, `[H, W, C + 1]`."""
+def _view(source: Source, i: int, rng: np.random.Generator) -> np.ndarray:
+    """Cuts a view with a defect or a part of it: image and mask, `[H, W, C + 1]`."""
     side = min(VIEW, *source.masks.shape[1:3])
     corner = around(source.masks[i], side, rng)
     mask = crop(source.masks[i], corner, side) * 2.0 - 1.0
     return np.concatenate([crop(source.images[i], corner, side), mask], axis=-1).astype("float32")
 
 
-def _given_back(view, corner, side: int, rng) -> np.ndarray:
-    """Returns what a view shows in a window, out of place, of another size and tone; its mask."""
+def _displaced(
+    view: np.ndarray, corner: tuple[int, int], side: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns the window of a view, displaced, of another size and tone, with its own mask."""
     cut = min(round(side / rng.uniform(*OWN_ZOOM)), *view.shape[:2])
-    shifted = [
+    row, column = (
         int(np.clip(start + (side - cut) // 2 + rng.integers(-SHIFT, SHIFT + 1), 0, length - cut))
         for start, length in zip(corner, view.shape[:2], strict=True)
-    ]
-    patch = resized(crop(view[..., :-1], shifted, cut), side)
+    )
+    patch = resized(crop(view[..., :-1], (row, column), cut), side)
     toned = np.clip(patch * rng.uniform(*GAIN) + rng.uniform(-SHADE, SHADE), -1.0, 1.0)
     return np.concatenate([toned, crop(view[..., -1:], corner, side)], axis=-1)

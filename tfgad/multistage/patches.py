@@ -1,8 +1,8 @@
-"""Patches of fabric with a defect, each with the look of its own fabric beside it.
+"""Patches of defects, each with a patch of good fabric that shows the style.
 
-There are some hundred defects, and fewer fabrics. So each patch is cut, turned, mirrored, enlarged
-and toned by chance, and the patch of good fabric beside it in the same way: what the style says
-stays true, and there are more styles than fabrics.
+There are only some hundred defects, and fewer fabrics. Each patch is therefore augmented: turned,
+mirrored, zoomed, and changed in contrast and brightness. Its patch of good fabric is augmented in
+the same way, so that it still shows the style, and there are more styles than fabrics.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import tensorflow as tf
 from tfgad.multistage.sources import Source
 
 PATCH = 64  # side in pixels: some ten yarns
-ZOOM = (0.8, 1.25)  # of what is cut out, by which a fabric turns into a finer or a coarser one
-GAIN = (0.8, 1.2)  # of contrast
-SHADE = 0.15  # added to all pixels, to either side; white is 1, black -1
+ZOOM = (0.8, 1.25)  # range of the zoom, which makes the fabric finer or coarser
+GAIN = (0.8, 1.2)  # range of the factor of contrast
+SHADE = 0.15  # largest change of brightness; white is 1, black -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ def cut_patches(
         kinds: the names of the kinds.
         count: N.
         side: of the patches, in pixels.
-        seed: of all that is left to chance.
+        seed: of all random numbers.
     """
     rng = np.random.default_rng(seed)
     places = [(s, i) for s, source in enumerate(sources) for i in range(len(source.kinds))]
@@ -59,23 +59,23 @@ def cut_patches(
         good = source.good[rng.integers(len(source.good))]
         masked = np.concatenate([source.images[i], source.masks[i] * 2.0 - 1.0], axis=-1)
         cut = min(round(side / rng.uniform(*ZOOM)), *masked.shape[:2])
-        anywhere = [rng.integers(0, length - cut + 1) for length in good.shape[:2]]
-        change = Change(rng)
-        defects.append(change(resized(crop(masked, around(source.masks[i], cut, rng), cut), side)))
-        fabrics.append(change(resized(crop(good, anywhere, cut), side), has_mask=False))
+        anywhere = tuple(int(rng.integers(0, length - cut + 1)) for length in good.shape[:2])
+        augment = Augmentation(rng)
+        defects.append(augment(resized(crop(masked, around(source.masks[i], cut, rng), cut), side)))
+        fabrics.append(augment(resized(crop(good, anywhere, cut), side), has_mask=False))
         labels.append(label)
     return Patches(np.stack(defects), np.stack(fabrics), np.array(labels, np.int32))
 
 
-class Change:
-    """A turn, a mirroring and a tone, drawn once and done to several patches."""
+class Augmentation:
+    """Turn, mirroring, contrast and brightness, drawn once and applied to several patches."""
 
-    def __init__(self, rng: np.random.Generator):
-        self.quarter_turns, self.mirror = rng.integers(4), rng.integers(2)
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.quarter_turns, self.mirror = int(rng.integers(4)), int(rng.integers(2))
         self.gain, self.shade = rng.uniform(*GAIN), rng.uniform(-SHADE, SHADE)
 
-    def __call__(self, patch, has_mask: bool = True):
-        """Returns a patch `[h, w, C]`, or `[h, w, C + 1]` whose last channel is a mask, changed."""
+    def __call__(self, patch: np.ndarray, has_mask: bool = True) -> np.ndarray:
+        """Augments a patch `[h, w, C]`, or `[h, w, C + 1]` whose last channel is a mask."""
         turned = np.rot90(patch, self.quarter_turns)
         turned = turned[:, ::-1] if self.mirror else turned
         image, mask = (
@@ -86,20 +86,20 @@ class Change:
 
 
 def around(mask: np.ndarray, side: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Draws the upper left corner of a square that holds a pixel of the mask in its middle half.
+    """Draws the upper left corner of a square with a pixel of the mask in its middle half.
 
-    Where the image's edge forbids that the square moves inwards.
+    Near the edge of the image the square is moved inwards.
     """
     rows, columns = np.nonzero(mask[..., 0])
     pixel = rng.integers(len(rows))
-    corner = []
+    corner: list[int] = []
     for at, length in ((rows[pixel], mask.shape[0]), (columns[pixel], mask.shape[1])):
         before = rng.integers(side // 4, side - side // 4)
         corner.append(int(np.clip(at - before, 0, length - side)))
-    return tuple(corner)
+    return corner[0], corner[1]
 
 
-def crop(image: np.ndarray, corner, side: int) -> np.ndarray:
+def crop(image: np.ndarray, corner: tuple[int, ...], side: int) -> np.ndarray:
     """Cuts a square out of `[H, W, C]`."""
     y, x = corner
     return image[y : y + side, x : x + side]

@@ -1,72 +1,77 @@
-"""Stage 3 of the Multistage GAN: a network that marks the pixels of defects."""
+"""Stage 3 of the Multistage GAN: DeepLab V3 (Chen et al. 2017) segments defects.
+
+The network gives logits p(x) per pixel. It minimizes the cross-entropy in which a defective pixel
+counts 9 times and any other pixel once (Liu et al. 2020),
+
+    L = -E[9 m log σ(p) + (1 - m) log(1 - σ(p))]      m the mask of the defects
+
+which raises the logits by log 9. The anomaly map is p - log 9, the log-odds that a pixel is
+defective, slightly smoothed; the anomaly score is its largest value.
+
+Read beside it: `networks/deeplab.py`, the network; `core/losses.py`.
+"""
+
+from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Any
 
 import keras
 import tensorflow as tf
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from tfgad.core import losses
 from tfgad.core.detector import Detector
 from tfgad.data import tiling
-from tfgad.errors import UsageError, nearest
+from tfgad.errors import UsageError
+from tfgad.multistage.segmenter_config import SegmenterConfig
 from tfgad.networks import deeplab
 from tfgad.networks.layers import Adam
 from tfgad.scores.error_maps import gaussian_blur
-from tfgad.scores.score import DEFECT
 
-DEFECT_WEIGHT = 9.0  # of a defective pixel, a sound one having 1 (Liu et al. 2020)
-EVEN_ODDS = 0.0  # of the map: a pixel is as likely defective as not
-BACKBONES = ("small", "resnet50")
-SMOOTH_SIGMA = 1.0  # pixels, of the map: one pixel on its own is no defect
-
-
-@dataclass(frozen=True)
-class Config:
-    """Hyper-parameters of a segmenter's network and its training."""
-
-    backbone: Annotated[Literal["small", "resnet50"], Field(description="of DeepLab")] = "small"
-    width: Annotated[int, Field(ge=1, description="channels of the small backbone")] = 32
-    learning_rate: Annotated[float, Field(gt=0, description="of Adam")] = 1e-3
-    batch_size: Annotated[int, Field(ge=1, description="images per step")] = 16
+DEFECT = "defect"  # name of the error and of the score
+DEFECT_WEIGHT = 9.0  # of a defective pixel in the loss (Liu et al. 2020)
+EVEN_ODDS = 0.0  # log-odds of a pixel that is as likely defective as not
+SMOOTH_SIGMA = 1.0  # pixels, of the map: a single pixel is no defect
 
 
 @keras.saving.register_keras_serializable("tfgad")
 class Segmenter(Detector):
-    """DeepLab V3 as a detector: it is trained on images whose defects are known.
+    """DeepLab V3 as a detector that is trained on defects.
 
-    Its map is the log-odds that a pixel is defective, its score the largest of them. The loss,
-    which counts a defective pixel nine times, raises the network's logits by log 9; the map is
-    without that. The threshold of images is set from good ones as that of every detector. Pixels
-    are marked at even odds, as DeepLab's are by the likelier class: where the threshold lies is
-    decided by the few good images with the largest scores, and differs by several nats between
-    trainings that mark nearly the same at even odds (`examples/benchmarks/multistage.py` has both).
+    Its threshold is set on good images, as that of every detector. Pixels are marked at even odds
+    (`pixel_threshold`), as DeepLab's are by the likelier class: the threshold depends on the few
+    good images with the largest scores, and differs by several nats between trainings that mark
+    nearly the same pixels at even odds (`examples/benchmarks/multistage.py` reports both).
 
     Args:
         config: hyper-parameters.
-        image_shape: `(H, W, C)` of the windows.
-        network: images `[B, h, w, C]` to logits `[B, h, w, 1]`; DeepLab with the small backbone, if
-            not given (`tfgad.networks.deeplab`).
+        image_shape: `(H, W, C)` of the training images, and of the windows on larger ones.
+        network: images `[B, h, w, C]` to logits `[B, h, w, 1]` (`tfgad.networks.deeplab`).
         **kwargs: `seed`, `stride`, `tile`; see `Detector`.
     """
 
-    Config = Config
+    Config = SegmenterConfig
     scores = {DEFECT: (DEFECT,)}
+    labelled = True
     pixel_threshold = EVEN_ODDS
-    labelled = True  # by masks
 
-    def __init__(self, config, image_shape, *, network=None, **kwargs):
+    def __init__(
+        self,
+        config: SegmenterConfig,
+        image_shape: tuple[int, int, int],
+        *,
+        network: keras.Model,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(config, image_shape, **kwargs)
-        self.network = network or deeplab.small(image_shape, width=config.width)
+        self.network = network
 
-    def optimizers(self):
-        """One Adam."""
+    def optimizers(self) -> dict[str, keras.Optimizer]:
+        """Adam at a constant rate."""
         return {"network": Adam(self.config.learning_rate)}
 
-    def train_step(self, batch):
-        """One step on pairs of images `[B, h, w, C]` and masks uint8 `[B, h, w, 1]`."""
+    def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One update on images `[B, h, w, C]` in [-1, 1] and masks uint8 `[B, h, w, 1]`."""
         images, masks = batch
         with tf.GradientTape() as tape:
             logits = self.network(images, training=True)
@@ -74,68 +79,74 @@ class Segmenter(Detector):
         self.minimize("network", loss, tape)
         return {"loss": loss, "iou": batch_iou(masks, logits)}
 
-    def errors(self, images):
+    def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """The log-odds of each pixel."""
         return {DEFECT: self.network(images, training=False)[..., 0] - math.log(DEFECT_WEIGHT)}
 
-    def scored_by(self, score):
-        """The one score that a segmenter has."""
-        return LogOdds()
+    def scored_by(self, score: str) -> DefectScore:
+        """Returns the only score, see `DefectScore`."""
+        return DefectScore()
+
+    @classmethod
+    def arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Returns the constructor's arguments from a file, which holds the network."""
+        config = super().arguments(config)
+        return {**config, "network": config["networks"]["network"]}
 
 
-class LogOdds:
-    """The score `defect`: the largest log-odds of a pixel, a little smoothed."""
+class DefectScore:
+    """The largest log-odds of a defect; the map is smoothed by `SMOOTH_SIGMA`."""
 
     is_peak = True
 
-    def window_errors(self, windows, errors):
-        """Returns the log-odds, `[N, h, w, 1]`."""
+    def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Returns the log-odds of windows, `[N, h, w, 1]`."""
         return errors[DEFECT][..., None]
 
-    def __call__(self, images, errors):
-        """Returns the smoothed log-odds and the largest of them."""
+    def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns `score` `[B]` and `map` `[B, H, W]` of log-odds `[B, H, W, 1]`."""
         anomaly_map = gaussian_blur(errors, SMOOTH_SIGMA)[..., 0]
         return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
 
 
-def batch_iou(masks, logits):
-    """What masks and marked pixels have in common, by what they are together: of a whole batch."""
+def batch_iou(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Returns the intersection over union of masks and marked pixels in a whole batch. Scalar."""
     true, marked = tf.cast(masks, tf.bool), logits > 0
-    common = tf.reduce_sum(tf.cast(true & marked, tf.float32))
-    either = tf.reduce_sum(tf.cast(true | marked, tf.float32))
-    return tf.math.divide_no_nan(common, either)
+    intersection = tf.reduce_sum(tf.cast(true & marked, tf.float32))
+    union = tf.reduce_sum(tf.cast(true | marked, tf.float32))
+    return tf.math.divide_no_nan(intersection, union)
 
 
 def build(
-    image_shape, *, backbone, width, rate, seed=0, weights=None
+    config: SegmenterConfig,
+    image_shape: tuple[int, int, int],
+    seed: int = 0,
+    weights: str | None = None,
 ) -> tuple[Segmenter, str | None]:
     """Makes a compiled `Segmenter`.
 
     Args:
-        image_shape: `(H, W, C)` of the images to be judged, and of the windows on larger ones.
-        backbone: `small` or `resnet50`.
-        width: of the small one.
-        rate: of Adam.
+        config: hyper-parameters.
+        image_shape: `(H, W, C)` of the training images, and of the windows on larger ones.
         seed: of weights and training.
         weights: of ResNet-50; see `tfgad.networks.pretrained`.
 
     Returns:
-        The model, and the name of its backbone's weights; None of the small one, which begins anew.
+        The model, and the name of its backbone's weights; None for the small backbone, whose
+        weights are random.
 
     Raises:
-        UsageError: no such backbone, or weights that it has not, or that cannot be had.
+        UsageError: weights for the small backbone, or weights that cannot be had.
     """
-    if backbone not in BACKBONES:
-        raise UsageError("backbone", backbone, "is not known", nearest(backbone, BACKBONES))
     keras.utils.set_random_seed(seed)
-    if backbone == "small":
-        if weights is not None:
-            hint = "give --set backbone=resnet50 too"
-            raise UsageError("backbone weights", weights, "are not of the small backbone", hint)
-        network, source = deeplab.small(image_shape, width=width), None
-    else:
+    source = None
+    if config.backbone == "resnet50":
         network, source = deeplab.resnet50(image_shape, weights=weights)
-    config = Config(backbone=backbone, width=width, learning_rate=rate)
+    elif weights is None:
+        network = deeplab.small(image_shape, width=config.width)
+    else:
+        hint = "give --set backbone=resnet50 too"
+        raise UsageError("backbone weights", weights, "are not of the small backbone", hint)
     stride = tiling.half_stride(image_shape[:2])
     model = Segmenter(config, image_shape, network=network, stride=stride, seed=seed)
     model.compile()

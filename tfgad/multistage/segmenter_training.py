@@ -1,4 +1,4 @@
-"""Trains a segmenter on fabrics whose defects are known."""
+"""Trains a segmenter on fabrics with known defects."""
 
 from __future__ import annotations
 
@@ -10,136 +10,140 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files
+from tfgad.core import settings as settings_of
 from tfgad.errors import UsageError
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
-from tfgad.multistage.settings import changed
+from tfgad.multistage.segmenter_config import SegmenterConfig, settings_of_run
 from tfgad.multistage.sources import Source
-from tfgad.training import runs
-from tfgad.training.held_out import check_same_files, together, write_split
-
-# All that is put on a new fabric is painted. Where half of it was transplanted instead, IoU was
-# 0.04 lower on twill and 0.01 on satin and check (`mixed` of `examples/benchmarks/multistage.py`,
-# three seeds).
-# `adapt_rate` falls to nothing, so its mean is about half (`adaptation.renewed`). Beginning at 3e-4
-# a segmenter of two AITEX fabrics does not learn a third one in 200 steps, not even from its own
-# true defects: an IoU of 0.01, but at 6e-4 of 0.36.
-SETTINGS = {
-    "backbone": "small", "width": 32, "learning_rate": 1e-3, "batch_size": 16, "steps": "1000",
-    "painted": 500, "transplanted": 0, "rehearsed": 500, "adapt_rate": 6e-4, "adapt_steps": "200",
-}  # fmt: skip
-# To see it all at work: too short to be of use.
-QUICK = {"width": 8, "steps": "60", "painted": 60, "rehearsed": 60, "adapt_steps": "30"}
+from tfgad.training.loop import Callbacks, finish, fit_stages, no_callbacks
+from tfgad.training.run import Run, check_enough, load_run
+from tfgad.training.run_config import (
+    absolute_spec,
+    new_config,
+    upgraded,
+    versions,
+    weights_to_resume,
+)
+from tfgad.training.run_folder import RunFolder, RunState
+from tfgad.training.split_file import Split, merged
 
 METHOD = "segmenter"
+Rows = dict[str, np.ndarray]  # arguments of `segmentation_batches`: defective, masks, good
 
 
 def train_segmenter(
     sources: Sequence[Source],
     out: str | Path,
     *,
-    settings: dict[str, Any] | None = None,
+    settings: SegmenterConfig | None = None,
     backbone_weights: str | None = None,
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
-    callbacks: runs.Callbacks = runs.no_callbacks,
-) -> runs.Run:
-    """Trains a segmenter on fabrics whose defects are known, and sets its threshold on good ones.
+    callbacks: Callbacks = no_callbacks,
+) -> Run:
+    """Trains a segmenter on fabrics with known defects; their good images set its threshold.
 
     Args:
         sources: the fabrics, their images of one size.
         out: the run's folder.
-        settings: what differs from `SETTINGS`.
+        settings: hyper-parameters; the defaults of `SegmenterConfig` if None.
         backbone_weights: of ResNet-50; see `tfgad.networks.pretrained`.
         seed: of weights and training.
-        resume: go on with a run that was broken off; the arguments must be the same, and so must
-            the images of folders.
-        overwrite: put a new run in the place of an old one.
-        callbacks: stage name and its number of steps still to go -> Keras callbacks.
+        resume: continue an interrupted run. The arguments must be the same, and so must the images
+            of folders.
+        overwrite: replace an old run.
+        callbacks: name of a stage and its number of remaining steps -> Keras callbacks.
 
     Raises:
-        UsageError: a setting that is unknown or will not do, weights that cannot be had, images of
-            several sizes, too few to set a threshold by, or a folder in the way. Nothing is changed
-            then.
+        UsageError: weights that cannot be had, images of several sizes, too few good ones for a
+            threshold, or a folder that must not be replaced. Nothing is changed then.
     """
+    settings, folder = settings or SegmenterConfig(), RunFolder(out)
     shapes = {source.images.shape[1:] for source in sources}
     if len(shapes) > 1:
         given = " and ".join(str(shape) for shape in sorted(shapes))
         raise UsageError("data", given, "are of several sizes", "give one size or tile to all")
-    chosen = changed(SETTINGS, settings or {}, "the segmenter")
-    steps = checked_steps(chosen, "steps")
+    (shape,) = shapes
     held_out = np.concatenate([source.held_out for source in sources])
-    runs.check_enough(sources[0].spec, len(held_out))
-    specs = [runs.from_anywhere(source.spec) for source in sources]
+    check_enough(sources[0].spec, len(held_out))
+    specs = [absolute_spec(source.spec) for source in sources]
     resized, depth = sources[0].resized, max(source.depth for source in sources)
-    config = runs.new_config(METHOD, specs[0], seed, chosen, *shapes, resized, depth)
+    config = new_config(
+        METHOD, specs[0], seed, settings_of.as_dict(settings), shape, resized, depth
+    )
     config |= {"sources": specs, "learnt_from": specs}
-    folder = Path(out)
-    state = runs.state_of(folder, config, resume, overwrite)
-    split = together(source.files for source in sources)
-    if state != runs.NEW:
-        check_same_files(folder, split, state == runs.FINISHED)
-        begun_with = runs.read_config(folder)
-        backbone_weights = runs.weights_begun_with(
-            folder, begun_with, "backbone_weights", backbone_weights
+    split = merged(source.files for source in sources)
+    state = folder.state(
+        config,
+        split,
+        resume=resume,
+        overwrite=overwrite,
+        upgrade=lambda old: upgraded_settings(old, depth),
+    )
+    if state != RunState.NEW:
+        backbone_weights = weights_to_resume(
+            folder.path, folder.read_config() or {}, "backbone_weights", backbone_weights
         )
-    if state == runs.FINISHED:
-        return runs.load_run(folder)
-    model, config["backbone_weights"] = segmenter.build(
-        *shapes, backbone=chosen["backbone"], width=chosen["width"], rate=chosen["learning_rate"],
-        seed=seed, weights=backbone_weights,
-    )  # fmt: skip
+    if state == RunState.FINISHED:
+        return load_run(folder.path)
+    model, config["backbone_weights"] = segmenter.build(settings, shape, seed, backbone_weights)
     rows = {
         "defective": np.concatenate([source.images for source in sources]),
         "masks": np.concatenate([source.masks for source in sources]),
         "good": np.concatenate([source.good for source in sources]),
     }
-    run = runs.Run(folder, config, model)
-    return trained(run, state, split, rows, held_out, steps, callbacks)
+    run = Run(folder.path, config, model)
+    fit(run, state, split, rows, held_out, settings.steps, callbacks)
+    return run
 
 
-def checked_steps(chosen: dict[str, Any], name: str) -> dict[str, int]:
-    """Returns the steps of a training by the name of their setting.
-
-    Raises:
-        UsageError: they are no number, or a batch is of less than two images.
-    """
-    size = chosen["batch_size"]
-    if size < 2:
-        hint = "give 2 or more: half of a batch is of good fabric"
-        raise UsageError("batch_size", size, "is too small", hint)
-    return runs.stage_steps(chosen[name], segmenter.Segmenter.stages)
-
-
-def load_segmenter(folder: str | Path) -> runs.Run:
+def load_segmenter(folder: str | Path) -> Run:
     """Loads a run of `train_segmenter` or `adaptation.adapt_segmenter`.
 
     Raises:
-        UsageError: it is of something else, or cannot be read.
+        UsageError: the run is of another method, or cannot be read.
     """
-    run = runs.load_run(folder)
+    run = load_run(folder)
     if not isinstance(run.model, segmenter.Segmenter):
         hint = "give a run of `tfgad segment train`"
         raise UsageError("run", folder, f"is a {run.config['method']}", hint)
     return run
 
 
-def trained(run: runs.Run, state: str, split, rows, held_out, steps, callbacks) -> runs.Run:
-    """Trains a run's segmenter on arrays, sets its threshold on good images, and writes it.
+def upgraded_settings(config: dict[str, Any], depth: int) -> dict[str, Any]:
+    """Returns the configuration of an older segmenter with what was added since.
 
     Args:
-        run: with all of its configuration that is known beforehand (`runs.new_config`).
-        state: of its folder; see `runs.state_of`.
-        split: the files of its data, if it is of files; see `tfgad.training.held_out.write_split`.
+        config: of the older run.
+        depth: of the data now; see `tfgad.training.run_config.upgraded`.
+    """
+    return upgraded(config, settings_of.as_dict(settings_of_run(config)), depth=depth)
+
+
+def fit(
+    run: Run,
+    state: RunState,
+    split: Split | None,
+    rows: Rows,
+    held_out: np.ndarray,
+    steps: int,
+    callbacks: Callbacks,
+) -> None:
+    """Trains the remaining steps of a segmenter on arrays, calibrates it, and writes its run.
+
+    Args:
+        run: with the part of its configuration that is known before training.
+        state: of its folder.
+        split: the files of its data, if they consist of files.
         rows: `defective`, `masks` and `good`; see `segmentation_batches`.
-        held_out: good images `[N, H, W, C]` for the threshold.
-        steps: as `checked_steps` returns them.
+        held_out: good images `[N, H, W, C]` that set the threshold.
+        steps: of the training.
         callbacks: as `train_segmenter` takes them.
     """
-    begun, config, model = time.monotonic(), run.config, run.model
-    config |= {"window": list(model.window), "score": model.score, "versions": runs.versions()}
+    start, config, model, folder = time.monotonic(), run.config, run.model, RunFolder(run.folder)
+    config |= {"window": list(model.window), "score": model.score, "versions": versions()}
     config["images"] = {
         "train": len(rows["good"]),
         "defective": len(rows["defective"]),
@@ -147,22 +151,13 @@ def trained(run: runs.Run, state: str, split, rows, held_out, steps, callbacks) 
         "test": 0,
         "skipped": 0,
     }
-    if state == runs.NEW:
-        runs.remove(run.folder)
-        write_split(run.folder, split)
-    files.write_json(run.folder / runs.CONFIG, config)
+    folder.start(state, config, split)
 
-    def batches(start):
+    def batches(first: int) -> tf.data.Dataset:
         size, seed = config["settings"]["batch_size"], config["seed"]
-        return segmentation_batches(**rows, batch_size=size, seed=seed, start=start)
+        defective, masks, good = rows["defective"], rows["masks"], rows["good"]
+        return segmentation_batches(defective, masks, good, batch_size=size, seed=seed, start=first)
 
-    checkpoint = run.folder / runs.CHECKPOINT
-    runs.fit_stages(model, steps, batches, checkpoint, callbacks)
-    model.adapt(tf.data.Dataset.from_tensor_slices(rows["good"]), len(rows["good"]))
-    rate, images = runs.FALSE_POSITIVE_RATE, tf.data.Dataset.from_tensor_slices(held_out)
-    threshold = model.calibrate(images, rate)
-    config["training_seconds"] = round(time.monotonic() - begun, 1)
-    config["calibration"] = runs.calibration_metadata(threshold, rate, config["data"])
-    run.save()
-    checkpoint.unlink(missing_ok=True)
-    return run
+    fit_stages(model, {"train": steps}, batches, folder.checkpoint, callbacks)
+    good, held = (tf.data.Dataset.from_tensor_slices(each) for each in (rows["good"], held_out))
+    finish(run, good, len(rows["good"]), held, start)

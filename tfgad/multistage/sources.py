@@ -1,4 +1,4 @@
-"""Fabrics whose defects are known: what the painter and the segmenter learn from."""
+"""Fabrics with known defects, on which painter and segmenter are trained."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from tfgad.data.datasets.weave.cloth import FABRICS
 from tfgad.data.sampling import spread
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError, nearest
-from tfgad.training.held_out import Split, with_paths
+from tfgad.training.split_file import Split, split_with_paths
 
-MOST_GOOD = 200  # images of a fabric: good cloth is soon known
-ALL = "*"  # the name that stands for every fabric of a kind of data set
-OWN_KIND = "defect"  # of an image that is not named by its kind, as those of AITEX are not
+MOST_GOOD = 200  # good images of one fabric that are used
+ALL = "*"  # name of every fabric of a kind of data set
+OWN_KIND = "defect"  # of images that are not named by their kind, such as those of AITEX
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A fabric: good images of it, and defective ones with masks.
+    """A fabric with known defects: good images, and defective ones with masks.
 
     Attributes:
         spec: the data set's.
         good: float32 `[N, H, W, C]` in [-1, 1], at most `MOST_GOOD`.
-        held_out: more of them, `[K, H, W, C]`, to set a threshold by.
-        images: the same of the defective ones, `[M, H, W, C]`.
+        held_out: further good images, `[K, H, W, C]`, for a threshold.
+        images: defective ones, `[M, H, W, C]`.
         masks: uint8 `[M, H, W, 1]`, 1 on the defect; none is empty.
         kinds: the kind of each defect, M names.
-        resized: whether the images were resized as wholes; see `AnomalyData`.
-        depth: bits of their grey levels; see `AnomalyData`.
+        resized: whether whole images were resized; see `AnomalyData`.
+        depth: bits of the grey levels; see `AnomalyData`.
         files: those of a folder, the defective ones among those to train on; see
-            `tfgad.training.held_out.with_paths`.
+            `tfgad.training.split_file.split_with_paths`.
     """
 
     spec: str
@@ -52,10 +52,10 @@ class Source:
 
 
 def expand(specs: Sequence[str], leave_out: Sequence[str] = ()) -> list[str]:
-    """Returns the specs, `weave:*` replaced by one for each weave, less those to leave out.
+    """Returns the specs with `weave:*` replaced by every weave, without those to leave out.
 
     Args:
-        specs: of data sets. `*` is every weave or every AITEX fabric.
+        specs: of data sets. `*` stands for every weave or every AITEX fabric.
         leave_out: names such as `twill`.
 
     Raises:
@@ -87,8 +87,8 @@ def read_sources(specs: Sequence[str], **defaults: Any) -> list[Source]:
     """Loads data sets by their specs; see `read_source`.
 
     Raises:
-        UsageError: one of them is not fit, or they differ in channels, or in that some are resized
-            as wholes and others are tiles.
+        UsageError: one of them has no known defects, or they differ in channels, or some are
+            resized images and others tiles.
     """
     sources = [read_source(data.load(spec, **defaults)) for spec in specs]
     channels = {source.images.shape[-1]: source.spec for source in sources}
@@ -97,15 +97,15 @@ def read_sources(specs: Sequence[str], **defaults: Any) -> list[Source]:
         raise UsageError("data", given, "differ in colour", "give channels=1 or channels=3 to all")
     resized = {source.resized: source.spec for source in sources}
     if len(resized) > 1:
-        problem = f"is resized as a whole, {resized[False]} is not"
+        problem = f"has resized images, {resized[False]} has tiles"
         raise UsageError("data", resized[True], problem, "give tile=SIDE to it")
     return sources
 
 
 def read_source(images: AnomalyData) -> Source:
-    """Reads a data set whose test images are known to be defective, and where.
+    """Reads a data set with masks of its defects.
 
-    They are its defective test images: what is learnt from here is never judged by.
+    The defects are those of its test images, which can no longer evaluate what is trained on them.
 
     Raises:
         UsageError: it has no masks, or no defects.
@@ -126,17 +126,17 @@ def read_source(images: AnomalyData) -> Source:
         kinds=tuple(_kind(row["name"].decode(), images.kinds) for row in rows),
         resized=images.resized,
         depth=images.depth,
-        files=with_paths(images, {images.image_of(row["name"].decode()) for row in rows}),
+        files=split_with_paths(images, {images.image_of(row["name"].decode()) for row in rows}),
     )
 
 
 def good_images(images: tf.data.Dataset, size: int) -> np.ndarray:
-    """Reads `MOST_GOOD` of `size` images at most, taken evenly: `[N, H, W, C]`."""
+    """Reads at most `MOST_GOOD` of `size` images, evenly spread: `[N, H, W, C]`."""
     return np.stack(list(spread(images, size, MOST_GOOD).as_numpy_iterator()))
 
 
 def _kind(name: str, known: Sequence[str]) -> str:
-    """The innermost folder of an image's name that names a kind: `slub` of `slub/5.png/x0_y0`."""
+    """Returns the innermost folder of a name that is a kind: `slub` of `slub/5.png/x0_y0`."""
     return next((each for each in reversed(name.split("/")[:-1]) if each in known), OWN_KIND)
 
 

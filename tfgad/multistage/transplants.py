@@ -1,4 +1,4 @@
-"""Known defects on another fabric: cut out along their masks, and laid on as they are."""
+"""Known defects, cut out along their masks and laid on another fabric."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 
 from tfgad.multistage.sources import Source
 
-SHIFT = 32  # pixels to either side, about half of what a window of a painted defect is
+SHIFT = 32  # largest shift in pixels, about half the side of a painted defect's window
 
 
 def transplanted(
     sources: Sequence[Source], good: np.ndarray, count: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Lays known defects on good images of another fabric, turned and shifted by chance.
+    """Lays known defects on good images of another fabric, turned and shifted at random.
 
-    What is shifted over an edge comes back at the other. The fabrics are drawn evenly.
+    Pixels shifted over one edge come back at the opposite one. All fabrics are equally likely.
 
     Args:
         sources: fabrics with known defects, of square images as large as `good`.
@@ -28,10 +28,11 @@ def transplanted(
         Images float32 `[N, H, W, C]`, masks uint8 `[N, H, W, 1]`, and the kind of each defect.
     """
     rng = np.random.default_rng(seed)
-    made, masks, kinds = np.empty((count, *good.shape[1:]), "float32"), [], []
+    made, masks = np.empty((count, *good.shape[1:]), "float32"), []
+    kinds: list[str] = []
     for n in range(count):
-        source = sources[rng.integers(len(sources))]
-        i, turns = rng.integers(len(source.images)), rng.integers(4)
+        source = sources[int(rng.integers(len(sources)))]
+        i, turns = int(rng.integers(len(source.images))), int(rng.integers(4))
         shift = rng.integers(-SHIFT, SHIFT + 1, size=2)
         turned = (np.rot90(each[i], turns) for each in (source.images, source.masks))
         defect, mask = (np.roll(each, shift, axis=(0, 1)) for each in turned)

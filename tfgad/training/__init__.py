@@ -1,1 +1,7 @@
-"""The run folder, the training loop and its callbacks, training on several devices."""
+"""Training: the folder of a run, its configuration, the loop, `tf.distribute`."""
+
+from tfgad.training.loop import train
+from tfgad.training.run import Run, calibrate, load_run
+from tfgad.training.saving import load_model, save_model
+
+__all__ = ["Run", "calibrate", "load_model", "load_run", "save_model", "train"]

@@ -1,0 +1,271 @@
+"""Training of a run: its stages one after another, with checkpoints, then its threshold.
+
+What a step does depends on the seed and the number of the step alone. A resumed run therefore ends
+with the weights of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfgad import data, methods
+from tfgad.core.detector import Detector
+from tfgad.core.trained import Trained
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.batches import count_classes, training_batches
+from tfgad.errors import UsageError
+from tfgad.training import distribution
+from tfgad.training.callbacks import Checkpoint, Log, StopIfDiverged
+from tfgad.training.distribution import Cluster
+from tfgad.training.run import (
+    FALSE_POSITIVE_RATE,
+    Run,
+    calibration_metadata,
+    check_enough,
+    load_run,
+)
+from tfgad.training.run_config import new_config, upgraded, versions
+from tfgad.training.run_folder import RunFolder, RunState
+from tfgad.training.split_file import split_of
+
+logger = logging.getLogger(__name__)
+
+# Name of a stage and its number of remaining steps -> Keras callbacks.
+Callbacks = Callable[[str, int], Sequence[keras.callbacks.Callback]]
+
+
+def no_callbacks(stage: str, steps: int) -> Sequence[keras.callbacks.Callback]:
+    """Returns no Keras callbacks, for any stage."""
+    return ()
+
+
+def train(
+    method: str,
+    spec: str,
+    out: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Callbacks = no_callbacks,
+    distribute: str = distribution.ALONE,
+) -> Run | None:
+    """Trains a method on the normal images of a data set, and calibrates it on held-out ones.
+
+    Args:
+        method: one of `tfgad.methods.names()`.
+        spec: the data set.
+        out: the run's folder.
+        seed: of the data, the weights and the training.
+        settings: hyper-parameters that differ from the method's defaults, by name.
+        resume: continue an interrupted run. The arguments must be the same, and so must the good
+            images of a folder.
+        overwrite: replace an old run.
+        callbacks: name of a stage and its number of remaining steps -> further Keras callbacks.
+        distribute: see `tfgad.training.distribution.connect`. `batch_size` is that of all workers
+            together.
+
+    Returns:
+        The run; None in a worker that is not the chief, which writes nothing.
+
+    Raises:
+        UsageError: a wrong argument, or a folder that must not be replaced; nothing is written
+            then. Or another worker is lost; then the run can be resumed.
+    """
+    folder = RunFolder(out)
+    hyper_parameters = methods.settings_of(method, settings).as_dict()
+    cluster = distribution.connect(distribute)
+    cluster.check_batch(hyper_parameters["batch_size"])
+    images = data.load(spec, seed=seed)
+    check_enough(images.spec, images.train_size, "to train on")
+    check_enough(images.spec, images.calibration_size)
+    if "classes" in hyper_parameters:
+        hyper_parameters["classes"] = count_classes(images, hyper_parameters["classes"])
+    shape, resized = images.image_shape, images.resized
+    config = new_config(method, images.spec, seed, hyper_parameters, shape, resized, images.depth)
+    with distribution.raise_on_lost_worker():
+        state = _state_on_chief(cluster, folder, config, images, resume, overwrite)
+        if state == RunState.FINISHED:
+            run = load_run(folder.path) if cluster.is_chief else None
+        else:
+            run = _trained(cluster, state, folder, config, images, callbacks)
+        cluster.barrier()
+    return run
+
+
+def _state_on_chief(
+    cluster: Cluster,
+    folder: RunFolder,
+    config: dict[str, Any],
+    images: AnomalyData,
+    resume: bool,
+    overwrite: bool,
+) -> RunState:
+    """Returns the state of the run as the chief finds it, in all workers."""
+
+    def upgrade(old: dict[str, Any]) -> dict[str, Any]:
+        settings = methods.settings_of(old["method"], old["settings"])
+        return upgraded(old, settings.as_dict(), depth=images.depth)
+
+    state = RunState.NEW
+    if cluster.is_chief:
+        split = split_of(images)
+        state = folder.state(config, split, resume=resume, overwrite=overwrite, upgrade=upgrade)
+    return RunState(cluster.broadcast(state))
+
+
+def _trained(
+    cluster: Cluster,
+    state: RunState,
+    folder: RunFolder,
+    config: dict[str, Any],
+    images: AnomalyData,
+    callbacks: Callbacks,
+) -> Run | None:
+    """Trains the remaining steps of a run; the chief alone calibrates and writes it."""
+    settings = config["settings"]
+    build = partial(methods.build, config["method"], images.image_shape, config["seed"], **settings)
+    with cluster.strategy.scope():
+        model = build()
+    steps = stage_steps(settings["steps"], model.stages)
+    config |= {"window": list(model.window), "score": model.score}
+    config |= {"versions": versions(), "images": _sizes(images)}
+    if cluster.is_chief:
+        folder.start(state, config, split_of(images))
+    cluster.barrier()  # before it, others might find the checkpoint of the run that is replaced
+
+    start = time.monotonic()
+    _fit(model, steps, images, settings["jitter"], folder, callbacks, cluster)
+    if not cluster.is_chief:
+        return None
+    if cluster.is_distributed:  # from here on each weight is one plain variable
+        model = build()
+        model.load_weights(folder.checkpoint)
+    run = Run(folder.path, config, model)
+    finish(run, images.train, images.train_size, images.calibration, start)
+    return run
+
+
+def _fit(
+    model: Detector,
+    steps: Mapping[str, int],
+    images: AnomalyData,
+    jitter: float,
+    folder: RunFolder,
+    callbacks: Callbacks,
+    cluster: Cluster,
+) -> None:
+    """Fits the remaining steps of a detector on the training images of its data set."""
+
+    def batches(first: int) -> tf.data.Dataset:
+        return training_batches(
+            images,
+            model.window,
+            batch_size=model.images_per_step,
+            seed=model.seed,
+            start=first,
+            labelled=model.labelled,
+            jitter=jitter,
+        )
+
+    def with_log(stage: str, remaining_steps: int) -> Sequence[keras.callbacks.Callback]:
+        logs = [Log(folder.path, images)] if cluster.is_chief else []
+        return [*logs, *callbacks(stage, remaining_steps)]
+
+    fit_stages(model, steps, batches, folder.checkpoint, with_log, cluster)
+
+
+def finish(
+    run: Run, normals: tf.data.Dataset, size: int, held_out: tf.data.Dataset, start: float
+) -> None:
+    """Adapts and calibrates the fitted model of a run, and writes the finished run.
+
+    Args:
+        run: with a configuration that lacks only what is found here.
+        normals: images float32 `[H, W, C]` that the model was trained on, one at a time.
+        size: how many they are.
+        held_out: normal images that set the threshold, in the same form.
+        start: of the training, by `time.monotonic`.
+    """
+    run.model.adapt(normals, size)
+    threshold = run.model.calibrate(held_out, FALSE_POSITIVE_RATE)
+    run.config["training_seconds"] = round(time.monotonic() - start, 1)
+    run.config["calibration"] = calibration_metadata(
+        threshold, FALSE_POSITIVE_RATE, run.config["data"]
+    )
+    run.save()
+    RunFolder(run.folder).checkpoint.unlink(missing_ok=True)
+
+
+def fit_stages(
+    model: Trained,
+    steps: Mapping[str, int],
+    batches: Callable[[int], tf.data.Dataset],
+    checkpoint: Path,
+    callbacks: Callbacks,
+    cluster: Cluster | None = None,
+) -> None:
+    """Fits a model stage by stage, from its checkpoint if there is one.
+
+    Args:
+        model: compiled.
+        steps: number of steps of each of its stages, in their order.
+        batches: number of the first batch -> endless batches, the same on each call.
+        checkpoint: file of weights, optimizers and step during training.
+        callbacks: name of a stage and its number of remaining steps -> Keras callbacks.
+        cluster: the workers that train the model, which was made in the scope of their strategy; by
+            default this process alone.
+    """
+    cluster = cluster or Cluster()
+    if checkpoint.is_file():
+        model.load_weights(checkpoint)
+        logger.info("continuing at step %d", model.steps_done)
+    cluster.check_same_step(model.steps_done)
+    model, first_step = cluster.prepared(model), 0
+    for stage, count in steps.items():
+        done = max(model.steps_done - first_step, 0)
+        first_step += count
+        if done >= count:
+            continue
+        model.begin(stage)
+        remaining_steps = count - done
+        saving = [Checkpoint(checkpoint)] if cluster.is_chief else []
+        model.fit(
+            batches(done),
+            steps_per_epoch=remaining_steps,
+            callbacks=[StopIfDiverged(), *saving, *callbacks(stage, remaining_steps)],
+            shuffle=False,
+            verbose=0,
+        )
+
+
+def stage_steps(steps: str | int, stages: Sequence[str]) -> dict[str, int]:
+    """Returns the training steps of each stage: `"600+1500"` gives the GAN 600, the encoder 1500.
+
+    Raises:
+        UsageError: not one positive number per stage.
+    """
+    numbers = [int(part) if part.isdecimal() else 0 for part in str(steps).split("+")]
+    if len(numbers) != len(stages) or min(numbers) < 1:
+        hint = f"give a positive number for each stage ({', '.join(stages)}), with + between"
+        raise UsageError("steps", steps, "does not fit the method", hint)
+    return dict(zip(stages, numbers, strict=True))
+
+
+def _sizes(images: AnomalyData) -> dict[str, int]:
+    return {
+        "train": images.train_size,
+        "calibration": images.calibration_size,
+        "test": images.test_size,
+        "skipped": len(images.skipped),
+    }

@@ -1,0 +1,132 @@
+"""A finished run and its threshold."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from tfgad.core.detector import Detector
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.errors import UsageError
+from tfgad.scores.calibration import Threshold
+from tfgad.training import held_out
+from tfgad.training.run_config import absolute_spec
+from tfgad.training.run_folder import RunFolder
+from tfgad.training.saving import load_model, save_model
+
+LEAST_IMAGES = 2  # to train on, and to calibrate by: the variation of one image is not known
+FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
+
+
+@dataclasses.dataclass
+class Run:
+    """A run with its model in memory.
+
+    Attributes:
+        folder: path of its folder.
+        config: its configuration; see `tfgad.training.run_config`.
+        model: the detector.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    model: Detector
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """Metadata of the threshold.
+
+        Its numbers come from the model, which predicts with them: `save` may have been killed
+        between the two files.
+        """
+        return {**self.config["calibration"], **calibration_numbers(self.model)}
+
+    def save(self) -> None:
+        """Writes the configuration and the model, each whole or not at all.
+
+        The model comes last: a run counts as finished once it exists.
+        """
+        folder = RunFolder(self.folder)
+        folder.write_config(self.config)
+        save_model(self.model, folder.model)
+
+
+def load_run(folder: str | os.PathLike[str]) -> Run:
+    """Loads a finished run.
+
+    Raises:
+        UsageError: the folder does not exist, is no run, or its training is not finished.
+    """
+    run = RunFolder(folder)
+    if not run.path.is_dir():
+        raise UsageError("run", folder, "is not there", "give the folder of a run")
+    config = run.read_config()
+    if config is None:
+        raise UsageError("run", folder, "is not a run", "give a folder that `tfgad train` wrote")
+    if not run.is_finished():
+        hint = "continue it with its command and --resume"
+        raise UsageError("run", folder, "is not finished", hint)
+    return Run(run.path, config, load_model(run.model))
+
+
+def calibrate(run: Run, images: AnomalyData, false_positive_rate: float) -> dict[str, Any]:
+    """Sets the threshold of a run anew from normal images, and returns its metadata.
+
+    Uses all good images that the run was not trained on and that the test does not need.
+
+    Args:
+        run: its folder is written.
+        images: the data set.
+        false_positive_rate: the share of good images that may be called anomalous.
+
+    Raises:
+        UsageError: images of another shape, too few of them, or some that the run was trained on.
+    """
+    check_shape(run, images)
+    images = held_out.for_calibration(run, images)
+    check_enough(images.spec, images.calibration_size)
+    threshold = run.model.calibrate(images.calibration, false_positive_rate)
+    spec = absolute_spec(images.spec)
+    run.config["calibration"] = calibration_metadata(threshold, false_positive_rate, spec)
+    run.save()
+    return run.config["calibration"]
+
+
+def calibration_metadata(
+    threshold: Threshold, false_positive_rate: float, spec: str
+) -> dict[str, Any]:
+    """Returns what the configuration records of a threshold and of the data that set it."""
+    return {
+        "threshold": threshold.value,
+        "false_positive_rate": false_positive_rate,
+        "method": threshold.method,
+        "images": threshold.n,
+        "data": spec,
+    }
+
+
+def calibration_numbers(model: Detector) -> dict[str, float]:
+    """Returns threshold and false-positive rate, which are weights of a calibrated model."""
+    weights = model.calibration
+    return {
+        "threshold": float(weights.threshold),
+        # Six digits, since 0.01 as float32 is 0.009999999776.
+        "false_positive_rate": round(float(weights.false_positive_rate), 6),
+    }
+
+
+def check_enough(spec: str, count: int, purpose: str = "for a threshold") -> None:
+    """Raises UsageError if there are too few good images for a purpose."""
+    if count < LEAST_IMAGES:
+        problem = f"leaves too few good images ({count}) {purpose}"
+        raise UsageError("data", spec, problem, "add good images")
+
+
+def check_shape(run: Run, images: AnomalyData) -> None:
+    """Raises UsageError unless the images have the shape that the run's model was trained on."""
+    trained_on, given = tuple(run.config["image_shape"]), images.image_shape
+    if given != trained_on and (run.config["resized"] or given[2] != trained_on[2]):
+        hint = f"load the data with size={trained_on[0]} and channels={trained_on[2]}"
+        raise UsageError("data", f"images of {given}", f"but the run has {trained_on}", hint)

@@ -1,0 +1,138 @@
+"""The configuration of a run: what it is made of, and how two of them are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy
+import tensorflow as tf
+
+from tfgad.data.pixels import FULL_DEPTH
+from tfgad.data.spec import Spec
+from tfgad.errors import UsageError
+from tfgad.networks.pretrained import IMAGENET, RANDOM, known_as
+from tfgad.version import __version__
+
+
+def new_config(
+    method: str,
+    spec: str,
+    seed: int,
+    settings: dict[str, Any],
+    image_shape: tuple[int, ...],
+    resized: bool,
+    depth: int,
+) -> dict[str, Any]:
+    """Returns the part of a run's configuration that is known before it is trained.
+
+    Args:
+        method: name of the method.
+        spec: of the data set.
+        seed: of the run.
+        settings: hyper-parameters, as JSON types.
+        image_shape: `(H, W, C)` of the images.
+        resized: whether whole images were resized; see `AnomalyData`.
+        depth: bits of the grey levels; see `AnomalyData`.
+    """
+    return {
+        "method": method,
+        "data": absolute_spec(spec),
+        "seed": seed,
+        "settings": settings,
+        "image_shape": list(image_shape),
+        "resized": resized,
+        "depth": depth,
+    }
+
+
+def absolute_spec(spec: str) -> str:
+    """Returns a spec with an absolute path, if it has one: the same data from any folder."""
+    parts = Spec.parse(spec)
+    if parts.kind != "folder":
+        return spec
+    return str(dataclasses.replace(parts, name=str(Path(parts.name).expanduser().resolve())))
+
+
+def learnt_from(config: Mapping[str, Any]) -> list[str]:
+    """Returns the specs of the data sets whose test images a run was trained on.
+
+    A detector learns from none. A segmenter learns from the defects among them, and so did the
+    painter of its training images; its run cannot be evaluated on these test images. Runs of before
+    the key `learnt_from` have `sources` and `painter`.
+    """
+    if "learnt_from" in config:
+        return list(config["learnt_from"])
+    specs = [*(config.get("sources") or ()), *(config.get("painter") or ())]
+    return list(dict.fromkeys(specs))
+
+
+def upgraded(
+    old: dict[str, Any], settings: Mapping[str, Any], *, depth: int | None = None
+) -> dict[str, Any]:
+    """Returns the configuration of an older run with the keys that were added since.
+
+    Args:
+        old: the configuration.
+        settings: its settings, completed.
+        depth: of the data now. Before runs had a depth, files of 16 bits were read with all 16.
+    """
+    added: dict[str, Any] = {"learnt_from": learnt_from(old)}
+    if depth is not None:
+        added["depth"] = 8 if depth == 8 else FULL_DEPTH
+    return {**added, **old, "settings": dict(settings)}
+
+
+def check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raises UsageError where the configuration of a run to resume differs from that it has.
+
+    Settings are compared one by one, so that the message names one of them.
+
+    Args:
+        path: of the run's folder.
+        old: the configuration that the run was started with.
+        new: the configuration to resume it with. Keys that it lacks are not compared.
+    """
+    old, new = ({**each, **each["settings"], "settings": None} for each in (old, new))
+    for key, value in new.items():
+        if old.get(key) != value:
+            problem = f"was started with {key} {old.get(key)!r}, not {value!r}"
+            raise UsageError("out", path, problem, "resume it with the same arguments")
+
+
+def weights_to_resume(
+    path: Path, config: Mapping[str, Any], name: str, requested: str | None
+) -> str | None:
+    """Returns the pretrained weights to resume a run with: those that it was started with.
+
+    Without a request they are these, whatever `tfgad.networks.pretrained` would find today.
+
+    Args:
+        path: of the run's folder.
+        config: that the run was started with.
+        name: the key of the weights there.
+        requested: a file, `imagenet`, `random` or None.
+
+    Raises:
+        UsageError: others are requested, or they were a file's and no file is given.
+    """
+    source = config.get(name)
+    weights = source if requested is None and source in (IMAGENET, RANDOM) else requested
+    settings: dict[str, Any] = {"settings": {}}
+    check_same(path, {name: source, **settings}, {name: known_as(weights), **settings})
+    return weights
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a result depends on."""
+    return {
+        "tfgad": __version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": numpy.__version__,
+    }

@@ -1,0 +1,55 @@
+"""Models to `.keras` files and back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import keras
+
+from tfgad import files
+from tfgad.core.detector import Detector
+from tfgad.errors import UsageError
+
+
+def load_model(path: str | os.PathLike[str]) -> Detector:
+    """Loads a detector that `model.save` or a run wrote, ready to predict and to train further.
+
+    Args:
+        path: of a `.keras` file.
+
+    Raises:
+        UsageError: the file does not exist, or holds no detector.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError("model", path, "is not there", "give a .keras file")
+    hint = "give a .keras file that tfgad wrote"
+    try:
+        model = keras.saving.load_model(path)
+    except (ValueError, OSError, KeyError, TypeError) as error:  # TypeError: an unknown class
+        problem = f"is no model that can be read ({first_line(error)})"
+        raise UsageError("model", path, problem, hint) from error
+    if not isinstance(model, Detector):
+        raise UsageError("model", path, f"is a {type(model).__name__}, no detector", hint)
+    return model
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Writes a `.keras` file whole or not at all.
+
+    Raises:
+        UsageError: the path cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial.keras")
+    try:
+        model.save(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise files.unwritable("output", path, error) from error
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error's message, or its type if it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0]
