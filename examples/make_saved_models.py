@@ -14,11 +14,10 @@ import shutil
 from pathlib import Path
 
 import tfgad
-from tfgad import evaluation
+from tfgad import evaluation, training
 from tfgad.evaluation import baselines, metrics
 from tfgad.export.saved_model import export_run
 from tfgad.files import write_text
-from tfgad.training import runs
 
 ZOO = {
     "weave_twill_ganomaly": ("ganomaly", "weave:twill", {}),
@@ -76,7 +75,7 @@ def main():
 
 def make(name, method, spec, settings, folder, out):
     """Trains, evaluates and exports a model, replaces an old one, and writes its card."""
-    run = runs.train(method, spec, folder, settings=settings, resume=True)
+    run = training.train(method, spec, folder, settings=settings, resume=True)
     figures = evaluation.evaluate(run, tfgad.load(spec, seed=run.config["seed"]))
     shutil.rmtree(out, ignore_errors=True)
     version = export_run(run, out)

@@ -43,7 +43,7 @@ import tensorflow as tf
 
 from tfgad import files, plots
 from tfgad.data.datasets.mnist_files import read_published
-from tfgad.training import runs
+from tfgad.training import run_config
 
 COMMON, RARE = 500, 20  # images a class
 SHIFT, ANGLE = 2, 10  # pixels and degrees, usual for digits
@@ -61,7 +61,7 @@ def main():
 
     mnist, digit = read_published("mnist"), arguments.digit
     test, test_labels = scaled(mnist.test), mnist.test_labels
-    results = {"versions": runs.versions(), "cores": os.cpu_count(), "digit": digit}
+    results = {"versions": run_config.versions(), "cores": os.cpu_count(), "digit": digit}
     results |= {"gan_steps": arguments.steps, "classifier_updates": arguments.updates, "runs": []}
     for seed in range(arguments.seeds):
         started = time.monotonic()

@@ -8,6 +8,7 @@ What TensorFlow is to compute with is set before (`tfgad/processor.py`).
 """
 
 import importlib
+from typing import Any
 
 from tfgad.processor import ask_for_onednn
 from tfgad.quiet import import_tensorflow
@@ -27,12 +28,12 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tfgad' has no attribute {name!r}")
     import_tensorflow()
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

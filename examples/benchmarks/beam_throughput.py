@@ -19,7 +19,7 @@ from PIL import Image
 
 from tfgad import files
 from tfgad.inference import beam, predictor, results, scoring
-from tfgad.training import runs
+from tfgad.training import run_config
 
 PIPELINES = {
     "beam": [],
@@ -54,7 +54,7 @@ def main():
         "images": given.images,
         "image": f"{height}x{width}",
         "images_per_second": rates,
-        "versions": runs.versions(),
+        "versions": run_config.versions(),
     }
     files.write_json(given.out, measured)
     print("| images | size |", " | ".join(f"{name}, images/s" for name in rates), "|")

@@ -19,11 +19,11 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files
+from tfgad import files, training
 from tfgad.data.sampling import batched
 from tfgad.evaluation import metrics
 from tfgad.scores import cues
-from tfgad.training import runs
+from tfgad.training import run_config
 
 WEAVES = ("plain", "satin")
 SEED = 7  # the tests of everything else are seed 0's
@@ -53,7 +53,7 @@ def main():
     parser.add_argument("--steps", default="1500", help="training steps a weave")
     arguments = parser.parse_args()
     tests = [seen(weave, arguments.steps) for weave in WEAVES]
-    results = {"versions": runs.versions(), "weaves": WEAVES, "seed": SEED}
+    results = {"versions": run_config.versions(), "weaves": WEAVES, "seed": SEED}
     for name, terms in TERMS.items():
         results[name] = report(name, tests, terms)
     for constant, values in VARIANTS.items():
@@ -70,7 +70,7 @@ def seen(weave, steps):
     """Trains on a weave; returns normal and test images with their error maps, masks, labels."""
     with tempfile.TemporaryDirectory() as folder:
         spec = f"weave:{weave}?seed={SEED}"
-        run = runs.train("ganomaly", spec, Path(folder) / "run", settings={"steps": steps})
+        run = training.train("ganomaly", spec, Path(folder) / "run", settings={"steps": steps})
     data, model = tfgad.load(run.config["data"]), run.model
     normal = [(x, model.error_maps(x, "cues")) for x in batched(data.train.take(128))]
     test = [(x, model.error_maps(x["image"], "cues")) for x in batched(data.test)]

@@ -44,7 +44,7 @@ from tfgad import files
 from tfgad.core.latent_search import SearchOptions, compiled_search
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
-from tfgad.training import runs
+from tfgad.training import run_config
 
 WALK = runpy.run_path(str(Path(__file__).parents[1] / "anogan_mnist.py"))
 STEPS = 500
@@ -88,7 +88,7 @@ def main():
         torch.set_num_threads(arguments.threads)
         theirs = Torch(model)
         result = {
-            "versions": {**runs.versions(), "torch": torch.__version__},
+            "versions": {**run_config.versions(), "torch": torch.__version__},
             "cores": os.cpu_count(),
             "load_before": os.getloadavg(),
             "networks_differ_by": networks_differ_by(ours, theirs, images, codes),

@@ -34,13 +34,13 @@ import tensorflow as tf
 from sklearn import metrics
 from sklearn.decomposition import PCA
 
-from tfgad import files
+from tfgad import files, training
 from tfgad.data.datasets.mnist import normal_classes
 from tfgad.data.datasets.mnist_files import read_published
 from tfgad.data.sampling import batched
 from tfgad.data.spec import Spec
 from tfgad.scores.score import DENSITY
-from tfgad.training import runs
+from tfgad.training import run_config
 
 METHODS = ("vae", "ganomaly", "fanogan", "anogan")
 SEEDED = (1, 5, 8)  # digits with three seeds
@@ -71,7 +71,7 @@ def main():
 
     given = dict(setting.split("=", 1) for setting in arguments.set)
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    results |= {"versions": runs.versions(), "cores": os.cpu_count(), "settings": SETTINGS}
+    results |= {"versions": run_config.versions(), "cores": os.cpu_count(), "settings": SETTINGS}
     for method, digit, seed in jobs(arguments):
         spec = f"mnist:{'!' if arguments.leave_one_out else ''}{digit}"
         of_spec = results.setdefault(method, {}).setdefault(spec, {})
@@ -102,7 +102,7 @@ def judge(method, spec, seed, settings, development):
     """Trains one run; returns the test AUROC of each score, and how long it took."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.process_time(), time.monotonic()
-        run = runs.train(method, spec, Path(folder) / "run", seed=seed, settings=settings)
+        run = training.train(method, spec, Path(folder) / "run", seed=seed, settings=settings)
     images = tfgad.load(run.config["data"])
     if development:
         images = without_test_set(images)

@@ -61,7 +61,7 @@ from tfgad.multistage import (
 )
 from tfgad.multistage.painter import FUSED, PASTED
 from tfgad.multistage.transplants import transplanted
-from tfgad.training import runs
+from tfgad.training import run, run_config
 
 TARGETS = ("weave:twill", "weave:satin", "weave:check")  # a diagonal, a smooth one, two colours
 OF_AITEX = ("aitex:00", "aitex:01")  # what is learnt from for another of its fabrics
@@ -97,7 +97,7 @@ def main():
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"asked": asked}
     if results.get("asked") != asked:
         parser.error(f"{arguments.out} holds results of {results.get('asked')}, not of {asked}")
-    results["versions"] = runs.versions()
+    results["versions"] = run_config.versions()
     for seed in arguments.seeds:
         rows = {target: row_of(results, target, seed) for target in arguments.targets}
         remaining_steps = {
@@ -250,7 +250,7 @@ def examples(ways, fabrics, painter, good, seed, count):
 def figures_of(model, images, held_out, left_out):
     """Judges the test tiles, but for those of some pictures, at a threshold from held-out ones."""
     held_out = tf.data.Dataset.from_tensor_slices(held_out)
-    threshold = model.calibrate(held_out, runs.FALSE_POSITIVE_RATE).value
+    threshold = model.calibrate(held_out, run.FALSE_POSITIVE_RATE).value
     judged = evaluation.predict_test_set(model, images)
     kept = np.array([picture(name) not in left_out for name in judged.names])
     masks, maps = judged.masks[kept], judged.maps[kept]

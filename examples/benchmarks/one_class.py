@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import tfgad
-from tfgad import evaluation, files
+from tfgad import evaluation, files, training
 from tfgad.evaluation import baselines, metrics
-from tfgad.training import runs
+from tfgad.training import run_config
 
 FIGURES = [name for name in metrics.NAMES if name != "image_f1_max"]  # that bound is no result
 
@@ -33,7 +33,7 @@ def main():
     arguments = parser.parse_args()
     settings = dict(setting.split("=", 1) for setting in arguments.set)
 
-    results = {"versions": runs.versions(), "cores": os.cpu_count(), "settings": settings}
+    results = {"versions": run_config.versions(), "cores": os.cpu_count(), "settings": settings}
     for spec in arguments.data:
         results[spec] = {"baselines": judge_baselines(spec)}
         for method in arguments.methods:
@@ -54,7 +54,7 @@ def judge(method, spec, seed, settings):
     """Trains one run in a temporary folder; returns the figures of each of its scores."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.monotonic()
-        run = runs.train(method, spec, Path(folder) / "run", seed=seed, settings=settings)
+        run = training.train(method, spec, Path(folder) / "run", seed=seed, settings=settings)
         trained = time.monotonic()
     images = tfgad.load(run.config["data"])
     threshold = run.config["calibration"]["threshold"]

@@ -36,7 +36,7 @@ from tfgad.multistage.painter import PASTED, load_painter
 from tfgad.multistage.patches import PATCH, around, crop
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.vgg import feature_extractor, grey_or_colour
-from tfgad.training import runs
+from tfgad.training import run_config
 
 LAYER = "block3_conv1"  # sees 24 pixels: a defect and what is around it
 PAIRS = 300  # of patches of one kind
@@ -58,7 +58,7 @@ def main():
     features, vgg = feature_extractor(LAYER, None)
     features = grey_or_colour(features, painter.channels)
     patches = all_patches(painter, arguments.target, arguments.count, arguments.seed)
-    result = {"versions": runs.versions(), "vgg_weights": vgg, "target": arguments.target}
+    result = {"versions": run_config.versions(), "vgg_weights": vgg, "target": arguments.target}
     vectors = {sort: described(features, images) for sort, (images, _, _) in patches.items()}
     for sort, (images, masks, kinds) in patches.items():
         greys, of_masks = diversity(images, masks, kinds, arguments.seed)

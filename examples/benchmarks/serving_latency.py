@@ -36,7 +36,7 @@ from PIL import Image
 from tfgad import files
 from tfgad.export.saved_model import METADATA
 from tfgad.serving.client import Client, ClientError
-from tfgad.training import runs
+from tfgad.training import run_config
 
 CLIENTS = (1, 8, 64)
 SERVERS = {"batching": [], "no batching": ["--no-batching"]}
@@ -53,7 +53,11 @@ def main():
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    results = {"cores": os.cpu_count(), "seconds": arguments.seconds, "versions": runs.versions()}
+    results = {
+        "cores": os.cpu_count(),
+        "seconds": arguments.seconds,
+        "versions": run_config.versions(),
+    }
     for model in arguments.models:
         results[model.name] = rows = measured(model, arguments)
         print(f"{model.name}\n{table(rows)}", flush=True)

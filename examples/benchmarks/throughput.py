@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfgad import files
 from tfgad.errors import UsageError
-from tfgad.training import runs
+from tfgad.training import run_config
 
 WINDOW, TILE, BATCH = (32, 32, 1), (128, 128, 1), 64
 PIPELINES = ("weave:twill", "aitex:03?tile=128", "mnist:8")
@@ -28,7 +28,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     out = parser.parse_args().out
-    results = {"versions": runs.versions(), "training": {}, "judging": {}, "pipeline": {}}
+    results = {"versions": run_config.versions(), "training": {}, "judging": {}, "pipeline": {}}
     for method in ("wgan_gp", "fanogan", "ganomaly"):
         model = tfgad.build(method, TILE)
         for stage in model.stages:

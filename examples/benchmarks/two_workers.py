@@ -19,8 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tfgad import files
-from tfgad.training import runs
+from tfgad import files, training
+from tfgad.training import run_config
 
 # isort: split
 
@@ -72,7 +72,7 @@ def main():
         "largest_difference_from_one": float(np.abs(first["after"] - alone["after"]).max()),
         "mean_difference_from_one": float(np.abs(first["after"] - alone["after"]).mean()),
         "mean_movement": float(moved.mean()),
-        "versions": runs.versions(),
+        "versions": run_config.versions(),
     }
     files.write_json(arguments.out, results)
     print(json.dumps(results, indent=2))
@@ -100,7 +100,7 @@ def together(folder, steps, count):
 def train(out, steps):
     """Trains as one of the workers, or as the only one, and writes what `Watch` saw."""
     watch = Watch()
-    runs.train(
+    training.train(
         "ganomaly",
         "weave:twill?train=100&calibration=20&test=2",
         out.parent / "run",

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tfgad import __version__, data
+from tfgad import __version__, data, training
 from tfgad.cli import console, loading, main
 from tfgad.cli.demo import demo
 from tfgad.cli.progress import Progress
@@ -26,7 +26,7 @@ from tfgad.export.saved_model import METADATA, metadata_of_model, metadata_of_ru
 from tfgad.files import write_json
 from tfgad.inference import predictor, results
 from tfgad.methods import METHODS, settings_of
-from tfgad.training import runs
+from tfgad.training import run_folder
 
 WEAVE = "weave:plain?size=48&train=8&calibration=4&test=6"
 SMALL = ["--steps", "2", "--set", "width=8", "--set", "latent_dim=8"]
@@ -141,7 +141,7 @@ def test_train_prints_the_run_and_the_next_command(trained):
     assert "for a false-positive rate of 0.01 per tile of 48 x 48 (" in result.stdout
     assert f"next: tfgad evaluate {out}" in result.stdout
     assert "training: 1 of 2" in result.stderr
-    assert (out / runs.MODEL).is_file()
+    assert (out / run_folder.MODEL).is_file()
 
 
 def test_ctrl_c_says_how_to_continue(monkeypatch, tmp_path):
@@ -149,7 +149,7 @@ def test_ctrl_c_says_how_to_continue(monkeypatch, tmp_path):
         raise KeyboardInterrupt
 
     arguments = ["train", "ganomaly", "--data", "folder:my parts", "--out", "r", "--overwrite"]
-    monkeypatch.setattr(runs, "train", stopped)
+    monkeypatch.setattr(training, "train", stopped)
     monkeypatch.setattr(sys, "argv", ["tfgad", *arguments])
     result = tfgad(*arguments)
     assert result.exit_code == 130
@@ -161,7 +161,7 @@ def test_a_full_disk_is_reported_in_one_line(monkeypatch, tmp_path):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/spool/x")
 
-    monkeypatch.setattr(runs, "train", full)
+    monkeypatch.setattr(training, "train", full)
     result = tfgad("train", "ganomaly", "--data", "digits:8", "--out", str(tmp_path / "run"))
     assert result.exit_code == 2
     said = "tfgad: disk '/spool/x': No space left on device; free some, or name a path"
@@ -194,7 +194,7 @@ def test_calibrate_sets_another_threshold(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     result = tfgad("calibrate", copy, "--false-positive-rate", 0.3)
     assert "false-positive rate of 0.3" in result.stdout
-    config = json.loads((copy / runs.CONFIG).read_text())
+    config = json.loads((copy / run_folder.CONFIG).read_text())
     assert config["calibration"]["false_positive_rate"] == 0.3
     assert f"{config['calibration']['threshold']:.4g}" in result.stdout
 
@@ -229,7 +229,7 @@ def test_a_folder_without_options_is_read_with_those_of_the_run(folder_run, tmp_
     parent, _ = folder_run
     copy = shutil.copytree(parent / "run", tmp_path / "run")
     assert tfgad("calibrate", copy, "--data", f"folder:{parent / '12'}").exit_code == 0
-    config = json.loads((copy / runs.CONFIG).read_text())
+    config = json.loads((copy / run_folder.CONFIG).read_text())
     read_as = config["calibration"]["data"]
     assert "size=32" in read_as
     assert "seed=5" in read_as
@@ -270,7 +270,7 @@ def test_info_of_a_run_and_of_its_saved_model(run, saved_model):
 
 def test_info_of_a_model_exported_by_hand(run, saved_model, tmp_path):
     copy = shutil.copytree(saved_model, tmp_path / "model")
-    form = metadata_of_model(runs.load_run(run).model, (48, 48, 1), resized=True)
+    form = metadata_of_model(training.load_run(run).model, (48, 48, 1), resized=True)
     write_json(copy / "1" / METADATA, {"method": "ganomaly", **form})
     metadata = tfgad("info", copy).stdout
     assert "ganomaly" in metadata
@@ -280,7 +280,7 @@ def test_info_of_a_model_exported_by_hand(run, saved_model, tmp_path):
 
 def test_info_of_an_unfinished_run(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
-    (copy / runs.MODEL).unlink()
+    (copy / run_folder.MODEL).unlink()
     assert "is not finished" in mistake(tmp_path, "info", copy)
 
 
@@ -305,7 +305,7 @@ def test_score_writes_a_table_and_a_heat_map_for_each_image(run, images, tmp_pat
     assert [row["image"] for row in rows] == [str(image) for image in images]
     assert all(row["verdict"] in ("good", "defective") for row in rows)
     assert rows[0]["reason"] == "too much contrast"  # noise, not cloth
-    threshold = json.loads((run / runs.CONFIG).read_text())["calibration"]["threshold"]
+    threshold = json.loads((run / run_folder.CONFIG).read_text())["calibration"]["threshold"]
     for row in rows:
         is_anomalous = float(row["score"]) > threshold or row["reason"] != ""
         assert is_anomalous == (row["verdict"] == "defective")
@@ -327,7 +327,7 @@ def test_score_of_a_folder_prints_one_line_per_image(run, images, tmp_path):
 def test_images_of_12_bits_get_the_scores_of_8(folder_run, tmp_path):
     parent, result = folder_run
     assert "read as 12 bits" in result.stderr
-    run = runs.load_run(parent / "run")
+    run = training.load_run(parent / "run")
     assert metadata_of_run(run)["depth"] == 12
     assert loading.data_defaults(run.config, None)["depth"] == 12
 
@@ -556,7 +556,7 @@ def test_only_a_demo_is_replaced(run, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     (out / "run" / "a.png").unlink()
-    monkeypatch.setattr(runs, "train", stopped)
+    monkeypatch.setattr(training, "train", stopped)
     monkeypatch.chdir(out)
     for _ in range(2):  # an interrupted demo does not block the next one
         assert tfgad("demo", "--out", ".", "--overwrite").exit_code == 130

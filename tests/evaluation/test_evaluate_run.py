@@ -2,32 +2,33 @@
 
 import pytest
 
-from tfgad import files
+from tfgad import files, training
 from tfgad.errors import UsageError
 from tfgad.evaluation import evaluate_run
-from tfgad.training import runs
+from tfgad.training import run_folder
+from tfgad.training.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("spec", ["weave:twill", "weave:twill?test=4", "weave:twill?seed=0"])
 def test_test_images_that_were_trained_on_are_refused(tmp_path, spec):
-    run = runs.Run(tmp_path, {"learnt_from": ["weave:plain", "weave:twill?test=8"]}, None)
+    run = training.Run(tmp_path, {"learnt_from": ["weave:plain", "weave:twill?test=8"]}, None)
     with pytest.raises(UsageError, match="has test images that the model was trained on"):
         evaluate_run._check_untrained(run, spec)
 
 
 @pytest.mark.parametrize("spec", ["weave:twill?seed=1", "weave:satin", "digits:8"])
 def test_others_are_not(tmp_path, spec):
-    run = runs.Run(tmp_path, {"learnt_from": ["weave:plain", "weave:twill"]}, None)
+    run = training.Run(tmp_path, {"learnt_from": ["weave:plain", "weave:twill"]}, None)
     evaluate_run._check_untrained(run, spec)
-    evaluate_run._check_untrained(runs.Run(tmp_path, {}, None), spec)
+    evaluate_run._check_untrained(training.Run(tmp_path, {}, None), spec)
 
 
 @pytest.mark.parametrize("painter", [["weave:satin"], None])
 def test_earlier_runs_say_it_by_other_keys(tmp_path, painter):
     keys = ("method", "data", "seed", "settings", "image_shape", "resized")
     config = dict.fromkeys(keys) | {"sources": ["weave:twill"], "painter": painter}
-    files.write_json(tmp_path / runs.CONFIG, config)
-    found = runs.read_config(tmp_path)
+    files.write_json(tmp_path / run_folder.CONFIG, config)
+    found = RunFolder(tmp_path).read_config()
     assert found["learnt_from"] == ["weave:twill", *(painter or ())]
-    files.write_json(tmp_path / runs.CONFIG, dict.fromkeys(keys))
-    assert "learnt_from" not in runs.read_config(tmp_path)
+    files.write_json(tmp_path / run_folder.CONFIG, dict.fromkeys(keys))
+    assert "learnt_from" not in RunFolder(tmp_path).read_config()

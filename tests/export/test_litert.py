@@ -16,7 +16,7 @@ from tfgad.export import litert
 from tfgad.multistage import segmenter
 from tfgad.multistage.segmenter_config import SegmenterConfig
 from tfgad.scores.image_quality import REASONS
-from tfgad.training.runs import Run
+from tfgad.training import Run
 
 pytest.importorskip("ai_edge_litert", reason="needs tfgad[litert]")
 

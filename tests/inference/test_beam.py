@@ -208,7 +208,7 @@ def test_maps_among_the_images_are_refused(model, tiles, tmp_path):
 
 
 def test_a_run_is_to_be_exported_first(tiles, tmp_path, monkeypatch):
-    monkeypatch.setattr(saved_model, "read_config", lambda _: {})
+    monkeypatch.setattr(saved_model.RunFolder, "read_config", lambda _: {})
     with pytest.raises(UsageError, match="tfgad export"):
         beam.score(str(tmp_path), [str(tiles)], str(tmp_path / "t.csv"))
 

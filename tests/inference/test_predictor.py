@@ -13,7 +13,7 @@ from tfgad.errors import UsageError
 from tfgad.export.saved_model import CALIBRATION, METADATA, export, metadata_of_model
 from tfgad.inference import predictor, results, saved_model, scoring
 from tfgad.scores.image_quality import ImageQuality
-from tfgad.training.runs import Run, load_model
+from tfgad.training import Run, load_model
 
 
 @pytest.mark.parametrize("method", ["ganomaly", "wgan_gp"])

@@ -4,10 +4,11 @@ import pytest
 import tensorflow as tf
 
 import tfgad
+from tfgad import training
 from tfgad.data import load
 from tfgad.errors import UsageError
 from tfgad.methods import settings_of
-from tfgad.training import runs
+from tfgad.training import run_folder
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +129,12 @@ SMALL = {"width": 4, "latent_dim": 4, "batch_size": 4}
 
 
 def test_a_run_has_the_classes_of_its_data(tmp_path):
-    run = runs.train("cgan", "digits:7+8", tmp_path, settings={**SMALL, "steps": "2"})
+    run = training.train("cgan", "digits:7+8", tmp_path, settings={**SMALL, "steps": "2"})
     assert run.model.config.classes == run.config["settings"]["classes"] == 2
     assert (tmp_path / "previews" / "samples-000002.png").is_file()
-    again = runs.train("cgan", "digits:7+8", tmp_path, resume=True, settings={**SMALL, "steps": 2})
+    again = training.train(
+        "cgan", "digits:7+8", tmp_path, resume=True, settings={**SMALL, "steps": 2}
+    )
     assert int(again.model.step) == 2
 
 
@@ -139,12 +142,12 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(tmp_path):
     def trained(folder, *callbacks):
         settings = {**SMALL, "steps": "4"}
         further = {"resume": folder.exists(), "callbacks": lambda stage, steps: callbacks}
-        return runs.train("cgan", "digits:!2", folder, settings=settings, **further)
+        return training.train("cgan", "digits:!2", folder, settings=settings, **further)
 
     class Break(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch == 1:
-                self.model.save_weights(tmp_path / "broken" / runs.CHECKPOINT)
+                self.model.save_weights(tmp_path / "broken" / run_folder.CHECKPOINT)
                 raise KeyboardInterrupt
 
     whole = trained(tmp_path / "whole")
@@ -164,7 +167,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(tmp_path):
 )
 def test_data_without_these_classes_are_refused(tmp_path, spec, settings, message):
     with pytest.raises(UsageError, match=message):
-        runs.train("cgan", spec, tmp_path / "run", settings=settings)
+        training.train("cgan", spec, tmp_path / "run", settings=settings)
     assert not (tmp_path / "run").exists()
 
 

@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 
 import tfgad
+from tfgad import training
 from tfgad.core.registry import METHODS
 from tfgad.export.saved_model import export_run
-from tfgad.training import runs
+from tfgad.training import run_folder
 
 DATA = "digits:8?size=32"
 
@@ -31,13 +32,13 @@ def method():
 
 @pytest.fixture(scope="module")
 def run(method, tmp_path_factory):
-    return runs.train("own", DATA, tmp_path_factory.mktemp("own") / "run")
+    return training.train("own", DATA, tmp_path_factory.mktemp("own") / "run")
 
 
 def test_it_is_trained_calibrated_and_saved(run):
     assert int(run.model.step) == 4
     assert run.config["settings"]["latent_dim"] == 8
-    loaded = runs.load_run(run.folder).model
+    loaded = training.load_run(run.folder).model
     x = np.zeros((2, 32, 32, 1), "float32")
     np.testing.assert_array_equal(loaded.anomaly(x)["score"], run.model.anomaly(x)["score"])
     assert loaded.calibration.is_calibrated
@@ -47,12 +48,12 @@ def test_it_is_resumed_to_the_same_end(run, tmp_path):
     class Interrupt(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch == 1:
-                self.model.save_weights(tmp_path / "run" / runs.CHECKPOINT)
+                self.model.save_weights(tmp_path / "run" / run_folder.CHECKPOINT)
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        runs.train("own", DATA, tmp_path / "run", callbacks=lambda *_: [Interrupt()])
-    resumed = runs.train("own", DATA, tmp_path / "run", resume=True)
+        training.train("own", DATA, tmp_path / "run", callbacks=lambda *_: [Interrupt()])
+    resumed = training.train("own", DATA, tmp_path / "run", resume=True)
     for ours, theirs in zip(run.model.variables, resumed.model.variables, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tfgad import data, plots
+from tfgad import data, plots, training
 from tfgad.cli.progress import Progress, training_callbacks
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
 from tfgad.evaluation import evaluate
 from tfgad.export.saved_model import export_run
-from tfgad.training import runs
-from tfgad.training.runs import Run
+from tfgad.training import Run
+from tfgad.training.run_folder import RunFolder
 
 METHOD, DATA = "ganomaly", "weave:twill"
 RUN, SAVED_MODEL, HEAT_MAPS = "run", "saved_model", "heat_maps.png"
@@ -50,7 +50,7 @@ def demo(
     _clear(out, overwrite)
     progress.phase("rendering the fabric")
     callbacks = training_callbacks(progress)
-    run = runs.train(METHOD, spec, out / RUN, settings=settings, callbacks=callbacks)
+    run = training.train(METHOD, spec, out / RUN, settings=settings, callbacks=callbacks)
     assert run is not None  # only further workers of a distributed training have no run
     images = data.load(run.config["data"])
     progress.phase("scoring the test tiles")
@@ -73,18 +73,18 @@ def _clear(out: Path, overwrite: bool) -> None:
         raise UsageError("out", out, "is not a demo", "name a new folder")
     if not overwrite:
         raise UsageError("out", out, "holds a demo already", "give --overwrite to replace it")
-    runs.check_removable(out / RUN)
+    RunFolder(out / RUN).check_removable()
     if (out / SAVED_MODEL).exists():
         shutil.rmtree(out / SAVED_MODEL)
     for name in FILES:
         (out / name).unlink(missing_ok=True)
-    runs.remove(out / RUN)
+    RunFolder(out / RUN).remove()
     (out / RUN).rmdir()  # a new demo that stops early must not leave a folder that is in its way
 
 
 def _is_demo(out: Path) -> bool:
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    return names <= {RUN, SAVED_MODEL, *FILES} and runs.read_config(out / RUN) is not None
+    return names <= {RUN, SAVED_MODEL, *FILES} and RunFolder(out / RUN).read_config() is not None
 
 
 def _heat_maps(run: Run, images: AnomalyData) -> Figure:

@@ -46,12 +46,12 @@ def export(
         _export_litert(run, directory, data)
         return
     import_tensorflow()
+    from tfgad import training
     from tfgad.export.saved_model import export_run
-    from tfgad.training import runs
 
     with Progress() as progress:
         progress.phase("exporting")
-        written = export_run(runs.load_run(run), directory)
+        written = export_run(training.load_run(run), directory)
     console.say(str(written))
 
 

@@ -11,16 +11,15 @@ from tfgad.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from tfgad.data.anomaly_data import AnomalyData
-    from tfgad.training.runs import Run
+    from tfgad.training import Run
 
 
 def load_run_and_data(folder: Path, spec: str | None) -> tuple[Run, AnomalyData]:
     """Loads a run, and a data set: its own, or the one that `spec` names."""
     import_tensorflow()
-    from tfgad import data
-    from tfgad.training import runs
+    from tfgad import data, training
 
-    run = runs.load_run(folder)
+    run = training.load_run(folder)
     return run, data.load(spec or run.config["data"], **data_defaults(run.config, spec))
 
 

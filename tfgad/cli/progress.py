@@ -125,7 +125,7 @@ class Lines:
 def training_callbacks(
     progress: Progress, afterwards: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[str, int], Sequence]:
-    """Returns the argument `callbacks` of `tfgad.training.runs.train`: a bar for each stage.
+    """Returns the argument `callbacks` of `tfgad.training.train`: a bar for each stage.
 
     Args:
         progress: shows the steps and losses.

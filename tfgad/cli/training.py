@@ -16,7 +16,7 @@ from tfgad.inference import results
 from tfgad.quiet import import_tensorflow
 
 if TYPE_CHECKING:
-    from tfgad.training.runs import Run
+    from tfgad.training import Run
 
 
 class Distribute(str, enum.Enum):
@@ -69,11 +69,11 @@ def train(
     """Train a method on good images, and set its threshold on held-out good images."""
     given = settings_given(settings or [], steps)
     import_tensorflow()
-    from tfgad.training import runs
+    from tfgad import training
 
     with Progress() as progress:
         progress.phase("reading the data")
-        run = runs.train(
+        run = training.train(
             method,
             data,
             out,
@@ -101,11 +101,11 @@ def calibrate(run: RunFolder, data: OtherData = None, false_positive_rate: Rate 
     With --data these are all good images of that data set except those in its test set.
     """
     loaded, images = load_run_and_data(run, data)
-    from tfgad.training import runs
+    from tfgad import training
 
     with Progress() as progress:
         progress.phase("scoring good images")
-        runs.calibrate(loaded, images, false_positive_rate)
+        training.calibrate(loaded, images, false_positive_rate)
     _show_threshold(loaded)
 
 

@@ -19,8 +19,9 @@ from tfgad.evaluation.predictions import (
     predict_test_set,
     reconstructions,
 )
-from tfgad.training import held_out
-from tfgad.training.runs import Run, check_shape, from_anywhere
+from tfgad.training import Run, held_out
+from tfgad.training.run import check_shape
+from tfgad.training.run_config import absolute_spec as from_anywhere
 
 SHOWN = 16  # images in the report's heat maps: half of them normal
 

@@ -41,7 +41,7 @@ from tfgad.evaluation import metrics
 from tfgad.export.saved_model import metadata_of_run
 from tfgad.quiet import silent_standard_error
 from tfgad.scores.image_quality import REASONS
-from tfgad.training.runs import Run
+from tfgad.training import Run
 
 FLOAT, DYNAMIC_RANGE = "model.tflite", "model_dynamic_range.tflite"
 VARIANTS = {FLOAT: [], DYNAMIC_RANGE: [tf.lite.Optimize.DEFAULT]}  # the converter's optimizations

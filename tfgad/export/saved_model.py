@@ -40,7 +40,8 @@ from tfgad import files
 from tfgad.core.detector import Detector
 from tfgad.export import decoding, warmup
 from tfgad.scores.calibration import RATES
-from tfgad.training.runs import Run, calibration_numbers
+from tfgad.training import Run
+from tfgad.training.run import calibration_numbers
 
 METADATA = "assets.extra/tfgad.json"  # TensorFlow leaves the folder assets.extra to others
 CALIBRATION = "calibration"  # the signature

@@ -24,7 +24,7 @@ from tfgad.inference.saved_model import (
 )
 from tfgad.scores.image_quality import first_reason
 from tfgad.scores.score import PEAKS, margins_of
-from tfgad.training.runs import Run, load_run
+from tfgad.training import Run, load_run
 
 log = logging.getLogger(__name__)
 

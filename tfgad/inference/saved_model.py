@@ -18,7 +18,8 @@ from tfgad.export.saved_model import CALIBRATION, METADATA
 from tfgad.scores.calibration import decide
 from tfgad.scores.image_quality import first_reason
 from tfgad.scores.score import margins_of
-from tfgad.training.runs import first_line, read_config
+from tfgad.training.run_folder import RunFolder
+from tfgad.training.saving import first_line
 
 # Pixels that a model is given at once; a larger image is given in blocks. The model itself computes
 # by smaller blocks (`tfgad.data.tiling.blocks.BLOCK`). The image and its maps take memory too.
@@ -199,7 +200,7 @@ def saved_model_folder(path: Path) -> Path | None:
     Raises:
         UsageError: neither.
     """
-    if read_config(path) is not None:
+    if RunFolder(path).read_config() is not None:
         return None
     versions = [each for each in path.glob("*") if each.name.isdecimal()]
     for folder in (path, *sorted(versions, key=lambda each: int(each.name), reverse=True)):

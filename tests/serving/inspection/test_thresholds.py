@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfgad import training
 from tfgad.inference.scoring import Verdict
 from tfgad.serving.inspection.thresholds import at_threshold, thresholds_of
-from tfgad.training import runs
 
 
 def test_probability_and_map_follow_the_threshold():
@@ -28,7 +28,7 @@ def model(fitted, tmp_path_factory):
     """A copy of the exported model that may be calibrated again."""
     path = tmp_path_factory.mktemp("copy") / "model.keras"
     fitted("ganomaly").save(path)
-    return runs.load_model(path)
+    return training.load_model(path)
 
 
 @pytest.mark.parametrize("rate", [0.0001, 0.0125, 0.1, 0.2])
