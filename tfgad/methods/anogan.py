@@ -8,20 +8,27 @@ of (eq. 5)
 
 whose value at the z found is the anomaly score; the residual |x - G(z)| is its map.
 
-Differences: the paper starts from one random code. Here a search starts from the nearest of a pool
-of random codes (`start=pool`), or from E(x), an encoder that a second stage trains as `izi_f` of
-f-AnoGAN does (`start=encoder`): tens of steps then do what takes hundreds. The paper does not say
-the rate of its search; it is measured (`core/latent_search.py`).
+`anogan/paper` has the networks of Radford et al. 2016 with half of their channels, as Schlegl et
+al. have it, and f is D's last hidden layer. z is standard normal, theirs uniform.
+`anogan/walkthrough` is a widespread introduction: digits 7 and 8 of MNIST at 64x64 pixels, a z of
+20, batch normalisation in all four blocks of D. It descends from chapter 6 of Ogawa's book on
+PyTorch (github.com/YutaroOgawa/pytorch_advanced), whose D has none.
+
+A search of the paper starts from one random code. It may also start from the nearest of a pool of
+random codes (`start=pool`), or, by default, from E(x), an encoder that a second stage trains as
+`izi_f` of f-AnoGAN does (`start=encoder`): tens of steps then do what takes hundreds. The paper
+does not say the rate of its search; it is measured (`core/latent_search.py`).
 
 Whatever precision the networks are trained in, the search computes in float32: hundreds of steps
 would carry rounding on.
 
-Read beside it: `core/losses.py`; `networks/convolutional.py`. For the score also
-`core/latent_search.py`, the search, and `scores/error_maps.py`.
+Read beside it: `core/losses.py`; `networks/convolutional.py`, the networks by default, or
+`networks/radford.py`, the published ones. For the score also `core/latent_search.py`, the search.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any, Literal
 
 import keras
@@ -35,7 +42,7 @@ from tfgad.core.detector import features_of
 from tfgad.core.latent_search import DISTANCES, SearchOptions, compiled_search
 from tfgad.core.settings import BatchSize, Score, Steps, Stride, Window
 from tfgad.errors import UsageError
-from tfgad.networks import convolutional, precision
+from tfgad.networks import convolutional, precision, radford
 from tfgad.networks.layers import Adam
 from tfgad.scores.error_maps import feature_errors, pixel_errors
 
@@ -45,6 +52,9 @@ class Config:
     """Hyper-parameters of AnoGAN; `tfgad list anogan` prints them."""
 
     window: Window = 32
+    networks: Annotated[
+        Literal["convolutional", "radford", "walkthrough"], Field(description="whose G and D")
+    ] = "convolutional"
     latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
     width: Annotated[int, Field(ge=1, description="channels of D's first hidden layer")] = 32
     batch_size: BatchSize = 64
@@ -58,6 +68,7 @@ class Config:
     critic_learning_rate: Annotated[float, Field(gt=0, description="of D's Adam")] = 4e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of the GAN's Adam optimizers")] = 0.0
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of the GAN's Adam optimizers")] = 0.9
+    epsilon: Annotated[float, Field(gt=0, description="of the GAN's Adam optimizers")] = 1e-7
     d_steps: Annotated[int, Field(ge=1, description="updates of D per step")] = 1
     g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
     r1: Annotated[
@@ -94,10 +105,11 @@ class Config:
     stride: Stride = 16
 
 
-# Section 3: the DCGAN of Radford et al. on 64x64 patches, λ = 0.1, 500 steps from a random code.
-# Adam, z and batches are Radford's. They train 20 epochs of a million patches.
+# Section 3: the DCGAN of Radford et al. on 64x64 patches, 512 to 64 channels, λ = 0.1, 500 steps
+# from a random code. Adam, z and batches are Radford's. They train 20 epochs of a million patches.
 PAPER = Config(
     window=64,
+    networks="radford",
     latent_dim=100,
     width=64,
     batch_size=128,
@@ -105,6 +117,7 @@ PAPER = Config(
     critic_learning_rate=2e-4,
     beta_1=0.5,
     beta_2=0.999,
+    epsilon=1e-8,
     r1=0.0,
     start="pool",
     search_steps=500,
@@ -112,10 +125,27 @@ PAPER = Config(
     score="loss",
     stride=32,
 )
+# Batches and steps are the book's, 300 epochs of 400 images. The search is the paper's.
+WALKTHROUGH = dataclasses.replace(
+    PAPER,
+    networks="walkthrough",
+    latent_dim=20,
+    batch_size=64,
+    steps=(2100,),
+    learning_rate=1e-4,
+    critic_learning_rate=4e-4,
+    beta_1=0.0,
+    beta_2=0.9,
+)
+DESIGNS = {"radford": radford.RADFORD, "walkthrough": radford.WALKTHROUGH}
 
 
 @register(
-    "anogan", "a GAN, and a search for each image's code (Schlegl et al. 2017)", Config, PAPER
+    "anogan",
+    "a GAN, and a search for each image's code (Schlegl et al. 2017)",
+    Config,
+    PAPER,
+    walkthrough=WALKTHROUGH,
 )
 class AnoGAN(Detector):
     """Generator G, discriminator D with features f, and an encoder E if searches start from it.
@@ -132,9 +162,14 @@ class AnoGAN(Detector):
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
         latent_dim, width = config.latent_dim, config.width
-        self.generator = convolutional.generator(image_shape, latent_dim, width)
-        # Radford et al. normalise both networks. R1 is per image: no normalisation beside it.
-        self.critic = convolutional.critic(image_shape, width, normalise=not config.r1)
+        if config.networks == "convolutional":
+            self.generator = convolutional.generator(image_shape, latent_dim, width)
+            # R1 is per image: no batch normalisation beside it.
+            self.critic = convolutional.critic(image_shape, width, normalise=not config.r1)
+        else:
+            design = DESIGNS[config.networks]
+            self.generator = radford.generator(image_shape, latent_dim, width, design)
+            self.critic = radford.critic(image_shape, width, design, with_features=True)
         self.encoder: Any = None
         if config.start == "encoder":
             self.encoder = convolutional.encoder(image_shape, latent_dim, width)
@@ -145,29 +180,26 @@ class AnoGAN(Detector):
             self.stages = ("gan",)
         self.terms = (("residual",), features_of(self.critic))
         self.code_dim = latent_dim * (3 if self.encoder else 1)
+        options = SearchOptions(
+            steps=config.search_steps, learning_rate=config.search_rate, schedule=config.schedule,
+            feature_weight=config.feature_weight, distance=config.distance,
+            restarts=config.restarts, pool=config.pool,
+            tolerance=config.tolerance, patience=config.patience,
+        )  # fmt: skip
         self.search = compiled_search(
             generator=lambda z: self.generator(z, training=False),
             features=lambda x: self.features(x)[-1],
             latent_dim=latent_dim,
-            options=SearchOptions(
-                steps=config.search_steps,
-                learning_rate=config.search_rate,
-                schedule=config.schedule,
-                feature_weight=config.feature_weight,
-                distance=config.distance,
-                restarts=config.restarts,
-                pool=config.pool,
-                tolerance=config.tolerance,
-                patience=config.patience,
-            ),
+            options=options,
         )
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """One Adam per network."""
         config = self.config
+        constants = (config.beta_1, config.beta_2, config.epsilon)
         optimizers = {
-            "critic": Adam(config.critic_learning_rate, config.beta_1, config.beta_2),
-            "generator": Adam(config.learning_rate, config.beta_1, config.beta_2),
+            "critic": Adam(config.critic_learning_rate, *constants),
+            "generator": Adam(config.learning_rate, *constants),
         }
         if self.encoder:
             optimizers["encoder"] = Adam(config.encoder_learning_rate)

@@ -12,9 +12,12 @@ p(x | y) whatever p(y) is.
 The paper detects nothing. An image is normal if it looks real as some class: the anomaly score is
 1 - max_y D(x, y).
 
-Differences: Mirza and Osindero have fully connected networks and leave convolutional ones open.
-These follow DCGAN, and D projects the class onto its features (Miyato and Koyama 2018, eq. 3).
-Miyato and Koyama keep D smooth by spectral normalisation; here R1 does (Mescheder et al. 2018).
+Differences: `cgan/paper` is not the paper's network. Mirza and Osindero have fully connected layers
+for MNIST (section 4.1: rectifiers in G, maxout in D, SGD), whose D must be evaluated anew for each
+class. D here is convolutional after DCGAN and gives the logits of all classes at once, since it
+projects the class onto its features (Miyato and Koyama 2018, eq. 3); the score wants them all.
+`cgan/paper` has the settings of Miyato and Koyama. They use residual networks and keep D smooth by
+spectral normalisation; here R1 does (Mescheder et al. 2018).
 
 Read beside it: `core/losses.py`; `networks/conditional.py`, what gives a network the class.
 """

@@ -10,12 +10,22 @@ pooling, batch normalisation, no hidden dense layers, leaky rectifiers in D.
 
 The paper detects nothing. The anomaly score is 1 - D(x).
 
-Read beside it: `core/losses.py`; `networks/dcgan.py`, the two networks.
+`dcgan/paper` has the paper's networks for 64x64 pixels, with the channels of the authors' code
+(github.com/Newmu/dcgan_code, faces/train_uncond_dcgan.py) where the paper draws only G. z is
+standard normal here, uniform in [-1, 1] there. Their code decays weights by 1e-5, of which the
+paper knows nothing, and scores with the statistics of a batch; both are left out.
+
+`dcgan/walkthrough` is TensorFlow's tutorial on MNIST, with checkpoints
+(tensorflow.org/tutorials/generative/dcgan). It updates G and D at once by the same codes; here D
+comes first, and G gets codes of its own.
+
+Read beside it: `core/losses.py`; `networks/dcgan.py`, the networks by default and of the tutorial,
+and `networks/radford.py`, those of the paper.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import keras
 import tensorflow as tf
@@ -25,7 +35,7 @@ from pydantic.dataclasses import dataclass
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import part, sample
 from tfgad.core.settings import BatchSize, Score, Stride, Window
-from tfgad.networks import dcgan
+from tfgad.networks import dcgan, radford
 from tfgad.networks.layers import Adam
 
 
@@ -34,9 +44,14 @@ class Config:
     """Hyper-parameters of DCGAN; `tfgad list dcgan` prints them."""
 
     window: Window = 32
+    networks: Annotated[
+        Literal["small", "tutorial", "radford"], Field(description="whose G and D")
+    ] = "small"
     latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 100
     width: Annotated[int, Field(ge=1, description="channels of D's first hidden layer")] = 32
-    dropout: Annotated[float, Field(ge=0, lt=1, description="share of D's units left out")] = 0.0
+    dropout: Annotated[
+        float, Field(ge=0, lt=1, description="share of D's units left out; radford has none")
+    ] = 0.0
     # With the published settings at this width, 1000 steps on mnist:!2 end on broken strokes, and a
     # D that no longer tells (its loss is above log 2; 230 s of processor time). R1 instead of
     # dropout, Adam 2.5 times as fast and half the batch give digits after 800 steps (110 s).
@@ -47,6 +62,7 @@ class Config:
     learning_rate: Annotated[float, Field(gt=0, description="of both Adam optimizers")] = 5e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.5
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.999
+    epsilon: Annotated[float, Field(gt=0, description="of both Adam optimizers")] = 1e-7
     d_steps: Annotated[int, Field(ge=1, description="updates of D per step")] = 1
     g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
     r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 0.5
@@ -57,21 +73,41 @@ class Config:
     stride: Stride = 16
 
 
-# Section 4: Adam at 2e-4, beta1 0.5, batches of 128, z of 100. The networks are those of
-# TensorFlow's DCGAN tutorial, as is its dropout; 50 epochs of MNIST.
+# Section 4: Adam at 2e-4, beta1 0.5, batches of 128, z of 100. Width, ε, and 25 epochs of 350,000
+# faces: the authors' code.
 PAPER = Config(
+    window=64,
+    networks="radford",
+    width=128,
+    batch_size=128,
+    steps=68_000,
+    learning_rate=2e-4,
+    epsilon=1e-8,
+    r1=0.0,
+    stride=32,
+)
+# The tutorial: Adam at 1e-4 as Keras has it, batches of 256, 50 epochs of MNIST.
+WALKTHROUGH = Config(
     window=0,
+    networks="tutorial",
     width=64,
     dropout=0.3,
-    batch_size=128,
-    steps=23_000,
-    learning_rate=2e-4,
+    batch_size=256,
+    steps=11_750,
+    learning_rate=1e-4,
+    beta_1=0.9,
     r1=0.0,
     stride=8,
 )
 
 
-@register("dcgan", "the GAN with convolutional networks (Radford et al. 2016)", Config, PAPER)
+@register(
+    "dcgan",
+    "the GAN with convolutional networks (Radford et al. 2016)",
+    Config,
+    PAPER,
+    walkthrough=WALKTHROUGH,
+)
 class DCGAN(Detector):
     """Generator G and discriminator D, convolutional.
 
@@ -85,16 +121,20 @@ class DCGAN(Detector):
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
-        self.generator = dcgan.generator(image_shape, config.latent_dim, config.width)
-        self.critic = dcgan.critic(image_shape, config.width, config.dropout, self.seed)
+        width, latent_dim = config.width, config.latent_dim
+        if config.networks == "radford":
+            self.generator = radford.generator(image_shape, latent_dim, width)
+            self.critic = radford.critic(image_shape, width)
+        else:
+            tutorial = config.networks == "tutorial"
+            self.generator = dcgan.generator(image_shape, latent_dim, width, tutorial)
+            self.critic = dcgan.critic(image_shape, width, config.dropout, self.seed, tutorial)
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """One Adam per network."""
         config = self.config
-        return {
-            "critic": Adam(config.learning_rate, config.beta_1, config.beta_2),
-            "generator": Adam(config.learning_rate, config.beta_1, config.beta_2),
-        }
+        constants = (config.learning_rate, config.beta_1, config.beta_2, config.epsilon)
+        return {"critic": Adam(*constants), "generator": Adam(*constants)}
 
     @property
     def images_per_step(self) -> int:

@@ -19,10 +19,13 @@ costs:
   `excess`, 0.68 by `elbo` (`examples/vae_mnist.py`);
 - `kl`: the second term alone; `residual`: the mean squared error.
 
-Differences: the paper's networks have one hidden layer of 500 units and a decay of weights; those
-here are convolutional and without it.
+`vae/paper` has the networks of appendix C, one hidden layer of 500 tanh units each, and the prior
+N(0, I) of all weights θ (section 5): the loss of an image is greater by ½‖θ‖² / N for N training
+images (`weight_decay`). Adagrad is Keras's; its sums of squares start from 0.1. By default the
+networks are convolutional, and there is no such prior.
 
-Read beside it: `core/losses.py`; `networks/convolutional.py`.
+Read beside it: `core/losses.py`; `networks/convolutional.py`, the networks by default, or
+`networks/published_dense.py`, the paper's.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from pydantic.dataclasses import dataclass
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import sample
 from tfgad.core.settings import BatchSize, Score, Stride, Window
-from tfgad.networks import convolutional
+from tfgad.networks import convolutional, published_dense
 from tfgad.networks.layers import Adam
 from tfgad.scores.error_maps import pixel_errors
 
@@ -47,8 +50,13 @@ class Config:
     """Hyper-parameters of the VAE; `tfgad list vae` prints them."""
 
     window: Window = 32
+    networks: Annotated[
+        Literal["convolutional", "kingma"], Field(description="whose encoder and decoder")
+    ] = "convolutional"
     latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
-    width: Annotated[int, Field(ge=1, description="channels of the encoder's first layer")] = 32
+    width: Annotated[
+        int, Field(ge=1, description="channels of the encoder's first layer; kingma: hidden units")
+    ] = 32
     batch_size: BatchSize = 64
     steps: Annotated[int, Field(ge=1, description="training steps")] = 2000
     # Adam at the rate of its own paper (Kingma and Ba 2015).
@@ -63,20 +71,26 @@ class Config:
         float, Field(gt=0, description="deviation of the Gaussian, on images in [-1, 1]")
     ] = 0.2
     beta: Annotated[float, Field(ge=0, description="β, weight of the KL divergence")] = 1.0
+    weight_decay: Annotated[
+        float, Field(ge=0, description="weight of ½‖θ‖² beside the loss of an image")
+    ] = 0.0
     score: Score = "auto"
     stride: Stride = 16
 
 
-# Section 5: batches of 100, one z per image, Bernoulli pixels for MNIST, codes of 3 to 200 numbers,
-# Adagrad at 0.01, 0.02 or 0.1, 10^7 images seen and more.
+# Section 5: batches of 100, one z per image, Bernoulli pixels for MNIST, 500 hidden units, codes of
+# 3 to 200 numbers, Adagrad at 0.01, 0.02 or 0.1, 10^7 images seen and more. The prior of θ is that
+# of MNIST's 60,000 images.
 PAPER = Config(
     window=0,
+    networks="kingma",
     latent_dim=20,
-    width=64,
+    width=500,
     batch_size=100,
     steps=100_000,
     optimizer="adagrad",
     learning_rate=0.01,
+    weight_decay=1 / 60_000,
     score="elbo",
     stride=8,
 )
@@ -109,8 +123,12 @@ class VAE(Detector):
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
         latent_dim, width = config.latent_dim, config.width
-        self.encoder = convolutional.encoder(image_shape, 2 * latent_dim, width)
-        self.decoder = convolutional.generator(image_shape, latent_dim, width, name="decoder")
+        if config.networks == "convolutional":
+            self.encoder = convolutional.encoder(image_shape, 2 * latent_dim, width)
+            self.decoder = convolutional.generator(image_shape, latent_dim, width, name="decoder")
+        else:
+            self.encoder = published_dense.kingma_encoder(image_shape, 2 * latent_dim, width)
+            self.decoder = published_dense.kingma_decoder(image_shape, latent_dim, width)
         self.code_dim = 2 * latent_dim
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
@@ -129,8 +147,11 @@ class VAE(Detector):
             z = mean + tf.exp(0.5 * log_variance) * epsilon
             nll = tf.reduce_sum(self.nll(images, self.decoder(z, training=True)), axis=[1, 2])
             kl = losses.kl_to_standard_normal(mean, log_variance)
-            loss = tf.reduce_mean(nll + self.config.beta * kl)
-        self.minimize("autoencoder", loss, tape)
+            loss = total = tf.reduce_mean(nll + self.config.beta * kl)
+            if self.config.weight_decay:
+                squares = [tf.nn.l2_loss(weight) for weight in self.weights_of("autoencoder")]
+                total += self.config.weight_decay * tf.add_n(squares)
+        self.minimize("autoencoder", total, tape)
         return {"negative_elbo": loss, "nll": tf.reduce_mean(nll), "kl": tf.reduce_mean(kl)}
 
     def encode(self, images: tf.Tensor, training: bool = False) -> list[tf.Tensor]:

@@ -12,14 +12,23 @@ The paper detects nothing. The anomaly score is that of f-AnoGAN's comparison (S
 
 the mean over up to 32,000 training images, drawn at random.
 
+`wgan/paper` follows the paper and, where it is silent, the authors' code
+(github.com/martinarjovsky/WassersteinGAN): DCGAN's networks without biases and with batch
+normalisation in D, too; RMSprop as PyTorch has it; and many more updates of D in the first steps
+and in every 500th of G (`long_d_steps`). Differences: a long step takes its images in turns, over
+and over again, since every step gets the same number of them; theirs takes new ones for each
+update. Weights are clipped after each update, as in algorithm 1; the code clips before it. Both
+clip the scales of batch normalisation as well.
+
 Clipped critics learn slowly. For digits within minutes take `gan` or `dcgan`.
 
-Read beside it: `core/losses.py`; `networks/convolutional.py`, the two networks.
+Read beside it: `core/losses.py`; `networks/convolutional.py`, the two networks by default, and
+`networks/radford.py`, those of the paper.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import keras
 import tensorflow as tf
@@ -29,7 +38,12 @@ from pydantic.dataclasses import dataclass
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import mean_logit, part, sample
 from tfgad.core.settings import BatchSize, Score, Stride, Window
-from tfgad.networks import convolutional
+from tfgad.errors import UsageError
+from tfgad.networks import convolutional, radford
+
+# Steps with `long_d_steps` updates of D: the first ones, and each that is a multiple of the second
+# number (main.py of the authors).
+LONG_FIRST, LONG_EVERY = 25, 500
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,9 @@ class Config:
     """Hyper-parameters of WGAN; `tfgad list wgan` prints them."""
 
     window: Window = 32
+    networks: Annotated[
+        Literal["convolutional", "arjovsky"], Field(description="whose G and D")
+    ] = "convolutional"
     latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
     width: Annotated[int, Field(ge=1, description="channels of D's first hidden layer")] = 32
     batch_size: BatchSize = 64
@@ -46,16 +63,38 @@ class Config:
         1000
     )
     learning_rate: Annotated[float, Field(gt=0, description="α of both RMSprop optimizers")] = 5e-4
+    rho: Annotated[
+        float, Field(ge=0, lt=1, description="of RMSprop, decay of the mean square gradient")
+    ] = 0.9
+    epsilon: Annotated[
+        float, Field(gt=0, description="of RMSprop, added to the mean square under the root")
+    ] = 1e-7
     clip: Annotated[float, Field(gt=0, description="c, bound of the weights of D")] = 0.01
     d_steps: Annotated[int, Field(ge=1, description="n_critic, updates of D per step")] = 5
+    long_d_steps: Annotated[
+        int, Field(ge=0, description="updates of D in steps 1 to 25 and every 500th; 0: d_steps")
+    ] = 0
     g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
     r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 0.0
     score: Score = "critic"
     stride: Stride = 16
 
 
-# Algorithm 1 and section 4.
-PAPER = Config(window=64, latent_dim=100, width=64, steps=100_000, learning_rate=5e-5, stride=32)
+# Algorithm 1 and section 4: α, c, n_critic, batches of 64. Width, z and long steps: the authors'
+# code. PyTorch's RMSprop has α = 0.99 and adds 1e-8 to the root of the mean square; 1e-16 under the
+# root is the same where that is 0, and where it is large.
+PAPER = Config(
+    window=64,
+    networks="arjovsky",
+    latent_dim=100,
+    width=64,
+    steps=100_000,
+    learning_rate=5e-5,
+    rho=0.99,
+    epsilon=1e-16,
+    long_d_steps=100,
+    stride=32,
+)
 
 
 @register("wgan", "GAN with a clipped critic (Arjovsky et al. 2017)", Config, PAPER)
@@ -72,16 +111,22 @@ class WGAN(Detector):
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
-        self.generator = convolutional.generator(image_shape, config.latent_dim, config.width)
-        self.critic = convolutional.critic(image_shape, config.width)
+        z, width = config.latent_dim, config.width
+        if config.networks == "convolutional":
+            self.generator = convolutional.generator(image_shape, z, width)
+            self.critic = convolutional.critic(image_shape, width)
+        else:
+            design = radford.ARJOVSKY
+            self.generator = radford.generator(image_shape, z, width, design)
+            self.critic = radford.critic(image_shape, width, design, with_features=True)
         self.normal_logit = self.add_weight((), "zeros", trainable=False, name="normal_logit")
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """One RMSprop per network."""
-        rate = self.config.learning_rate
+        config = self.config
         return {
-            "critic": keras.optimizers.RMSprop(rate),
-            "generator": keras.optimizers.RMSprop(rate),
+            role: keras.optimizers.RMSprop(config.learning_rate, config.rho, epsilon=config.epsilon)
+            for role in ("critic", "generator")
         }
 
     @property
@@ -96,16 +141,9 @@ class WGAN(Detector):
             x = part(images, t, config.d_steps)
             batch = tf.shape(x)[0]
             z = self.random_normal((batch, config.latent_dim), f"critic {t}")
-            generated = self.generator(z, training=True)
-            with tf.GradientTape() as tape:
-                critic_loss = losses.wasserstein_critic_loss(self.logit(x), self.logit(generated))
-                total = critic_loss
-                if config.r1:
-                    r1 = losses.r1_penalty(self.logit, x)
-                    total += config.r1 * r1
-            self.minimize("critic", total, tape)
-            for weight in self.critic.trainable_weights:
-                weight.assign(tf.clip_by_value(weight, -config.clip, config.clip))
+            logs = self.update_critic(x, z)
+        if config.long_d_steps > config.d_steps:
+            logs = self.update_critic_further(images, batch, logs)
 
         for t in range(config.g_steps):
             z = self.random_normal((batch, config.latent_dim), f"generator {t}")
@@ -114,8 +152,40 @@ class WGAN(Detector):
                 generator_loss = losses.wasserstein_generator_loss(self.logit(generated))
             self.minimize("generator", generator_loss, tape)
 
-        logs = {"critic": critic_loss, "generator": generator_loss}
-        return {**logs, "r1": r1} if config.r1 else logs
+        return {**logs, "generator": generator_loss}
+
+    def update_critic(self, x: tf.Tensor, z: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One update of D on images x and codes z, then the clip; returns the losses."""
+        config = self.config
+        generated = self.generator(z, training=True)
+        with tf.GradientTape() as tape:
+            critic_loss = losses.wasserstein_critic_loss(self.logit(x), self.logit(generated))
+            logs, total = {"critic": critic_loss}, critic_loss
+            if config.r1:
+                logs["r1"] = losses.r1_penalty(self.logit, x)
+                total += config.r1 * logs["r1"]
+        self.minimize("critic", total, tape)
+        for weight in self.critic.trainable_weights:
+            weight.assign(tf.clip_by_value(weight, -config.clip, config.clip))
+        return logs
+
+    def update_critic_further(
+        self, images: tf.Tensor, batch: tf.Tensor, logs: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """In a long step the updates of D after the first `d_steps`; returns the last losses."""
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            problem = "a step of varying length runs on one device only"
+            raise UsageError("long_d_steps", self.config.long_d_steps, problem, "give 0")
+        d_steps, step = self.config.d_steps, tf.cast(self.step, tf.int64)
+        is_long = tf.logical_or(step < LONG_FIRST, step % LONG_EVERY == 0)
+        count = tf.where(is_long, self.config.long_d_steps - d_steps, 0)
+        z = self.random_normal((count * batch, self.config.latent_dim), "critic, long step")
+
+        def update(t: tf.Tensor, _: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+            x = part(images, t % d_steps, d_steps)
+            return t + 1, self.update_critic(x, z[t * batch : (t + 1) * batch])
+
+        return tf.while_loop(lambda t, _: t < count, update, (tf.constant(0), logs))[1]
 
     def logit(self, images: tf.Tensor, training: bool = True) -> tf.Tensor:
         """D(x) of images `[B, h, w, C]`: `[B]`, unbounded, higher is more real."""
