@@ -34,8 +34,8 @@ def test_every_setting_has_a_meaning():
 @pytest.mark.parametrize(
     ("method", "published"),
     [
-        ("gan", {"learning_rate": 2e-4, "beta_1": 0.5, "latent_dim": 100, "dropout": 0.2}),
-        ("dcgan", {"learning_rate": 2e-4, "beta_1": 0.5, "width": 64, "dropout": 0.3}),
+        ("gan", {"learning_rate": 0.1, "momentum": 0.5, "latent_dim": 100, "batch_size": 100}),
+        ("dcgan", {"learning_rate": 2e-4, "beta_1": 0.5, "width": 128, "dropout": 0}),
         ("wgan", {"d_steps": 5, "clip": 0.01, "learning_rate": 5e-5}),
         ("wgan_gp", {"d_steps": 5, "penalty": 10, "learning_rate": 1e-4, "beta_1": 0}),
         ("fanogan", {"kappa": 1, "encoding": "izi_f", "encoder_learning_rate": 5e-5}),

@@ -90,9 +90,9 @@ def test_the_score_is_the_same_whenever_it_is_asked(model, images):
 def test_a_step_goes_down_the_bound_as_it_is_written(build_small, images, likelihood):
     model = build_small("vae", likelihood=likelihood, sigma=0.5, beta=4.0, seed=2)
     rate = 1e-5
-    model.compile(autoencoder=keras.optimizers.SGD(rate))
+    model.compile({"autoencoder": keras.optimizers.SGD(rate)})
     x = tf.constant(images[:4, :32, :32])
-    epsilon = tf.random.stateless_normal((4, model.config.latent_dim), [2 * 1000, 0])
+    epsilon = model.random_normal((4, model.config.latent_dim), "posterior")
     weights = model.weights_of("autoencoder")
     with tf.GradientTape() as tape:
         code = model.encoder(x, training=True)
@@ -117,16 +117,32 @@ def test_a_step_goes_down_the_bound_as_it_is_written(build_small, images, likeli
         np.testing.assert_allclose(moved, gradient / scale, atol=0.02, err_msg=weight.path)
 
 
+def test_the_prior_of_the_weights_draws_them_to_zero(build_small, images):
+    def moved(decay):
+        model = build_small("vae", networks="kingma", width=5, weight_decay=decay)
+        model.compile({"autoencoder": keras.optimizers.SGD(1e-3)})
+        before = [weight.numpy() for weight in model.weights_of("autoencoder")]
+        logs = model.train_step(tf.constant(images[:4, :32, :32]))
+        return before, [weight.numpy() for weight in model.weights_of("autoencoder")], logs
+
+    before, free, bound = moved(0.0)
+    _, drawn, bound_with_prior = moved(10.0)
+    # The gradient of ½‖θ‖² is θ.
+    for first, without, with_prior in zip(before, free, drawn, strict=True):
+        np.testing.assert_allclose(without - with_prior, 1e-3 * 10 * first, atol=1e-6)
+    assert float(bound["negative_elbo"]) == float(bound_with_prior["negative_elbo"])
+
+
 def test_every_step_draws_another_code(build_small, images):
     model = build_small("vae")
-    model.compile(autoencoder=keras.optimizers.SGD(0.0))
+    model.compile({"autoencoder": keras.optimizers.SGD(0.0)})
     x = tf.constant(images[:4, :32, :32])
     first, second = (float(model.train_step(x)["nll"]) for _ in range(2))
     assert first != second
 
 
 def test_cues_look_at_pixels_and_code_alike(model):
-    assert model.cue_errors == ("residual", "kl")
+    assert model.terms == (("residual",), ("kl",))
     np.testing.assert_array_equal(model.cues.weights_of_maps, [0.5, 0.5])
 
 

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 import tfgad
 from tfgad.core import batches
+from tfgad.errors import UsageError
 from tfgad.methods import settings_of
 
 CLIP = 0.01
@@ -59,6 +60,101 @@ def test_after_a_step_every_weight_of_the_critic_is_within_the_clip(build_small,
     # A step of RMSprop, but no clip: that would take most of a kernel to its bound.
     for weight, start in zip(model.generator.trainable_weights, generator, strict=True):
         assert np.abs(weight.numpy() - start).max() < 1e-3
+
+
+def recorded(model, monkeypatch):
+    """Returns a list that gets the images and codes of each update of the critic."""
+    updates, update = [], model.update_critic
+    monkeypatch.setattr(
+        model, "update_critic", lambda x, z: [updates.append((x, z)), update(x, z)][1]
+    )
+    return updates
+
+
+LONG = {"d_steps": 2, "long_d_steps": 7}
+
+
+@pytest.mark.parametrize(
+    ("step", "updates"), [(0, 7), (24, 7), (25, 2), (499, 2), (500, 7), (501, 2), (1000, 7)]
+)
+def test_the_first_25_steps_and_each_500th_have_more_updates_of_the_critic(
+    build_small, images, step, updates
+):
+    model = build_small("wgan", **LONG)
+    model.step.assign(step)
+    model.train_step(windows(images))
+    assert int(model.optimizer_by_role["critic"].iterations) == updates
+    assert int(model.optimizer_by_role["generator"].iterations) == 1
+    assert max(np.abs(w).max() for w in model.critic.trainable_weights) <= np.float32(CLIP)
+
+
+def test_without_long_steps_all_are_alike(build_small, images):
+    model = build_small("wgan", d_steps=2, long_d_steps=0)
+    model.train_step(windows(images))
+    assert int(model.optimizer_by_role["critic"].iterations) == 2
+    assert settings_of("wgan")["long_d_steps"] == 0
+
+
+def test_a_long_step_takes_its_images_in_turns_and_draws_new_codes(
+    build_small, images, monkeypatch
+):
+    model = build_small("wgan", **LONG)
+    updates = recorded(model, monkeypatch)
+    x = windows(images, 6)
+    model.train_step(x)
+    assert model.images_per_step == 2 * model.config.batch_size
+    for t, (batch, _) in enumerate(updates):
+        np.testing.assert_array_equal(batch, x[3 * (t % 2) : 3 * (t % 2) + 3])
+    assert {tuple(z.shape) for _, z in updates} == {(3, model.config.latent_dim)}
+    assert len({z.numpy().tobytes() for _, z in updates}) == 7
+
+
+def test_a_resumed_training_counts_on_to_the_next_long_step(build_small, images, tmp_path):
+    model = build_small("wgan", **LONG, networks="arjovsky")
+    model.step.assign(24)
+    data = tf.data.Dataset.from_tensor_slices(images[:4, :32, :32]).repeat().batch(4)
+
+    def train(model, steps):
+        model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+    train(model, 1)
+    model.save(tmp_path / "model.keras")
+    train(model, 2)
+    resumed = tfgad.load_model(tmp_path / "model.keras")
+    train(resumed, 2)
+    assert int(resumed.optimizer_by_role["critic"].iterations) == 7 + 2 + 2
+    for ours, theirs in zip(model.variables, resumed.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs, ours.path)
+
+
+def test_long_steps_are_refused_on_several_devices(build_small, images, monkeypatch):
+    model = build_small("wgan", **LONG)
+    strategy = type("Strategy", (), {"num_replicas_in_sync": 2})()
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
+    with pytest.raises(UsageError, match=r"long_d_steps '7'.*one device.*give 0"):
+        model.update_critic_further(windows(images), tf.constant(2), {})
+
+
+def test_rmsprop_of_the_paper_is_pytorch_s(build_small):
+    optimizer = build_small("wgan/paper").optimizers()["critic"]
+    for gradient in (1.0, 1e-3, 1e-6):
+        weight = tf.Variable(0.0)
+        optimizer = build_small("wgan/paper").optimizers()["critic"]
+        optimizer.apply([tf.constant(gradient)], [weight])
+        # v = 0.01 g², and the weight moves by lr g / (√v + 1e-8).
+        expected = -5e-5 * gradient / (np.sqrt(0.01) * gradient + 1e-8)
+        # At a gradient of 1e-6 the root is 1e-7, of which the two ε make a tenth and a 200th.
+        assert float(weight) == pytest.approx(expected, rel=0.1 if gradient < 1e-5 else 1e-3)
+
+
+def test_the_critic_of_the_paper_is_normalised_and_clipped_in_its_scales_too(build_small, images):
+    model = build_small("wgan/paper", window=32, d_steps=2, long_d_steps=0)
+    model.train_step(windows(images))
+    names = [weight.name for weight in model.critic.trainable_weights]
+    assert names.count("gamma") == names.count("beta") == 2
+    assert names.count("kernel") == 4
+    assert "bias" not in names
+    assert max(np.abs(w).max() for w in model.critic.trainable_weights) <= np.float32(CLIP)
 
 
 def test_the_clip_outlives_saving(build_small, images, tmp_path):

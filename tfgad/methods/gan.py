@@ -145,7 +145,9 @@ class GAN(Detector):
         config, rate = self.config, self.config.learning_rate
         if config.optimizer == "adam":
             return Adam(rate, config.beta_1, config.beta_2)
-        decayed = keras.optimizers.schedules.ExponentialDecay(rate, 1, 1 / config.rate_decay)
+        # Over a thousand updates: the factor of one is too near 1 for a float32.
+        factor = config.rate_decay**-1000
+        decayed = keras.optimizers.schedules.ExponentialDecay(rate, 1000, factor)
         return keras.optimizers.SGD(decayed, config.momentum)
 
     @property
