@@ -12,8 +12,9 @@ The paper detects nothing. The anomaly score is 1 - D(x).
 
 `dcgan/paper` has the paper's networks for 64x64 pixels, with the channels of the authors' code
 (github.com/Newmu/dcgan_code, faces/train_uncond_dcgan.py) where the paper draws only G. z is
-standard normal here, uniform in [-1, 1] there. Their code decays weights by 1e-5, of which the
-paper knows nothing, and scores with the statistics of a batch; both are left out.
+standard normal here, uniform in [-1, 1] there. Their code also has a weight decay of 1e-5, which
+the paper does not mention, and normalises by the statistics of the batch when it scores. Neither is
+done here.
 
 `dcgan/walkthrough` is TensorFlow's tutorial on MNIST, with checkpoints
 (tensorflow.org/tutorials/generative/dcgan). It updates G and D at once by the same codes; here D
