@@ -175,7 +175,7 @@ class AnoGAN(Detector):
             self.encoder = convolutional.encoder(image_shape, latent_dim, width)
             if config.restarts > 1:
                 hint = "give restarts=1, or start=pool"
-                raise UsageError("restarts", config.restarts, "but an encoder gives one", hint)
+                raise UsageError("restarts", config.restarts, "an encoder gives one start", hint)
         else:
             self.stages = ("gan",)
         self.terms = (("residual",), features_of(self.critic))

@@ -16,8 +16,9 @@ the mean over up to 32,000 training images, drawn at random.
 (github.com/martinarjovsky/WassersteinGAN): DCGAN's networks without biases and with batch
 normalisation in D, too; RMSprop as PyTorch has it; and many more updates of D in the first steps
 and in every 500th of G (`long_d_steps`). Differences: all steps get `d_steps` batches of images. A
-long step uses them in turn, again and again, where theirs has new images for each update. Weights are clipped after each update, as in algorithm 1; the code clips before it. Both
-clip the scales of batch normalisation as well.
+long step uses them in turn, again and again, where theirs has new images for each update. Weights
+are clipped after each update, as in algorithm 1; the code clips before it. Both clip the scales of
+batch normalisation as well.
 
 Clipped critics learn slowly. For digits within minutes take `gan` or `dcgan`.
 
