@@ -24,6 +24,7 @@ Read beside it: `core/losses.py`; `networks/conditional.py`, what gives a networ
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any
 
 import keras
@@ -123,7 +124,7 @@ class CGAN(Detector):
                 critic_loss = losses.discriminator_loss(real, fake, config.smoothing)
                 total = critic_loss
                 if config.r1:
-                    r1 = losses.r1_penalty(lambda x, y=y: self.logit(x, y), x)
+                    r1 = losses.r1_penalty(functools.partial(self.logit, labels=y), x)
                     total += config.r1 * r1
             self.minimize("critic", total, tape)
 

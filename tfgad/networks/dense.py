@@ -15,7 +15,9 @@ GENERATOR_UNITS = (256, 256)
 CRITIC_UNITS = (128, 128)
 
 
-def generator(image_shape, latent_dim: int, name: str = "generator") -> keras.Model:
+def generator(
+    image_shape: tuple[int, int, int], latent_dim: int, name: str = "generator"
+) -> keras.Model:
     """Latent codes `[B, latent_dim]` to images `[B, H, W, C]` in [-1, 1]: 100-256-256-784.
 
     Raises:
@@ -31,7 +33,9 @@ def generator(image_shape, latent_dim: int, name: str = "generator") -> keras.Mo
     return keras.Model(latent, images, name=name)
 
 
-def critic(image_shape, dropout: float = 0.0, seed: int = 0, name: str = "critic") -> keras.Model:
+def critic(
+    image_shape: tuple[int, int, int], dropout: float = 0.0, seed: int = 0, name: str = "critic"
+) -> keras.Model:
     """Images `[B, H, W, C]` in [-1, 1] to logits `[B]`, unbounded: 784-128-128-1.
 
     `seed` is that of the dropout.
