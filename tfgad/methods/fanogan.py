@@ -8,17 +8,20 @@ dimensions)
     izi     L = ‖x - G(E(x))‖² / n
     izi_f   L = ‖x - G(E(x))‖² / n + κ ‖f(x) - f(G(E(x)))‖² / n_d
 
-The anomaly score is the loss of `izi_f` (eq. 6), whichever E was trained by:
+The anomaly score A(x) is the loss of `izi_f` (eq. 6), whichever E was trained by. Other scores that
+the paper compares: `latent`, ‖E(x) - E(G(E(x)))‖² / d; `latent_feature`, that with the second term
+of A(x); `critic`, A_D of `wgan_gp.py`.
 
-    A(x) = ‖x - G(E(x))‖² / n + κ ‖f(x) - f(G(E(x)))‖² / n_d
+`fanogan` has small DCGAN-like networks, and Adam trains E. `fanogan/paper` is the authors' public
+code (`wgangp_64x64.py`, `z_encoding_izif.py`): WGAN-GP's residual networks for 64x64, an encoder
+like D but with batch normalisation, f the output of D's last block, and TensorFlow 1's RMSprop
+(decay 0.9, ε = 1e-10, averages that start at 1). κ = 1 and the 1/d of `latent` are the code's.
+Differences from it: its GAN is trained for 7 epochs of a data set that is not public, here for
+100,000 steps; the averages of G's batch normalisation move in the updates of D too, there in those
+of G alone.
 
-The paper compares it with other scores, which are here too: `latent`, ‖E(x) - E(G(E(x)))‖² / d;
-`latent_feature`, that with the second term of A(x); `critic`, A_D of `wgan_gp.py`.
-
-The authors' code trains E by RMSprop at 5e-5 for 50,000 steps. `fanogan` uses Adam for 1,500.
-
-Read beside it: `wgan_gp.py`, the GAN; `core/losses.py`; `networks/convolutional.py`. For the score
-also `scores/error_maps.py`.
+Read beside it: `wgan_gp.py`, the GAN; `core/losses.py`; of `networks/` the file that `networks`
+names. For the score also `scores/error_maps.py`.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ from tfgad.core.batches import mean_logit, sample
 from tfgad.core.detector import features_of
 from tfgad.core.settings import BatchSize, Score, Stride, TwoStages, Window
 from tfgad.methods import wgan_gp
-from tfgad.networks import convolutional
-from tfgad.networks.layers import Adam
+from tfgad.methods.wgan_gp import Networks
+from tfgad.networks.layers import Adam, RMSprop
 from tfgad.scores.error_maps import feature_errors, pixel_errors
 
 
@@ -45,65 +48,51 @@ class Config:
     """Hyper-parameters of f-AnoGAN; `tfgad list fanogan` prints them."""
 
     window: Window = 32
+    networks: Networks = "convolutional"
     latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
     width: Annotated[int, Field(ge=1, description="channels of D's and E's first layer")] = 32
     batch_size: BatchSize = 64
-    steps: Annotated[TwoStages, Field(description="training steps of the GAN and of E")] = (
-        600,
-        1500,
-    )
+    steps: Annotated[TwoStages, Field(description="steps of the GAN and of E")] = (600, 1500)
     learning_rate: Annotated[float, Field(gt=0, description="of the GAN's Adam optimizers")] = 1e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of the GAN's Adam optimizers")] = 0.0
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of the GAN's Adam optimizers")] = 0.9
+    epsilon: Annotated[float, Field(gt=0, description="ε of the GAN's Adam optimizers")] = 1e-7
     d_steps: Annotated[int, Field(ge=1, description="updates of D per step")] = 5
     g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
     penalty: Annotated[float, Field(ge=0, description="λ of the gradient penalty")] = 10.0
     r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 0.0
-    encoding: Annotated[
-        Literal["ziz", "izi", "izi_f"], Field(description="the loss that E is trained by")
-    ] = "izi_f"
+    encoding: Annotated[Literal["ziz", "izi", "izi_f"], Field(description="loss of E")] = "izi_f"
     kappa: Annotated[float, Field(ge=0, description="κ, weight of the feature term")] = 1.0
     encoder_optimizer: Annotated[
         Literal["adam", "rmsprop", "adagrad"], Field(description="optimizer of E")
     ] = "adam"
     encoder_learning_rate: Annotated[float, Field(gt=0, description="of E's optimizer")] = 2e-4
+    encoder_epsilon: Annotated[float, Field(gt=0, description="ε of E's optimizer")] = 1e-7
     score: Score = "auto"
     stride: Stride = 16
 
     def wgan_gp(self) -> wgan_gp.Config:
-        """Returns the settings of the GAN."""
-        return wgan_gp.Config(
-            latent_dim=self.latent_dim,
-            width=self.width,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-            d_steps=self.d_steps,
-            g_steps=self.g_steps,
-            penalty=self.penalty,
-            r1=self.r1,
-            stride=self.stride,
-        )
+        """Returns the settings of the GAN, which have the same names."""
+        shared = set(vars(self)) & set(vars(wgan_gp.Config())) - {"window", "steps", "score"}
+        return wgan_gp.Config(**{name: getattr(self, name) for name in shared})
 
 
-# Section 2.2 and the authors' code: κ = 1, RMSprop at 5e-5 for 50,000 steps.
+# Section 2.2 and the authors' code; ε of TensorFlow's AdamOptimizer and RMSPropOptimizer.
 PAPER = Config(
     window=64,
+    networks="resnet",
     latent_dim=128,
     width=64,
     steps=(100_000, 50_000),
+    epsilon=1e-8,
     encoder_optimizer="rmsprop",
     encoder_learning_rate=5e-5,
+    encoder_epsilon=1e-10,
     score="residual",
     stride=32,
 )
 
-OPTIMIZERS = {
-    "adam": Adam,
-    "rmsprop": keras.optimizers.RMSprop,
-    "adagrad": keras.optimizers.Adagrad,
-}
+OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "adagrad": keras.optimizers.Adagrad}
 
 
 @register("fanogan", "WGAN-GP and an encoder into it (Schlegl et al. 2019)", Config, PAPER)
@@ -129,15 +118,19 @@ class FAnoGAN(Detector):
         gan = {"seed": self.seed, "stride": self.stride}
         self.wgan_gp = wgan_gp.WGANGP(config.wgan_gp(), image_shape, **gan)
         self.generator, self.critic = self.wgan_gp.generator, self.wgan_gp.critic
-        self.encoder = convolutional.encoder(image_shape, config.latent_dim, config.width)
+        networks = wgan_gp.NETWORKS[config.networks]
+        self.encoder = networks.encoder(image_shape, config.latent_dim, config.width)
         self.normal_logit = self.add_weight((), "zeros", trainable=False, name="normal_logit")
         self.terms = (("residual",), features_of(self.critic), ("latent",))
         self.code_dim = 2 * config.latent_dim
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """Those of the GAN, and one for E."""
-        optimizer = OPTIMIZERS[self.config.encoder_optimizer]
-        encoder = optimizer(self.config.encoder_learning_rate)
+        optimizer, rate = (
+            OPTIMIZERS[self.config.encoder_optimizer],
+            self.config.encoder_learning_rate,
+        )
+        encoder = optimizer(rate, epsilon=self.config.encoder_epsilon)
         return {**self.wgan_gp.optimizers(), "encoder": encoder}
 
     def assign_optimizers(self, optimizers: dict[str, keras.Optimizer]) -> None:
@@ -148,8 +141,7 @@ class FAnoGAN(Detector):
     @property
     def images_per_step(self) -> int:
         """Those of a step of the GAN in the first stage, one batch in the second."""
-        gan = self.stage == "gan"
-        return self.wgan_gp.images_per_step if gan else self.config.batch_size
+        return self.wgan_gp.images_per_step if self.stage == "gan" else self.config.batch_size
 
     def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of the present stage on float32 `[B, h, w, C]` in [-1, 1]."""
@@ -184,8 +176,8 @@ class FAnoGAN(Detector):
     def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Errors of pixels, of features f, of the code when encoded again, and the critic's.
 
-        `residual` and `feature` are the two terms of A(x); `features_0` and following are the same
-        of each hidden layer. `code` is z = E(x), and how it changes when encoded again.
+        `residual` and `feature` are the terms of A(x), `features_0` and following those of each
+        hidden layer; `code` is z = E(x), and how it changes when encoded again.
         """
         z = self.encoder(images, training=False)
         generated = self.generator(z, training=False)

@@ -12,17 +12,23 @@ while D learns to tell x from G(x). The anomaly score is the distance of the two
 
 The map comes from the reconstruction G(x).
 
-Differences: each norm is a mean over its elements, as in the authors' code; the paper writes L_adv
-and L_enc without the square, the code has it. The authors' code scores by the mean square of the
-codes' difference, the paper by the L1 norm, which is followed here.
+`ganomaly` has small DCGAN-like networks. `ganomaly/paper` has those of the authors' public code
+(`lib/networks.py`): convolutions alone, no biases, N(0, 0.02) weights, PyTorch's constants of batch
+normalisation and Adam; and D starts anew when its loss falls below 1e-5. Where the two differ:
 
-Read beside it: `core/losses.py`; `networks/convolutional.py`. For the score also
-`scores/error_maps.py`.
+- norms are means over elements, as in the code: 1, 50, 1 are the weights of means;
+- L_adv and L_enc are squared in the code, which is followed as what was trained, not in the paper;
+- the paper scores by the L1 norm (eq. 5), which is followed as the definition, the code by the
+  mean square; and the code in training mode, where an image's score depends on its batch;
+- D's averages of batch normalisation move once per step, in the code twice.
+
+Read beside it: `core/losses.py`; of `networks/` the file that the setting `networks` names. For
+the score also `scores/error_maps.py`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import keras
 import tensorflow as tf
@@ -32,7 +38,7 @@ from pydantic.dataclasses import dataclass
 from tfgad.core import Detector, losses, register
 from tfgad.core.detector import features_of
 from tfgad.core.settings import BatchSize, Score, Stride, Window
-from tfgad.networks import convolutional
+from tfgad.networks import convolutional, fully_convolutional
 from tfgad.networks.layers import Adam
 from tfgad.scores.error_maps import feature_errors, pixel_errors
 
@@ -42,30 +48,48 @@ class Config:
     """Hyper-parameters of GANomaly; `tfgad list ganomaly` prints them."""
 
     window: Window = 32
+    networks: Annotated[
+        Literal["convolutional", "fully_convolutional"],
+        Field(description="convolutions and dense layers, or the authors' without any dense layer"),
+    ] = "convolutional"
     # On weave:twill codes of 16, 32 and 64 numbers give the paper's score an AUROC of 0.84, 0.96
     # and 0.999.
     latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
     width: Annotated[int, Field(ge=1, description="channels of the encoders' first layer")] = 32
     batch_size: BatchSize = 64
-    steps: Annotated[int, Field(ge=1, description="training steps, one update of G, E and D")] = (
-        1500
-    )
+    steps: Annotated[int, Field(ge=1, description="training steps, one update of each")] = 1500
     learning_rate: Annotated[float, Field(gt=0, description="of both Adam optimizers")] = 2e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.5
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.999
+    epsilon: Annotated[float, Field(gt=0, description="ε of both Adam optimizers")] = 1e-7
     adversarial_weight: Annotated[float, Field(ge=0, description="w_adv")] = 1.0
     contextual_weight: Annotated[float, Field(ge=0, description="w_con")] = 50.0
     encoder_weight: Annotated[float, Field(ge=0, description="w_enc")] = 1.0
     r1: Annotated[
         float, Field(ge=0, description="weight of the R1 penalty on D, which then has no BN")
     ] = 0.0
+    reinitialize_below: Annotated[
+        float, Field(ge=0, description="loss of D below which its weights start anew; 0: never")
+    ] = 0.0
     score: Score = "auto"
     stride: Stride = 16
 
 
-# Section 4: images of 32x32, z of 100, Adam at 2e-4, weights 1, 50, 1; batch and width of the
-# authors' code, 15 epochs of about 50,000 images.
-PAPER = Config(window=0, latent_dim=100, width=64, steps=12_000, score="latent", stride=8)
+# The authors' options.py: images of 32x32, nz, ngf, batchsize, lr, beta1, weights 1, 50, 1 (section
+# 4) and 15 epochs, of about 50,000 images. ε of PyTorch's Adam; optimize_params of lib/model.py.
+PAPER = Config(
+    window=0,
+    networks="fully_convolutional",
+    latent_dim=100,
+    width=64,
+    steps=12_000,
+    epsilon=1e-8,
+    reinitialize_below=1e-5,
+    score="latent",
+    stride=8,
+)
+
+NETWORKS = {"convolutional": convolutional, "fully_convolutional": fully_convolutional}
 
 
 @register(
@@ -88,24 +112,20 @@ class GANomaly(Detector):
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
         latent_dim, width = config.latent_dim, config.width
-        self.encoder = convolutional.encoder(image_shape, latent_dim, width)
-        self.decoder = convolutional.generator(image_shape, latent_dim, width, name="decoder")
-        self.second_encoder = convolutional.encoder(
-            image_shape, latent_dim, width, name="second_encoder"
-        )
-        # R1 is a penalty per image. Batch normalisation would mix the images of a batch in its
-        # gradient (Gulrajani et al. 2017, section 4).
-        self.critic = convolutional.critic(image_shape, width, normalise=not config.r1)
+        networks = NETWORKS[config.networks]
+        self.encoder = networks.encoder(image_shape, latent_dim, width)
+        self.decoder = networks.generator(image_shape, latent_dim, width, name="decoder")
+        self.second_encoder = networks.encoder(image_shape, latent_dim, width, "second_encoder")
+        # R1 is a penalty per image, which batch normalisation would mix (Gulrajani et al. 2017).
+        self.critic = networks.critic(image_shape, width, normalise=not config.r1)
         self.terms = (("residual",), features_of(self.critic), ("latent",))
         self.code_dim = 2 * latent_dim
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """One Adam for G and E, one for D."""
         config = self.config
-        return {
-            "generator": Adam(config.learning_rate, config.beta_1, config.beta_2),
-            "critic": Adam(config.learning_rate, config.beta_1, config.beta_2),
-        }
+        constants = config.learning_rate, config.beta_1, config.beta_2, config.epsilon
+        return {"generator": Adam(*constants), "critic": Adam(*constants)}
 
     def networks_of(self, role: str) -> list[keras.Model]:
         """G_E, G_D and E are trained together."""
@@ -140,6 +160,8 @@ class GANomaly(Detector):
                 total += config.r1 * r1
         self.minimize("generator", generator_loss, tape)
         self.minimize("critic", total, tape)
+        if config.reinitialize_below:
+            self.reinitialize_critic(critic_loss)
 
         logs = {
             "adversarial": tf.reduce_mean(adversarial),
@@ -148,6 +170,15 @@ class GANomaly(Detector):
             "critic": critic_loss,
         }
         return {**logs, "r1": r1} if config.r1 else logs
+
+    def reinitialize_critic(self, critic_loss: tf.Tensor) -> None:
+        """Gives D new initial weights if its loss is too small; Adam's averages stay."""
+        loss = tf.distribute.get_replica_context().all_reduce("mean", critic_loss)
+        needed = loss < self.config.reinitialize_below
+        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.step, tf.int64)])
+        initial = fully_convolutional.initial_weights(self.critic, seed)
+        for weight, value in zip(self.critic.trainable_weights, initial, strict=True):
+            weight.assign(tf.where(needed, value, weight))
 
     def logit(self, images: tf.Tensor) -> tf.Tensor:
         """The logit of D(x) in training, `[B]`."""
@@ -160,8 +191,7 @@ class GANomaly(Detector):
     def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Errors of the code when encoded again, of pixels, and of the features f.
 
-        `latent` is A(x), a mean over the code. `code` is z = G_E(x), and how it changes when
-        encoded again.
+        `latent` is A(x), a mean; `code` is z = G_E(x), and how it changes when encoded again.
         """
         z = self.encoder(images, training=False)
         generated = self.decoder(z, training=False)

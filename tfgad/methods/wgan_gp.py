@@ -16,13 +16,18 @@ The paper detects nothing. The anomaly score is that of f-AnoGAN's comparison (S
 the mean over up to 32,000 training images, drawn at random.
 
 `wgan_gp` is a small DCGAN-like pair of networks that trains within minutes on a CPU.
+`wgan_gp/paper` is the authors' GAN for images of 64x64 (`gan_64x64.py` of their public code, its
+GoodGenerator and GoodDiscriminator): residual networks, layer normalisation in D, and ε = 1e-8 of
+TensorFlow's Adam. One difference from that code: it normalises by the batch whenever G draws
+images; here batch normalisation keeps averages (momentum 0.99), with which `sample` draws them.
 
-Read beside it: `core/losses.py`, the two losses and the penalty; `networks/convolutional.py`.
+Read beside it: `core/losses.py`, the two losses and the penalty; of `networks/` the file that the
+setting `networks` names.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import keras
 import tensorflow as tf
@@ -32,8 +37,13 @@ from pydantic.dataclasses import dataclass
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import mean_logit, part, sample
 from tfgad.core.settings import BatchSize, Score, Stride, Window
-from tfgad.networks import convolutional
+from tfgad.networks import convolutional, resnet
 from tfgad.networks.layers import Adam
+
+Networks = Annotated[
+    Literal["convolutional", "resnet"],
+    Field(description="strided convolutions as in DCGAN, or the authors' residual blocks"),
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ class Config:
     """Hyper-parameters of WGAN-GP; `tfgad list wgan_gp` prints them."""
 
     window: Window = 32
+    networks: Networks = "convolutional"
     latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
     width: Annotated[int, Field(ge=1, description="channels of D's first hidden layer")] = 32
     batch_size: BatchSize = 64
@@ -50,6 +61,8 @@ class Config:
     learning_rate: Annotated[float, Field(gt=0, description="α of both Adam optimizers")] = 1e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.0
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.9
+    epsilon: Annotated[float, Field(gt=0, description="ε of both Adam optimizers")] = 1e-7
+    norm_epsilon: Annotated[float, Field(gt=0, description="ε of G's batch normalisation")] = 1e-3
     d_steps: Annotated[int, Field(ge=1, description="n_critic, updates of D per step")] = 5
     g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
     penalty: Annotated[float, Field(ge=0, description="λ of the gradient penalty")] = 10.0
@@ -58,9 +71,20 @@ class Config:
     stride: Stride = 16
 
 
-# Algorithm 1; latent size and width of Schlegl et al. 2019, who train 100,000 iterations on 64x64
-# patches.
-PAPER = Config(window=64, latent_dim=128, width=64, steps=100_000, stride=32)
+# Algorithm 1; the rest is of the authors' gan_64x64.py: DIM, BATCH_SIZE, ITERS, z of 128 numbers, ε
+# of TensorFlow's AdamOptimizer and of tflib/ops/batchnorm.py.
+PAPER = Config(
+    window=64,
+    networks="resnet",
+    latent_dim=128,
+    width=64,
+    steps=200_000,
+    epsilon=1e-8,
+    norm_epsilon=1e-5,
+    stride=32,
+)
+
+NETWORKS = {"convolutional": convolutional, "resnet": resnet}
 
 
 @register(
@@ -79,17 +103,18 @@ class WGANGP(Detector):
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
-        self.generator = convolutional.generator(image_shape, config.latent_dim, config.width)
-        self.critic = convolutional.critic(image_shape, config.width)
+        networks = NETWORKS[config.networks]
+        self.generator = networks.generator(
+            image_shape, config.latent_dim, config.width, epsilon=config.norm_epsilon
+        )
+        self.critic = networks.critic(image_shape, config.width)
         self.normal_logit = self.add_weight((), "zeros", trainable=False, name="normal_logit")
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """One Adam per network."""
         config = self.config
-        return {
-            "critic": Adam(config.learning_rate, config.beta_1, config.beta_2),
-            "generator": Adam(config.learning_rate, config.beta_1, config.beta_2),
-        }
+        constants = config.learning_rate, config.beta_1, config.beta_2, config.epsilon
+        return {"critic": Adam(*constants), "generator": Adam(*constants)}
 
     @property
     def images_per_step(self) -> int:

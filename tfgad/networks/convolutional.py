@@ -66,11 +66,15 @@ def encoder(
 
 
 def generator(
-    image_shape: tuple[int, int, int], latent_dim: int, width: int, name: str = "generator"
+    image_shape: tuple[int, int, int],
+    latent_dim: int,
+    width: int,
+    name: str = "generator",
+    epsilon: float = 1e-3,
 ) -> keras.Model:
     """Generator: latent codes `[B, latent_dim]` to images `[B, H, W, C]` in [-1, 1].
 
-    Its layers mirror those of `encoder`.
+    Its layers mirror those of `encoder`. `epsilon` is that of the batch normalisation.
     """
     count = halvings(image_shape)
     height, breadth, channels = image_shape
@@ -80,10 +84,10 @@ def generator(
     latent = keras.Input((latent_dim,), name="latent")
     x = layers.Dense(math.prod(start), use_bias=False)(latent)
     x = layers.Reshape(start)(x)
-    x = layers.ReLU()(BatchNormalization()(x))
+    x = layers.ReLU()(BatchNormalization(epsilon=epsilon)(x))
     for level in reversed(range(count - 1)):
         x = layers.Conv2DTranspose(width * 2**level, KERNEL, 2, "same", use_bias=False)(x)
-        x = layers.ReLU()(BatchNormalization()(x))
+        x = layers.ReLU()(BatchNormalization(epsilon=epsilon)(x))
     x = layers.Conv2DTranspose(channels, KERNEL, 2, "same")(x)
     images = layers.Activation("tanh", dtype="float32", name="images")(x)
     return keras.Model(latent, images, name=name)

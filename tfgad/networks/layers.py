@@ -1,4 +1,4 @@
-"""Batch normalisation and Adam by TensorFlow's fused operations; dropout and weight clipping.
+"""Batch normalisation and Adam by fused operations; RMSprop, dropout and weight clipping.
 
 In Keras the first two are chains of elementary operations, which cost more on a CPU than the
 convolutions around them. The subclasses here compute the same, up to rounding.
@@ -76,6 +76,22 @@ class Adam(keras.optimizers.Adam):
             epsilon=tf.cast(self.epsilon, variable.dtype),
             grad=tf.cast(gradient, variable.dtype),
         )
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class RMSprop(keras.optimizers.RMSprop):
+    """Keras's RMSprop, but the average of squared gradients starts at 1, as in TensorFlow 1.
+
+    The first steps of `tf.train.RMSPropOptimizer` are therefore about `learning_rate` times the
+    gradient. Keras's are `learning_rate / sqrt(1 - rho)`, however small the gradient.
+    """
+
+    def build(self, variables):
+        """Makes the averages."""
+        if not self.built:
+            super().build(variables)
+            for average in self._velocities:
+                average.assign(keras.ops.ones_like(average))
 
 
 @keras.saving.register_keras_serializable("tfgad")
