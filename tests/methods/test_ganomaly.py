@@ -30,7 +30,7 @@ def test_both_players_go_down_the_paper_s_losses(build_small, images, r1):
     weights = {"adversarial_weight": 2.0, "contextual_weight": 30.0, "encoder_weight": 3.0}
     model = build_small("ganomaly", **weights, r1=r1)
     rate = 0.001
-    model.compile(generator=keras.optimizers.SGD(rate), critic=keras.optimizers.SGD(rate))
+    model.compile({role: keras.optimizers.SGD(rate) for role in model.roles})
     x = tf.constant(images[:4, :32, :32])
     with tf.GradientTape(persistent=True) as tape:
         generator_loss, critic_loss = losses_of(model, x)

@@ -15,10 +15,9 @@ of A(x); `critic`, A_D of `wgan_gp.py`.
 `fanogan` has small DCGAN-like networks, and Adam trains E. `fanogan/paper` is the authors' public
 code (`wgangp_64x64.py`, `z_encoding_izif.py`): WGAN-GP's residual networks for 64x64, an encoder
 like D but with batch normalisation, f the output of D's last block, and TensorFlow 1's RMSprop
-(decay 0.9, ε = 1e-10, averages that start at 1). κ = 1 and the 1/d of `latent` are the code's.
-Differences from it: its GAN is trained for 7 epochs of a data set that is not public, here for
-100,000 steps; the averages of G's batch normalisation move in the updates of D too, there in those
-of G alone.
+(decay 0.9, ε = 1e-10, averages that start at 1). κ = 1 and the 1/d of `latent` are the code's. It
+trains the GAN for 7 epochs of a data set that is not public, `fanogan/paper` for 100,000 steps; and
+moves the averages of G's batch normalisation in updates of G alone, here they move in all.
 
 Read beside it: `wgan_gp.py`, the GAN; `core/losses.py`; of `networks/` the file that `networks`
 names. For the score also `scores/error_maps.py`.

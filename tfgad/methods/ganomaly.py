@@ -22,8 +22,8 @@ normalisation and Adam; and D starts anew when its loss falls below 1e-5. Where 
   mean square; and the code in training mode, where an image's score depends on its batch;
 - D's averages of batch normalisation move once per step, in the code twice.
 
-Read beside it: `core/losses.py`; of `networks/` the file that the setting `networks` names. For
-the score also `scores/error_maps.py`.
+Read beside it: `core/losses.py`; the file of `networks/` that the setting `networks` names. For the
+score also `scores/error_maps.py`.
 """
 
 from __future__ import annotations
