@@ -1,8 +1,12 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfgad
 from tfgad.errors import UsageError
+from tfgad.methods import METHODS
+from tfgad.networks.layers import BatchNormalization, RMSprop
 
 KAPPA = 0.7
 
@@ -96,3 +100,54 @@ def test_the_first_stage_leaves_the_encoder(build_small, images):
 def test_an_unknown_encoding_is_refused_with_the_nearest(build_small):
     with pytest.raises(UsageError, match="did you mean 'izi_f'"):
         build_small("fanogan", encoding="izif")
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return tfgad.build("fanogan/paper", (64, 64, 1), width=4)
+
+
+def test_paper_has_the_authors_networks_and_constants(paper):
+    assert paper.wgan_gp.config.networks == "resnet"
+    assert paper.critic.output["features"][-1].shape[1:] == (4, 4, 32)  # f(x), 4·4·8·width
+    assert paper.encoder.output_shape == (None, 128)
+    assert paper.encoder.layers[-1].activation is keras.activations.linear
+    normalization = {
+        (layer.momentum, layer.epsilon)
+        for network in (paper.generator, paper.encoder)
+        for layer in network.layers
+        if isinstance(layer, BatchNormalization)
+    }
+    assert normalization == {(0.99, 1e-3)}
+    optimizers = paper.optimizer_by_role
+    assert {optimizers[role].epsilon for role in ("critic", "generator")} == {1e-8}
+    encoder = optimizers["encoder"]
+    assert type(encoder) is RMSprop
+    assert (encoder.rho, encoder.epsilon, encoder.momentum) == (0.9, 1e-10, 0.0)
+
+
+def test_paper_trains_and_scores(paper, images):
+    x = np.repeat(np.repeat(images[:10, :32, :32], 2, axis=1), 2, axis=2)
+    for stage in paper.stages:
+        paper.begin(stage)
+        for _ in range(2):
+            logs = paper.train_step(tf.constant(x))
+            assert all(np.isfinite(value) for value in logs.values())
+    assert int(paper.step) == 2 * len(paper.stages)
+    scored = paper.anomaly(x[:2])
+    z = paper.encoder(x[:2], training=False)
+    generated = paper.generator(z, training=False)
+    f_x, f_generated = (
+        paper.critic(each, training=False)["features"][-1] for each in (x[:2], generated)
+    )
+    expected = mean_square(x[:2], generated) + mean_square(f_x, f_generated)
+    np.testing.assert_allclose(scored["score"], expected, rtol=1e-4)
+
+
+def test_settings_of_the_gan_are_those_of_the_same_name():
+    config = METHODS["fanogan"].model.Config(width=7, d_steps=3, epsilon=1e-6, stride=8)
+    of_gan = config.wgan_gp()
+    names = ("networks", "latent_dim", "width", "batch_size", "learning_rate", "beta_1", "beta_2")
+    for name in (*names, "epsilon", "d_steps", "g_steps", "penalty", "r1", "stride"):
+        assert getattr(of_gan, name) == getattr(config, name), name
+    assert of_gan.norm_epsilon == 1e-3  # of TensorFlow, in the authors' code too

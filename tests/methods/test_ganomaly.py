@@ -3,6 +3,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfgad
+from tfgad.errors import UsageError
+from tfgad.networks import fully_convolutional
+
 
 @pytest.fixture(scope="module")
 def model(fitted):
@@ -100,3 +104,88 @@ def losses_of(model, x):
     # -log D(x) and -log(1 - D(G(x))), D the sigmoid of the logit.
     critic = tf.math.softplus(-real["logit"]) + tf.math.softplus(fake["logit"])
     return generator, 0.5 * tf.reduce_mean(critic)
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return tfgad.build("ganomaly/paper", (32, 32, 1), width=4)
+
+
+def test_paper_has_the_authors_networks_and_constants(paper):
+    networks = paper.networks()
+    assert set(networks) == {"encoder", "decoder", "second_encoder", "critic"}
+    for network in networks.values():
+        assert {weight.name for weight in network.trainable_weights} == {"kernel", "gamma", "beta"}
+    assert paper.encoder.output_shape == paper.decoder.input_shape == (None, 100)
+    assert paper.config.reinitialize_below == 1e-5
+    for optimizer in paper.optimizer_by_role.values():
+        constants = optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
+        assert constants == (0.5, 0.999, 1e-8)
+
+
+def test_paper_trains(paper, images):
+    windows = tf.constant(images[:4, :32, :32])
+    for _ in range(2):
+        logs = paper.train_step(windows)
+        assert all(np.isfinite(value) for value in logs.values())
+    assert np.isfinite(paper.anomaly(windows)["score"]).all()
+
+
+@pytest.mark.parametrize("side", [28, 32, 64])
+def test_paper_takes_the_whole_image(side):
+    model = tfgad.build("ganomaly/paper", (side, side, 3), width=2, latent_dim=4)
+    assert model.window == (side, side, 3)
+    assert model.encoder.output_shape == (None, 4)
+
+
+def test_images_that_the_paper_s_networks_do_not_take_are_refused():
+    with pytest.raises(UsageError, match=r"image size '52x52'.*multiples of 16"):
+        tfgad.build("ganomaly/paper", (52, 52, 1), width=2)
+
+
+def trained_critic(images, below, steps=1):
+    """A small model of the paper after some steps, in graphs as `fit` runs them."""
+    model = tfgad.build("ganomaly/paper", (32, 32, 1), width=4, reinitialize_below=below)
+    step = tf.function(model.train_step)
+    for _ in range(steps):
+        step(tf.constant(images[:4, :32, :32]))
+    return model
+
+
+def test_the_discriminator_starts_anew_below_a_loss(images):
+    """Its weights are those of `initial_weights`; nothing else is changed."""
+    always, never = (trained_critic(images, below) for below in (1e3, 1e-9))
+    seed = tf.constant([always.seed, 0], tf.int64)
+    initial = fully_convolutional.initial_weights(always.critic, seed)
+    trained = never.critic.trainable_weights
+    for weight, value, other in zip(always.critic.trainable_weights, initial, trained, strict=True):
+        np.testing.assert_array_equal(weight, value)
+        assert np.any(weight.numpy() != other.numpy()), weight.path
+
+    def others(model):
+        networks = (model.encoder, model.decoder, model.second_encoder)
+        variables = [weight for network in networks for weight in network.weights]
+        for optimizer in model.optimizer_by_role.values():
+            variables += optimizer.variables
+        return [variable.numpy() for variable in (*variables, *model.critic.non_trainable_weights)]
+
+    for a, b in zip(others(always), others(never), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_discriminator_with_enough_loss_goes_on(images):
+    never, off = (trained_critic(images, below, steps=2) for below in (1e-9, 0.0))
+    for a, b in zip(never.critic.weights, off.critic.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_resumed_training_starts_the_discriminator_anew_alike(images, tmp_path):
+    model = trained_critic(images, below=1e3)
+    model.save(tmp_path / "model.keras")
+    resumed = tfgad.load_model(tmp_path / "model.keras")
+    before = model.critic.trainable_weights[0].numpy()
+    for each in (model, resumed):
+        each.train_step(tf.constant(images[:4, :32, :32]))
+    for a, b in zip(model.variables, resumed.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.any(before != model.critic.trainable_weights[0].numpy())  # by the step's own noise

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfgad
 from tfgad.core.batches import part
+from tfgad.errors import UsageError
+from tfgad.networks.layers import BatchNormalization
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +88,60 @@ def test_samples_follow_their_seed(model):
     assert np.abs(samples).max() <= 1
     np.testing.assert_array_equal(samples, model.sample(3, seed=1))
     assert np.any(samples != model.sample(3, seed=2).numpy())
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return tfgad.build("wgan_gp/paper", (64, 64, 1), width=4)
+
+
+def test_paper_has_the_authors_networks_and_constants(paper):
+    assert paper.window == (64, 64, 1)
+    assert [f.shape[1:] for f in paper.critic.output["features"]] == [
+        (32, 32, 8),
+        (16, 16, 16),
+        (8, 8, 32),
+        (4, 4, 32),
+    ]
+    assert paper.generator.input_shape == (None, 128)
+    for optimizer in paper.optimizer_by_role.values():
+        constants = optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
+        assert constants == (0.0, 0.9, 1e-8)
+    normalization = {
+        layer.epsilon for layer in paper.generator.layers if isinstance(layer, BatchNormalization)
+    }
+    assert normalization == {1e-5}
+
+
+def test_paper_trains(paper, images):
+    x = np.repeat(np.repeat(images[:10, :32, :32], 2, axis=1), 2, axis=2)
+    for _ in range(2):
+        logs = paper.train_step(tf.constant(x))
+        assert all(np.isfinite(value) for value in logs.values())
+    assert int(paper.step) == 2
+
+
+def test_default_networks_are_strided_convolutions(model):
+    assert model.config.networks == "convolutional"
+    kinds = {type(layer).__name__ for layer in model.critic.layers}
+    assert "LeakyReLU" in kinds
+    assert "Add" not in kinds
+    constants = {
+        layer.epsilon for layer in model.generator.layers if isinstance(layer, BatchNormalization)
+    }
+    assert constants == {1e-3}  # of Keras
+    assert {each.epsilon for each in model.optimizer_by_role.values()} == {1e-7}  # of Keras
+
+
+def test_constants_of_the_small_networks_can_be_set(build_small):
+    model = build_small("wgan_gp", norm_epsilon=1e-4, epsilon=1e-6)
+    constants = {
+        layer.epsilon for layer in model.generator.layers if isinstance(layer, BatchNormalization)
+    }
+    assert constants == {1e-4}
+    assert {each.epsilon for each in model.optimizer_by_role.values()} == {1e-6}
+
+
+def test_images_that_the_paper_s_networks_do_not_take_are_refused():
+    with pytest.raises(UsageError, match="image size '50x50': cannot be halved evenly"):
+        tfgad.build("wgan_gp/paper", (50, 50, 1), width=4)

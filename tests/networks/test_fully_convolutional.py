@@ -66,8 +66,10 @@ def test_layers_and_weights_are_those_of_the_authors_code(
     found = [
         (type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params())
         for layer in network.layers
-        if not isinstance(layer, (keras.layers.InputLayer, keras.layers.Reshape))
-        and layer.get_config().get("activation") != "linear"
+        if (
+            not isinstance(layer, (keras.layers.InputLayer, keras.layers.Reshape))
+            and layer.get_config().get("activation") != "linear"
+        )
         or hasattr(layer, "kernel")
     ]
     assert found == layers

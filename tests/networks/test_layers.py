@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfgad.networks.layers import Adam, BatchNormalization
+from tfgad.networks.layers import Adam, BatchNormalization, RMSprop
 
 
 @pytest.fixture
@@ -79,3 +79,19 @@ def test_fused_classes_are_registered_by_their_own_name(kind):
     config = keras.saving.serialize_keras_object(kind())
     assert config["registered_name"] == f"tfgad>{kind.__name__}"
     assert type(keras.saving.deserialize_keras_object(config)) is kind
+
+
+def test_rmsprop_is_tensorflow_1_s():
+    start = np.array([0.5, -2.0, 0.0], "float32")
+    theirs = tf.Variable(start)
+    reference = tf.compat.v1.train.RMSPropOptimizer(5e-5, decay=0.9, epsilon=1e-10)
+    ours = keras.Variable(start)
+    optimizer = RMSprop(5e-5, epsilon=1e-10)
+    assert optimizer.rho == 0.9
+    for gradient in ([1e-3, -4.0, 0.0], [2e-3, 1e2, 1e-6], [-1e-3, 0.1, 1e-6]):
+        optimizer.apply([tf.constant(gradient)], [ours])
+        reference.apply_gradients([(tf.constant(gradient), theirs)])
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert type(copy) is RMSprop
+    assert copy.get_config() == optimizer.get_config()

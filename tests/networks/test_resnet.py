@@ -106,9 +106,7 @@ def test_layers_and_weights_are_those_of_the_authors_code(
 
 def test_colour_takes_only_the_first_and_the_last_layer_more(networks):
     colour = resnet.critic((64, 64, 3), WIDTH), resnet.generator((64, 64, 3), LATENT, WIDTH)
-    more = [
-        network.count_params() - networks[network.name].count_params() for network in colour
-    ]
+    more = [network.count_params() - networks[network.name].count_params() for network in colour]
     assert more == [2 * 9 * 64, 2 * 9 * 64 + 2]
 
 
