@@ -4,8 +4,7 @@ First a WGAN-GP is trained on normal images (`wgan_gp.py`). Then G and D, with f
 rest, and an encoder E learns to invert G, by one of (section 2.2; n pixels, n_d features, d latent
 dimensions)
 
-    ziz     L = ‖E(G(z)) - z‖² / d
-    izi     L = ‖x - G(E(x))‖² / n
+    ziz     L = ‖E(G(z)) - z‖² / d          izi     L = ‖x - G(E(x))‖² / n
     izi_f   L = ‖x - G(E(x))‖² / n + κ ‖f(x) - f(G(E(x)))‖² / n_d
 
 The anomaly score A(x) is the loss of `izi_f` (eq. 6), whichever E was trained by. Other scores that
@@ -19,8 +18,8 @@ like D but with batch normalisation, f the output of D's last block, and TensorF
 trains the GAN for 7 epochs of a data set that is not public, `fanogan/paper` for 100,000 steps; and
 moves the averages of G's batch normalisation in updates of G alone, here they move in all.
 
-Read beside it: `wgan_gp.py`, the GAN; `core/losses.py`; of `networks/` the file that `networks`
-names. For the score also `scores/error_maps.py`.
+Read beside it: `wgan_gp.py`, the GAN; `core/losses.py`; the file of `networks/` that the setting
+`networks` names. For the score also `scores/error_maps.py`.
 """
 
 from __future__ import annotations
@@ -125,11 +124,8 @@ class FAnoGAN(Detector):
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """Those of the GAN, and one for E."""
-        optimizer, rate = (
-            OPTIMIZERS[self.config.encoder_optimizer],
-            self.config.encoder_learning_rate,
-        )
-        encoder = optimizer(rate, epsilon=self.config.encoder_epsilon)
+        optimizer, config = OPTIMIZERS[self.config.encoder_optimizer], self.config
+        encoder = optimizer(config.encoder_learning_rate, epsilon=config.encoder_epsilon)
         return {**self.wgan_gp.optimizers(), "encoder": encoder}
 
     def assign_optimizers(self, optimizers: dict[str, keras.Optimizer]) -> None:

@@ -111,8 +111,7 @@ class GANomaly(Detector):
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
-        latent_dim, width = config.latent_dim, config.width
-        networks = NETWORKS[config.networks]
+        latent_dim, width, networks = config.latent_dim, config.width, NETWORKS[config.networks]
         self.encoder = networks.encoder(image_shape, latent_dim, width)
         self.decoder = networks.generator(image_shape, latent_dim, width, name="decoder")
         self.second_encoder = networks.encoder(image_shape, latent_dim, width, "second_encoder")

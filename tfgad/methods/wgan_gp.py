@@ -21,7 +21,7 @@ GoodGenerator and GoodDiscriminator): residual networks, layer normalisation in 
 TensorFlow's Adam. One difference from that code: it normalises by the batch whenever G draws
 images; here batch normalisation keeps averages (momentum 0.99), with which `sample` draws them.
 
-Read beside it: `core/losses.py`, the two losses and the penalty; of `networks/` the file that the
+Read beside it: `core/losses.py`, the two losses and the penalty; the file of `networks/` that the
 setting `networks` names.
 """
 
