@@ -86,7 +86,7 @@ class RMSprop(keras.optimizers.RMSprop):
     gradient. Keras's are `learning_rate / sqrt(1 - rho)`, however small the gradient.
     """
 
-    def build(self, variables):
+    def build(self, variables: list[keras.Variable]) -> None:
         """Makes the averages."""
         if not self.built:
             super().build(variables)
