@@ -121,7 +121,8 @@ def test_list_names_every_method_weave_and_kind_of_data():
 @pytest.mark.parametrize("method", METHODS)
 def test_list_prints_the_settings_of_a_method(method):
     lines = tfgad("list", method).stdout.splitlines()
-    # Other lines go on with the last cells.
+    assert max(map(len, lines)) <= 80
+    # The line after it has the values and the meaning.
     printed = {line.split()[0]: line.split() for line in lines if re.match(r"  \w", line)}
     assert printed["setting"][1:3] == ["default", "paper"]
     for name, value in settings_of(method).as_dict().items():

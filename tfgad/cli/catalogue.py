@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +35,7 @@ def list_names(
 
 
 def _list_settings(name: str) -> None:
-    """Prints each setting: its value in each configuration, its type and range, its meaning."""
+    """Prints each setting: its value in each configuration, its values, its meaning."""
     from tfgad import methods
     from tfgad.core import settings
     from tfgad.core.settings import Common
@@ -49,20 +50,26 @@ def _list_settings(name: str) -> None:
     }
     own = settings.describe(method.model.Config)
     names = {each.name for each in own}
-    common = [each for each in settings.describe(Common) if each.name not in names]
-    rows = [
-        [
-            each.name,
-            *(_shown(values.as_dict()[each.name]) for values in all_of.values()),
-            f"{each.type} {each.range}".strip(),
-            each.meaning,
-        ]
-        for each in (*own, *common)
+    described = [*own, *(each for each in settings.describe(Common) if each.name not in names)]
+    table = [["setting", *all_of]]
+    table += [
+        [each.name, *(_shown(values.as_dict()[each.name]) for values in all_of.values())]
+        for each in described
     ]
-    console.show(console.settings_table(list(all_of), rows))
-    console.say(
-        f"Change one with --set NAME=VALUE: tfgad train {method.name} --set {rows[0][0]}=..."
-    )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    heading, *lines = (_aligned(row, widths) for row in table)
+    console.say(heading)
+    for line, each in zip(lines, described, strict=True):
+        console.say(line)
+        console.say(textwrap.indent(textwrap.fill(f"{each.values}; {each.meaning}", 74), "      "))
+    console.say(f"To change one: tfgad train {method.name} --set NAME=VALUE")
+
+
+def _aligned(cells: list[str], widths: list[int]) -> str:
+    """Returns a line of a table: the first cell to the left, the others to the right."""
+    first, *others = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    right = (cell.strip().rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+    return "  ".join(["", first, *right]).rstrip()
 
 
 def _shown(value: Any) -> str:

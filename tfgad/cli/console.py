@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 import typer
@@ -148,24 +148,6 @@ def two_columns(metadata: Iterable[tuple[object, object]]) -> Table:
     for name, value in metadata:
         # A plain string would be parsed for markup.
         table.add_row(Text(str(name)), Text(str(value)))
-    return table
-
-
-def settings_table(configs: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Returns a table of settings: name, value in each configuration, values allowed, meaning.
-
-    Args:
-        configs: names of the configurations.
-        rows: the cells of each setting, in this order.
-    """
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("setting", no_wrap=True)
-    for config in configs:
-        table.add_column(config, justify="right", no_wrap=True)
-    table.add_column("values")
-    table.add_column("meaning")
-    for row in rows:
-        table.add_row(*map(Text, row))
     return table
 
 

@@ -105,11 +105,10 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """One setting in words: its type, range and meaning."""
+    """One setting in words: its name, the values that it takes, and its meaning."""
 
     name: str
-    type: str
-    range: str
+    values: str
     meaning: str
 
 
@@ -117,7 +116,7 @@ def describe(config: type) -> list[Description]:
     """Returns what `tfgad list METHOD` prints of each setting, in the order of the fields."""
     fields = config.__pydantic_fields__  # type: ignore[attr-defined]
     return [
-        Description(name, *_type_and_range(field), field.description or "")
+        Description(name, " ".join(filter(None, _type_and_range(field))), field.description or "")
         for name, field in fields.items()
     ]
 
