@@ -45,7 +45,7 @@ from tfgad import files, plots
 from tfgad.data.datasets.mnist_files import read_published
 from tfgad.training import run_config
 
-COMMON, RARE = 500, 20  # images a class
+COMMON, RARE = 500, 20  # images per class
 SHIFT, ANGLE = 2, 10  # pixels and degrees, usual for digits
 UPDATES, BATCH = 800, 64  # of the classifier: ten times over the 5,000 images
 

@@ -57,9 +57,9 @@ def real_fabric(folder):
     strips = sorted(
         (folder / "NODefect_images").glob("*/*.png"), key=lambda path: path.stem.split("_")[-1]
     )
-    chosen = [strips[i] for i in np.linspace(0, len(strips) - 1, COLUMNS).astype(int)]
+    selected = [strips[i] for i in np.linspace(0, len(strips) - 1, COLUMNS).astype(int)]
     tiles = []
-    for path in chosen:
+    for path in selected:
         # The left 1300 pixels of a strip may show the backdrop.
         strip = np.asarray(Image.open(path).convert("L"))
         crop = strip[64 : 64 + SIZE, 1500 : 1500 + SIZE]

@@ -81,9 +81,9 @@ def know_normal_images():
 
 @pytest.fixture(scope="session")
 def fitted(images, labels, build_small, know_normal_images):
-    """A function of a method's name to its model, trained two steps a stage and calibrated.
+    """A function of a method's name to its model, trained two steps per stage and calibrated.
 
-    It judges images of 48 pixels, by `cues` where the method has them. With `side=32` it is the
+    It scores images of 48 pixels, by `cues` where the method has them. With `side=32` it is the
     model for images of the window's size, with the same weights, by `density` where it has that.
     Each is made once: a test that changes a model must load a copy of it.
     """

@@ -33,14 +33,14 @@ def main():
     parser.add_argument("--images", type=int, default=2000, help="how many")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     given = parser.parse_args()
-    judge = predictor.load_predictor(Path(given.model))
+    model = predictor.load_predictor(Path(given.model))
     rates = {}
     with tempfile.TemporaryDirectory() as folder:
         tiles = Path(folder, "tiles")
-        write_noise(tiles, given.images, judge.image_shape)
+        write_noise(tiles, given.images, model.image_shape)
         paths = results.find_images([tiles])
-        list(scoring.score_files(judge, paths[:4]))  # the first image takes longer
-        rates["loop"] = rate(given.images, lambda: list(scoring.score_files(judge, paths)))
+        list(scoring.score_files(model, paths[:4]))  # the first image takes longer
+        rates["loop"] = rate(given.images, lambda: list(scoring.score_files(model, paths)))
         for name, options in PIPELINES.items():
             table = str(Path(folder, "scores.csv"))
             rates[name] = rate(
@@ -49,7 +49,7 @@ def main():
                     given.model, [str(tiles)], table, options=options
                 ),
             )
-    height, width, _ = judge.image_shape
+    height, width, _ = model.image_shape
     measured = {
         "images": given.images,
         "image": f"{height}x{width}",
@@ -72,10 +72,10 @@ def write_noise(folder, count, shape):
 
 
 def rate(count, work):
-    """Returns images a second."""
-    begun = time.perf_counter()
+    """Returns images per second."""
+    started = time.perf_counter()
     work()
-    return round(count / (time.perf_counter() - begun), 1)
+    return round(count / (time.perf_counter() - started), 1)
 
 
 if __name__ == "__main__":

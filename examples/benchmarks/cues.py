@@ -92,16 +92,16 @@ def report(name, tests, terms):
 
 
 def figures_of(test, errors, groups):
-    """Judges a test with the constants in force and some of the errors."""
+    """Scores a test set with the constants in force and some of the errors."""
     images, maps = test["normal"][0], test["normal"][1][..., errors]
     layer = cues.Cues(groups)
     layer.adapt(images, maps)
-    judged = [
+    predicted = [
         layer(tf.constant(test["images"][i : i + 16]), tf.constant(chunk)).numpy()
         for i in range(0, len(test["labels"]), 16)
         for chunk in [test["errors"][i : i + 16][..., errors]]
     ]
-    anomaly_maps = np.concatenate(judged)
+    anomaly_maps = np.concatenate(predicted)
     scores = anomaly_maps.max(axis=(1, 2))
     return metrics.evaluate(test["labels"], scores, test["masks"], anomaly_maps, bootstrap=0)
 

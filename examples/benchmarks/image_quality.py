@@ -37,21 +37,21 @@ def main():
     given.out.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def measure(judge, count):
+def measure(predictor, count):
     """Returns shares of good and of blind images that are called anomalous, and the reasons."""
-    spec = Spec.parse(judge.metadata["data"])
-    height, _, channels = judge.image_shape
-    good = predictions(judge, (tile(spec.name, i, height, channels) for i in range(count)))
+    spec = Spec.parse(predictor.metadata["data"])
+    height, _, channels = predictor.image_shape
+    good = predictions(predictor, (tile(spec.name, i, height, channels) for i in range(count)))
     image = tile(spec.name, 0, height, channels)
     blind = blind_images(image)
-    seen = predictions(judge, blind.values())
+    seen = predictions(predictor, blind.values())
     return {
         "good images": count,
-        "false alarms by score": float(np.mean([p["score"] > judge.threshold for p in good])),
+        "false alarms by score": float(np.mean([p["score"] > predictor.threshold for p in good])),
         "false alarms": float(np.mean([p["is_anomalous"] for p in good])),
         "reasons given for good images": dict(Counter(p["reason"] for p in good if p["reason"])),
         "blind images": len(blind),
-        "blind called good by score": int(sum(p["score"] <= judge.threshold for p in seen)),
+        "blind called good by score": int(sum(p["score"] <= predictor.threshold for p in seen)),
         "blind called good": int(sum(not p["is_anomalous"] for p in seen)),
         "reasons": {name: p["reason"] for name, p in zip(blind, seen, strict=True)},
     }
@@ -63,20 +63,20 @@ def tile(fabric, index, side, channels):
     )
 
 
-def predictions(judge, images):
+def predictions(predictor, images):
     """Scores images uint8 `[H, W, C]`, sixteen at a time; without their maps."""
     found, batch = [], []
     for image in images:
         batch.append(image)
         if len(batch) == 16:
-            found += judge.predict_batch(np.stack(batch))
+            found += predictor.predict_batch(np.stack(batch))
             batch = []
-    found += judge.predict_batch(np.stack(batch)) if batch else []
+    found += predictor.predict_batch(np.stack(batch)) if batch else []
     return [{key: value for key, value in each.items() if key != "map"} for each in found]
 
 
 def blind_images(good):
-    """Returns what a blind camera makes of a good image uint8 `[H, W, C]`, by name."""
+    """Returns images of a blind camera, from a good image uint8 `[H, W, C]`, by name."""
     random, x = np.random.default_rng(0), good.astype(float)
     mean = x.mean()
     ramp = np.broadcast_to(np.linspace(0, 255, x.shape[1])[None, :, None], x.shape)

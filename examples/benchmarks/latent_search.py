@@ -243,9 +243,9 @@ def rounds(ours, theirs, images, labels, codes):
     for i, batch in enumerate(np.array_split(images, min(ROUNDS, len(images)))):
         for name, work in ways.items():
             count = min(PIECES.get(name, (len(batch),))[0], len(batch))
-            begun = time.perf_counter(), time.process_time()
+            started = time.perf_counter(), time.process_time()
             found[name].append(work(batch[:count], codes))
-            wall, cpu = time.perf_counter() - begun[0], time.process_time() - begun[1]
+            wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
             scale = 600 / count * (STEPS / PIECES[name][1] if name in PIECES else 1)
             taken[name].append((wall * scale, cpu * scale))
         print(i, {name: round(times[-1][0], 1) for name, times in taken.items()}, flush=True)
@@ -259,11 +259,11 @@ def summary(name, taken, found, labels):
     if name in PIECES:
         images, steps = PIECES[name]
         return {**figures, "measured": {"images": images, "steps": steps, "rounds": len(taken)}}
-    return {**figures, **judged({key: np.concatenate([f[key] for f in found])
+    return {**figures, **summary({key: np.concatenate([f[key] for f in found])
                                  for key in ("loss", "steps")}, labels)}  # fmt: skip
 
 
-def judged(found, labels):
+def summary(found, labels):
     """Returns AUROC, loss on normal images and mean number of steps of a search."""
     auroc = metrics.image_metrics(labels.astype(int), found["loss"])["image_auroc"]
     normal = float(found["loss"][~labels].mean())
@@ -275,7 +275,7 @@ def full(ours, images, labels, codes):
     parts = np.array_split(np.arange(len(images)), min(ROUNDS, len(images)))
     found = [ours.search(images[part], EQUAL, codes[part]) for part in parts]
     joined = {key: np.concatenate([f[key] for f in found]) for key in ("loss", "steps")}
-    return {"equal_float32": judged(joined, labels)}
+    return {"equal_float32": summary(joined, labels)}
 
 
 def table(result):

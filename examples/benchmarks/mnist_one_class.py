@@ -81,7 +81,7 @@ def main():
             of_spec[str(seed)] = pca(spec)
         else:
             settings = SETTINGS.get(method, {}) | given
-            of_spec[str(seed)] = judge(method, spec, seed, settings, arguments.development)
+            of_spec[str(seed)] = evaluate_run(method, spec, seed, settings, arguments.development)
         files.write_json(arguments.out, results)
         print(method, spec, seed, of_spec[str(seed)], flush=True)
     print(table(results))
@@ -98,10 +98,10 @@ def jobs(arguments):
                     yield method, digit, seed
 
 
-def judge(method, spec, seed, settings, development):
+def evaluate_run(method, spec, seed, settings, development):
     """Trains one run; returns the test AUROC of each score, and how long it took."""
     with tempfile.TemporaryDirectory() as folder:
-        begun = time.process_time(), time.monotonic()
+        started = time.process_time(), time.monotonic()
         run = training.train(method, spec, Path(folder) / "run", seed=seed, settings=settings)
     images = tfgad.load(run.config["data"])
     if development:
@@ -110,8 +110,8 @@ def judge(method, spec, seed, settings, development):
         "auroc": aurocs(run.model, images),
         "score": run.model.score,
         "training_seconds": run.config["training_seconds"],
-        "seconds": round(time.monotonic() - begun[1], 1),
-        "processor_seconds": round(time.process_time() - begun[0], 1),
+        "seconds": round(time.monotonic() - started[1], 1),
+        "processor_seconds": round(time.process_time() - started[0], 1),
     }
 
 

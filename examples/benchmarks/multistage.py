@@ -114,7 +114,7 @@ def main():
             known = results.setdefault("trainings", {}).setdefault(str(seed), metadata)
             known["seconds"] = metadata["seconds"] | known["seconds"]
             for target, row in rows.items():
-                for way in judged(
+                for way in evaluated(
                     target, remaining_steps[target], painter, run, fabrics, seed, row
                 ):
                     files.write_json(arguments.out, results)
@@ -140,7 +140,7 @@ def learnt_from(targets):
 def trained(fabrics, folder, seed, quick, given):
     """Trains a segmenter, and a painter unless `given`, what is set of it, is None.
 
-    Returns the painter, the segmenter's run, and what is to be told of them. Where one had been
+    Returns the painter, the segmenter's run, and what the results say of them. Where one had been
     trained before, in full or in part, the processor time of that is not known and not told.
     """
     began_anew = not any((folder / part).exists() for part in ("segmenter", "painter"))
@@ -166,7 +166,7 @@ def trained(fabrics, folder, seed, quick, given):
     return painter, run, metadata
 
 
-def judged(target, ways, painter, run, fabrics, seed, row):
+def evaluated(target, ways, painter, run, fabrics, seed, row):
     """Adapts the segmenter to a target in some ways; yields each, its figures being in the row."""
     if not ways:
         return
@@ -174,20 +174,20 @@ def judged(target, ways, painter, run, fabrics, seed, row):
     images = tfgad.load(target, seed=seed)
     settings = run.config["settings"]
     count = settings["painted"] + settings["transplanted"]
-    begun, processor = time.monotonic(), time.process_time()
+    started, processor = time.monotonic(), time.process_time()
     true, left_out = own_defects(images, target, seed, count)
     good = sources.good_images(images.train, images.train_size)
     held_out = sources.good_images(images.calibration, images.calibration_size)
     of_ways = {"known": [each[:0] for each in true], "true": true}
     of_ways |= examples(ways, fabrics, painter, good, seed, count)
-    seconds["painting"] = round(time.monotonic() - begun, 1)
+    seconds["painting"] = round(time.monotonic() - started, 1)
     for way in ways:
-        begun, model = time.monotonic(), run.model
+        started, model = time.monotonic(), run.model
         if way != "source":
             defective, masks = of_ways[way]
             rows = {"defective": defective, "masks": masks, "good": good}
             model = adaptation.fine_tune(run, rows, fabrics, seed)
-            seconds[f"adapting, {way}"] = round(time.monotonic() - begun, 1)
+            seconds[f"adapting, {way}"] = round(time.monotonic() - started, 1)
         figures[way] = figures_of(model, images, held_out, left_out)
         taken = seconds["processor time, all of it"] + since(processor)
         seconds["processor time, all of it"] = round(taken, 1)
@@ -248,13 +248,13 @@ def examples(ways, fabrics, painter, good, seed, count):
 
 
 def figures_of(model, images, held_out, left_out):
-    """Judges the test tiles, but for those of some pictures, at a threshold from held-out ones."""
+    """Scores the test tiles, but for those of some pictures, at a threshold from held-out ones."""
     held_out = tf.data.Dataset.from_tensor_slices(held_out)
     threshold = model.calibrate(held_out, run.FALSE_POSITIVE_RATE).value
-    judged = evaluation.predict_test_set(model, images)
-    kept = np.array([picture(name) not in left_out for name in judged.names])
-    masks, maps = judged.masks[kept], judged.maps[kept]
-    auroc = metrics.image_metrics(judged.labels[kept], judged.scores[kept])["image_auroc"]
+    predicted = evaluation.predict_test_set(model, images)
+    kept = np.array([picture(name) not in left_out for name in predicted.names])
+    masks, maps = predicted.masks[kept], predicted.maps[kept]
+    auroc = metrics.image_metrics(predicted.labels[kept], predicted.scores[kept])["image_auroc"]
     return {
         **metrics.segmentation(masks, maps > threshold),
         "iou_at_even_odds": metrics.segmentation(masks, maps > 0.0)["iou"],

@@ -39,7 +39,7 @@ def main():
         for method in arguments.methods:
             results[spec][method] = []
             for seed in range(arguments.seeds):
-                results[spec][method].append(judge(method, spec, seed, settings))
+                results[spec][method].append(evaluate_run(method, spec, seed, settings))
                 files.write_json(arguments.out, results)
                 print(spec, method, seed, row(results[spec][method][-1:]), flush=True)
         print(table(results[spec]))
@@ -50,21 +50,21 @@ def judge_baselines(spec):
     return baselines.evaluate_baselines(tfgad.load(spec), bootstrap=0)["baselines"]
 
 
-def judge(method, spec, seed, settings):
+def evaluate_run(method, spec, seed, settings):
     """Trains one run in a temporary folder; returns the figures of each of its scores."""
     with tempfile.TemporaryDirectory() as folder:
-        begun = time.monotonic()
+        started = time.monotonic()
         run = training.train(method, spec, Path(folder) / "run", seed=seed, settings=settings)
         trained = time.monotonic()
     images = tfgad.load(run.config["data"])
     threshold = run.config["calibration"]["threshold"]
-    judged = evaluation.predict_test_set(run.model, images)
-    figures = evaluation.figures_of(judged, images, threshold)
+    predicted = evaluation.predict_test_set(run.model, images)
+    figures = evaluation.figures_of(predicted, images, threshold)
     return {
         **{name: figures[name] for name in FIGURES},
         "unit": figures["unit"],
         "score": run.model.score,
-        "training_seconds": round(trained - begun, 1),
+        "training_seconds": round(trained - started, 1),
         "judging_seconds": round(time.monotonic() - trained, 1),
     }
 

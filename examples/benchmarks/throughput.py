@@ -33,9 +33,9 @@ def main():
         model = tfgad.build(method, TILE)
         for stage in model.stages:
             results["training"][f"{method}/{stage}"] = training_rate(model, stage)
-        results["judging"][f"{method}/tiles of 128x128"] = judging_rate(model, 16, TILE)
+        results["judging"][f"{method}/tiles of 128x128"] = scoring_rate(model, 16, TILE)
         of_windows = tfgad.build(method, WINDOW)
-        results["judging"][f"{method}/images of 32x32"] = judging_rate(of_windows, 256, WINDOW)
+        results["judging"][f"{method}/images of 32x32"] = scoring_rate(of_windows, 256, WINDOW)
         print(method, results["training"], results["judging"], sep="\n", flush=True)
     for spec in PIPELINES:
         try:
@@ -47,18 +47,18 @@ def main():
 
 
 def rate(count, work, repeats=5):
-    """Returns images a second, by the median of some repeats after one to warm up."""
+    """Returns images per second, by the median of some repeats after one to warm up."""
     work()
     seconds = []
     for _ in range(repeats):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     return round(count / float(np.median(seconds)), 1)
 
 
 def training_rate(model, stage, steps=10):
-    """Real images a second through `train_step`, in batches of 64."""
+    """Real images per second through `train_step`, in batches of 64."""
     model.begin(stage)
     batch = BATCH * (model.images_per_step // model.config.batch_size)
     images = tf.random.stateless_uniform((batch, *WINDOW), [0, 0], -1, 1)
@@ -67,7 +67,7 @@ def training_rate(model, stage, steps=10):
     return rate(steps * batch, lambda: [train(endless) for _ in range(steps)])
 
 
-def judging_rate(model, count, shape):
+def scoring_rate(model, count, shape):
     """Images per second through `anomaly_in_graph`."""
     images = tf.random.stateless_uniform((count, *shape), [0, 0], -1, 1)
     return rate(count, lambda: model.anomaly_in_graph(images, model.score)["score"].numpy())

@@ -39,11 +39,11 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Notes the time."""
-        self.begun = time.monotonic()
+        self.started = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         """Notes how long the step took."""
-        self.times.append(time.monotonic() - self.begun)
+        self.times.append(time.monotonic() - self.started)
 
     def on_train_end(self, logs=None):
         """Notes the weights again."""

@@ -209,10 +209,10 @@ def folder_run(tmp_path_factory):
     parent = tmp_path_factory.mktemp("folder")
     tiles = [*data.load(WEAVE).train.as_numpy_iterator(), *data.load(WEAVE).calibration]
     for depth, dtype in ((8, np.uint8), (12, np.uint16)):
-        for kind, chosen in (("good", tiles[1:]), ("hole", tiles[:1])):
+        for kind, selected in (("good", tiles[1:]), ("hole", tiles[:1])):
             folder = parent / str(depth) / kind
             folder.mkdir(parents=True)
-            for i, tile in enumerate(chosen):
+            for i, tile in enumerate(selected):
                 levels = np.rint((np.asarray(tile)[..., 0] + 1) / 2 * (2**depth - 1)).astype(dtype)
                 Image.fromarray(levels).save(folder / f"{i}.png")
     before = os.getcwd()
@@ -392,11 +392,11 @@ def test_broken_images_are_named_and_the_others_scored(run, images, tmp_path):
     assert result.exit_code == 1
     rows = {row["image"].rpartition("/")[2]: row for row in csv.DictReader(table.open(newline=""))}
     for name in ("truncated.png", "empty.png", "text.png", "small.png"):
-        assert rows[name]["verdict"] == "not judged"
+        assert rows[name]["verdict"] == "not scored"
         assert f"{name}: {rows[name]['reason']}\n" in result.stderr
     assert rows["small.png"]["reason"] == "is smaller than 32x32 pixels"
     assert rows["a.bmp"]["verdict"] in ("good", "defective")
-    assert "4 not judged" in result.stdout
+    assert "4 not scored" in result.stdout
 
 
 # Usage errors: one line, exit code 2, nothing written

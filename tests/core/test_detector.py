@@ -13,8 +13,8 @@ from tfgad.methods import METHODS
 from tfgad.networks import precision
 
 RECONSTRUCTING = [name for name, method in METHODS.items() if method.model.reconstructs]
-# A method, and the side of the images it judges: by `cues`, `density` or its critic.
-JUDGED = [(method, 48) for method in METHODS] + [(method, 32) for method in RECONSTRUCTING]
+# A method, and the side of the images it scores: by `cues`, `density` or its critic.
+CASES = [(method, 48) for method in METHODS] + [(method, 32) for method in RECONSTRUCTING]
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -22,8 +22,8 @@ def model(request, fitted):
     return fitted(request.param)
 
 
-@pytest.fixture(scope="module", params=JUDGED, ids=lambda judged: "-".join(map(str, judged)))
-def judge(request, fitted):
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
+def detector(request, fitted):
     """A model for images of 48 pixels, or of 32, the window's."""
     return fitted(*request.param)
 
@@ -59,20 +59,20 @@ def test_fit_moves_every_network(request, model, build_small):
                 assert np.any(trained.numpy() != first.numpy()), trained.path
 
 
-def test_methods_that_reconstruct_judge_windows_by_density_and_larger_images_by_cues(judge):
-    expected = {32: "density", 48: "cues"}[judge.tile[0]] if judge.reconstructs else "critic"
-    assert judge.score == expected
+def test_methods_that_reconstruct_judge_windows_by_density_and_larger_images_by_cues(detector):
+    expected = {32: "density", 48: "cues"}[detector.tile[0]] if detector.reconstructs else "critic"
+    assert detector.score == expected
 
 
-def test_a_loaded_model_says_the_same_bit_for_bit(judge, images, tmp_path):
-    copy = saved_and_loaded(judge, tmp_path)
-    for size in {judge.tile[0], 32}:
+def test_a_loaded_model_says_the_same_bit_for_bit(detector, images, tmp_path):
+    copy = saved_and_loaded(detector, tmp_path)
+    for size in {detector.tile[0], 32}:
         pieces = images[:4, :size, :size]
-        ours, theirs = judge.anomaly(pieces), copy.anomaly(pieces)
+        ours, theirs = detector.anomaly(pieces), copy.anomaly(pieces)
         np.testing.assert_array_equal(ours["score"], theirs["score"])
         np.testing.assert_array_equal(ours["map"], theirs["map"])
     assert copy.calibration.is_calibrated
-    assert_same(state(judge), state(copy))
+    assert_same(state(detector), state(copy))
 
 
 def test_a_loaded_model_trains_on_like_the_original(model, copy, images, labels, tmp_path):
@@ -89,13 +89,13 @@ def test_a_loaded_model_trains_on_like_the_original(model, copy, images, labels,
     assert int(original.step) == int(model.step) + 2 * len(model.stages)
 
 
-def test_an_exported_model_says_the_same(judge, images, tmp_path):
-    served = exported(judge, tmp_path)
-    for size in {judge.tile[0], 32}:
+def test_an_exported_model_says_the_same(detector, images, tmp_path):
+    served = exported(detector, tmp_path)
+    for size in {detector.tile[0], 32}:
         pixels = np.round((images[:3, :size, :size] + 1) * 127.5).astype("uint8")
         answer, expected = (
             served(images=pixels),
-            judge.anomaly(pixels.astype("float32") / 127.5 - 1),
+            detector.anomaly(pixels.astype("float32") / 127.5 - 1),
         )
         rounding = 1e-5 * np.abs(expected["score"]).max()  # a critic's score may lie beside 0
         np.testing.assert_allclose(answer["score"], expected["score"], atol=rounding)
@@ -127,19 +127,19 @@ def test_half_precision_is_trained_judged_saved_and_exported(
     know_normal_images(model, x)
     pixels = np.round((x[:3] + 1) * 127.5).astype("uint8")
     x = pixels.astype("float32") / 127.5 - 1
-    judged = model.anomaly(x)
+    predicted = model.anomaly(x)
     for name in ("score", "map"):
-        assert judged[name].dtype == tf.float32
-        assert np.isfinite(judged[name]).all()
+        assert predicted[name].dtype == tf.float32
+        assert np.isfinite(predicted[name]).all()
 
     copy = saved_and_loaded(model, tmp_path)
     assert "bfloat16" in {
         layer.compute_dtype for layer in next(iter(copy.networks().values())).layers
     }
-    np.testing.assert_array_equal(copy.anomaly(x)["score"], judged["score"])
+    np.testing.assert_array_equal(copy.anomaly(x)["score"], predicted["score"])
     answer = exported(model, tmp_path)(images=pixels)
     for name in ("score", "map"):
-        expected = judged[name].numpy()  # scores of a clipped critic lie beside 0
+        expected = predicted[name].numpy()  # scores of a clipped critic lie beside 0
         size = np.maximum(np.abs(expected), np.ptp(expected))
         assert (np.abs(answer[name] - expected) <= 1e-3 * size).all()
 
@@ -179,10 +179,10 @@ def test_a_model_that_has_no_density_says_so(model, images):
 def test_density_lays_its_number_out_as_the_residual_is(method, fitted, images):
     model = fitted(method, 32)
     x = images[:3, :32, :32]
-    judged = model.anomaly(x, score="density")
+    predicted = model.anomaly(x, score="density")
     vectors = model.descriptions(tf.constant(x))
     assert vectors.shape == (3, sum(map(len, model.terms)) + 1 + model.code_dim)
-    np.testing.assert_allclose(judged["score"], model.density(vectors), rtol=1e-4)
+    np.testing.assert_allclose(predicted["score"], model.density(vectors), rtol=1e-4)
 
 
 def test_the_configuration_makes_the_same_model(model):
@@ -198,18 +198,18 @@ def test_the_configuration_makes_the_same_model(model):
             assert value == config[name]
 
 
-def test_no_image_is_judged_by_its_company(judge, images):
-    images = images[:6, : judge.tile[0], : judge.tile[1]]
-    together = judge.anomaly(images)
+def test_no_image_is_judged_by_its_company(detector, images):
+    images = images[:6, : detector.tile[0], : detector.tile[1]]
+    together = detector.anomaly(images)
     order = [3, 0, 5, 1, 4, 2]
-    shuffled = judge.anomaly(images[order])
+    shuffled = detector.anomaly(images[order])
     np.testing.assert_allclose(shuffled["score"], together["score"].numpy()[order], rtol=1e-5)
-    alone = judge.anomaly(images[2:3])
+    alone = detector.anomaly(images[2:3])
     np.testing.assert_allclose(alone["score"][0], together["score"][2], rtol=1e-5)
     np.testing.assert_allclose(alone["map"][0], together["map"][2], rtol=1e-4, atol=1e-5)
 
 
-def test_judging_changes_nothing(model, images):
+def test_scoring_changes_nothing(model, images):
     before = state(model)
     model.anomaly(images[:2])
     assert_same(state(model), before)
@@ -217,12 +217,12 @@ def test_judging_changes_nothing(model, images):
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 32), (41, 48)])
 def test_maps_have_the_size_of_the_image(model, images, size):
-    judged = model.anomaly(images[:3, : size[0], : size[1]])
-    assert judged["map"].shape == (3, *size)
-    assert judged["score"].shape == (3,)
-    assert np.isfinite(judged["map"]).all()
+    predicted = model.anomaly(images[:3, : size[0], : size[1]])
+    assert predicted["map"].shape == (3, *size)
+    assert predicted["score"].shape == (3,)
+    assert np.isfinite(predicted["map"]).all()
     if size != (32, 32):
-        np.testing.assert_array_equal(judged["score"], np.max(judged["map"], axis=(1, 2)))
+        np.testing.assert_array_equal(predicted["score"], np.max(predicted["map"], axis=(1, 2)))
 
 
 def test_reconstruction_has_the_form_of_the_image(model, images):
@@ -230,9 +230,9 @@ def test_reconstruction_has_the_form_of_the_image(model, images):
         with pytest.raises(UsageError, match="reconstructs nothing"):
             model.reconstruct(images)
         return
-    rebuilt = model.reconstruct(images[:2, :41]).numpy()
-    assert rebuilt.shape == (2, 41, 48, 1)
-    assert np.abs(rebuilt).max() <= 1 + 1e-6
+    reconstruction = model.reconstruct(images[:2, :41]).numpy()
+    assert reconstruction.shape == (2, 41, 48, 1)
+    assert np.abs(reconstruction).max() <= 1 + 1e-6
 
 
 @pytest.mark.parametrize(

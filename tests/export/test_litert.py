@@ -199,7 +199,7 @@ def test_the_command_says_size_time_and_loss(fitted, images, tmp_path, monkeypat
     metadata = json.loads((tmp_path / "lite/tfgad.json").read_text())
     for line, each in zip(lines, metadata["variants"], strict=True):
         assert line.startswith(f"{tmp_path / 'lite' / each['name']}: ")
-        assert f"{each['milliseconds']:.1f} ms an image" in line
+        assert f"{each['milliseconds']:.1f} ms per image" in line
         assert f"differ by {each['largest_difference']:.2g} at most" in line
         auroc, loss = each["image_auroc"], each["auroc_loss"]
         assert line.endswith(f"image AUROC {auroc:.3f} (loss {loss:.4f})")

@@ -82,7 +82,7 @@ def test_a_folder_of_many_sizes(model, tiles, tmp_path):
     expected = plain(model, results.find_images([tiles]))
     assert_rows_are_those_of(read_csv(table), expected)
     assert sum(scored.counts.values()) == 14
-    assert scored.counts["not judged"] == 4
+    assert scored.counts["not scored"] == 4
     assert scored.broken == [
         (str(tiles / "a/empty.png"), "is empty"),
         (str(tiles / "a/small.png"), "is smaller than 32x32 pixels"),
@@ -345,5 +345,5 @@ def test_two_thousand_tiles_among_them_broken_ones(model, tmp_path):
     assert len(rows) == 2000 - len(broken)
     compared = sorted(set(folder.rglob("*.png")) - set(broken))[::10]
     expected = plain(model, compared)
-    chosen = [rows[str(path)] for path in compared]
-    assert_rows_are_those_of(chosen, expected)
+    selected = [rows[str(path)] for path in compared]
+    assert_rows_are_those_of(selected, expected)

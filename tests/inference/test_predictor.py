@@ -285,7 +285,7 @@ def test_a_table_is_written_whole(tmp_path):
     rows = [results.row(ImageError(tmp_path / "a, b.png", "is empty"))]
     results.write_csv(tmp_path / "t.csv", rows)
     expected = f'image,score,probability,verdict,reason\r\n"{tmp_path}/a, b.png",,,'
-    expected += "not judged,is empty\r\n"
+    expected += "not scored,is empty\r\n"
     assert (tmp_path / "t.csv").read_bytes().decode() == expected
 
 

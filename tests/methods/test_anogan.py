@@ -73,8 +73,8 @@ def test_any_generator_and_critic_can_be_searched(fitted, images):
     trained = fitted("wgan_gp")
     model = AnoGAN(Config(latent_dim=8, start="pool", search_steps=3, pool=4), trained.window)
     model.generator, model.critic = trained.generator, trained.critic
-    judged = model.anomaly(images[:2, :32, :32], "loss")
-    assert np.isfinite(judged["score"]).all()
+    predicted = model.anomaly(images[:2, :32, :32], "loss")
+    assert np.isfinite(predicted["score"]).all()
     np.testing.assert_array_equal(
         model.generator.get_weights()[0], trained.generator.get_weights()[0]
     )

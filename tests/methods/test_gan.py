@@ -98,11 +98,11 @@ def with_logit(model, logit):
 def test_the_score_is_the_chance_of_being_generated(build_small, images, logit):
     model = build_small("gan")
     with_logit(model, logit)
-    judged = model.anomaly(windows(images, 2))
+    predicted = model.anomaly(windows(images, 2))
     # 1 - D(x) in float64. In float32 it would be 0 from a logit of 17 on: all good images alike.
     expected = 1 / (1 + np.exp(np.float64(logit)))
-    np.testing.assert_allclose(judged["score"], expected, rtol=1e-5)
-    np.testing.assert_allclose(judged["map"], expected, rtol=1e-5)
+    np.testing.assert_allclose(predicted["score"], expected, rtol=1e-5)
+    np.testing.assert_allclose(predicted["map"], expected, rtol=1e-5)
 
 
 def test_scores_of_what_is_surely_generated_tie_at_1(build_small, images):
@@ -127,8 +127,8 @@ def test_a_larger_image_scores_the_largest_of_its_blended_blurred_windows(build_
     blended = total / weight
     assert blended[0, 0] == pytest.approx(scores[0])  # a corner has but one window
     expected = gaussian_blur(tf.constant(blended[None, ..., None], tf.float32), MAP_SIGMA)
-    judged = model.anomaly(images[:1])
-    np.testing.assert_allclose(judged["map"], expected[..., 0], rtol=1e-5)
-    np.testing.assert_allclose(judged["score"], np.max(expected), rtol=1e-5)
+    predicted = model.anomaly(images[:1])
+    np.testing.assert_allclose(predicted["map"], expected[..., 0], rtol=1e-5)
+    np.testing.assert_allclose(predicted["score"], np.max(expected), rtol=1e-5)
     # Below that of the worst window, which shares all but a corner with others.
-    assert np.mean(scores) < float(judged["score"][0]) < max(scores)
+    assert np.mean(scores) < float(predicted["score"][0]) < max(scores)

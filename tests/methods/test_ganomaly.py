@@ -23,9 +23,9 @@ def test_latent_score_is_the_distance_of_the_two_codes(model, images):
 
 def test_residual_score_is_the_error_of_the_reconstruction(model, images):
     x = images[:3, :32, :32]
-    rebuilt = model.reconstruct(x).numpy()
-    np.testing.assert_allclose(rebuilt, model.decoder(model.encoder(x)), atol=1e-6)
-    expected = np.square(x - rebuilt).mean(axis=(1, 2, 3))
+    reconstruction = model.reconstruct(x).numpy()
+    np.testing.assert_allclose(reconstruction, model.decoder(model.encoder(x)), atol=1e-6)
+    expected = np.square(x - reconstruction).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(model.anomaly(x, "residual")["score"], expected, rtol=1e-5)
 
 

@@ -22,10 +22,10 @@ def test_score_is_the_distance_from_the_mean_of_normal_windows(build_small, imag
     model = build_small("wgan_gp")
     model.adapt(tf.data.Dataset.from_tensor_slices(windows), len(windows))
     expected = logits(model, windows).mean() - logits(model, windows[:3])
-    judged = model.anomaly(windows[:3])
-    np.testing.assert_allclose(judged["score"], expected, atol=1e-5)
+    predicted = model.anomaly(windows[:3])
+    np.testing.assert_allclose(predicted["score"], expected, atol=1e-5)
     # The critic does not say where: the map is flat.
-    for anomaly_map, score in zip(judged["map"], judged["score"], strict=True):
+    for anomaly_map, score in zip(predicted["map"], predicted["score"], strict=True):
         np.testing.assert_allclose(anomaly_map, float(score), rtol=1e-5)
 
 

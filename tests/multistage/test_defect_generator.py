@@ -36,7 +36,7 @@ def rows():
 
 
 def changed(fabric, image=0.0, opacity=0.0, mask=1.0, moved=(0.0, 0.0)):
-    """What a change makes of a fabric `[h, w]`, all else being the same everywhere."""
+    """The result of a change of a fabric `[h, w]`, all else being the same everywhere."""
     change = np.float32([image, opacity, mask, *moved])
     change = np.broadcast_to(change, (1, *fabric.shape, 5))
     patch = on_fabric(change, fabric[None, ..., None]).numpy()[0]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tfgad.inference.scoring import Verdict
 
-GOOD, DEFECTIVE, NOT_SCORED = "good", "defective", "not judged"
+GOOD, DEFECTIVE, NOT_SCORED = "good", "defective", "not scored"
 COLUMNS = ("image", "score", "probability", "verdict", "reason")
 # Argument of `read_image` -> the hint about files that go beyond it, for `tfgad score`.
 OPTIONS = {
