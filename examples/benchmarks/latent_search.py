@@ -259,11 +259,11 @@ def summary(name, taken, found, labels):
     if name in PIECES:
         images, steps = PIECES[name]
         return {**figures, "measured": {"images": images, "steps": steps, "rounds": len(taken)}}
-    return {**figures, **summary({key: np.concatenate([f[key] for f in found])
+    return {**figures, **figures_of({key: np.concatenate([f[key] for f in found])
                                  for key in ("loss", "steps")}, labels)}  # fmt: skip
 
 
-def summary(found, labels):
+def figures_of(found, labels):
     """Returns AUROC, loss on normal images and mean number of steps of a search."""
     auroc = metrics.image_metrics(labels.astype(int), found["loss"])["image_auroc"]
     normal = float(found["loss"][~labels].mean())
@@ -275,7 +275,7 @@ def full(ours, images, labels, codes):
     parts = np.array_split(np.arange(len(images)), min(ROUNDS, len(images)))
     found = [ours.search(images[part], EQUAL, codes[part]) for part in parts]
     joined = {key: np.concatenate([f[key] for f in found]) for key in ("loss", "steps")}
-    return {"equal_float32": summary(joined, labels)}
+    return {"equal_float32": figures_of(joined, labels)}
 
 
 def table(result):
