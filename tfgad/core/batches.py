@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfgad.data.sampling import batched, drawn
 from tfgad.networks import precision
 
-MEAN_IMAGES = 32_000  # of which the mean logit is taken, at most (Arjovsky et al.: all of them)
+MEAN_IMAGES = 32_000  # at most, for the mean logit; Schlegl et al. 2019 take 32,000
 
 
 def part(batch: tf.Tensor, index: int, count: int) -> tf.Tensor:
@@ -43,7 +43,7 @@ def mean_logit(critic: Any, normals: tf.data.Dataset, size: int, seed: int) -> f
     """Returns the mean of a critic over normal images, drawn at random if they are many.
 
     Args:
-        critic: a function of images `[B, H, W, C]` to logits `[B]` or `[B, H, W]`.
+        critic: a function of images `[B, H, W, C]` to maps of logits `[B, H, W, K]`.
         normals: images float32 `[H, W, C]`, one at a time.
         size: how many they are.
         seed: of the draw.

@@ -20,8 +20,8 @@ from tfgad.scores.density import Density, DensityScore
 from tfgad.scores.image_quality import ImageQuality
 from tfgad.scores.score import CUES, DENSITY, MeanErrorScore, Score, margins_of
 
-BEYOND = 1.0 + 1e-3  # the largest size of a pixel, with room for rounding
-QUALITY_IMAGES = 2048  # whose quality is taken; of 128x128 pixels, 12 s on two cores
+MAX_ABS_PIXEL = 1.0 + 1e-3  # of images in [-1, 1], with room for rounding
+QUALITY_IMAGES = 2048  # used for the quality statistics; of 128x128 pixels, 12 s on two cores
 
 
 class Detector(Trained):
@@ -32,13 +32,13 @@ class Detector(Trained):
     - `scores`: the scores that it has, each the sum of some errors, `{name: (error, ...)}`; the
       first is its default;
     - `errors(windows)`: the error of each window, by name. An error is a map `[N, h, w]`, whose
-      mean is the error of the window, or a number `[N]` where it has no place in the window.
+      mean is the error of the window, or a number `[N]` without a location in the window.
 
     A method that reconstructs images states besides
 
     - `reconstruction(windows)`: the reconstructions, `[N, h, w, C]` in [-1, 1];
-    - `terms`: the names of the errors that the scores `cues` and `density` read, in groups that
-      count alike, `residual` among them. They are not negative;
+    - `terms`: the names of the errors that the scores `cues` and `density` read, in groups of
+      equal weight, `residual` among them. They are not negative;
     - `code_dim`: the length of `code` `[N, code_dim]`, which is then one of `errors`: what the
       networks know of a window beside the errors, such as its latent code.
 
@@ -67,8 +67,8 @@ class Detector(Trained):
 
     Examples:
         >>> model = tfgad.build("ganomaly", (32, 32, 1))
-        >>> model.fit(images, epochs=3)                  # float32 [N, 32, 32, 1] in [-1, 1]
-        >>> model.predict(others)["score"]               # float32 [N]
+        >>> model.fit(images, batch_size=model.images_per_step)  # float32 [N, 32, 32, 1] in [-1, 1]
+        >>> model.predict(others)["score"]                       # float32 [N]
     """
 
     scores: ClassVar[dict[str, tuple[str, ...]]]
@@ -165,7 +165,7 @@ class Detector(Trained):
             raise UsageError("labels", None, "are missing", "fit on (images, labels)")
         message = "images are not in [-1, 1]: divide 8-bit images by 127.5 and subtract 1"
         largest = tf.reduce_max(tf.abs(images))
-        in_range = tf.debugging.assert_less_equal(largest, BEYOND, message)
+        in_range = tf.debugging.assert_less_equal(largest, MAX_ABS_PIXEL, message)
         with tf.control_dependencies([in_range] if in_range is not None else []):
             images = tf.identity(images)
         return (images, parts[1]) if self.labelled else images
@@ -196,8 +196,7 @@ class Detector(Trained):
             UsageError: images of another form, or that are not finite; a score that the method does
                 not have, or that needs statistics of normal images before `adapt`.
         """
-        if score is not None:
-            self._refuse_unadapted(score)
+        self._refuse_unadapted(score or self.score)
         return self.anomaly_in_graph(self._checked_images(images), self._known(score or self.score))
 
     def reconstruct(self, images: Any) -> tf.Tensor:
@@ -310,7 +309,7 @@ class Detector(Trained):
             bad = int(tf.reduce_sum(tf.cast(~tf.math.is_finite(images), tf.int32)))
             raise UsageError("images", f"{bad} values", "NaN or infinite", "leave them out")
         largest = float(tf.reduce_max(tf.abs(images)))
-        if largest > BEYOND:
+        if largest > MAX_ABS_PIXEL:
             hint = "divide 8-bit images by 127.5 and subtract 1"
             raise UsageError("images", f"a value of {largest:g}", "is beyond [-1, 1]", hint)
         return images

@@ -26,7 +26,7 @@ def with_config(saved: dict[str, Any], config: type) -> dict[str, Any]:
     networks = {name: each for name, each in saved.items() if isinstance(each, keras.Model)}
     shapes = [network.input_shape for network in networks.values()]
     image_shape = next(shape[1:] for shape in shapes if len(shape) == 4)
-    if config.__module__.endswith(".gan"):  # and DCGAN: one class, whose critic returned features
+    if config.__module__.endswith(".gan"):  # DCGAN was the same class; its critic returned features
         critic = networks["critic"]
         networks["critic"] = keras.Model(critic.input, critic.output["logit"], name="critic")
     known = {field.name for field in dataclasses.fields(config)}
@@ -39,7 +39,7 @@ def with_config(saved: dict[str, Any], config: type) -> dict[str, Any]:
         given["start"] = "encoder" if "encoder" in networks else "pool"
     if "classes" in known:
         given["classes"] = networks["critic"].output["logits"].shape[-1]
-    for name in ("score", "stride"):
+    for name in ("score", "stride"):  # the constructor's arguments go before them
         given.pop(name, None)
     parsed: Any = settings.parse(config, given, config.__module__)
     arguments = {name: saved[name] for name in ARGUMENTS if name in saved}

@@ -71,9 +71,9 @@ def discriminator_loss(
 ) -> tf.Tensor:
     """-½ (E[log D(x)] + E[log(1 - D(G(z)))]), D the logit's sigmoid (Goodfellow et al. 2014).
 
-    Scalar. It is log 2 if D is undecided. The factor ½ follows GANomaly's code; eq. 1 of Goodfellow
-    et al. is the sum. A term that is added to this loss, such as `r1_penalty`, has twice the effect
-    that it would have beside the sum.
+    Scalar. It is log 2 if D is undecided. The factor ½ is that of Goodfellow's and of GANomaly's
+    code; eq. 1 of Goodfellow et al. is the sum. A term that is added to this loss, such as
+    `r1_penalty`, has twice the effect that it would have beside the sum.
 
     Args:
         real_logits: on images x, `[B]`.

@@ -40,9 +40,7 @@ Window = Annotated[
     int, Field(ge=0, description="side of the windows that networks take, in pixels; 0: the image")
 ]
 Stride = Annotated[int, Field(ge=1, description="of the windows on a larger image, in pixels")]
-Score = Annotated[
-    str, Field(description="a score of the method; auto: density for whole images, cues for larger")
-]
+Score = Annotated[str, Field(description="name of a score; auto: the best default of the method")]
 BatchSize = Annotated[int, Field(ge=1, description="images per update of a network")]
 
 

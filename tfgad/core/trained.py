@@ -26,8 +26,10 @@ class Trained(keras.Model):
     - `train_step(images)`: one step, which updates each role by `minimize`;
     - `stages`: the names of its trainings, one after another; `stage` is the present one.
 
-    A step is counted when `train_step` returns. Random numbers depend on the seed and the step, and
-    both are saved, so that a resumed training draws what an uninterrupted one would have drawn.
+    `train_step` gets what `checked_batch` returns, and a step is counted when it returns; a nested
+    model, such as the GAN of f-AnoGAN, counts its own. Random numbers depend on the seed and the
+    step, and both are saved, so that a resumed training draws what an uninterrupted one would have
+    drawn.
 
     Args:
         seed: of all randomness in training.
@@ -132,7 +134,7 @@ class Trained(keras.Model):
 
     def _random(self, draw: Callable[..., tf.Tensor], shape: Any, purpose: str) -> tf.Tensor:
         """Draws for the whole batch, of which each replica takes its part."""
-        own = tf.constant((self.seed << 32) + zlib.crc32(purpose.encode()), tf.int64)
+        own = tf.constant(((self.seed % 2**31) << 32) + zlib.crc32(purpose.encode()), tf.int64)
         seed = tf.stack([own, tf.cast(self.step, tf.int64)])
         replica = tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync == 1:
@@ -186,7 +188,7 @@ class Trained(keras.Model):
         super().__setattr__(name, value)
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Loads the step. A model within another has none in files from before there were such."""
+        """Loads the step. Older files hold none of a nested model."""
         if len(store.keys()):
             super().load_own_variables(store)
 

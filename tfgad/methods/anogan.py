@@ -2,11 +2,13 @@
 
 Generator G and discriminator D, with features f, are trained on normal images as a DCGAN, by the
 losses of `gan.py`. What G can make is normal. For an image x the code z is moved down the gradient
-of (eq. 5)
+of the loss
 
-    A(x) = (1 - λ) Σ|x - G(z)| + λ Σ|f(x) - f(G(z))|,  λ = 0.1, 500 steps
+    L(z) = (1 - λ) Σ|x - G(z)| + λ Σ|f(x) - f(G(z))|,  λ = 0.1, 500 steps
 
-whose value at the z found is the anomaly score; the residual |x - G(z)| is its map.
+and the anomaly score A(x) is L at the z found. Its map is the first term of each pixel; the second
+has no location. By default (`score=auto`) a model scores by `density` or `cues` (`scores/`), which
+read more than these two terms; `anogan/paper` and `score=loss` score by A(x).
 
 `anogan/paper` has the networks of Radford et al. 2016 with half of their channels, as Schlegl et
 al. have it, and f is D's last hidden layer. z is standard normal, theirs uniform.
@@ -17,7 +19,8 @@ PyTorch (github.com/YutaroOgawa/pytorch_advanced), whose D has none.
 A search of the paper starts from one random code. It may also start from the nearest of a pool of
 random codes (`start=pool`), or, by default, from E(x), an encoder that a second stage trains as
 `izi_f` of f-AnoGAN does (`start=encoder`): tens of steps then do what takes hundreds. The paper
-does not say the rate of its search; it is measured (`core/latent_search.py`).
+does not say the rate of its search; it is measured (`core/search_options.py`). The rate falls as a
+cosine, the best z of the path counts, and all images start from the same codes.
 
 Whatever precision the networks are trained in, the search computes in float32: hundreds of steps
 would carry rounding on.

@@ -143,7 +143,7 @@ class CGAN(Detector):
         return tf.gather(self.critic(images, training=True)["logits"], labels, batch_dims=1)
 
     def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The error `critic`, 1 - max_y D(x, y) `[N]`: it has no place in the window."""
+        """The error `critic`, 1 - max_y D(x, y) `[N]`: per window, without a location."""
         logits = self.critic(images, training=False)["logits"]
         return {"critic": tf.sigmoid(-tf.reduce_max(logits, axis=-1))}
 

@@ -74,14 +74,14 @@ class Config:
     stride: Stride = 16
 
 
-# Section 4: Adam at 2e-4, beta1 0.5, batches of 128, z of 100. Width, ε, and 25 epochs of 350,000
-# faces: the authors' code.
+# Section 4: Adam at 2e-4, beta1 0.5, batches of 128, z of 100. Width and ε: the authors' code,
+# which updates G and D on alternate batches for 25 epochs of 350,000 faces.
 PAPER = Config(
     window=64,
     networks="radford",
     width=128,
     batch_size=128,
-    steps=68_000,
+    steps=34_000,
     learning_rate=2e-4,
     epsilon=1e-8,
     r1=0.0,
@@ -170,7 +170,7 @@ class DCGAN(Detector):
         return {**logs, "r1": r1} if config.r1 else logs
 
     def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The error `critic`, 1 - D(x) `[N]` in [0, 1]: it has no place in the window."""
+        """The error `critic`, 1 - D(x) `[N]` in [0, 1]: per window, without a location."""
         return {"critic": tf.sigmoid(-self.critic(images, training=False))}
 
     def sample(self, count: int, seed: int = 0) -> tf.Tensor:

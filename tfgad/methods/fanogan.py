@@ -1,22 +1,25 @@
 """f-AnoGAN (Schlegl et al., Medical Image Analysis 54, 2019): a WGAN-GP, and an encoder into it.
 
-First a WGAN-GP is trained on normal images (`wgan_gp.py`). Then G and D, with features f, are at
-rest, and an encoder E learns to invert G, by one of (section 2.2; n pixels, n_d features, d latent
+First a WGAN-GP is trained on normal images (`wgan_gp.py`). Then G and D, with features f, are
+fixed, and an encoder E learns to invert G, by one of (section 2.2; n pixels, n_d features, d latent
 dimensions)
 
     ziz     L = ‖E(G(z)) - z‖² / d          izi     L = ‖x - G(E(x))‖² / n
     izi_f   L = ‖x - G(E(x))‖² / n + κ ‖f(x) - f(G(E(x)))‖² / n_d
 
-The anomaly score A(x) is the loss of `izi_f` (eq. 6), whichever E was trained by. Other scores that
-the paper compares: `latent`, ‖E(x) - E(G(E(x)))‖² / d; `latent_feature`, that with the second term
-of A(x); `critic`, A_D of `wgan_gp.py`.
+The anomaly score A(x) is the loss of `izi_f` (eq. 6), whichever E was trained by. By default
+(`score=auto`) a model scores by `density` or `cues` (`scores/`), which read more than its two
+terms; `fanogan/paper` and `score=residual` score by A(x). Other scores that the paper compares:
+`latent`, ‖E(x) - E(G(E(x)))‖² / d; `latent_feature`, that with the second term of A(x); `critic`,
+A_D of `wgan_gp.py`.
 
 `fanogan` has small DCGAN-like networks, and Adam trains E. `fanogan/paper` is the authors' public
 code (`wgangp_64x64.py`, `z_encoding_izif.py`): WGAN-GP's residual networks for 64x64, an encoder
 like D but with batch normalisation, f the output of D's last block, and TensorFlow 1's RMSprop
 (decay 0.9, ε = 1e-10, averages that start at 1). κ = 1 and the 1/d of `latent` are the code's. It
-trains the GAN for 7 epochs of a data set that is not public, `fanogan/paper` for 100,000 steps; and
-moves the averages of G's batch normalisation in updates of G alone, here they move in all.
+trains the GAN for 7 epochs of a data set that is not public, `fanogan/paper` for 100,000 steps. The
+code mirrors half of the training images, and moves the averages of G's batch normalisation in
+updates of G alone; here no image is mirrored, and they move in all updates.
 
 Read beside it: `wgan_gp.py`, the GAN; `core/losses.py`; the file of `networks/` that the setting
 `networks` names. For the score also `scores/error_maps.py`.
@@ -69,10 +72,22 @@ class Config:
     score: Score = "auto"
     stride: Stride = 16
 
-    def wgan_gp(self) -> wgan_gp.Config:
-        """Returns the settings of the GAN, which have the same names."""
-        shared = set(vars(self)) & set(vars(wgan_gp.Config())) - {"window", "steps", "score"}
-        return wgan_gp.Config(**{name: getattr(self, name) for name in shared})
+    def gan(self) -> wgan_gp.Config:
+        """Returns the settings of the GAN."""
+        return wgan_gp.Config(
+            networks=self.networks,
+            latent_dim=self.latent_dim,
+            width=self.width,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+            d_steps=self.d_steps,
+            g_steps=self.g_steps,
+            penalty=self.penalty,
+            r1=self.r1,
+        )
 
 
 # Section 2.2 and the authors' code; ε of TensorFlow's AdamOptimizer and RMSPropOptimizer.
@@ -113,12 +128,12 @@ class FAnoGAN(Detector):
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
-        gan = {"seed": self.seed, "stride": self.stride}
-        self.wgan_gp = wgan_gp.WGANGP(config.wgan_gp(), image_shape, **gan)
+        self.wgan_gp = wgan_gp.WGANGP(config.gan(), image_shape, seed=self.seed, stride=self.stride)
         self.generator, self.critic = self.wgan_gp.generator, self.wgan_gp.critic
         networks = wgan_gp.NETWORKS[config.networks]
         self.encoder = networks.encoder(image_shape, config.latent_dim, config.width)
         self.normal_logit = self.add_weight((), "zeros", trainable=False, name="normal_logit")
+        # What the scores `cues` and `density` read.
         self.terms = (("residual",), features_of(self.critic), ("latent",))
         self.code_dim = 2 * config.latent_dim
 
@@ -189,7 +204,7 @@ class FAnoGAN(Detector):
         }
 
     def adapt(self, normals: tf.data.Dataset, size: int) -> None:
-        """Takes the mean of D over normal images, and what `Detector.adapt` takes."""
+        """Estimates the mean of D over normal images, after `Detector.adapt`."""
         super().adapt(normals, size)
         self.normal_logit.assign(0.0)
         mean = mean_logit(lambda x: -self.error_maps(x, "critic"), normals, size, self.seed)

@@ -1,20 +1,21 @@
 """GAN (Goodfellow et al., NIPS 2014): a generator and a discriminator, fully connected.
 
-D is the chance that an image is real. With σ the sigmoid and D(x) = σ(logit),
+D(x) is the probability that x is real, the sigmoid of a logit.
 
     discriminator   L_D = -½ (E_x[log D(x)] + E_z[log(1 - D(G(z)))])     (eq. 1)
     generator       L_G = -E_z[log D(G(z))]                              (section 3, non-saturating)
 
-Algorithm 1 updates D k times per update of G (`d_steps`). The ½ is this library's: log 2 is then
-the loss of a D that cannot tell. Older code gives D two outputs and a softmax; that is the sigmoid
-of the outputs' difference, which one logit says as well.
+Algorithm 1 updates D k times per update of G (`d_steps`). The ½ is that of the authors' code; eq. 1
+is the sum. With it log 2 is the loss of a D that cannot tell. Older code gives D two outputs and a
+softmax; that is the sigmoid of the outputs' difference, which one logit says as well.
 
 The paper detects nothing. The anomaly score is 1 - D(x).
 
 `gan/paper` follows the authors' code for MNIST (github.com/goodfeli/adversarial, mnist.yaml), since
-the paper leaves the sizes open. It differs from that code in three things. Momentum stays at 0.5;
-theirs rises to 0.7 within 250 epochs. D and G are updated in one step; theirs take turns on batches
-of their own. The first biases of G's pixels are 0; theirs follow the mean image. `gan/walkthrough`
+the paper leaves the sizes open. It differs from that code in four things. Momentum stays at 0.5;
+theirs rises to 0.7 within 250 epochs. D is updated before G, which gets codes of its own; theirs
+are updated at once. z is standard normal; theirs, in two of three versions, uniform in [-√3, √3].
+The first biases of G's pixels are 0; theirs follow the mean image. `gan/walkthrough`
 is a widespread introduction on MNIST. Its D has two outputs and a softmax, see above. By default
 the networks are small ones with batch normalisation and leaky rectifiers.
 
@@ -78,17 +79,17 @@ class Config:
 
 
 # The authors' mnist.yaml: z of 100, batches of 100, k = 1, SGD at 0.1, whose rate is divided by
-# 1.000004 after each batch, and a step takes two. 250 epochs, the time in which their momentum
-# rises; they do not say how long they trained.
+# 1.000004 after each batch. 250 epochs of 50,000 images, the time in which their momentum rises;
+# they do not say how long they trained.
 PAPER = Config(
     window=0,
     networks="goodfellow",
     batch_size=100,
-    steps=62_500,
+    steps=125_000,
     optimizer="sgd",
     learning_rate=0.1,
     momentum=0.5,
-    rate_decay=1.000004**2,
+    rate_decay=1.000004,
     r1=0.0,
     stride=8,
 )
@@ -183,7 +184,7 @@ class GAN(Detector):
         return {**logs, "r1": r1} if config.r1 else logs
 
     def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The error `critic`, 1 - D(x) `[N]` in [0, 1]: it has no place in the window."""
+        """The error `critic`, 1 - D(x) `[N]` in [0, 1]: per window, without a location."""
         return {"critic": tf.sigmoid(-self.critic(images, training=False))}
 
     def sample(self, count: int, seed: int = 0) -> tf.Tensor:

@@ -10,17 +10,20 @@ while D learns to tell x from G(x). The anomaly score is the distance of the two
 
     A(x) = ‖G_E(x) - E(G(x))‖₁
 
-The map comes from the reconstruction G(x).
+It is one number per window; maps within a window come from the reconstruction G(x), by the scores
+`residual`, `cues` and `density` (`scores/`). By default (`score=auto`) a model scores by one of the
+last two; `ganomaly/paper` and `score=latent` score by A(x).
 
 `ganomaly` has small DCGAN-like networks. `ganomaly/paper` has those of the authors' public code
 (`lib/networks.py`): convolutions alone, no biases, N(0, 0.02) weights, PyTorch's constants of batch
 normalisation and Adam; and D starts anew when its loss falls below 1e-5. Where the two differ:
 
 - norms are means over elements, as in the code: 1, 50, 1 are the weights of means;
-- L_adv and L_enc are squared in the code, which is followed as what was trained, not in the paper;
+- L_adv and L_enc are squared in the code, which is followed, not in the paper;
 - the paper scores by the L1 norm (eq. 5), which is followed as the definition, the code by the
   mean square; and the code in training mode, where an image's score depends on its batch;
-- D's averages of batch normalisation move once per step, in the code twice.
+- D's averages of batch normalisation move once for real and once for generated images per step, in
+  the code twice for each.
 
 Read beside it: `core/losses.py`; the file of `networks/` that the setting `networks` names. For the
 score also `scores/error_maps.py`.

@@ -3,21 +3,23 @@
 An encoder q(z|x) = N(μ, diag σ²) and a decoder p(x|z), before a standard normal prior p(z),
 minimize the negative of the evidence lower bound (eq. 3), in nats per image:
 
-    L = E_q[-log p(x|z)] + β KL(q(z|x) ‖ p(z)),  z = μ + σ ε,  ε ~ N(0, I)    (eq. 7 with L = 1)
+    L = E_q[-log p(x|z)] + β KL(q(z|x) ‖ p(z)),  z = μ + σ ε,  ε ~ N(0, I)
 
-with β = 1 (β-VAE: eq. 4 of Higgins et al.). p(x|z) is a Bernoulli per pixel with probability
-(1 + y) / 2, y being the decoder's image and grey levels counting as chances of white, or a Gaussian
-with mean y.
+with one sample of z per image and β = 1 (β-VAE: eq. 4 of Higgins et al.). p(x|z) is a Bernoulli per
+pixel with probability (1 + y) / 2, y being the decoder's image and grey levels counting as
+probabilities of white, or a Gaussian with mean y.
 
 Scores take the same sum at z = μ, so that they are deterministic and leave out what the spread of q
 costs:
 
-- `elbo`: that sum, the paper's;
+- `elbo`: that sum, the negative ELBO; the paper detects nothing;
 - `excess`: the sum less what p would cost at y = x, the least there is. For the Gaussian that is a
   constant, for the Bernoulli the entropy of the image's own grey levels, which is no error: thick
   and blurred strokes have more of it. With the digit 8 of MNIST normal the AUROC is 0.91 by
   `excess`, 0.68 by `elbo` (`examples/vae_mnist.py`);
 - `kl`: the second term alone; `residual`: the mean squared error.
+
+By default (`score=auto`) a model scores by `density` or `cues` (`scores/`), not by one of these.
 
 `vae/paper` has the networks of appendix C, one hidden layer of 500 tanh units each, and the prior
 N(0, I) of all weights θ (section 5): the loss of an image is greater by ½‖θ‖² / N for N training
@@ -152,7 +154,7 @@ class VAE(Detector):
                 squares = [tf.nn.l2_loss(weight) for weight in self.weights_of("autoencoder")]
                 total += self.config.weight_decay * tf.add_n(squares)
         self.minimize("autoencoder", total, tape)
-        return {"negative_elbo": loss, "nll": tf.reduce_mean(nll), "kl": tf.reduce_mean(kl)}
+        return {"loss": loss, "nll": tf.reduce_mean(nll), "kl": tf.reduce_mean(kl)}
 
     def encode(self, images: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
         """Returns μ and log σ² of q(z|x) for windows `[B, h, w, C]`: `[B, latent_dim]` each."""

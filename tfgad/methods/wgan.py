@@ -3,8 +3,9 @@
     critic      L_D = E_z[D(G(z))] - E_x[D(x)]     (eq. 3)
     generator   L_G = -E_z[D(G(z))]
 
--L_D is a Wasserstein distance as long as the slope of D is bounded. Algorithm 1 bounds it by
-clipping each weight of D to [-c, c] after each of its n_critic updates per update of G.
+The maximum of -L_D over all D with a Lipschitz constant of at most K is K times the Wasserstein-1
+distance of x and G(z). Algorithm 1 bounds the constant by clipping each weight of D to [-c, c]
+after each of its n_critic updates per update of G.
 
 The paper detects nothing. The anomaly score is that of f-AnoGAN's comparison (Schlegl et al. 2019):
 
@@ -192,11 +193,11 @@ class WGAN(Detector):
         return self.critic(images, training=training)["logit"]
 
     def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The error `critic`, A_D(x) `[N]`: it has no place in the window."""
+        """The error `critic`, A_D(x) `[N]`: one number per window, without a location."""
         return {"critic": self.normal_logit - self.logit(images, training=False)}
 
     def adapt(self, normals: tf.data.Dataset, size: int) -> None:
-        """Takes the mean of D over normal images, and what `Detector.adapt` takes."""
+        """Estimates the mean of D over normal images, after `Detector.adapt`."""
         super().adapt(normals, size)
         self.normal_logit.assign(0.0)
         mean = mean_logit(lambda x: -self.error_maps(x, "critic"), normals, size, self.seed)

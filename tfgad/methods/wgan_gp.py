@@ -1,13 +1,14 @@
-"""WGAN-GP (Gulrajani et al., NIPS 2017): a Wasserstein GAN whose critic's slope is penalised.
+"""WGAN-GP (Gulrajani et al., NIPS 2017): a Wasserstein GAN with a gradient penalty.
 
     critic      L_D = E_z[D(G(z))] - E_x[D(x)] + λ E[(‖∇D(x̂)‖₂ - 1)²]    (eq. 3)
                 x̂ = ε x + (1 - ε) G(z), ε ~ U[0, 1] per image
     generator   L_G = -E_z[D(G(z))]
 
-with λ = 10 and five updates of D per update of G (algorithm 1). Between real and generated images
-the slope of the best critic is 1 (proposition 1); the penalty holds it there without the clipped
-weights of WGAN. The penalty is of each image by itself, so D must not normalise over the batch
-(section 4).
+with λ = 10 and five updates of D per update of G (algorithm 1). The gradient of the optimal critic
+has norm 1 almost everywhere on lines between coupled real and generated points (proposition 1); the
+penalty asks it of random pairs, in place of WGAN's clipped weights. It is computed per image, so D
+must not normalise over the batch (section 4). D's output is named `logit` as in other methods; no
+sigmoid follows.
 
 The paper detects nothing. The anomaly score is that of f-AnoGAN's comparison (Schlegl et al. 2019):
 
@@ -22,7 +23,9 @@ TensorFlow's Adam. One difference from that code: it normalises by the batch whe
 images; here batch normalisation keeps averages (momentum 0.99), with which `sample` draws them.
 
 Read beside it: `core/losses.py`, the two losses and the penalty; the file of `networks/` that the
-setting `networks` names.
+setting `networks` names. `part(images, t, n)` is the t-th of n equal parts of a batch;
+`minimize(role, loss, tape)` is one step of a role's optimizer on the network of that name. The
+score of a window is the mean of its error (`scores/score.py`).
 """
 
 from __future__ import annotations
@@ -91,7 +94,7 @@ NETWORKS = {"convolutional": convolutional, "resnet": resnet}
     "wgan_gp", "GAN whose critic has a gradient penalty (Gulrajani et al. 2017)", Config, PAPER
 )
 class WGANGP(Detector):
-    """Generator G and critic D, whose slope is held at 1 between real and generated images.
+    """Generator G and critic D, with a gradient penalty between real and generated images.
 
     Args:
         config: hyper-parameters.
@@ -154,11 +157,11 @@ class WGANGP(Detector):
         return self.critic(images, training=training)["logit"]
 
     def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The error `critic`, A_D(x) `[N]`: it has no place in the window."""
+        """The error `critic`, A_D(x) `[N]`: one number per window, without a location."""
         return {"critic": self.normal_logit - self.logit(images, training=False)}
 
     def adapt(self, normals: tf.data.Dataset, size: int) -> None:
-        """Takes the mean of D over normal images, and what `Detector.adapt` takes."""
+        """Estimates the mean of D over normal images, after `Detector.adapt`."""
         super().adapt(normals, size)
         self.normal_logit.assign(0.0)
         mean = mean_logit(lambda x: -self.error_maps(x, "critic"), normals, size, self.seed)

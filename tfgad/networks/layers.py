@@ -111,7 +111,7 @@ class Dropout(keras.layers.Dropout):
 
 @keras.saving.register_keras_serializable("tfgad")
 class Clip(keras.constraints.Constraint):
-    """Constraint that clips weights to [-bound, bound] (Arjovsky et al. 2017, algorithm 1).
+    """Constraint that clips weights to [-bound, bound]; critics in WGAN files of before have it.
 
     Args:
         bound: c of the algorithm, above 0.

@@ -20,7 +20,7 @@ CUES, DENSITY = "cues", "density"  # names of scores that methods have beside th
 DEFECT = "defect"  # the score of a segmenter
 PEAKS = (CUES, DEFECT)  # the largest value of the map on images of every size
 
-MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022, section 4.2)
+MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022)
 BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)
 
 
