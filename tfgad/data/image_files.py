@@ -34,6 +34,7 @@ COLOUR_MODES = ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "P", "PA")
 # Default limit per image: 16384 x 16384, or a line scan of 4096 x 65536.
 MAX_PIXELS = 2**28
 PNG_START = b"\x89PNG\r\n\x1a\n"
+JPEG_START = b"\xff\xd8\xff"
 PNG_BITS = 24  # offset of the bits per channel in a PNG file; the colour type follows
 PNG_GREY = (0, 4)  # colour types: grey without and with alpha
 # Tags of a multi-picture JPEG and of a TIFF.

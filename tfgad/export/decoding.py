@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfgad.data import exif
-from tfgad.data.image_files import PNG_BITS, PNG_START
+from tfgad.data.image_files import JPEG_START, PNG_BITS, PNG_START
 from tfgad.data.pixels import LUMA, white_of
-from tfgad.export.exif_in_graph import JPEG_START, exif_block, orientation, substring
+from tfgad.export.exif_in_graph import exif_block, orientation, substring
 
 
 def decode(file: tf.Tensor, channels: int, depth: int | None) -> tf.Tensor:

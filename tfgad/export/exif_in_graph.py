@@ -11,9 +11,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfgad.data import exif
-from tfgad.data.image_files import PNG_START
+from tfgad.data.image_files import JPEG_START, PNG_START
 
-JPEG_START = b"\xff\xd8\xff"
 # Segments of a JPEG, or chunks of a PNG, before the pixels. Cameras and editors write ten or
 # twenty; each costs some 0.1 ms here.
 MOST_PARTS = 256

@@ -97,7 +97,7 @@ NETWORKS = {"convolutional": convolutional, "fully_convolutional": fully_convolu
 
 @register(
     "ganomaly",
-    "encode, decode, encode again; the one to start with (Akcay et al. 2018)",
+    "encode, decode, encode again; start with it (Akcay et al. 2018)",
     Config,
     PAPER,
 )

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
 
 from tfgad.data import exif
-from tfgad.data.image_files import PNG_START, orientation_of
-from tfgad.export.decoding import JPEG_START
+from tfgad.data.image_files import JPEG_START, PNG_START, orientation_of
 from tfgad.serving.errors import ServingError, invalid
 from tfgad.serving.file_cost import excess, png_header
 from tfgad.serving.server.limits import Limits

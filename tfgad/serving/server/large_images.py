@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfgad.data.image_files import PNG_BITS
+from tfgad.data.image_files import JPEG_START, PNG_BITS
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.export import decoding
 from tfgad.inference.predictor import SavedModelPredictor
@@ -92,7 +92,7 @@ class LargeImages:
 
 def _decode(file: bytes) -> np.ndarray:
     """Decodes a PNG or JPEG to uint8 or uint16 `[H, W, 3]`, as a graph of `tfgad.export` does."""
-    if file.startswith(decoding.JPEG_START):
+    if file.startswith(JPEG_START):
         pixels = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
     else:
         dtype = tf.uint16 if file[PNG_BITS] == 16 else tf.uint8
