@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfgad.core import legacy, settings
+from tfgad.core import checks, legacy, settings
 from tfgad.core.trained import Trained
 from tfgad.data import tiling
 from tfgad.data.sampling import batched, spread
@@ -20,7 +20,6 @@ from tfgad.scores.density import Density, DensityScore
 from tfgad.scores.image_quality import ImageQuality
 from tfgad.scores.score import CUES, DENSITY, MeanErrorScore, Score, margins_of
 
-MAX_ABS_PIXEL = 1.0 + 1e-3  # of images in [-1, 1], with room for rounding
 QUALITY_IMAGES = 2048  # used for the quality statistics; of 128x128 pixels, 12 s on two cores
 
 
@@ -144,31 +143,8 @@ class Detector(Trained):
         raise UsageError("method", self.name, "reconstructs nothing", hint)
 
     def checked_batch(self, data: Any) -> Any:
-        """Returns what `train_step` takes of `images`, `(images,)` or `(images, labels)`.
-
-        Raises:
-            UsageError: images that are not float32 or have another shape than the window's, or no
-                labels. Images beyond [-1, 1] raise TensorFlow's `InvalidArgumentError`.
-        """
-        parts = data if isinstance(data, (tuple, list)) else (data,)
-        images = tf.convert_to_tensor(parts[0])
-        if not images.dtype.is_floating:
-            hint = "divide 8-bit images by 127.5 and subtract 1"
-            raise UsageError("images", images.dtype.name, "are not float32 in [-1, 1]", hint)
-        if tuple(images.shape[1:]) != self.window:
-            height, width, channels = self.window
-            hint = (
-                f"fit on [B, {height}, {width}, {channels}], such as tfgad.training_batches gives"
-            )
-            raise UsageError("images", tuple(images.shape), "do not have the window's shape", hint)
-        if self.labelled and len(parts) < 2:
-            raise UsageError("labels", None, "are missing", "fit on (images, labels)")
-        message = "images are not in [-1, 1]: divide 8-bit images by 127.5 and subtract 1"
-        largest = tf.reduce_max(tf.abs(images))
-        in_range = tf.debugging.assert_less_equal(largest, MAX_ABS_PIXEL, message)
-        with tf.control_dependencies([in_range] if in_range is not None else []):
-            images = tf.identity(images)
-        return (images, parts[1]) if self.labelled else images
+        """Returns the images of a batch, with labels if the method is `labelled`; see `checks`."""
+        return checks.checked_batch(data, self.window, self.labelled)
 
     # Scoring
 
@@ -197,7 +173,9 @@ class Detector(Trained):
                 not have, or that needs statistics of normal images before `adapt`.
         """
         self._refuse_unadapted(score or self.score)
-        return self.anomaly_in_graph(self._checked_images(images), self._known(score or self.score))
+        return self.anomaly_in_graph(
+            checks.checked_images(images, self.window), self._known(score or self.score)
+        )
 
     def reconstruct(self, images: Any) -> tf.Tensor:
         """Returns the reconstructions of images: `[B, H, W, C]` in [-1, 1].
@@ -205,7 +183,7 @@ class Detector(Trained):
         Raises:
             UsageError: a method that reconstructs nothing, or images that `anomaly` refuses.
         """
-        return self.reconstruct_in_graph(self._checked_images(images))
+        return self.reconstruct_in_graph(checks.checked_images(images, self.window))
 
     @tf.function(reduce_retracing=True, autograph=False)
     def anomaly_in_graph(self, images: tf.Tensor, score: str) -> dict[str, tf.Tensor]:
@@ -292,27 +270,6 @@ class Detector(Trained):
     def _blended(self, images: tf.Tensor, of_windows: Any) -> tf.Tensor:
         """Returns a function of windows, `[N, h, w, K]`, blended over images: `[B, H, W, K]`."""
         return tiling.by_window(images, self.window[:2], self.stride, of_windows)
-
-    def _checked_images(self, images: Any) -> tf.Tensor:
-        images = tf.convert_to_tensor(images, tf.float32)
-        height, width, channels = self.window
-        shape = tuple(images.shape)
-        if len(shape) != 4 or shape[3] != channels:
-            hint = f"give float32 [B, H, W, {channels}]"
-            raise UsageError("images", shape, "is not the shape of a batch of images", hint)
-        if not shape[0]:
-            raise UsageError("images", shape, "is an empty batch", "give at least one image")
-        if shape[1] < height or shape[2] < width:
-            hint = f"give images of at least {height}x{width} pixels"
-            raise UsageError("images", f"{shape[1]}x{shape[2]}", "smaller than the window", hint)
-        if not bool(tf.reduce_all(tf.math.is_finite(images))):
-            bad = int(tf.reduce_sum(tf.cast(~tf.math.is_finite(images), tf.int32)))
-            raise UsageError("images", f"{bad} values", "NaN or infinite", "leave them out")
-        largest = float(tf.reduce_max(tf.abs(images)))
-        if largest > MAX_ABS_PIXEL:
-            hint = "divide 8-bit images by 127.5 and subtract 1"
-            raise UsageError("images", f"a value of {largest:g}", "is beyond [-1, 1]", hint)
-        return images
 
     # Statistics of normal images, and the threshold
 
