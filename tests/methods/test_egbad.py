@@ -158,7 +158,7 @@ def test_the_critic_s_features_see_the_image_and_its_joint_layer_the_pair(model,
 def test_paper_has_the_published_numbers():
     paper = egbad.PAPER
     assert (paper.latent_dim, paper.batch_size, paper.dropout) == (200, 100, 0.5)
-    assert (paper.learning_rate, paper.beta_1, paper.ema) == (1e-5, 0.5, 0.999)
+    assert (paper.learning_rate, paper.beta_1, paper.epsilon, paper.ema) == (1e-5, 0.5, 1e-8, 0.999)
     assert (paper.discriminator_weight, paper.score) == (0.1, "feature")
 
 

@@ -115,7 +115,12 @@ def test_paper_has_the_published_numbers():
     assert weights == (1.0, 40.0, 1.0)
     assert (paper.reconstruction_weight, paper.score) == (0.9, "loss")
     assert (paper.latent_dim, paper.width, paper.batch_size) == (100, 64, 64)
-    assert (paper.learning_rate, paper.beta_1, paper.beta_2) == (2e-4, 0.5, 0.999)
+    assert (paper.learning_rate, paper.beta_1, paper.beta_2, paper.epsilon) == (
+        2e-4,
+        0.5,
+        0.999,
+        1e-8,
+    )
 
 
 def test_networks_of_paper_are_those_of_the_authors_code():
@@ -131,6 +136,11 @@ def test_networks_of_paper_are_those_of_the_authors_code():
     critic = 16 * (3 * 64 + 64 * 128 + 128 * 256) + 2 * (128 + 256) + 4 * 4 * 256 * 100 + 100
     assert sum(int(np.prod(w.shape)) for w in model.weights_of("critic")) == critic == 1_068_900
     assert model.critic.output["latent"].shape == (None, 100)
+    innermost = model.generator.trainable_weights[10].numpy()
+    scale = next(w for w in model.generator.trainable_weights if w.name == "gamma").numpy()
+    assert innermost.std() == pytest.approx(0.02, rel=0.05)
+    assert scale.mean() == pytest.approx(1.0, abs=0.01)
+    assert scale.std() == pytest.approx(0.02, rel=0.2)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ class Config:
     learning_rate: Annotated[float, Field(gt=0, description="of the three Adam optimizers")] = 2e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of the Adam optimizers")] = 0.5
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of the Adam optimizers")] = 0.999
+    epsilon: Annotated[float, Field(gt=0, description="ε of the Adam optimizers")] = 1e-7
     ema: Annotated[
         float, Field(ge=0, lt=1, description="decay of the averaged weights; 0 averages nothing")
     ] = 0.99
@@ -77,7 +78,7 @@ class Config:
 
 
 # MNIST in the paper's appendix and the authors' code: Adam at 1e-5, beta1 0.5, batches of 100, z of
-# 200, λ of 0.1 and averages of 0.999; 100 epochs of about 50,000 images.
+# 200, λ of 0.1 and averages of 0.999; 100 epochs of about 50,000 images. ε is TensorFlow 1's.
 PAPER = Config(
     window=0,
     latent_dim=200,
@@ -85,6 +86,7 @@ PAPER = Config(
     batch_size=100,
     steps=50_000,
     learning_rate=1e-5,
+    epsilon=1e-8,
     ema=0.999,
     score="feature",
     stride=8,
@@ -149,7 +151,7 @@ def critic(
 
 
 def _normal() -> keras.Initializer:
-    """A new initializer for each layer: one of Keras's gives the same numbers each time."""
+    """First weights N(0, 0.02). Each layer needs an initializer of its own: one draws only once."""
     return keras.initializers.RandomNormal(stddev=0.02)
 
 
@@ -200,10 +202,8 @@ class EGBAD(Detector):
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """One Adam per network."""
         config = self.config
-        return {
-            role: Adam(config.learning_rate, config.beta_1, config.beta_2)
-            for role in ("critic", "generator", "encoder")
-        }
+        constants = config.learning_rate, config.beta_1, config.beta_2, config.epsilon
+        return {role: Adam(*constants) for role in ("critic", "generator", "encoder")}
 
     def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """One update of D, then one of G and of E, on float32 `[B, h, w, C]` in [-1, 1]."""

@@ -13,8 +13,9 @@ while D learns to tell x from G(x). The anomaly score compares images and featur
 The map is that of |x - G(x)|.
 
 Differences: each norm is a mean over its elements, as in the authors' code. That code has w_con of
-50, takes the mean square of x - G(x) for R, adds L_lat to the loss of D and draws D anew when its
-loss falls to 0; here none of that is done. Paper and code scale the scores of a test set to [0, 1];
+50, takes the mean square of x - G(x) for R and adds L_lat to the loss of D; here none of that is
+done. It also means to start D anew when its loss falls below 1e-5, but the function is not there.
+Paper and code scale the scores of a test set to [0, 1];
 here an image's score does not depend on others. The last layer of D is dense. In the code it is a
 3x3 convolution of a single pixel, of which all but the middle weights meet padding only.
 
@@ -44,6 +45,7 @@ from tfgad.scores.error_maps import feature_errors, pixel_errors
 
 Shape = tuple[int, int, int]  # height, width, channels
 
+DEVIATION = 0.02  # of the first weights
 WIDEST = 8  # times the width: 512 channels for a width of 64
 
 
@@ -59,6 +61,7 @@ class Config:
     learning_rate: Annotated[float, Field(gt=0, description="of both Adam optimizers")] = 2e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.5
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.999
+    epsilon: Annotated[float, Field(gt=0, description="ε of both Adam optimizers")] = 1e-7
     adversarial_weight: Annotated[float, Field(ge=0, description="w_adv")] = 1.0
     contextual_weight: Annotated[float, Field(ge=0, description="w_con")] = 40.0
     latent_weight: Annotated[float, Field(ge=0, description="w_lat")] = 1.0
@@ -68,26 +71,31 @@ class Config:
 
 
 # Weights and λ of the paper. Images of 32x32, width, f of 100, batches of 64 and Adam at 2e-4 are
-# those of the authors' code, as are 15 epochs, here of the 45,000 normal images of CIFAR-10.
-PAPER = Config(window=0, latent_dim=100, width=64, steps=10_500, score="loss", stride=8)
+# those of the authors' code, as are 15 epochs, here of the 45,000 normal images of CIFAR-10. ε is
+# that of PyTorch's Adam.
+PAPER = Config(
+    window=0, latent_dim=100, width=64, steps=10_500, epsilon=1e-8, score="loss", stride=8
+)
 
 
 def generator(image_shape: Shape, width: int, name: str = "generator") -> keras.Model:
     """Images `[B, h, w, C]` to reconstructions of the same shape in [-1, 1], by a U-Net."""
     images = keras.Input(image_shape, name="images")
-    skips = [layers.Conv2D(width, KERNEL, 2, "same", use_bias=False)(images)]
+    skips = [layers.Conv2D(width, KERNEL, 2, "same", use_bias=False, **_normal())(images)]
     while min(skips[-1].shape[1:3]) > 1:
         x = layers.LeakyReLU(SLOPE)(skips[-1])
         filters = width * min(2 ** len(skips), WIDEST)
-        x = layers.Conv2D(filters, KERNEL, 2, "same", use_bias=False)(x)
-        skips.append(BatchNormalization()(x) if min(x.shape[1:3]) > 1 else x)
+        x = layers.Conv2D(filters, KERNEL, 2, "same", use_bias=False, **_normal())(x)
+        skips.append(_normalized(x) if min(x.shape[1:3]) > 1 else x)
     x = skips.pop()
     while skips:
         skip = skips.pop()
         x = layers.ReLU()(x)
-        x = layers.Conv2DTranspose(skip.shape[-1], KERNEL, 2, "same", use_bias=False)(x)
-        x = layers.Concatenate()([skip, _cut(BatchNormalization()(x), skip)])
-    x = layers.Conv2DTranspose(image_shape[2], KERNEL, 2, "same")(layers.ReLU()(x))
+        x = layers.Conv2DTranspose(skip.shape[-1], KERNEL, 2, "same", use_bias=False, **_normal())(
+            x
+        )
+        x = layers.Concatenate()([skip, _cut(_normalized(x), skip)])
+    x = layers.Conv2DTranspose(image_shape[2], KERNEL, 2, "same", **_normal())(layers.ReLU()(x))
     x = layers.Activation("tanh", dtype="float32", name="reconstruction")(_cut(x, images))
     return keras.Model(images, x, name=name)
 
@@ -101,17 +109,31 @@ def critic(image_shape: Shape, latent_dim: int, width: int, name: str = "critic"
     x = images = keras.Input(image_shape, name="images")
     features: list[Any] = []
     while min(x.shape[1:3]) > SMALLEST_SIDE:
-        x = layers.Conv2D(width * 2 ** len(features), KERNEL, 2, "same", use_bias=False)(x)
-        x = layers.LeakyReLU(SLOPE)(BatchNormalization()(x) if features else x)
+        filters = width * 2 ** len(features)
+        x = layers.Conv2D(filters, KERNEL, 2, "same", use_bias=False, **_normal())(x)
+        x = layers.LeakyReLU(SLOPE)(_normalized(x) if features else x)
         features.append(layers.Activation("linear", dtype="float32")(x))
-    latent = layers.Dense(latent_dim, use_bias=False, dtype="float32")(layers.Flatten()(x))
-    logit = layers.Dense(1, use_bias=False, dtype="float32")(latent)
+    latent = layers.Dense(latent_dim, use_bias=False, dtype="float32", **_normal())(
+        layers.Flatten()(x)
+    )
+    logit = layers.Dense(1, use_bias=False, dtype="float32", **_normal())(latent)
     logit = layers.Reshape((), dtype="float32", name="logit")(logit)
     outputs = {"logit": logit, "latent": latent, "features": features}
     return keras.Model(images, outputs, name=name)
 
 
-def _cut(x: Any, like: Any) -> Any:
+def _normal() -> dict[str, keras.Initializer]:
+    """First weights N(0, 0.02). Each layer needs an initializer of its own: one draws only once."""
+    return {"kernel_initializer": keras.initializers.RandomNormal(0.0, DEVIATION)}
+
+
+def _normalized(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Batch normalisation with PyTorch's constants, and scales N(1, 0.02) at first."""
+    scale = keras.initializers.RandomNormal(1.0, DEVIATION)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=scale)(x)
+
+
+def _cut(x: keras.KerasTensor, like: keras.KerasTensor) -> keras.KerasTensor:
     """Cuts the last row and column off `x` where it is larger than `like`."""
     excess = [x.shape[axis] - like.shape[axis] for axis in (1, 2)]
     return layers.Cropping2D([(0, side) for side in excess])(x) if any(excess) else x
@@ -145,10 +167,8 @@ class SkipGANomaly(Detector):
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """One Adam per network."""
         config = self.config
-        return {
-            "generator": Adam(config.learning_rate, config.beta_1, config.beta_2),
-            "critic": Adam(config.learning_rate, config.beta_1, config.beta_2),
-        }
+        constants = config.learning_rate, config.beta_1, config.beta_2, config.epsilon
+        return {"generator": Adam(*constants), "critic": Adam(*constants)}
 
     def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """One update of G and one of D on float32 `[B, h, w, C]` in [-1, 1].
