@@ -83,7 +83,7 @@ def test_the_rate_of_goodfellow_s_sgd_falls_with_each_update():
     optimizer = small("gan/paper").optimizer_by_role["critic"]
     assert type(optimizer) is keras.optimizers.SGD
     assert float(optimizer.learning_rate) == pytest.approx(0.1)
-    optimizer.iterations.assign(1000)  # 2000 batches of the authors' code
+    optimizer.iterations.assign(2000)  # batches of the authors' code
     assert float(optimizer.learning_rate) == pytest.approx(0.1 / 1.000004**2000, rel=1e-5)
 
 
