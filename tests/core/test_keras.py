@@ -80,6 +80,56 @@ def test_scoring_refuses_grey_levels_that_were_never_scaled(fitted, windows):
         fitted("ganomaly", 32).anomaly((windows + 1) * 127.5)
 
 
+def test_before_adapt_a_model_scores_by_its_paper_and_logs_it(build_small, windows, caplog):
+    model = build_small("ganomaly", side=32)
+    expected = model.anomaly(windows, "latent")["score"]
+    assert np.ptp(expected) > 0
+    for answer in (model.predict(windows, verbose=0), model(windows), model.anomaly(windows)):
+        np.testing.assert_allclose(answer["score"], expected, rtol=1e-4)
+    assert "scores by latent: call `adapt`" in caplog.text
+
+    model.adapt(tf.data.Dataset.from_tensor_slices(windows), len(windows))
+    density = model.anomaly(windows, "density")["score"]
+    np.testing.assert_allclose(model.predict(windows, verbose=0)["score"], density, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda x: ((x + 1) * 127.5).astype("uint8"), UsageError, "uint8.*127"),
+        (lambda x: x[:, :24], UsageError, "smaller than the window"),
+        (lambda x: (x + 1) * 127.5, tf.errors.InvalidArgumentError, "divide 8-bit images"),
+        (lambda x: x * np.nan, tf.errors.InvalidArgumentError, "divide 8-bit images"),
+    ],
+    ids=["uint8", "small", "grey levels", "nan"],
+)
+def test_predict_refuses_what_it_cannot_score(fitted, windows, spoil, error, message):
+    model = fitted("wgan_gp")
+    with pytest.raises(error, match=message):
+        model.predict(spoil(windows), verbose=0)
+    with pytest.raises(error, match=message):
+        model(spoil(windows))
+
+
+def test_datasets_of_other_floats_and_unknown_shapes_train(build_small, windows):
+    def unknown():
+        yield from (windows[:4], windows[4:])
+
+    model = build_small("ganomaly", side=32)
+    spec = tf.TensorSpec([None, None, None, 1], tf.float32)
+    model.fit(tf.data.Dataset.from_generator(unknown, output_signature=spec), verbose=0)
+    model.fit(tf.data.Dataset.from_tensor_slices(windows.astype("float64")).batch(4), verbose=0)
+    assert int(model.step) == 4
+
+
+def test_validation_data_and_a_single_optimizer_are_refused(build_small, windows):
+    model = build_small("ganomaly", side=32)
+    with pytest.raises(UsageError, match="has no loss on held-out images"):
+        model.evaluate(windows, verbose=0)
+    with pytest.raises(UsageError, match="one per role: generator, critic"):
+        model.compile("adam")
+
+
 @pytest.mark.parametrize(("method", "side"), [("ganomaly", 32), ("fanogan", 48), ("wgan_gp", 32)])
 def test_calling_and_predicting_is_scoring(fitted, images, method, side):
     model, x = fitted(method, side), images[:5, :side, :side]

@@ -4,6 +4,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from pydantic.dataclasses import dataclass
 
 from tfgad import methods
 from tfgad.core import registry, settings
@@ -189,6 +190,37 @@ def test_half_precision_is_the_networks_alone(half_precision):
     for network in (model.encoder, model.decoder):
         assert network.output.dtype == "float32"
     assert keras.config.dtype_policy().name == "float32"  # of whatever is built next
+
+
+@dataclass(frozen=True)
+class Odd:
+    """Settings of other types."""
+
+    batch_size: int = 4
+    steps: int = 2
+    use_mask: bool = True
+    betas: tuple[float, float] = (0.5, 0.9)
+
+
+def test_settings_may_be_switches_and_pairs():
+    parsed = settings.parse(Odd, {"use_mask": "false", "betas": (0.1, 0.2)}, "odd")
+    assert (parsed.use_mask, parsed.betas) == (False, (0.1, 0.2))
+    assert settings.parse(Odd, settings.as_dict(parsed), "odd") == parsed
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("a/b", Odd, "method 'a/b': is no name"),
+        ("plain", dataclasses.make_dataclass("Plain", []), "has no setting batch_size"),
+        ("second", Odd, "class 'GAN': is the class of gan"),
+    ],
+)
+def test_a_method_that_would_not_work_is_not_registered(name, config, message):
+    model = type("GAN", (METHODS["gan"].model,), {})
+    with pytest.raises(UsageError, match=message):
+        registry.register(name, "help", config, config())(model)
+    assert name not in METHODS
 
 
 def test_a_name_is_registered_once():

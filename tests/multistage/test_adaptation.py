@@ -147,7 +147,7 @@ def test_images_of_another_form_are_refused(run, painter, fabrics, tmp_path):
     [
         ({"width": 8}, "setting 'width': is not one of adaptation"),
         ({"steps": "3"}, "adapt_steps"),
-        ({"adapt_steps": "2x"}, "at least 1"),
+        ({"adapt_steps": "2x"}, "give a number ≥ 1"),
         ({"batch_size": 1}, "at least 2"),
     ],
 )

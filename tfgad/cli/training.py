@@ -59,7 +59,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the method."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, training and data split.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Of weights, training, data split.")
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Overwrite = False,
     distribute: Annotated[

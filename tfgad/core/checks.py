@@ -28,21 +28,49 @@ def checked_batch(data: Any, window: tuple[int, int, int], labelled: bool) -> An
         UsageError: images that are not float32 or have another shape, or no labels.
     """
     parts = data if isinstance(data, (tuple, list)) else (data,)
-    images = tf.convert_to_tensor(parts[0])
-    if not images.dtype.is_floating:
-        raise UsageError("images", images.dtype.name, "are not float32 in [-1, 1]", SCALING)
-    if tuple(images.shape[1:]) != window:
+    images = _floats(parts[0])
+    if not images.shape.is_compatible_with([None, *window]):
         height, width, channels = window
         hint = f"fit on [B, {height}, {width}, {channels}], such as tfgad.training_batches gives"
         raise UsageError("images", tuple(images.shape), "do not have the window's shape", hint)
     if labelled and len(parts) < 2:
         raise UsageError("labels", None, "are missing", "fit on (images, labels)")
-    message = f"images are not in [-1, 1]: {SCALING}"
+    images = _in_range(tf.ensure_shape(images, [None, *window]))
+    return (images, parts[1]) if labelled else images
+
+
+def images_in_range(images: Any, window: tuple[int, int, int]) -> tf.Tensor:
+    """Returns images to score, in a graph or not; see `checked_batch`.
+
+    Raises:
+        UsageError: images that are not float32, of other channels, or smaller than the window.
+    """
+    images = _floats(images)
+    if not images.shape.is_compatible_with([None, None, None, window[2]]):
+        hint = f"give float32 [B, H, W, {window[2]}]"
+        raise UsageError("images", tuple(images.shape), "are no batch of images", hint)
+    if images.shape.rank is not None:
+        sides = zip(images.shape[1:3], window[:2], strict=True)
+        if any(own is not None and own < side for own, side in sides):
+            hint = f"give images of at least {window[0]}x{window[1]} pixels"
+            raise UsageError("images", tuple(images.shape), "are smaller than the window", hint)
+    return _in_range(images)
+
+
+def _floats(images: Any) -> tf.Tensor:
+    images = tf.convert_to_tensor(images)
+    if not images.dtype.is_floating:
+        raise UsageError("images", images.dtype.name, "are not float32 in [-1, 1]", SCALING)
+    return tf.cast(images, tf.float32)
+
+
+def _in_range(images: tf.Tensor) -> tf.Tensor:
+    """Returns the images, after an assertion that they are in [-1, 1]."""
     largest = tf.reduce_max(tf.abs(images))
+    message = f"images are not in [-1, 1]: {SCALING}"
     in_range = tf.debugging.assert_less_equal(largest, MAX_ABS_PIXEL, message)
     with tf.control_dependencies([in_range] if in_range is not None else []):
-        images = tf.identity(images)
-    return (images, parts[1]) if labelled else images
+        return tf.identity(images)
 
 
 def checked_images(images: Any, window: tuple[int, int, int]) -> tf.Tensor:
@@ -55,7 +83,7 @@ def checked_images(images: Any, window: tuple[int, int, int]) -> tf.Tensor:
     Raises:
         UsageError: another shape, an empty batch, or values that are not finite or not in range.
     """
-    images = tf.convert_to_tensor(images, tf.float32)
+    images = _floats(images)
     height, width, channels = window
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[3] != channels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
 import keras
@@ -19,6 +20,8 @@ from tfgad.scores.cues import Cues, CuesScore
 from tfgad.scores.density import Density, DensityScore
 from tfgad.scores.image_quality import ImageQuality
 from tfgad.scores.score import CUES, DENSITY, MeanErrorScore, Score, margins_of
+
+logger = logging.getLogger(__name__)
 
 QUALITY_IMAGES = 2048  # used for the quality statistics; of 128x128 pixels, 12 s on two cores
 
@@ -67,6 +70,7 @@ class Detector(Trained):
     Examples:
         >>> model = tfgad.build("ganomaly", (32, 32, 1))
         >>> model.fit(images, batch_size=model.images_per_step)  # float32 [N, 32, 32, 1] in [-1, 1]
+        >>> model.adapt(tf.data.Dataset.from_tensor_slices(images), len(images))
         >>> model.predict(others)["score"]                       # float32 [N]
     """
 
@@ -148,6 +152,17 @@ class Detector(Trained):
 
     # Scoring
 
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+        """Checks images, then calls `call`: Keras would wrap an error of that.
+
+        Raises:
+            UsageError: images that are not float32 or smaller than the window. Images beyond
+                [-1, 1], or NaN, raise TensorFlow's `InvalidArgumentError`.
+        """
+        if not isinstance(images, keras.KerasTensor):
+            images = checks.images_in_range(images, self.window)
+        return super().__call__(images, *args, **kwargs)
+
     def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """Returns `score` `[B]` and `map` `[B, H, W]` of images, by the model's own score.
 
@@ -155,14 +170,35 @@ class Detector(Trained):
             images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
             training: has no effect.
         """
-        return self.anomaly_in_graph(images, self.score)
+        return self.anomaly_in_graph(images, self._score_in_force())
+
+    def _score_in_force(self) -> str:
+        """Returns the model's own score, or before `adapt` the paper's where its own needs that."""
+        self.build()
+        with tf.init_scope():  # not a tensor of the graph that is being traced
+            if not self._needs_adapt(self.score):
+                return self.score
+        logger.warning(
+            "%s scores by %s: call `adapt` with normal images first to score by %s",
+            self.name,
+            next(iter(self.scores)),
+            self.score,
+        )
+        return next(iter(self.scores))
+
+    def _needs_adapt(self, score: str) -> bool:
+        """Returns whether a score needs statistics of normal images that are not there yet."""
+        if score == DENSITY:
+            return not self.density.is_adapted
+        return score == CUES and not self.cues.is_adapted
 
     def anomaly(self, images: Any, score: str | None = None) -> dict[str, tf.Tensor]:
         """Returns the anomaly score and map of images, after checks.
 
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
-            score: another than the model's own; the calibration does not hold for it.
+            score: another than the model's own; the calibration does not hold for it. If none is
+                given before `adapt`, and the model's own needs that, the paper's.
 
         Returns:
             `score` float32 `[B]` and `map` float32 `[B, H, W]`, unbounded, higher is more
@@ -172,10 +208,12 @@ class Detector(Trained):
             UsageError: images of another form, or that are not finite; a score that the method does
                 not have, or that needs statistics of normal images before `adapt`.
         """
-        self._refuse_unadapted(score or self.score)
-        return self.anomaly_in_graph(
-            checks.checked_images(images, self.window), self._known(score or self.score)
-        )
+        images = checks.checked_images(images, self.window)
+        if score is None:
+            return self.anomaly_in_graph(images, self._score_in_force())
+        score = self._known(score)
+        self._refuse_unadapted(score)
+        return self.anomaly_in_graph(images, score)
 
     def reconstruct(self, images: Any) -> tf.Tensor:
         """Returns the reconstructions of images: `[B, H, W, C]` in [-1, 1].
@@ -290,6 +328,7 @@ class Detector(Trained):
         if self.score == DENSITY or normals.element_spec.shape[:2] == self.window[:2]:
             self._density_score().adapt(normals, size, self.descriptions)
         self._cues_score().adapt(normals, size, lambda x: self.error_maps(x, CUES))
+        self.predict_function = None  # which may score by the paper's score
 
     def calibrate(self, normals: tf.data.Dataset, false_positive_rate: float) -> Threshold:
         """Sets the threshold and the limits of quality from images held out of training.
@@ -335,8 +374,8 @@ class Detector(Trained):
         return self._statistics(images).numpy()
 
     def _refuse_unadapted(self, score: str) -> None:
-        if score == DENSITY and self.reconstructs and not self.density.is_adapted:
-            hint = "call `adapt` with the training images first, built with score=density"
+        if self._needs_adapt(score):
+            hint = f"call `adapt` with the training images first, built with score={score}"
             raise UsageError("model", "not adapted", "knows no normal images", hint)
 
     # Saving

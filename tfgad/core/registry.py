@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -88,6 +89,13 @@ def register(
     Raises:
         UsageError: another class has the name.
     """
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise UsageError("method", name, "is no name", "use a to z, 0 to 9 and _")
+    fields = getattr(config, "__pydantic_fields__", {})
+    for needed in ("batch_size", "steps"):
+        if needed not in fields:
+            hint = "use pydantic.dataclasses.dataclass, with batch_size and steps"
+            raise UsageError("method", name, f"has no setting {needed}", hint)
 
     def registered(model: type[Detector]) -> type[Detector]:
         other = METHODS.get(name)
@@ -97,6 +105,10 @@ def register(
         ):
             problem = f"is a method of {other.model.__module__}"
             raise UsageError("method", name, problem, "give another name")
+        for each in METHODS.values():
+            if each.name != name and each.model.__name__ == model.__name__:
+                problem = f"is the class of {each.name}, by which its files are loaded"
+                raise UsageError("class", model.__name__, problem, "give another name")
         model.Config = config
         configs = {"default": config(), "paper": paper, **others}
         METHODS[name] = Method(name, help, model, configs)
@@ -175,7 +187,7 @@ def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given
     side = parsed["window"] or max(height, width)
     window = (min(side, height), min(side, width), channels)
     stride = parsed["stride"]
-    if "stride" not in given:
+    if stride == settings_of(method)["stride"]:  # not one that was asked for
         stride = math.gcd(stride, *window[:2])
     keras.utils.set_random_seed(seed)
     policy = _policy(parsed["precision"])

@@ -26,6 +26,8 @@ from tfgad.errors import UsageError, nearest
 
 C = TypeVar("C")
 
+STEPS = "steps"  # the setting that is written as 600+1500 for several stages
+
 
 def _split_steps(value: Any) -> Any:
     return tuple(value.split("+")) if isinstance(value, str) else value
@@ -78,7 +80,7 @@ def parse(config: type[C], given: Mapping[str, Any], of: str, base: C | None = N
     for name, value in given.items():
         if name not in names:
             raise UsageError("setting", name, f"is not one of {of}", nearest(name, names))
-        if isinstance(value, bool):
+        if isinstance(value, bool) and config.__pydantic_fields__[name].annotation is not bool:  # type: ignore[attr-defined]
             raise UsageError(name, value, "is not a number or a name", "give one")
     values = {name: getattr(base, name) for name in names} if base is not None else {}
     try:
@@ -96,7 +98,7 @@ def as_dict(config: Any) -> dict[str, Any]:
     """Returns a configuration as JSON types; steps of several stages as `"600+1500"`."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return {
-        name: "+".join(map(str, value)) if isinstance(value, tuple) else value
+        name: "+".join(map(str, value)) if name == STEPS and isinstance(value, tuple) else value
         for name, value in values.items()
     }
 
@@ -162,7 +164,7 @@ def _usage_error(config: type, error: ValidationError, given: Mapping[str, Any])
     if first["type"] in ("greater_than_equal", "greater_than"):
         least = "at least" if "ge" in context else "a number above"
         hint = f"give {least} {context.get('ge', context.get('gt'))}"
-        problem = "is too small" if value == value else "is not finite"
+        problem = "is not finite" if str(value) == "nan" else "is too small"
         return UsageError(name, value, problem, hint)
     if first["type"] in ("less_than_equal", "less_than"):
         most = "at most" if "le" in context else "less than"
@@ -170,5 +172,5 @@ def _usage_error(config: type, error: ValidationError, given: Mapping[str, Any])
         return UsageError(name, value, "is too large", hint)
     if first["type"] == "finite_number" and kind == "float":
         return UsageError(name, value, "is not finite", "give a finite number")
-    hint = f"give one {bounds}" if bounds else f"give one like {field.default!r}"
+    hint = f"give a number {bounds}" if bounds else f"give one like {field.default!r}"
     return UsageError(name, value, f"is not of type {kind}", hint)

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfgad.errors import UsageError
+
 Logs = dict[str, tf.Tensor]
 
 
@@ -66,7 +68,10 @@ class Trained(keras.Model):
             **kwargs: what `keras.Model.compile` takes, such as `steps_per_execution`.
         """
         self.build()
-        optimizers = optimizers or self.optimizers()
+        optimizers = self.optimizers() if optimizers is None else optimizers
+        if not isinstance(optimizers, dict) or "optimizer" in kwargs:
+            hint = f"give one per role: {', '.join(self.optimizers())}"
+            raise UsageError("optimizers", optimizers, "is no dict of optimizers", hint)
         first = next(iter(optimizers.values()))  # without one Keras would make another that idles
         kwargs.setdefault("jit_compile", bool(tf.config.list_physical_devices("GPU")))
         super().compile(optimizer=first, **kwargs)
@@ -82,6 +87,11 @@ class Trained(keras.Model):
     def checked_batch(self, data: Any) -> Any:
         """Returns what `train_step` takes of what `fit` hands on."""
         return data
+
+    def test_step(self, data: Any) -> Logs:
+        """Refuses: training losses of images that were held out say nothing of the scores."""
+        hint = "use `predict`, and `tfgad.evaluation`"
+        raise UsageError("validation data", self.name, "has no loss on held-out images", hint)
 
     def build(self, input_shape: Any = None) -> None:
         """Does nothing: the constructor has made the networks."""
@@ -215,7 +225,9 @@ def _counted(train_step: Callable[[Any, Any], Logs]) -> Callable[[Any, Any], Log
         if type(self).train_step is not counted:  # called as `super().train_step`
             return train_step(self, data)
         logs = train_step(self, self.checked_batch(data))
-        self.step.assign_add(1)
+        # Else an iterator that has no further batch would count one.
+        with tf.control_dependencies([tf.convert_to_tensor(value) for value in logs.values()]):
+            self.step.assign_add(1)
         return logs
 
     return counted

@@ -217,10 +217,24 @@ def saved_model_metadata(folder: Path) -> dict[str, Any]:
         UsageError: another program exported it.
     """
     metadata = files.read_object(folder / METADATA)
-    if metadata is None or not metadata.keys() >= REQUIRED_KEYS:
+    if metadata is None or not metadata.keys() >= REQUIRED_KEYS or not _is_sound(metadata):
         problem = f"has no {METADATA} that can be read"
         raise UsageError("model", folder, problem, "give one that `tfgad export` wrote")
     return metadata
+
+
+def _is_sound(metadata: dict[str, Any]) -> bool:
+    """Returns whether the values that scoring needs have their types."""
+    lengths = {"image_shape": 3, "window": 3, "tile": 2}
+    shapes = all(
+        isinstance(metadata[name], list)
+        and len(metadata[name]) == length
+        and all(isinstance(side, int) and side > 0 for side in metadata[name])
+        for name, length in lengths.items()
+    )
+    numbers = all(isinstance(metadata[name], int | float) for name in ("threshold", "scale"))
+    stride = isinstance(metadata["stride"], int) and metadata["stride"] > 0
+    return shapes and numbers and stride and isinstance(metadata["score"], str)
 
 
 def _load_saved_model(folder: Path) -> Any:

@@ -4,8 +4,14 @@ import importlib
 import pkgutil
 
 from tfgad.core.registry import METHODS, build, method_of, names, settings_of
+from tfgad.errors import UsageError
 
 for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+    try:
+        importlib.import_module(f"{__name__}.{_module.name}")
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError) as error:
+        problem = f"cannot be imported ({str(error).splitlines()[0]})"
+        hint = "correct the file, or take it out of tfgad/methods"
+        raise UsageError("method file", f"{_module.name}.py", problem, hint) from error
 
 __all__ = ["METHODS", "build", "method_of", "names", "settings_of"]

@@ -81,6 +81,11 @@ class Cues(keras.layers.Layer):
     def _statistic(self, name: str, shape: tuple[int, ...], initializer: str) -> keras.Variable:
         return self.add_weight(shape, initializer, name=name, trainable=False, dtype="float32")
 
+    @property
+    def is_adapted(self) -> bool:
+        """Whether `adapt` has set the statistics, here or before the model was saved."""
+        return bool(np.any(self.mean.numpy()))
+
     def call(self, images: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
         """Returns the anomaly map `[B, H, W]`.
 

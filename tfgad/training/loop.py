@@ -35,6 +35,7 @@ from tfgad.training.run import (
 )
 from tfgad.training.run_config import new_config, upgraded, versions
 from tfgad.training.run_folder import RunFolder, RunState
+from tfgad.training.saving import first_line
 from tfgad.training.split_file import split_of
 
 logger = logging.getLogger(__name__)
@@ -114,7 +115,8 @@ def _state_on_chief(
     """Returns the state of the run as the chief finds it, in all workers."""
 
     def upgrade(old: dict[str, Any]) -> dict[str, Any]:
-        settings = methods.settings_of(old["method"], old["settings"])
+        # Settings that it does not name had the method's defaults, in published configurations too.
+        settings = methods.settings_of(old["method"].partition("/")[0], old["settings"])
         return upgraded(old, settings.as_dict(), depth=images.depth)
 
     state = RunState.NEW
@@ -228,7 +230,12 @@ def fit_stages(
     """
     cluster = cluster or Cluster()
     if checkpoint.is_file():
-        model.load_weights(checkpoint)
+        try:
+            model.load_weights(checkpoint)
+        except (ValueError, KeyError, OSError) as error:
+            problem = f"does not fit the model ({first_line(error)})"
+            hint = "continue with the version of tfgad that wrote it, or give --overwrite"
+            raise UsageError("checkpoint", checkpoint, problem, hint) from error
         logger.info("continuing at step %d", model.steps_done)
     cluster.check_same_step(model.steps_done)
     model, first_step = cluster.prepared(model), 0
