@@ -59,7 +59,7 @@ def test_fit_moves_every_network(request, model, build_small):
                 assert np.any(trained.numpy() != first.numpy()), trained.path
 
 
-def test_methods_that_reconstruct_judge_windows_by_density_and_larger_images_by_cues(detector):
+def test_methods_that_reconstruct_score_windows_by_density_and_larger_images_by_cues(detector):
     expected = {32: "density", 48: "cues"}[detector.tile[0]] if detector.reconstructs else "critic"
     assert detector.score == expected
 
@@ -112,7 +112,7 @@ def exported(model, folder):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_half_precision_is_trained_judged_saved_and_exported(
+def test_half_precision_is_trained_scored_saved_and_exported(
     half_precision, build_small, know_normal_images, images, labels, tmp_path, method
 ):
     many = {"search_steps": 100} if method == "anogan" else {}  # which carry rounding on
@@ -198,14 +198,14 @@ def test_the_configuration_makes_the_same_model(model):
             assert value == config[name]
 
 
-def test_no_image_is_judged_by_its_company(detector, images):
+def test_scores_do_not_depend_on_the_batch(detector, images):
     images = images[:6, : detector.tile[0], : detector.tile[1]]
     together = detector.anomaly(images)
     order = [3, 0, 5, 1, 4, 2]
     shuffled = detector.anomaly(images[order])
-    np.testing.assert_allclose(shuffled["score"], together["score"].numpy()[order], rtol=1e-5)
+    np.testing.assert_allclose(shuffled["score"], together["score"].numpy()[order], rtol=1e-4)
     alone = detector.anomaly(images[2:3])
-    np.testing.assert_allclose(alone["score"][0], together["score"][2], rtol=1e-5)
+    np.testing.assert_allclose(alone["score"][0], together["score"][2], rtol=1e-4)
     np.testing.assert_allclose(alone["map"][0], together["map"][2], rtol=1e-4, atol=1e-5)
 
 

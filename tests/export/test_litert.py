@@ -9,7 +9,7 @@ import tensorflow as tf
 from typer.testing import CliRunner
 
 from tfgad import methods
-from tfgad.cli import main
+from tfgad.cli import exporting, main
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
@@ -191,7 +191,7 @@ def test_a_latent_search_needs_operations_that_litert_does_not_have(build_small)
 
 def test_the_command_says_size_time_and_loss(fitted, images, tmp_path, monkeypatch, converted):
     run, data = run_of(fitted("wgan_gp", 32), tmp_path), data_of(images[:, :32, :32], anomalies=5)
-    monkeypatch.setattr(main, "_load", lambda *_: (run, data))
+    monkeypatch.setattr(exporting, "load_run_and_data", lambda *_: (run, data))
     given = ["export", "run", str(tmp_path / "lite"), "--format", "litert"]
     result = CliRunner().invoke(main.app, given)
     assert result.exit_code == 0, result.output
