@@ -1,4 +1,4 @@
-"""The error that a user's mistake raises."""
+"""The error that a user's mistake raises, and other errors in one line."""
 
 import difflib
 from collections.abc import Iterable
@@ -26,3 +26,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"use one of: {', '.join(known)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or its kind if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns why a file could not be read or written: the system's words, or `first_line`."""
+    return getattr(error, "strerror", None) or first_line(error)

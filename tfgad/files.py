@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, reason_of
 
 NO_SPACE = os.strerror(errno.ENOSPC)
 FREE_SPACE = "free some, or name a path on another disk"  # the hint for NO_SPACE
@@ -60,9 +60,7 @@ def unwritable(
         error: an OSError, or the error that TensorFlow raises instead.
         hint: what to do, unless the disk is full.
     """
-    reason = (
-        getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
-    )
+    reason = reason_of(error)
     if is_full(error):
         reason, hint = NO_SPACE, FREE_SPACE
     return UsageError(argument, path, f"cannot be written ({reason})", hint)

@@ -45,16 +45,23 @@ def images_in_range(images: Any, window: tuple[int, int, int]) -> tf.Tensor:
     Raises:
         UsageError: images that are not float32, of other channels, or smaller than the window.
     """
+    return _in_range(_of_some_size(images, window))
+
+
+def _of_some_size(images: Any, window: tuple[int, int, int]) -> tf.Tensor:
+    """Returns float32 images of the window's channels, not smaller than it as far as is known."""
     images = _floats(images)
-    if not images.shape.is_compatible_with([None, None, None, window[2]]):
-        hint = f"give float32 [B, H, W, {window[2]}]"
-        raise UsageError("images", tuple(images.shape), "are no batch of images", hint)
-    if images.shape.rank is not None:
-        sides = zip(images.shape[1:3], window[:2], strict=True)
-        if any(own is not None and own < side for own, side in sides):
-            hint = f"give images of at least {window[0]}x{window[1]} pixels"
-            raise UsageError("images", tuple(images.shape), "are smaller than the window", hint)
-    return _in_range(images)
+    shape, (height, width, channels) = images.shape, window
+    if not shape.is_compatible_with([None, None, None, channels]):
+        hint = f"give float32 [B, H, W, {channels}]"
+        raise UsageError("images", tuple(shape), "is not the shape of a batch of images", hint)
+    sides = shape[1:3] if shape.rank else []
+    pairs = zip(sides, (height, width), strict=False)  # no sides where the rank is not known
+    if any(own is not None and own < least for own, least in pairs):
+        size = "x".join(map(str, sides))
+        hint = f"give images of at least {height}x{width} pixels"
+        raise UsageError("images", size, "smaller than the window", hint)
+    return images
 
 
 def _floats(images: Any) -> tf.Tensor:
@@ -83,17 +90,10 @@ def checked_images(images: Any, window: tuple[int, int, int]) -> tf.Tensor:
     Raises:
         UsageError: another shape, an empty batch, or values that are not finite or not in range.
     """
-    images = _floats(images)
-    height, width, channels = window
-    shape = tuple(images.shape)
-    if len(shape) != 4 or shape[3] != channels:
-        hint = f"give float32 [B, H, W, {channels}]"
-        raise UsageError("images", shape, "is not the shape of a batch of images", hint)
-    if not shape[0]:
+    images = _of_some_size(images, window)
+    if not images.shape[0]:
+        shape = tuple(images.shape)
         raise UsageError("images", shape, "is an empty batch", "give at least one image")
-    if shape[1] < height or shape[2] < width:
-        hint = f"give images of at least {height}x{width} pixels"
-        raise UsageError("images", f"{shape[1]}x{shape[2]}", "smaller than the window", hint)
     if not bool(tf.reduce_all(tf.math.is_finite(images))):
         bad = int(tf.reduce_sum(tf.cast(~tf.math.is_finite(images), tf.int32)))
         raise UsageError("images", f"{bad} values", "NaN or infinite", "leave them out")

@@ -282,7 +282,7 @@ class Detector(Trained):
         return self._blended(images, lambda x: scored.window_errors(x, self._error_maps_of(x)))
 
     def _error_maps_of(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns `errors` of windows, each that has no place in the window as a flat map."""
+        """Returns `errors` of windows, each without a location as a flat map."""
         whole = [1, *self.window[:2]]
         return {
             name: tf.tile(error[:, None, None], whole) if len(error.shape) == 1 else error

@@ -53,15 +53,19 @@ class Settings(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         """Returns a setting."""
-        return {**vars(self.common), **vars(self.config)}[name]
+        return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
         """Yields the names."""
-        return iter({**vars(self.common), **vars(self.config)})
+        return iter(self._values)
 
     def __len__(self) -> int:
         """Returns how many there are."""
-        return len({**vars(self.common), **vars(self.config)})
+        return len(self._values)
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return {**vars(self.common), **vars(self.config)}
 
     def as_dict(self) -> dict[str, Any]:
         """Returns all by name, as JSON types."""
@@ -186,15 +190,16 @@ def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given
     height, width, channels = image_shape
     side = parsed["window"] or max(height, width)
     window = (min(side, height), min(side, width), channels)
+    registered, default = method_of(method)
     stride = parsed["stride"]
-    if stride == settings_of(method)["stride"]:  # not one that was asked for
+    if stride == getattr(default, "stride", Common().stride):  # not one that was asked for
         stride = math.gcd(stride, *window[:2])
     keras.utils.set_random_seed(seed)
     policy = _policy(parsed["precision"])
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        model = method_of(method)[0].model(
+        model = registered.model(
             parsed.config,
             window,
             name=method.replace("/", "_"),

@@ -22,6 +22,7 @@ from PIL.MpoImagePlugin import MpoImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tfgad.data import exif
+from tfgad.errors import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +100,7 @@ def guard(path: str | os.PathLike) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:  # on broken files Pillow's decoders raise almost anything
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(path, f"cannot be read ({reason.splitlines()[0]})") from error
+        raise ImageError(path, f"cannot be read ({reason_of(error)})") from error
 
 
 @contextlib.contextmanager

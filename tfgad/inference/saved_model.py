@@ -13,13 +13,12 @@ import tensorflow as tf
 from tfgad import files
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.data.tiling import fill_by_block
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, first_line
 from tfgad.export.saved_model import CALIBRATION, METADATA
 from tfgad.scores.calibration import decide
 from tfgad.scores.image_quality import first_reason
 from tfgad.scores.score import margins_of
 from tfgad.training.run_folder import RunFolder
-from tfgad.training.saving import first_line
 
 # Pixels that a model is given at once; a larger image is given in blocks. The model itself computes
 # by smaller blocks (`tfgad.data.tiling.blocks.BLOCK`). The image and its maps take memory too.

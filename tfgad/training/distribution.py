@@ -26,7 +26,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfgad.core.trained import Trained
-from tfgad.errors import UsageError, nearest
+from tfgad.errors import UsageError, first_line, nearest
 
 ALONE, MIRRORED, MULTIWORKER = STRATEGIES = ("alone", "mirrored", "multiworker")
 TF_CONFIG = "TF_CONFIG"
@@ -125,7 +125,7 @@ def connect(distribute: str) -> Cluster:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError) as error:
         hint = "connect before anything else is computed, at an address that is free"
-        problem = f"cannot connect ({str(error).splitlines()[0]})"
+        problem = f"cannot connect ({first_line(error)})"
         raise UsageError("distribute", distribute, problem, hint) from error
     return Cluster(strategy, worker, workers)
 

@@ -22,7 +22,7 @@ from tfgad.core.detector import Detector
 from tfgad.core.trained import Trained
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, first_line
 from tfgad.training import distribution
 from tfgad.training.callbacks import Checkpoint, Log, StopIfDiverged
 from tfgad.training.distribution import Cluster
@@ -35,7 +35,6 @@ from tfgad.training.run import (
 )
 from tfgad.training.run_config import new_config, upgraded, versions
 from tfgad.training.run_folder import RunFolder, RunState
-from tfgad.training.saving import first_line
 from tfgad.training.split_file import split_of
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import keras
 
 from tfgad import files
 from tfgad.core.detector import Detector
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, first_line
 
 
 def load_model(path: str | os.PathLike[str]) -> Detector:
@@ -48,8 +48,3 @@ def save_model(model: keras.Model, path: Path) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise files.unwritable("output", path, error) from error
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message, or its type if it has none."""
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -16,7 +16,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from tfgad.data.image_files import ImageError
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, first_line, reason_of
 from tfgad.inference import results
 
 WILDCARDS = "*?["
@@ -32,8 +32,7 @@ def read(path: str) -> bytes:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             return file.read()
     except Exception as error:  # each file system has its own
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(path, f"cannot be read ({reason.splitlines()[0]})") from error
+        raise ImageError(path, f"cannot be read ({reason_of(error)})") from error
 
 
 def write(path: str, content: bytes) -> None:
@@ -88,7 +87,7 @@ def _matched(argument: str, pattern: str, limit: int | None = None) -> list[Any]
     try:
         (match,) = FileSystems.match([pattern], None if limit is None else [limit])
     except (ValueError, BeamIOError, OSError) as error:
-        problem = f"cannot be looked up ({_first_line(error)})"
+        problem = f"cannot be looked up ({first_line(error)})"
         raise UsageError(argument, pattern, problem, "check the path") from error
     return match.metadata_list
 
@@ -133,7 +132,3 @@ def partial_name(path: str) -> str:
     folder, slash, name = path.rpartition("/")
     stem, suffix = os.path.splitext(name)
     return f"{folder}{slash}.{stem}.{uuid.uuid4().hex}.partial{suffix}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
