@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -28,7 +29,7 @@ def build_server(folder: Path, options: ServerOptions | None = None) -> Server:
     return Server(folder, options, mount_page)
 
 
-def mount_page(app: Starlette, models: Repository, limits: Limits) -> bool:
+def mount_page(app: Starlette, models: Repository, limits: Limits) -> Callable[[], None] | None:
     """Adds the inspection page to an application, at `PAGE_PATH`, if gradio is installed.
 
     Args:
@@ -37,15 +38,16 @@ def mount_page(app: Starlette, models: Repository, limits: Limits) -> bool:
         limits: limits of the server. Streams of the page take at most half of its connections.
 
     Returns:
-        Whether the page was added.
+        A function that ends the page's streams, see `PageGate.close_streams`; None if the page was
+        not added.
     """
     if importlib.util.find_spec("gradio") is None:
         log.info("no inspection page: it needs pip install 'tfgad[serve]'")
-        return False
+        return None
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # no telemetry
     from tfgad.serving.inspection import page  # imports gradio
     from tfgad.serving.inspection.uploads import UploadLimits, Uploads
 
     uploads = Uploads(UploadLimits(timeout=limits.body_timeout))
-    page.mount(app, models, PAGE_PATH, uploads, max(1, limits.max_connections // 2))
-    return True
+    streams = max(1, limits.max_connections // 2)
+    return page.mount(app, models, PAGE_PATH, uploads, streams).close_streams

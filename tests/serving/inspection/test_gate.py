@@ -488,8 +488,8 @@ def test_streams_of_no_session_write_no_traceback(models, caplog):
             answer = site.results(session)
             assert answer.status_code == 200
             assert "unexpected_error" in answer.text  # the stream is complete
-    (record,) = [each for each in caplog.records if each.name == "tfgad.serving.inspection.gate"]
-    assert record.getMessage().startswith("1 streams of results broke, the last by")
+    (record,) = [each for each in caplog.records if each.name == "tfgad.serving.inspection.streams"]
+    assert record.getMessage().startswith("1 streams of the page broke, the last by")
     assert not record.exc_info
 
 

@@ -53,7 +53,8 @@ class Server(uvicorn.Server):
 def address(models):
     """URL of the page."""
     listening = socket.create_server(("127.0.0.1", 0))
-    app = page.mount(fastapi.FastAPI(), models, "/inspect")
+    app = fastapi.FastAPI()
+    page.mount(app, models, "/inspect")
     server = Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -168,7 +168,7 @@ def test_an_exposed_server_is_logged_and_has_no_page(models_folder, caplog):
 
 
 def test_a_requested_page_without_gradio_is_an_error(models_folder, monkeypatch):
-    monkeypatch.setattr(app, "mount_page", lambda *_: False)
+    monkeypatch.setattr(app, "mount_page", lambda *_: None)
     options = ServerOptions(rest_port=0, grpc_port=0, page=True)
     with pytest.raises(UsageError, match=r"--page.*pip install 'tfgad\[serve\]'"):
         build_server(models_folder / "foreign", options).start()

@@ -6,9 +6,7 @@ The gate lists the open routes, so that routes of a new version of gradio are cl
 from __future__ import annotations
 
 import json
-import logging
 import re
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,11 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfgad.data.image_files import ImageError
 from tfgad.serving.bodies import timely
-from tfgad.serving.inspection.sessions import Sessions, Streams
+from tfgad.serving.inspection.sessions import Sessions
+from tfgad.serving.inspection.streams import ClosableStreams, Streams
 from tfgad.serving.inspection.upload_form import UploadError
 from tfgad.serving.inspection.uploads import LATE, Uploads, network_of
-
-log = logging.getLogger(__name__)
 
 API = "/gradio_api"
 FILE, UPLOAD, EVENT = f"{API}/file=", f"{API}/upload", f"{API}/queue/join"
@@ -41,7 +38,6 @@ OPEN = {
 }
 OPEN["HEAD"] = OPEN["GET"]
 SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
-LOG_SECONDS = 60.0  # between two lines on broken streams
 MAX_EVENT_BYTES = 2**20  # an event with 1000 files has 0.4 MB
 # Gradio's page has inline scripts and styles, and creates scripts at run time.
 PAGE_POLICY = (
@@ -64,6 +60,8 @@ class PageGate:
         sessions: the visitors' sessions; new ones if not given.
         drop: frees what gradio keeps of a session. It is called with the session, and with True
             after its stream has ended: then it must do nothing if an event is running.
+        is_running: whether an event of a session is queued or running. By default one is while
+            the stream of its results is open.
     """
 
     def __init__(
@@ -73,11 +71,20 @@ class PageGate:
         max_streams: int = MAX_STREAMS,
         sessions: Sessions | None = None,
         drop: Callable[[str, bool], Awaitable[None]] | None = None,
+        is_running: Callable[[str], bool] | None = None,
     ):
         self._app, self._uploads = app, uploads
         self._streams = Streams(max_streams)
         self._sessions, self._drop = sessions or Sessions(), drop
-        self._broken, self._next_line = 0, 0.0  # broken streams since the last line of the log
+        self._is_running = is_running
+        self._closable = ClosableStreams(app, self._is_busy)
+
+    def close_streams(self) -> None:
+        """Ends the streams, since the server is being stopped; to be called in its event loop.
+
+        The streams of a session whose events are in progress end with the last of them.
+        """
+        self._closable.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, passes it on, or refuses it."""
@@ -108,7 +115,7 @@ class PageGate:
             elif path == RESULTS and scope["method"] == "GET":
                 await self._send_results(request, send)
             else:
-                await self._app(scope, receive, send)
+                await self._closable.answer(request, path.removeprefix(HEARTBEAT), send)
 
     async def _pass_on(self, request: Request, path: str, send: Send) -> None:
         """Passes a request on if it names no other files than the page's."""
@@ -151,38 +158,20 @@ class PageGate:
         return sending
 
     async def _send_results(self, request: Request, send: Send) -> None:
-        """Passes on the results of a known session; if gradio fails, the stream ends properly."""
-        has_started = is_complete = False
-
-        async def sending(message: Message) -> None:
-            nonlocal has_started, is_complete
-            has_started = True
-            is_complete = message["type"] == "http.response.body" and not message.get("more_body")
-            await send(message)
-
-        scope, receive = request.scope, request.receive
+        """Passes on the results of a known session."""
         session = request.query_params.get("session_hash", "")
         with self._sessions.read(session) as is_known:
             if not is_known:
-                await PlainTextResponse("No event of this session", 404)(scope, receive, send)
+                answer = PlainTextResponse("No event of this session", 404)
+                await answer(request.scope, request.receive, send)
                 return
-            try:
-                await self._app(scope, receive, sending)
-            except Exception as error:
-                if not has_started:
-                    raise
-                self._log_broken(error)
-                if not is_complete:
-                    await send({"type": "http.response.body", "body": b""})
+            await self._closable.answer(request, session, send)
         if self._drop is not None:
             await self._drop(session, True)
 
-    def _log_broken(self, error: Exception) -> None:
-        self._broken += 1
-        now = time.monotonic()
-        if now >= self._next_line:
-            log.warning("%d streams of results broke, the last by %r", self._broken, error)
-            self._broken, self._next_line = 0, now + LOG_SECONDS
+    def _is_busy(self, session: str) -> bool:
+        is_read = self._sessions.has_stream(session)
+        return is_read and (self._is_running is None or self._is_running(session))
 
     async def _checked(self, request: Request) -> tuple[Scope, Receive, str]:
         """Checks the files that an event names; returns a new request, and its session.

@@ -42,7 +42,7 @@ def mount(
     uploads: Uploads | None = None,
     max_streams: int = MAX_STREAMS,
     sessions: Sessions | None = None,
-) -> Starlette:
+) -> PageGate:
     """Adds the page to a web application.
 
     Args:
@@ -54,7 +54,7 @@ def mount(
         sessions: the visitors' sessions; new ones if not given.
 
     Returns:
-        The application.
+        What answers at the path.
     """
     uploads, sessions = uploads or Uploads(), sessions or Sessions()
     blocks = build(models, uploads, sessions)
@@ -74,8 +74,9 @@ def mount(
     if not isinstance(mounted, Mount):
         raise RuntimeError("gradio has not mounted its application")
     drop = functools.partial(_drop, blocks)
-    mounted.app = PageGate(mounted.app, uploads, max_streams, sessions, drop)
-    return app
+    running = functools.partial(_is_running, blocks)
+    mounted.app = gate = PageGate(mounted.app, uploads, max_streams, sessions, drop, running)
+    return gate
 
 
 def theme() -> gradio.themes.Base:
@@ -164,3 +165,11 @@ async def _drop(blocks: gradio.Blocks, session: str, only_if_idle: bool) -> None
         await queue.clean_events(session_hash=session)  # first, so that no event sends a message
         queue.pending_messages_per_session.pop(session, None)
         queue.pending_event_ids_session.pop(session, None)
+
+
+def _is_running(blocks: gradio.Blocks, session: str) -> bool:
+    """Returns whether an event of a session is queued or running; True if gradio does not tell."""
+    try:
+        return bool(blocks._queue.pending_event_ids_session.get(session))
+    except AttributeError:  # another version of gradio keeps them elsewhere
+        return True

@@ -1,8 +1,7 @@
-"""Visitors of the inspection page: whether they read their results, and their open streams."""
+"""Visitors of the inspection page, and whether they read their results."""
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import threading
@@ -94,6 +93,12 @@ class Sessions:
                     known.streams -= 1
                     known.seen = time.monotonic()
 
+    def has_stream(self, session: str) -> bool:
+        """Returns whether a stream of a session is open."""
+        with self._changed:
+            known = self._known.get(session)
+            return known is not None and known.streams > 0
+
     def is_read(self, session: str) -> bool:
         """Returns whether a stream of a session is open; waits for one up to `stream_patience`."""
         with self._changed:
@@ -111,33 +116,3 @@ class Sessions:
             for session in old:
                 del self._known[session]
         return old
-
-
-class Streams:
-    """The open streams: answers that do not end, and hold a connection each.
-
-    Only the event loop's thread uses it.
-
-    Args:
-        most: limit of all streams; those of one network may be half as many.
-    """
-
-    def __init__(self, most: int):
-        self._most, self._most_of_one = most, max(1, most // 2)
-        self._open: collections.Counter[str] = collections.Counter()  # by network
-
-    @contextlib.contextmanager
-    def held(self, network: str) -> Iterator[str]:
-        """Counts a stream while the context is open; yields why it is refused, or an empty text."""
-        if self._open.total() >= self._most:
-            yield f"{self._most} streams are open, which is the limit: try again later"
-            return
-        if self._open[network] >= self._most_of_one:
-            yield f"your address has {self._most_of_one} streams open, which is the limit"
-            return
-        self._open[network] += 1
-        try:
-            yield ""
-        finally:
-            self._open[network] -= 1
-            self._open += collections.Counter()  # drops networks without streams

@@ -38,7 +38,8 @@ class Limits:
         request_timeout: from the complete request to its answer; TF Serving's is 30.
         body_timeout: for a body to arrive, in addition to one second for each 64 KiB of it.
         header_timeout: for a request's head to arrive.
-        drain_timeout: for requests in progress when the server is stopped.
+        drain_timeout: for requests in progress when the server is stopped. Streams that only keep
+            the inspection page open end at once.
     """
 
     max_body: int = 64 * MEBI

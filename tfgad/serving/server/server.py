@@ -6,7 +6,6 @@ with Server(Path("saved_models"), ServerOptions(rest_port=0, grpc_port=0)) as se
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -18,27 +17,26 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
-from starlette.types import ASGIApp
 
 from tfgad.errors import UsageError
 from tfgad.serving.credentials import Tls, check_token
 from tfgad.serving.server import grpc_access, grpc_service, rest
 from tfgad.serving.server.access import Gate, Hosts, is_loopback
 from tfgad.serving.server.batching import Batching
-from tfgad.serving.server.connections import Connections, protocol
+from tfgad.serving.server.connections import Connections
 from tfgad.serving.server.limits import Limits
 from tfgad.serving.server.repository import Repository
+from tfgad.serving.server.rest_thread import RestThread
 from tfgad.serving.server.service import Service
-from tfgad.serving.server.sockets import BACKLOG, address_of, bind_grpc, listen
+from tfgad.serving.server.sockets import address_of, bind_grpc, listen
 from tfgad.serving.server.system import max_connections, raise_open_files
 
 LOOPBACK = "127.0.0.1"
-KEEP_ALIVE = 75  # seconds that an idle connection is kept open, as by nginx
 
-# Adds the inspection page to an application; returns whether that was possible.
-MountPage = Callable[[Starlette, Repository, Limits], bool]
+# Adds the inspection page to an application. Returns a function that ends the streams which keep
+# the page open, to be called in the event loop; None if the page cannot be added.
+MountPage = Callable[[Starlette, Repository, Limits], Callable[[], None] | None]
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +164,7 @@ class Server:
         with contextlib.ExitStack() as undo:
             undo.callback(self._socket.close)
             app = rest.build(self._service)
-            self._add_page(app)
+            close_page = self._add_page(app)
             self._load()
             undo.callback(self.models.close)
             locks = [] if options.token is None else [grpc_access.TokenInterceptor(options.token)]
@@ -175,7 +173,11 @@ class Server:
             address = self._bound_to()[0]
             self._grpc_port = bind_grpc(self._grpc, address, options.grpc_port, options.tls)
             hosts = Hosts(options.host, self.is_local, options.allowed_hosts)
-            self._start_rest(Gate(app, hosts, options.token), self._socket)
+            gate = Gate(app, hosts, options.token)
+            self._rest = RestThread(
+                gate, self._service.limits, options.tls, self._connections, close_page
+            )
+            self._rest.start(self._socket)
             undo.pop_all()
         self._grpc.start()
         grpc_service.set_serving(self._health)
@@ -184,12 +186,14 @@ class Server:
             log.warning(self.exposure)
 
     def stop(self) -> None:
-        """Refuses new requests, answers those in progress, and unloads the models."""
+        """Refuses new requests, answers those in progress, and unloads the models.
+
+        Streams that only keep the page open are ended at once.
+        """
         seconds = self._options.limits.drain_timeout
         self._health.enter_graceful_shutdown()
         grpc_stopped = self._grpc.stop(seconds)
-        self._rest.should_exit = True
-        self._rest_thread.join()
+        self._rest.stop()
         grpc_stopped.wait()
         self.models.close()
 
@@ -209,7 +213,7 @@ class Server:
         for each in (signal.SIGTERM, signal.SIGINT):
             previous[each] = signal.signal(each, receive)
         # A wait without timeout cannot be interrupted on every platform.
-        while not received.wait(1) and self._rest_thread.is_alive():
+        while not received.wait(1) and self._rest.is_alive:
             pass
 
     def _bound_to(self) -> tuple[str, int]:
@@ -242,55 +246,18 @@ class Server:
         hint = "export one into it: tfgad export RUN DIR/NAME"
         raise UsageError("DIR", folder, problem, hint)
 
-    def _add_page(self, app: Starlette) -> None:
-        """Adds the inspection page if the options ask for it.
+    def _add_page(self, app: Starlette) -> Callable[[], None] | None:
+        """Adds the inspection page if the options ask for it; returns what `MountPage` returns.
 
         Raises:
             UsageError: it was requested explicitly and cannot be added.
         """
         wanted = self.is_local if self._options.page is None else self._options.page
+        close_page = None
         if wanted and self._mount_page is not None:
-            self.has_page = self._mount_page(app, self.models, self._service.limits)
+            close_page = self._mount_page(app, self.models, self._service.limits)
+        self.has_page = close_page is not None
         if self._options.page and not self.has_page:
             problem = "needs gradio, which is not installed"
             raise UsageError("--page", True, problem, "run: pip install 'tfgad[serve]'")
-
-    def _start_rest(self, app: ASGIApp, listening: socket.socket) -> None:
-        tls, limits = self._options.tls, self._options.limits
-        config = uvicorn.Config(
-            app,
-            http=protocol(limits, self._connections),
-            ws="none",
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=int(limits.drain_timeout),
-            log_config=None,
-            log_level=logging.ERROR,  # invalid requests must not fill the log
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # `X-Forwarded-For` of an unknown proxy is not trusted
-            ssl_certfile=tls.certificate if tls else None,
-            ssl_keyfile=tls.key if tls else None,
-        )
-        self._rest = _Rest(config, self._connections)
-        # uvicorn installs no signal handlers outside the main thread.
-        self._rest_thread = threading.Thread(
-            target=self._rest.run, args=([listening],), daemon=True, name="rest"
-        )
-        self._rest_thread.start()
-        while not self._rest.started and self._rest_thread.is_alive():
-            self._rest_thread.join(0.01)
-        if not self._rest.started:
-            raise RuntimeError("the REST server did not start")
-
-
-class _Rest(uvicorn.Server):
-    """Uvicorn's server, with `Connections.on_loop_error` as its event loop's error handler."""
-
-    def __init__(self, config: uvicorn.Config, connections: Connections):
-        super().__init__(config)
-        self._connections = connections
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().set_exception_handler(self._connections.on_loop_error)
-        await super().startup(sockets)
+        return close_page
