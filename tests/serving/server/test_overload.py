@@ -240,9 +240,9 @@ def test_one_connection_too_many_closes_the_longest_idle(models_folder):
 def test_streams_of_the_page_leave_room_for_others(models_folder):
     pytest.importorskip("gradio")
     stream = b"GET /gradio_api/heartbeat/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    limits = {"max_connections": 8, "drain_timeout": 1}  # streams do not end by themselves
+    folder = models_folder / "foreign"
     with (
-        limited_server(models_folder / "foreign", PATIENCE, page=True, **limits) as server,
+        limited_server(folder, PATIENCE, page=True, max_connections=8) as server,
         contextlib.ExitStack() as opened,
     ):
         streams = [opened.enter_context(connected(server, stream)) for _ in range(2)]
