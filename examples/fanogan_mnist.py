@@ -1,6 +1,6 @@
 """f-AnoGAN on MNIST: one digit is normal, the other nine are anomalies (Schlegl et al. 2019).
 
-    python examples/fanogan_mnist.py --digit 8
+    python examples/fanogan_mnist.py --data mnist:8
 
 Trains the WGAN-GP, then the encoder by izi_f, and prints the AUROC of all four scores on the whole
 test set of 10,000 images; writes samples and reconstructions. MNIST comes from `TFGAD_DATA_DIR`,
@@ -22,12 +22,12 @@ from tfgad.training.loop import stage_steps
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--digit", type=int, default=8, help="the normal digit")
+    parser.add_argument("--data", default="mnist:8", help="what is normal")
     parser.add_argument("--steps", help="of the GAN and of the encoder, such as 600+1500")
     parser.add_argument("--out", type=Path, default="fanogan_mnist", help="folder for the pictures")
     arguments = parser.parse_args()
 
-    data = tfgad.load(f"mnist:{arguments.digit}")
+    data = tfgad.load(arguments.data)
     settings = settings_of("fanogan")
     model = tfgad.build("fanogan", data.image_shape, seed=0)
 

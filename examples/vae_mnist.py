@@ -1,6 +1,6 @@
 """A variational autoencoder on MNIST: one digit is normal, the other nine are anomalies.
 
-    python examples/vae_mnist.py --digit 8
+    python examples/vae_mnist.py --data mnist:8
 
 Trains it (Kingma and Welling 2014), and prints the AUROC of its four scores on the whole test set
 of 10,000 images; writes samples and reconstructions. MNIST comes from `TFGAD_DATA_DIR`, from
@@ -21,12 +21,12 @@ from tfgad.methods import settings_of
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--digit", type=int, default=8, help="the normal digit")
+    parser.add_argument("--data", default="mnist:8", help="what is normal")
     parser.add_argument("--steps", type=int, help="of training")
     parser.add_argument("--out", type=Path, default="vae_mnist", help="folder for the pictures")
     arguments = parser.parse_args()
 
-    data = tfgad.load(f"mnist:{arguments.digit}")
+    data = tfgad.load(arguments.data)
     settings = settings_of("vae")
     model = tfgad.build("vae", data.image_shape, seed=0)
     batches = tfgad.training_batches(data, model.window, batch_size=settings["batch_size"])

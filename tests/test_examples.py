@@ -52,17 +52,17 @@ def test_fabric_inspection(tmp_path):
     assert (tmp_path / "saved_model" / "1" / "saved_model.pb").is_file()
 
 
-@on_mnist
+@pytest.mark.slow
 def test_fanogan_mnist(tmp_path):
-    out = run("fanogan_mnist.py", "--steps", "2+2", "--out", tmp_path)
+    out = run("fanogan_mnist.py", "--data", "digits:8", "--steps", "2+2", "--out", tmp_path)
     assert out.count("AUROC") == 4
     assert (tmp_path / "samples.png").is_file()
     assert (tmp_path / "reconstructions.png").is_file()
 
 
-@on_mnist
+@pytest.mark.slow
 def test_vae_mnist(tmp_path):
-    out = run("vae_mnist.py", "--steps", "2", "--out", tmp_path)
+    out = run("vae_mnist.py", "--data", "digits:8", "--steps", "2", "--out", tmp_path)
     assert out.count("AUROC") == 4
     assert (tmp_path / "samples.png").is_file()
     assert (tmp_path / "reconstructions.png").is_file()
