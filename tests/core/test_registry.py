@@ -26,6 +26,12 @@ def test_every_method_has_its_published_configuration():
         assert default == method.model.Config()
 
 
+def test_every_whole_number_has_an_upper_bound():
+    for config in (Common, *(method.model.Config for method in METHODS.values())):
+        for each in settings.describe(config):
+            assert not each.values.startswith("int") or " in [" in each.values, each
+
+
 def test_every_setting_has_a_meaning():
     for method in METHODS.values():
         for each in settings.describe(method.model.Config):
@@ -117,6 +123,9 @@ def test_settings_written_as_json_are_read_as_the_same():
         ("ganomaly", {"learning_rate": "x"}, "learning_rate 'x'.*float"),
         ("ganomaly", {"stride": 0}, "stride '0'.*too small"),
         ("ganomaly", {"width": -4}, "width '-4'.*too small"),
+        ("ganomaly", {"width": 1e26}, r"width '1e\+26'.*in \[1, 4096\]"),
+        ("ganomaly", {"latent_dim": "99999999999"}, "is too large; give at most 65536"),
+        ("fanogan", {"steps": "1+99999999999"}, "is too large; give at most 1000000000 each"),
         ("ganomaly", {"learning_rate": -1e-3}, "learning_rate '-0.001'.*too small"),
         ("ganomaly", {"learning_rate": math.nan}, "learning_rate 'nan': is not finite"),
         ("ganomaly", {"learning_rate": math.inf}, "learning_rate 'inf': is not finite"),
@@ -172,7 +181,7 @@ def test_jitter_changes_no_model():
 @pytest.mark.parametrize(
     ("shape", "given", "message"),
     [
-        ((16, 16, 1), {}, "too small"),
+        ((16, 16, 1), {}, "too small for the blur of anomaly maps; give at least 24x24"),
         ((64, 64, 2), {}, "neither grey nor colour"),
         ((64, 64, 1), {"score": "latnet"}, "did you mean 'latent'"),
         ((64, 64, 1), {"encoder_optimizer": "adan"}, "did you mean 'adam'"),

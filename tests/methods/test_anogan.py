@@ -5,6 +5,7 @@ import tensorflow as tf
 
 import tfgad
 from tfgad.errors import UsageError
+from tfgad.methods import settings_of
 from tfgad.methods.anogan import AnoGAN, Config
 
 SEARCH = {"search_steps": 5, "search_rate": 0.1}
@@ -44,6 +45,11 @@ def test_without_an_encoder_there_is_one_stage(model):
     assert model.stages == ("gan",)
     assert set(model.roles) == {"critic", "generator"}
     assert model.encoder is None
+
+
+def test_without_an_encoder_its_steps_are_left_out():
+    for name, steps in {"pool": "2000", "encoder": "2000+1500"}.items():
+        assert settings_of("anogan", {"start": name}).as_dict()["steps"] == steps
 
 
 def test_with_an_encoder_the_search_starts_from_its_code(build_small, images):

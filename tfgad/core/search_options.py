@@ -68,15 +68,15 @@ class SearchOptions:
         seed: of the pool.
     """
 
-    steps: Annotated[int, Field(ge=0)] = 500
+    steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 500
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = LEARNING_RATE
     schedule: Literal["cosine", "constant"] = "cosine"
     feature_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
     distance: Literal["l1", "l2", "huber"] = "l1"
-    restarts: Annotated[int, Field(ge=1)] = 1
-    pool: Annotated[int, Field(ge=1)] = 256
+    restarts: Annotated[int, Field(ge=1, le=1000)] = 1
+    pool: Annotated[int, Field(ge=1, le=65_536)] = 256
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    patience: Annotated[int, Field(ge=1)] = 20
+    patience: Annotated[int, Field(ge=1, le=100_000)] = 20
     beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-8

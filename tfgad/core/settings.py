@@ -19,7 +19,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from tfgad.errors import UsageError, nearest
@@ -33,17 +33,32 @@ def _split_steps(value: Any) -> Any:
     return tuple(value.split("+")) if isinstance(value, str) else value
 
 
+# Upper bounds are beyond all use: they keep what no machine can hold from reaching TensorFlow.
+
+# Whole numbers of a kind, to which a method adds the meaning.
+Width = Annotated[int, Field(ge=1, le=4096)]  # channels or units of a first layer
+StepCount = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Updates = Annotated[int, Field(ge=1, le=100)]  # of a network per step; a graph holds each
+
 # Steps of a training in stages; `600+1500` on the command line and in files.
-Steps = Annotated[tuple[PositiveInt, ...], BeforeValidator(_split_steps)]
-TwoStages = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_split_steps)]
+Steps = Annotated[tuple[StepCount, ...], BeforeValidator(_split_steps)]
+TwoStages = Annotated[tuple[StepCount, StepCount], BeforeValidator(_split_steps)]
 
 # Settings that several methods have, in the same words.
+LatentDim = Annotated[int, Field(ge=1, le=65_536, description="length of the latent code z")]
 Window = Annotated[
-    int, Field(ge=0, description="side of the windows that networks take, in pixels; 0: the image")
+    int,
+    Field(
+        ge=0,
+        le=65_536,
+        description="side of the windows that networks take, in pixels; 0: the image",
+    ),
 ]
-Stride = Annotated[int, Field(ge=1, description="of the windows on a larger image, in pixels")]
+Stride = Annotated[
+    int, Field(ge=1, le=65_536, description="of the windows on a larger image, in pixels")
+]
 Score = Annotated[str, Field(description="name of a score; auto: the best default of the method")]
-BatchSize = Annotated[int, Field(ge=1, description="images per update of a network")]
+BatchSize = Annotated[int, Field(ge=1, le=65_536, description="images per update of a network")]
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ class Common:
         Field(description="of the networks in training; scores are float32"),
     ] = "float32"
     jitter: Annotated[
-        float, Field(ge=0, description="strength of the random affine augmentation of a run")
+        float, Field(ge=0, le=10, description="strength of the random affine augmentation of a run")
     ] = 0.0
 
 
@@ -126,7 +141,7 @@ def _type_and_range(field: Any) -> tuple[str, str]:
     if typing.get_origin(field.annotation) is Literal:
         return "one of", ", ".join(map(str, choices))
     if typing.get_origin(field.annotation) is tuple:
-        return "int+int", "≥ 1"
+        return "int+int", "in [1, 1000000000]"
     if isinstance(field.annotation, types.UnionType):
         return " or ".join(getattr(each, "__name__", str(each)) for each in choices), ""
     return field.annotation.__name__, _range(field.metadata)
@@ -159,6 +174,8 @@ def _usage_error(config: type, error: ValidationError, given: Mapping[str, Any])
         return UsageError(name, value, "is not known", nearest(str(value), choices))
     if kind == "int+int":
         shown = "+".join(map(str, value)) if isinstance(value, tuple) else value
+        if first["type"] == "less_than_equal":
+            return UsageError(name, shown, "is too large", f"give at most {context['le']} each")
         hint = "give a positive number for each stage, with + between, such as 600+1500"
         return UsageError(name, shown, "does not fit the method", hint)
     if first["type"] in ("greater_than_equal", "greater_than"):

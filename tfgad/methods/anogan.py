@@ -43,7 +43,7 @@ from tfgad.core import Detector, losses, register
 from tfgad.core.batches import part, sample
 from tfgad.core.detector import features_of
 from tfgad.core.latent_search import DISTANCES, SearchOptions, compiled_search
-from tfgad.core.settings import BatchSize, Score, Steps, Stride, Window
+from tfgad.core.settings import BatchSize, LatentDim, Score, Steps, Stride, Updates, Width, Window
 from tfgad.errors import UsageError
 from tfgad.networks import convolutional, precision, radford
 from tfgad.networks.layers import Adam
@@ -58,8 +58,8 @@ class Config:
     networks: Annotated[
         Literal["convolutional", "radford", "walkthrough"], Field(description="whose G and D")
     ] = "convolutional"
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
-    width: Annotated[int, Field(ge=1, description="channels of D's first hidden layer")] = 32
+    latent_dim: LatentDim = 64
+    width: Annotated[Width, Field(description="channels of D's first hidden layer")] = 32
     batch_size: BatchSize = 64
     steps: Annotated[Steps, Field(description="training steps of the GAN, and of E if any")] = (
         2000,
@@ -72,8 +72,8 @@ class Config:
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of the GAN's Adam optimizers")] = 0.0
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of the GAN's Adam optimizers")] = 0.9
     epsilon: Annotated[float, Field(gt=0, description="of the GAN's Adam optimizers")] = 1e-7
-    d_steps: Annotated[int, Field(ge=1, description="updates of D per step")] = 1
-    g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
+    d_steps: Annotated[Updates, Field(description="updates of D per step")] = 1
+    g_steps: Annotated[Updates, Field(description="updates of G per step")] = 1
     r1: Annotated[
         float, Field(ge=0, description="weight of the R1 penalty on D, which then has no BN")
     ] = 1.0
@@ -89,7 +89,7 @@ class Config:
     kappa: Annotated[float, Field(ge=0, description="κ, weight of E's feature term")] = 1.0
     encoder_learning_rate: Annotated[float, Field(gt=0, description="of E's Adam")] = 2e-4
     # On the digit 8 of MNIST, 20 steps from an encoder's code give an AUROC by `density` of 0.955.
-    search_steps: Annotated[int, Field(ge=1, description="steps of the search")] = 50
+    search_steps: Annotated[int, Field(ge=1, le=100_000, description="steps of the search")] = 50
     search_rate: Annotated[float, Field(gt=0, description="learning rate of the search")] = 0.1
     schedule: Annotated[
         Literal["cosine", "constant"], Field(description="of the search's learning rate")
@@ -98,14 +98,23 @@ class Config:
         Literal["l1", "l2", "huber"], Field(description="of pixels and of features")
     ] = "l1"
     feature_weight: Annotated[float, Field(ge=0, le=1, description="λ")] = 0.1
-    restarts: Annotated[int, Field(ge=1, description="starts per image; the best is kept")] = 1
-    pool: Annotated[int, Field(ge=1, description="random codes to choose starts from")] = 256
+    restarts: Annotated[
+        int, Field(ge=1, le=1000, description="starts per image; the best is kept")
+    ] = 1
+    pool: Annotated[
+        int, Field(ge=1, le=65_536, description="random codes to choose starts from")
+    ] = 256
     tolerance: Annotated[
         float, Field(ge=0, lt=1, description="a smaller relative gain in `patience` steps ends it")
     ] = 0.0
-    patience: Annotated[int, Field(ge=1, description="in steps of the search")] = 20
+    patience: Annotated[int, Field(ge=1, le=100_000, description="in steps of the search")] = 20
     score: Score = "auto"
     stride: Stride = 16
+
+    def __post_init__(self) -> None:
+        """Leaves out the steps of E where there is none: `start=pool` needs no other `steps`."""
+        if self.start == "pool":
+            object.__setattr__(self, "steps", self.steps[:1])
 
 
 # Section 3: the DCGAN of Radford et al. on 64x64 patches, 512 to 64 channels, λ = 0.1, 500 steps

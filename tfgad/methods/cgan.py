@@ -35,7 +35,16 @@ from pydantic.dataclasses import dataclass
 
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import part
-from tfgad.core.settings import BatchSize, Score, Stride, Window
+from tfgad.core.settings import (
+    BatchSize,
+    LatentDim,
+    Score,
+    StepCount,
+    Stride,
+    Updates,
+    Width,
+    Window,
+)
 from tfgad.errors import UsageError
 from tfgad.networks import conditional, convolutional, precision
 from tfgad.networks.layers import Adam
@@ -46,16 +55,18 @@ class Config:
     """Hyper-parameters of the conditional GAN; `tfgad list cgan` prints them."""
 
     window: Window = 32
-    classes: Annotated[int, Field(ge=0, description="how many; 0 in a run: those of its data")] = 0
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
-    width: Annotated[int, Field(ge=1, description="channels of D's first hidden layer")] = 32
+    classes: Annotated[
+        int, Field(ge=0, le=100_000, description="how many; 0 in a run: those of its data")
+    ] = 0
+    latent_dim: LatentDim = 64
+    width: Annotated[Width, Field(description="channels of D's first hidden layer")] = 32
     batch_size: BatchSize = 64
-    steps: Annotated[int, Field(ge=1, description="training steps")] = 2000
+    steps: Annotated[StepCount, Field(description="training steps")] = 2000
     learning_rate: Annotated[float, Field(gt=0, description="of both Adam optimizers")] = 2e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.0
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.9
-    d_steps: Annotated[int, Field(ge=1, description="updates of D per step")] = 1
-    g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
+    d_steps: Annotated[Updates, Field(description="updates of D per step")] = 1
+    g_steps: Annotated[Updates, Field(description="updates of G per step")] = 1
     # Of the images generated on mnist:!2 after 600 steps a classifier of real ones named 0.93 as
     # they were ordered with R1 at 5, 0.75 with it at 0.1.
     r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 5.0

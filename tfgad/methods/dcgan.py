@@ -35,7 +35,16 @@ from pydantic.dataclasses import dataclass
 
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import part, sample
-from tfgad.core.settings import BatchSize, Score, Stride, Window
+from tfgad.core.settings import (
+    BatchSize,
+    LatentDim,
+    Score,
+    StepCount,
+    Stride,
+    Updates,
+    Width,
+    Window,
+)
 from tfgad.networks import dcgan, radford
 from tfgad.networks.layers import Adam
 
@@ -48,8 +57,8 @@ class Config:
     networks: Annotated[
         Literal["small", "tutorial", "radford"], Field(description="whose G and D")
     ] = "small"
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 100
-    width: Annotated[int, Field(ge=1, description="channels of D's first hidden layer")] = 32
+    latent_dim: LatentDim = 100
+    width: Annotated[Width, Field(description="channels of D's first hidden layer")] = 32
     dropout: Annotated[
         float, Field(ge=0, lt=1, description="share of D's units left out; radford has none")
     ] = 0.0
@@ -57,15 +66,15 @@ class Config:
     # D that no longer tells (its loss is above log 2; 230 s of processor time). R1 instead of
     # dropout, Adam 2.5 times as fast and half the batch give digits after 800 steps (110 s).
     batch_size: BatchSize = 64
-    steps: Annotated[int, Field(ge=1, description="training steps, one update of D and of G")] = (
+    steps: Annotated[StepCount, Field(description="training steps, one update of D and of G")] = (
         2000
     )
     learning_rate: Annotated[float, Field(gt=0, description="of both Adam optimizers")] = 5e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.5
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.999
     epsilon: Annotated[float, Field(gt=0, description="of both Adam optimizers")] = 1e-7
-    d_steps: Annotated[int, Field(ge=1, description="updates of D per step")] = 1
-    g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
+    d_steps: Annotated[Updates, Field(description="updates of D per step")] = 1
+    g_steps: Annotated[Updates, Field(description="updates of G per step")] = 1
     r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 0.5
     smoothing: Annotated[
         float, Field(ge=0, lt=1, description="α: the label of real images is 1 - α")

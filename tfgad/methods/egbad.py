@@ -41,7 +41,7 @@ from pydantic.dataclasses import dataclass
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import sample
 from tfgad.core.detector import features_of
-from tfgad.core.settings import BatchSize, Score, Stride, Window
+from tfgad.core.settings import BatchSize, LatentDim, Score, StepCount, Stride, Width, Window
 from tfgad.errors import UsageError
 from tfgad.networks.convolutional import check_image
 from tfgad.networks.layers import Adam, BatchNormalization, Dropout
@@ -58,11 +58,11 @@ class Config:
     """Hyper-parameters of EGBAD; `tfgad list egbad` prints them."""
 
     window: Window = 32
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
-    width: Annotated[int, Field(ge=1, description="channels of E's first layer")] = 16
+    latent_dim: LatentDim = 64
+    width: Annotated[Width, Field(description="channels of E's first layer")] = 16
     dropout: Annotated[float, Field(ge=0, lt=1, description="share of D's units left out")] = 0.5
     batch_size: BatchSize = 64
-    steps: Annotated[int, Field(ge=1, description="training steps, one update of D, G and E")] = (
+    steps: Annotated[StepCount, Field(description="training steps, one update of D, G and E")] = (
         1500
     )
     learning_rate: Annotated[float, Field(gt=0, description="of the three Adam optimizers")] = 2e-4

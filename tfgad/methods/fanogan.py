@@ -37,7 +37,16 @@ from pydantic.dataclasses import dataclass
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import mean_logit, sample
 from tfgad.core.detector import features_of
-from tfgad.core.settings import BatchSize, Score, Stride, TwoStages, Window
+from tfgad.core.settings import (
+    BatchSize,
+    LatentDim,
+    Score,
+    Stride,
+    TwoStages,
+    Updates,
+    Width,
+    Window,
+)
 from tfgad.methods import wgan_gp
 from tfgad.methods.wgan_gp import Networks
 from tfgad.networks.layers import Adam, RMSprop
@@ -50,16 +59,16 @@ class Config:
 
     window: Window = 32
     networks: Networks = "convolutional"
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
-    width: Annotated[int, Field(ge=1, description="channels of D's and E's first layer")] = 32
+    latent_dim: LatentDim = 64
+    width: Annotated[Width, Field(description="channels of D's and E's first layer")] = 32
     batch_size: BatchSize = 64
     steps: Annotated[TwoStages, Field(description="steps of the GAN and of E")] = (600, 1500)
     learning_rate: Annotated[float, Field(gt=0, description="of the GAN's Adam optimizers")] = 1e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of the GAN's Adam optimizers")] = 0.0
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of the GAN's Adam optimizers")] = 0.9
     epsilon: Annotated[float, Field(gt=0, description="ε of the GAN's Adam optimizers")] = 1e-7
-    d_steps: Annotated[int, Field(ge=1, description="updates of D per step")] = 5
-    g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
+    d_steps: Annotated[Updates, Field(description="updates of D per step")] = 5
+    g_steps: Annotated[Updates, Field(description="updates of G per step")] = 1
     penalty: Annotated[float, Field(ge=0, description="λ of the gradient penalty")] = 10.0
     r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 0.0
     encoding: Annotated[Literal["ziz", "izi", "izi_f"], Field(description="loss of E")] = "izi_f"

@@ -36,7 +36,7 @@ from pydantic.dataclasses import dataclass
 
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import part, sample
-from tfgad.core.settings import BatchSize, Score, Stride, Window
+from tfgad.core.settings import BatchSize, LatentDim, Score, StepCount, Stride, Updates, Window
 from tfgad.networks import dense, published_dense
 from tfgad.networks.layers import Adam
 
@@ -49,7 +49,7 @@ class Config:
     networks: Annotated[
         Literal["small", "walkthrough", "goodfellow"], Field(description="whose G and D")
     ] = "small"
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 100
+    latent_dim: LatentDim = 100
     dropout: Annotated[
         float, Field(ge=0, lt=1, description="share of D's units left out; goodfellow has its own")
     ] = 0.2
@@ -57,7 +57,7 @@ class Config:
     # On mnist:!2 the published settings give smudged digits in noise after 3000 steps. With R1, and
     # Adam 2.5 times as fast, most samples are clean digits after 4000 (71 s of processor time).
     # Looked at, one seed, the two changes not tried apart.
-    steps: Annotated[int, Field(ge=1, description="training steps, iterations of algorithm 1")] = (
+    steps: Annotated[StepCount, Field(description="training steps, iterations of algorithm 1")] = (
         4000
     )
     optimizer: Annotated[Literal["adam", "sgd"], Field(description="of both networks")] = "adam"
@@ -68,8 +68,8 @@ class Config:
     ] = 1.0
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.5
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.999
-    d_steps: Annotated[int, Field(ge=1, description="k, updates of D per step")] = 1
-    g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
+    d_steps: Annotated[Updates, Field(description="k, updates of D per step")] = 1
+    g_steps: Annotated[Updates, Field(description="updates of G per step")] = 1
     r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 0.5
     smoothing: Annotated[
         float, Field(ge=0, lt=1, description="α: the label of real images is 1 - α")

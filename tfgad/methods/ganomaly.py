@@ -40,7 +40,7 @@ from pydantic.dataclasses import dataclass
 
 from tfgad.core import Detector, losses, register
 from tfgad.core.detector import features_of
-from tfgad.core.settings import BatchSize, Score, Stride, Window
+from tfgad.core.settings import BatchSize, LatentDim, Score, StepCount, Stride, Width, Window
 from tfgad.networks import convolutional, fully_convolutional
 from tfgad.networks.layers import Adam
 from tfgad.scores.error_maps import feature_errors, pixel_errors
@@ -57,10 +57,10 @@ class Config:
     ] = "convolutional"
     # On weave:twill codes of 16, 32 and 64 numbers give the paper's score an AUROC of 0.84, 0.96
     # and 0.999.
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
-    width: Annotated[int, Field(ge=1, description="channels of the encoders' first layer")] = 32
+    latent_dim: LatentDim = 64
+    width: Annotated[Width, Field(description="channels of the encoders' first layer")] = 32
     batch_size: BatchSize = 64
-    steps: Annotated[int, Field(ge=1, description="training steps, one update of each")] = 1500
+    steps: Annotated[StepCount, Field(description="training steps, one update of each")] = 1500
     learning_rate: Annotated[float, Field(gt=0, description="of both Adam optimizers")] = 2e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.5
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.999

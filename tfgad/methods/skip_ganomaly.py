@@ -38,7 +38,7 @@ from pydantic.dataclasses import dataclass
 
 from tfgad.core import Detector, losses, register
 from tfgad.core.detector import features_of
-from tfgad.core.settings import BatchSize, Score, Stride, Window
+from tfgad.core.settings import BatchSize, Score, StepCount, Stride, Width, Window
 from tfgad.networks.convolutional import KERNEL, SLOPE, SMALLEST_SIDE, check_image
 from tfgad.networks.layers import Adam, BatchNormalization
 from tfgad.scores.error_maps import feature_errors, pixel_errors
@@ -54,10 +54,10 @@ class Config:
     """Hyper-parameters of Skip-GANomaly; `tfgad list skip_ganomaly` prints them."""
 
     window: Window = 32
-    latent_dim: Annotated[int, Field(ge=1, description="length of D's features f")] = 64
-    width: Annotated[int, Field(ge=1, description="channels of the first layers of G and D")] = 16
+    latent_dim: Annotated[int, Field(ge=1, le=65_536, description="length of D's features f")] = 64
+    width: Annotated[Width, Field(description="channels of the first layers of G and D")] = 16
     batch_size: BatchSize = 64
-    steps: Annotated[int, Field(ge=1, description="training steps, one update of G and D")] = 1500
+    steps: Annotated[StepCount, Field(description="training steps, one update of G and D")] = 1500
     learning_rate: Annotated[float, Field(gt=0, description="of both Adam optimizers")] = 2e-4
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.5
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.999

@@ -41,7 +41,7 @@ from pydantic.dataclasses import dataclass
 
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import sample
-from tfgad.core.settings import BatchSize, Score, Stride, Window
+from tfgad.core.settings import BatchSize, LatentDim, Score, StepCount, Stride, Width, Window
 from tfgad.networks import convolutional, published_dense
 from tfgad.networks.layers import Adam
 from tfgad.scores.error_maps import pixel_errors
@@ -55,12 +55,12 @@ class Config:
     networks: Annotated[
         Literal["convolutional", "kingma"], Field(description="whose encoder and decoder")
     ] = "convolutional"
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
+    latent_dim: LatentDim = 64
     width: Annotated[
-        int, Field(ge=1, description="channels of the encoder's first layer; kingma: hidden units")
+        Width, Field(description="channels of the encoder's first layer; kingma: hidden units")
     ] = 32
     batch_size: BatchSize = 64
-    steps: Annotated[int, Field(ge=1, description="training steps")] = 2000
+    steps: Annotated[StepCount, Field(description="training steps")] = 2000
     # Adam at the rate of its own paper (Kingma and Ba 2015).
     optimizer: Annotated[
         Literal["adam", "rmsprop", "adagrad"], Field(description="of both networks")

@@ -38,7 +38,16 @@ from pydantic.dataclasses import dataclass
 
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import mean_logit, part, sample
-from tfgad.core.settings import BatchSize, Score, Stride, Window
+from tfgad.core.settings import (
+    BatchSize,
+    LatentDim,
+    Score,
+    StepCount,
+    Stride,
+    Updates,
+    Width,
+    Window,
+)
 from tfgad.errors import UsageError
 from tfgad.networks import convolutional, radford
 
@@ -55,12 +64,12 @@ class Config:
     networks: Annotated[
         Literal["convolutional", "arjovsky"], Field(description="whose G and D")
     ] = "convolutional"
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
-    width: Annotated[int, Field(ge=1, description="channels of D's first hidden layer")] = 32
+    latent_dim: LatentDim = 64
+    width: Annotated[Width, Field(description="channels of D's first hidden layer")] = 32
     batch_size: BatchSize = 64
     # The paper's rate is for days. At ten times that, mnist:!2 shows strokes like those of digits
     # after 300 steps, 97 s of processor time, and a third of plain digits after 1000.
-    steps: Annotated[int, Field(ge=1, description="training steps, iterations of algorithm 1")] = (
+    steps: Annotated[StepCount, Field(description="training steps, iterations of algorithm 1")] = (
         1000
     )
     learning_rate: Annotated[float, Field(gt=0, description="α of both RMSprop optimizers")] = 5e-4
@@ -71,11 +80,14 @@ class Config:
         float, Field(gt=0, description="of RMSprop, added to the mean square under the root")
     ] = 1e-7
     clip: Annotated[float, Field(gt=0, description="c, bound of the weights of D")] = 0.01
-    d_steps: Annotated[int, Field(ge=1, description="n_critic, updates of D per step")] = 5
+    d_steps: Annotated[Updates, Field(description="n_critic, updates of D per step")] = 5
     long_d_steps: Annotated[
-        int, Field(ge=0, description="updates of D in steps 1 to 25 and every 500th; 0: d_steps")
+        int,
+        Field(
+            ge=0, le=1000, description="updates of D in steps 1 to 25 and every 500th; 0: d_steps"
+        ),
     ] = 0
-    g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
+    g_steps: Annotated[Updates, Field(description="updates of G per step")] = 1
     r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 0.0
     score: Score = "critic"
     stride: Stride = 16

@@ -39,7 +39,16 @@ from pydantic.dataclasses import dataclass
 
 from tfgad.core import Detector, losses, register
 from tfgad.core.batches import mean_logit, part, sample
-from tfgad.core.settings import BatchSize, Score, Stride, Window
+from tfgad.core.settings import (
+    BatchSize,
+    LatentDim,
+    Score,
+    StepCount,
+    Stride,
+    Updates,
+    Width,
+    Window,
+)
 from tfgad.networks import convolutional, resnet
 from tfgad.networks.layers import Adam
 
@@ -55,10 +64,10 @@ class Config:
 
     window: Window = 32
     networks: Networks = "convolutional"
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
-    width: Annotated[int, Field(ge=1, description="channels of D's first hidden layer")] = 32
+    latent_dim: LatentDim = 64
+    width: Annotated[Width, Field(description="channels of D's first hidden layer")] = 32
     batch_size: BatchSize = 64
-    steps: Annotated[int, Field(ge=1, description="training steps, iterations of algorithm 1")] = (
+    steps: Annotated[StepCount, Field(description="training steps, iterations of algorithm 1")] = (
         600
     )
     learning_rate: Annotated[float, Field(gt=0, description="α of both Adam optimizers")] = 1e-4
@@ -66,8 +75,8 @@ class Config:
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of both Adam optimizers")] = 0.9
     epsilon: Annotated[float, Field(gt=0, description="ε of both Adam optimizers")] = 1e-7
     norm_epsilon: Annotated[float, Field(gt=0, description="ε of G's batch normalisation")] = 1e-3
-    d_steps: Annotated[int, Field(ge=1, description="n_critic, updates of D per step")] = 5
-    g_steps: Annotated[int, Field(ge=1, description="updates of G per step")] = 1
+    d_steps: Annotated[Updates, Field(description="n_critic, updates of D per step")] = 5
+    g_steps: Annotated[Updates, Field(description="updates of G per step")] = 1
     penalty: Annotated[float, Field(ge=0, description="λ of the gradient penalty")] = 10.0
     r1: Annotated[float, Field(ge=0, description="weight of the R1 penalty; 0 leaves it out")] = 0.0
     score: Score = "critic"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tfgad.core.settings import TwoStages
+from tfgad.core.settings import LatentDim, TwoStages, Width
 from tfgad.multistage.style import CODE_DIM
 
 
@@ -17,32 +17,41 @@ class PainterConfig:
     """Hyper-parameters of stages 1 and 2. The paper (Liu et al. 2020) gives none of them."""
 
     patches: Annotated[
-        int, Field(gt=CODE_DIM, description="patches of defects that the generator learns from")
+        int,
+        Field(
+            gt=CODE_DIM,
+            le=1_000_000,
+            description="patches of defects that the generator learns from",
+        ),
     ] = 6000
     ground: Annotated[
         Literal["fabric", "nothing"],
         Field(description="what a defect is generated on; `nothing` is the paper's"),
     ] = "fabric"
-    latent_dim: Annotated[int, Field(ge=1, description="length of the latent code z")] = 64
+    latent_dim: LatentDim = 64
     # A narrow generator makes more steps in the same time, and steps are what it lacks: 32 channels
     # at a rate of 2e-4, with a critic of whole patches alone, made 1,500 steps, and its holes and
     # stains were pale patches (seen by eye).
-    width: Annotated[
-        int, Field(ge=1, description="channels of the generator's last hidden layer")
-    ] = 16
+    width: Annotated[Width, Field(description="channels of the generator's last hidden layer")] = 16
     learning_rate: Annotated[
         float, Field(gt=0, description="of generator and critic of stage 1 (Adam)")
     ] = 1e-3
-    batch_size: Annotated[int, Field(ge=1, description="patches per step of stage 1")] = 32
+    batch_size: Annotated[
+        int, Field(ge=1, le=65_536, description="patches per step of stage 1")
+    ] = 32
     r1: Annotated[float, Field(ge=0, description="λ of the R1 penalty of both critics")] = 0.1
-    fusions: Annotated[int, Field(ge=1, description="examples that the fusion learns from")] = 2000
+    fusions: Annotated[
+        int, Field(ge=1, le=1_000_000, description="examples that the fusion learns from")
+    ] = 2000
     fusion_width: Annotated[
-        int, Field(ge=1, description="channels of the fusion network's first layer")
+        Width, Field(description="channels of the fusion network's first layer")
     ] = 24
     fusion_rate: Annotated[
         float, Field(gt=0, description="learning rate of fusion network and critic (Adam)")
     ] = 2e-4
-    fusion_batch_size: Annotated[int, Field(ge=1, description="examples per step of stage 2")] = 16
+    fusion_batch_size: Annotated[
+        int, Field(ge=1, le=65_536, description="examples per step of stage 2")
+    ] = 16
     # A defect generated on the fabric has no seam to repair, and a fusion network that also learns
     # to repair misplaced defects blurs it: a classifier separated its defects from real ones of
     # twill 84 times in 100 at 0.5, 73 at 0, and 76 before the fusion. With `ground=nothing` the

@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tfgad.core import settings
+from tfgad.core.settings import StepCount, Width
 
 
 @dataclass(frozen=True)
@@ -17,17 +18,20 @@ class AdaptationConfig:
     """Hyper-parameters of fine-tuning on a new fabric; a segmenter keeps them for later."""
 
     batch_size: Annotated[
-        int, Field(ge=2, description="images per step, half of them without a defect")
+        int, Field(ge=2, le=65_536, description="images per step, half of them without a defect")
     ] = 16
-    painted: Annotated[int, Field(ge=1, description="defects painted on the new fabric")] = 500
+    painted: Annotated[
+        int, Field(ge=1, le=1_000_000, description="defects painted on the new fabric")
+    ] = 500
     # By default all new defects are painted. Where half of them were transplanted, IoU was 0.04
     # lower on twill and 0.01 on satin and check (`mixed` of `examples/benchmarks/multistage.py`,
     # three seeds).
     transplanted: Annotated[
-        int, Field(ge=0, description="known defects cut out and laid on the new fabric")
+        int,
+        Field(ge=0, le=1_000_000, description="known defects cut out and laid on the new fabric"),
     ] = 0
     rehearsed: Annotated[
-        int, Field(ge=0, description="known defects on their own fabrics (replay)")
+        int, Field(ge=0, le=1_000_000, description="known defects on their own fabrics (replay)")
     ] = 500
     # The rate falls to zero, so its mean is about half. Starting at 3e-4, a segmenter of two AITEX
     # fabrics does not learn a third one in 200 steps, not even from its true defects: IoU 0.01,
@@ -35,7 +39,7 @@ class AdaptationConfig:
     adapt_rate: Annotated[
         float, Field(gt=0, description="learning rate of fine-tuning at its first step (Adam)")
     ] = 6e-4
-    adapt_steps: Annotated[int, Field(ge=1, description="steps of fine-tuning")] = 200
+    adapt_steps: Annotated[StepCount, Field(description="steps of fine-tuning")] = 200
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class SegmenterConfig(AdaptationConfig):
         Literal["small", "resnet50"],
         Field(description="of DeepLab V3; `resnet50` is the paper's"),
     ] = "small"
-    width: Annotated[int, Field(ge=1, description="channels of the small backbone")] = 32
+    width: Annotated[Width, Field(description="channels of the small backbone")] = 32
     learning_rate: Annotated[float, Field(gt=0, description="of Adam")] = 1e-3
-    steps: Annotated[int, Field(ge=1, description="training steps")] = 1000
+    steps: Annotated[StepCount, Field(description="training steps")] = 1000
 
 
 # A trial of minutes: too short to be of use.

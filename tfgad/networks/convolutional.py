@@ -14,7 +14,9 @@ from keras import layers
 from tfgad.errors import UsageError
 from tfgad.networks.layers import BatchNormalization
 
-SMALLEST_IMAGE = 24  # pixels that the blur of the anomaly maps needs on one side
+# Pixels on a side that the widest blur of a score needs, three times `TONE_SIGMA` of `scores/cues`.
+# The networks would take less, and scores of a critic alone 12: one minimum holds for all methods.
+SMALLEST_IMAGE = 24
 SMALLEST_SIDE = 4  # first of DCGAN's generator and last of GANomaly's encoder
 KERNEL = 4  # as in GANomaly; a multiple of the stride avoids checkerboard artefacts
 SLOPE = 0.2  # of the leaky rectifiers (Radford et al. 2016)
@@ -32,7 +34,8 @@ def _check_size(image_shape: tuple[int, int, int]) -> None:
     height, width, _ = image_shape
     if min(height, width) < SMALLEST_IMAGE:
         hint = f"give at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
-        raise UsageError("image size", f"{height}x{width}", "is too small", hint)
+        problem = "is too small for the blur of anomaly maps"
+        raise UsageError("image size", f"{height}x{width}", problem, hint)
 
 
 def halvings(image_shape: tuple[int, int, int]) -> int:
