@@ -198,6 +198,15 @@ def test_the_configuration_makes_the_same_model(model):
             assert value == config[name]
 
 
+def test_the_configuration_itself_makes_a_model_of_its_own(model):
+    again = type(model).from_config(model.get_config())
+    assert again.networks().keys() == model.networks().keys()
+    for name, network in again.networks().items():
+        own = getattr(model, name)
+        assert network is not own
+        assert [w.shape for w in network.weights] == [w.shape for w in own.weights]
+
+
 def test_scores_do_not_depend_on_the_batch(detector, images):
     images = images[:6, : detector.tile[0], : detector.tile[1]]
     together = detector.anomaly(images)

@@ -146,6 +146,76 @@ def test_calling_and_predicting_is_scoring(fitted, images, method, side):
         np.testing.assert_allclose(answer["map"], expected["map"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["vae", "wgan_gp"])
+def test_adapt_and_calibrate_take_arrays_as_they_take_datasets(build_small, windows, method):
+    pairs = tf.data.Dataset.from_tensor_slices((windows.astype("float64"), np.arange(8)))
+    unknown = tf.data.Dataset.from_tensor_slices(windows).filter(lambda x: True)
+    thresholds = []
+    for normals, size in ((windows, None), (pairs, None), (unknown, len(windows))):
+        model = build_small(method, side=32)
+        model.adapt(normals, size)
+        thresholds.append(model.calibrate(normals, 0.1).value)
+    assert thresholds == [pytest.approx(thresholds[0], rel=1e-5)] * 3
+
+
+NORMALS = {
+    "grey levels": (lambda x: (x + 1) * 127.5, r"beyond \[-1, 1\]; divide"),
+    "uint8": (lambda x: x.astype("uint8"), "images 'uint8'.*divide"),
+    "none": (lambda x: x[:0], "images '0': are none"),
+    "batches": (lambda x: tf.data.Dataset.from_tensors(x), r"shape of one image.*`unbatch\(\)`"),
+    "dicts": (
+        lambda x: tf.data.Dataset.from_tensor_slices({"image": x}),
+        r"'dict of image'.*each\['image'\]",
+    ),
+    "a name": (lambda x: None, "images 'NoneType': is not an array"),
+}
+
+
+@pytest.mark.parametrize("form", NORMALS)
+def test_adapt_and_calibrate_refuse_what_anomaly_refuses(build_small, windows, form):
+    spoil, message = NORMALS[form]
+    model = build_small("wgan_gp", side=32)
+    with pytest.raises(UsageError, match=message):
+        model.adapt(spoil(windows))
+    with pytest.raises(UsageError, match=message):
+        model.calibrate(spoil(windows), 0.1)
+
+
+def test_adapt_asks_for_a_size_that_no_one_knows(build_small, windows):
+    unknown = tf.data.Dataset.from_tensor_slices(windows).filter(lambda x: True)
+    with pytest.raises(UsageError, match=r"size 'None'.*how many images"):
+        build_small("wgan_gp", side=32).adapt(unknown)
+
+
+def test_datasets_of_dicts_are_refused_with_the_way_out(build_small, windows, labels):
+    model = build_small("ganomaly", side=32)
+    data = tf.data.Dataset.from_tensor_slices({"image": windows, "label": labels[:8]}).batch(4)
+    message = r"images 'dict of image, label': is not an array.*each\['image'\]"
+    for use in (model.fit, model.predict):
+        with pytest.raises(UsageError, match=message):
+            use(data, verbose=0)
+    with pytest.raises(UsageError, match="'dict of image'"):
+        model({"image": windows})
+    with pytest.raises(UsageError, match=r"Dataset': is not an array.*to `predict`"):
+        model.anomaly(data)
+
+
+@pytest.mark.parametrize(("method", "side"), [("ganomaly", 48), ("wgan_gp", 32)])
+def test_keras_exports_the_scores(fitted, images, tmp_path, method, side):
+    model, x = fitted(method, side), images[:3, :side, :side]
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    answer, expected = exported.serve(x), model(x)
+    for name in ("score", "map"):
+        np.testing.assert_allclose(answer[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_file_that_keras_could_not_load_is_not_written(fitted, tmp_path):
+    with pytest.raises(UsageError, match=r"model\.h5'.*give a name such as model\.keras"):
+        fitted("ganomaly").save(tmp_path / "model.h5")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_summary_names_the_networks(fitted):
     lines = []
     fitted("fanogan").summary(print_fn=lines.append)

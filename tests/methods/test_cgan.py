@@ -114,6 +114,35 @@ def test_generate_makes_an_image_of_each_label(model):
     assert model.generate([]).shape == (0, 32, 32, 1)
 
 
+LABELS = {
+    "float": (lambda y: y.astype("float32"), r"labels 'float32': are not of an integer type"),
+    "one-hot": (lambda y: np.eye(2, dtype="int32")[y], r"labels '\(.*2\)': .* shape \[B\]"),
+    "column": (lambda y: y[:, None], r"labels '\(.*1\)': .* shape \[B\].*int32 \[B\]"),
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_labels_of_another_form_are_refused(build_small, images, labels, form):
+    spoil, message = LABELS[form]
+    model, y = build_small("cgan", side=32, d_steps=1), spoil(labels[:4])
+    with pytest.raises(UsageError, match=message):
+        model.fit(images[:4, :32, :32], y, verbose=0)
+    with pytest.raises(UsageError, match=message):
+        model.generate(y)
+
+
+def test_fit_takes_labels_of_any_integer_type_and_none_beyond_the_classes(
+    build_small, images, labels
+):
+    model, x = build_small("cgan", side=32, d_steps=1), images[:4, :32, :32]
+    model.fit(x, labels[:4].astype("uint8"), verbose=0)
+    assert int(model.step) == 1
+    for wrong in (2, -1, 2**32):  # the last is 0 as an int32
+        with pytest.raises(tf.errors.InvalidArgumentError, match="labels are not from 0 to 1"):
+            model.fit(x, np.full(4, wrong), verbose=0)
+    assert int(model.step) == 1
+
+
 @pytest.mark.parametrize("wrong", [-1, 2])
 def test_labels_of_no_class_are_refused(model, wrong):
     with pytest.raises(UsageError, match=f"label '{wrong}'.*give 0 to 1"):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfgad.core import checks
 from tfgad.data.sampling import batched, drawn
 from tfgad.networks import precision
 
@@ -39,15 +40,17 @@ def sample(generator: keras.Model, latent_dim: int, count: int, seed: int = 0) -
     return generator(z, training=False)
 
 
-def mean_logit(critic: Any, normals: tf.data.Dataset, size: int, seed: int) -> float:
+def mean_logit(critic: Any, normals: Any, size: int | None, seed: int) -> float:
     """Returns the mean of a critic over normal images, drawn at random if they are many.
 
     Args:
         critic: a function of images `[B, H, W, C]` to maps of logits `[B, H, W, K]`.
-        normals: images float32 `[H, W, C]`, one at a time.
-        size: how many they are.
+        normals: images float32 `[N, H, W, C]`, or a dataset of them, one at a time.
+        size: how many they are, of a dataset that does not know it.
         seed: of the draw.
     """
+    normals = checks.normal_images(normals)
+    size = checks.size_of(normals, size)
     logits = [
         tf.reduce_mean(critic(images), axis=[1, 2, 3]).numpy()
         for images in batched(drawn(normals, size, MEAN_IMAGES, seed))

@@ -70,7 +70,8 @@ class Detector(Trained):
     Examples:
         >>> model = tfgad.build("ganomaly", (32, 32, 1))
         >>> model.fit(images, batch_size=model.images_per_step)  # float32 [N, 32, 32, 1] in [-1, 1]
-        >>> model.adapt(tf.data.Dataset.from_tensor_slices(images), len(images))
+        >>> model.adapt(images)
+        >>> model.calibrate(held_out, false_positive_rate=0.01)
         >>> model.predict(others)["score"]                       # float32 [N]
     """
 
@@ -311,18 +312,24 @@ class Detector(Trained):
 
     # Statistics of normal images, and the threshold
 
-    def adapt(self, normals: tf.data.Dataset, size: int) -> None:
+    def adapt(self, normals: Any, size: int | None = None) -> None:
         """Learns the statistics of normal images: of their quality, and those of scores.
 
         Those of `density` it learns if that is the model's score, or the images are windows.
 
         Args:
-            normals: images float32 `[H, W, C]`, one at a time; the training images will do.
-            size: how many they are.
+            normals: images float32 `[N, H, W, C]`, or a dataset of them, one at a time; the
+                training images will do.
+            size: how many they are, of a dataset that does not know it.
+
+        Raises:
+            UsageError: images of another form, or that `anomaly` refuses; or an unknown `size`.
         """
         self.build()
+        normals = checks.normal_images(normals)
+        size = checks.size_of(normals, size)
         some = spread(normals, size, QUALITY_IMAGES)
-        self.image_quality.adapt(np.concatenate([self._qualities(x) for x in batched(some)]))
+        self.image_quality.adapt(checks.joined([self._qualities(x) for x in batched(some)]))
         if not self.reconstructs:
             return
         if self.score == DENSITY or normals.element_spec.shape[:2] == self.window[:2]:
@@ -330,24 +337,26 @@ class Detector(Trained):
         self._cues_score().adapt(normals, size, lambda x: self.error_maps(x, CUES))
         self.predict_function = None  # which may score by the paper's score
 
-    def calibrate(self, normals: tf.data.Dataset, false_positive_rate: float) -> Threshold:
+    def calibrate(self, normals: Any, false_positive_rate: float) -> Threshold:
         """Sets the threshold and the limits of quality from images held out of training.
 
         Args:
-            normals: images float32 `[H, W, C]`, one at a time.
+            normals: images float32 `[N, H, W, C]`, or a dataset of them, one at a time.
             false_positive_rate: the share of normal images that may be called anomalous.
 
         Raises:
-            UsageError: the score needs statistics of normal images, and `adapt` was not called.
+            UsageError: the score needs statistics of normal images, and `adapt` was not called; or
+                images of another form, or that `anomaly` refuses.
         """
         self.build()
+        normals = checks.normal_images(normals)
         self._refuse_unadapted(self.score)
         scores, qualities = [], []
         for batch in batched(normals):
-            scores.append(self.anomaly_in_graph(batch, self.score)["score"].numpy())
             qualities.append(self._qualities(batch))
-        threshold = self.calibration.fit(np.concatenate(scores), false_positive_rate)
-        self.image_quality.calibrate(np.concatenate(qualities), false_positive_rate)
+            scores.append(self.anomaly_in_graph(batch, self.score)["score"].numpy())
+        threshold = self.calibration.fit(checks.joined(scores), false_positive_rate)
+        self.image_quality.calibrate(checks.joined(qualities), false_positive_rate)
         return threshold
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -370,8 +379,8 @@ class Detector(Trained):
         return self.image_quality.tile_statistics(images)
 
     def _qualities(self, images: tf.Tensor) -> np.ndarray:
-        """Returns the quality's statistics of a batch of images, `[N, K]`."""
-        return self._statistics(images).numpy()
+        """Returns the quality's statistics of a batch of images, `[N, K]`, after checks."""
+        return self._statistics(checks.checked_images(images, self.window)).numpy()
 
     def _refuse_unadapted(self, score: str) -> None:
         if self._needs_adapt(score):
@@ -379,6 +388,23 @@ class Detector(Trained):
             raise UsageError("model", "not adapted", "knows no normal images", hint)
 
     # Saving
+
+    def export(self, filepath: Any, *args: Any, input_signature: Any = None, **kwargs: Any) -> None:
+        """Exports the model as Keras does: an endpoint from images to score and map, no decision.
+
+        Images are float32 `[B, H, W, C]` in [-1, 1], of any size that `call` takes. What TensorFlow
+        Serving is to load, which takes files and decides, `tfgad.export.saved_model` writes.
+
+        Args:
+            filepath: folder of the SavedModel.
+            *args: see `keras.Model.export`.
+            input_signature: of the endpoint, if it is to take other images.
+            **kwargs: see `keras.Model.export`.
+        """
+        self.build()
+        images = tf.TensorSpec([None, None, None, self.window[2]], tf.float32, "images")
+        signature = [images] if input_signature is None else input_signature
+        super().export(filepath, *args, input_signature=signature, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments and the networks."""

@@ -162,6 +162,17 @@ class Trained(keras.Model):
     # Saving: a file holds the networks as they were, and not only what they are made from, so that
     # it still loads when the code that makes networks has changed.
 
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the model as Keras does, to a `.keras` file.
+
+        Raises:
+            UsageError: an HDF5 file: Keras finds no class of another package when it loads one.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            problem = "an HDF5 file could not be loaded again"
+            raise UsageError("file", filepath, problem, "give a name such as model.keras")
+        super().save(filepath, *args, **kwargs)
+
     def networks(self) -> dict[str, keras.Model]:
         """Returns the networks by the names of their attributes."""
         return {
@@ -180,7 +191,13 @@ class Trained(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Trained:
-        """Makes the model that `get_config` described, with its networks."""
+        """Makes the model that `get_config` described, with networks of first weights."""
+        networks = {  # objects, as `get_config` gives them, would be shared with its model
+            name: keras.saving.serialize_keras_object(network)
+            for name, network in config.get("networks", {}).items()
+            if isinstance(network, keras.Model)
+        }
+        config = {**config, "networks": {**config.get("networks", {}), **networks}}
         config = keras.saving.deserialize_keras_object(config, custom_objects)
         config = cls.arguments(config)
         with _networks_of_file(config.pop("networks", {})):

@@ -33,7 +33,7 @@ import tensorflow as tf
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tfgad.core import Detector, losses, register
+from tfgad.core import Detector, checks, losses, register
 from tfgad.core.batches import part
 from tfgad.core.settings import (
     BatchSize,
@@ -122,6 +122,11 @@ class CGAN(Detector):
         """A batch for each update of D."""
         return self.config.batch_size * self.config.d_steps
 
+    def checked_batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the images and labels of a batch, after checks; see `checks.labels_in_range`."""
+        images, labels = super().checked_batch(data)
+        return images, checks.labels_in_range(labels, self.config.classes)
+
     def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step on images `[d_steps * B, h, w, C]` in [-1, 1] and their labels, int32."""
         images, labels = batch
@@ -167,14 +172,15 @@ class CGAN(Detector):
             seed: of the latent codes.
 
         Raises:
-            UsageError: a label that no class has.
+            UsageError: a label that no class has, or labels of another type or shape.
         """
-        y, classes = np.asarray(labels, "int32"), self.config.classes
+        y = np.zeros(0, "int32") if np.size(labels) == 0 else checks.whole_numbers(labels).numpy()
+        classes = self.config.classes
         if y.size and not 0 <= y.min() <= y.max() < classes:
             wrong = y.min() if y.min() < 0 else y.max()
             raise UsageError("label", wrong, "no class has", f"give 0 to {classes - 1}")
         z = tf.random.stateless_normal([len(y), self.config.latent_dim], [seed, 0])
-        return self.generator([z, tf.constant(y)], training=False)
+        return self.generator([z, tf.constant(y, tf.int32)], training=False)
 
     def sample(self, count: int, seed: int = 0) -> tf.Tensor:
         """Draws images of all classes in turn: `[count, h, w, C]` in [-1, 1]."""

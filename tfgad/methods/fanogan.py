@@ -212,7 +212,7 @@ class FAnoGAN(Detector):
             "code": tf.concat([z, again - z], axis=-1),
         }
 
-    def adapt(self, normals: tf.data.Dataset, size: int) -> None:
+    def adapt(self, normals: Any, size: int | None = None) -> None:
         """Estimates the mean of D over normal images, after `Detector.adapt`."""
         super().adapt(normals, size)
         self.normal_logit.assign(0.0)

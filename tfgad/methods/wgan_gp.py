@@ -169,7 +169,7 @@ class WGANGP(Detector):
         """The error `critic`, A_D(x) `[N]`: one number per window, without a location."""
         return {"critic": self.normal_logit - self.logit(images, training=False)}
 
-    def adapt(self, normals: tf.data.Dataset, size: int) -> None:
+    def adapt(self, normals: Any, size: int | None = None) -> None:
         """Estimates the mean of D over normal images, after `Detector.adapt`."""
         super().adapt(normals, size)
         self.normal_logit.assign(0.0)

@@ -15,6 +15,8 @@ from tfgad.errors import UsageError, first_line
 def load_model(path: str | os.PathLike[str]) -> Detector:
     """Loads a detector that `model.save` or a run wrote, ready to predict and to train further.
 
+    `keras.saving.load_model` does the same once the methods are imported: `import tfgad.methods`.
+
     Args:
         path: of a `.keras` file.
 
