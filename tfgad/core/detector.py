@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
@@ -211,10 +212,10 @@ class Detector(Trained):
         """
         images = checks.checked_images(images, self.window)
         if score is None:
-            return self.anomaly_in_graph(images, self._score_in_force())
+            return self.traced_anomaly(self._score_in_force())(images)
         score = self._known(score)
         self._refuse_unadapted(score)
-        return self.anomaly_in_graph(images, score)
+        return self.traced_anomaly(score)(images)
 
     def reconstruct(self, images: Any) -> tf.Tensor:
         """Returns the reconstructions of images: `[B, H, W, C]` in [-1, 1].
@@ -223,6 +224,14 @@ class Detector(Trained):
             UsageError: a method that reconstructs nothing, or images that `anomaly` refuses.
         """
         return self.reconstruct_in_graph(checks.checked_images(images, self.window))
+
+    def traced_anomaly(self, score: str) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        """Returns `anomaly_in_graph` by a score, traced once for images of any number and size.
+
+        Outside of a graph alone.
+        """
+        images = tf.TensorSpec([None, None, None, self.window[2]], tf.float32)
+        return self.anomaly_in_graph.get_concrete_function(images, score)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def anomaly_in_graph(self, images: tf.Tensor, score: str) -> dict[str, tf.Tensor]:
@@ -354,7 +363,7 @@ class Detector(Trained):
         scores, qualities = [], []
         for batch in batched(normals):
             qualities.append(self._qualities(batch))
-            scores.append(self.anomaly_in_graph(batch, self.score)["score"].numpy())
+            scores.append(self.traced_anomaly(self.score)(batch)["score"].numpy())
         threshold = self.calibration.fit(checks.joined(scores), false_positive_rate)
         self.image_quality.calibrate(checks.joined(qualities), false_positive_rate)
         return threshold

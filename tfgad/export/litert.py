@@ -163,10 +163,10 @@ def convert(
     # The weights alone, not the model with every graph that it holds.
     module = tf.Module()
     module.weights = [weight.value for weight in model.variables]
-    module.score = tf.function(score, [form], autograph=False)
+    signature = tf.function(score, [form], autograph=False).get_concrete_function()
     # From a SavedModel: directly from the function, the converter leaves out the weights.
     with tempfile.TemporaryDirectory() as folder, silent_standard_error():
-        tf.saved_model.save(module, folder, {"serving_default": module.score})
+        tf.saved_model.save(module, folder, {"serving_default": signature})
         return {name: _from_saved_model(model, folder, VARIANTS[name]) for name in names}
 
 
@@ -238,9 +238,8 @@ def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray, np.ndarray |
 
 def _own_scores(model: Detector, pixels: np.ndarray) -> np.ndarray:
     batches = batched(tf.data.Dataset.from_tensor_slices(pixels))
-    scored = [
-        model.anomaly_in_graph(from_uint8(x), model.score) for x in batches.as_numpy_iterator()
-    ]
+    anomaly = model.traced_anomaly(model.score)
+    scored = [anomaly(tf.constant(from_uint8(x))) for x in batches.as_numpy_iterator()]
     return np.concatenate([each["score"].numpy() for each in scored])
 
 

@@ -33,7 +33,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tfgad import files
@@ -83,8 +82,7 @@ def export(
         # Servers load folders named by a number; this one is not until it is renamed.
         with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as partial:
             unfinished = Path(partial) / "version"
-            archive = _archive(model, _Endpoints(model, image_shape, resized, depth))
-            archive.write_out(str(unfinished), verbose=False)
+            _save(model, _Endpoints(model, image_shape, resized, depth), unfinished)
             files.write_json(unfinished / METADATA, metadata)
             warmup.write(unfinished, image_shape)
             return unfinished.rename(directory / str(_next_version(directory)))
@@ -145,25 +143,30 @@ def _next_version(directory: Path) -> int:
     return 1 + max((int(p.name) for p in directory.iterdir() if p.name.isdecimal()), default=0)
 
 
-def _archive(model: Detector, endpoints: _Endpoints) -> keras.export.ExportArchive:
-    """Returns the archive with the signatures.
+def _save(model: Detector, endpoints: _Endpoints, folder: Path) -> None:
+    """Writes the signatures and the weights they use, not the model with all it holds.
 
-    Keras's archive saves the endpoints and the weights they use alone; `tf.saved_model.save` would
-    save the model object, with every graph and optimizer it holds.
+    Each signature is traced once. `keras.export.ExportArchive` traces each twice, and every graph
+    of the model again.
     """
     channels = model.window[2]
     images = tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")
     image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", endpoints.score, [images])
-    archive.add_endpoint("score_bytes", endpoints.score_bytes, [image_bytes])
+    forms = {
+        "serving_default": (endpoints.score, [images]),
+        "score_bytes": (endpoints.score_bytes, [image_bytes]),
+        CALIBRATION: (endpoints.calibration, []),
+    }
     if model.reconstructs:
-        archive.add_endpoint("reconstruct", endpoints.reconstruct, [images])
-    calibration = tf.function(endpoints.calibration, input_signature=[], autograph=False)
-    calibration.get_concrete_function()  # an endpoint without inputs has to be traced beforehand
-    archive.add_endpoint(CALIBRATION, calibration)
-    return archive
+        forms["reconstruct"] = endpoints.reconstruct, [images]
+    signatures = {
+        name: tf.function(function, form, autograph=False).get_concrete_function()
+        for name, (function, form) in forms.items()
+    }
+    used = {id(weight): weight for each in signatures.values() for weight in each.variables}
+    module = tf.Module()
+    module.weights = list(used.values())
+    tf.saved_model.save(module, str(folder), signatures)
 
 
 class _Endpoints:
@@ -181,6 +184,7 @@ class _Endpoints:
         depth: int | None,
     ):
         self.model, self.resized, self.depth = model, resized, depth
+        self.anomaly = model.traced_anomaly(model.score)
         self.size, self.channels = image_shape[:2], image_shape[2]
 
     def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -225,7 +229,7 @@ class _Endpoints:
 
     def _predictions(self, images: tf.Tensor, map_size: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the predictions of images that `_prepared` returned, with maps of a size."""
-        scored = self.model.anomaly_in_graph(images, self.model.score)
+        scored = self.anomaly(images)
         anomaly_map = self._resized_to(map_size, scored["map"][..., None])[..., 0]
         prediction = self.model.prediction(images, scored["score"])
         return {"score": scored["score"], **prediction, "map": anomaly_map}
