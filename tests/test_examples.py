@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import tfgad
+from tfgad.data.datasets import mnist
 from tfgad.errors import UsageError
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -32,9 +33,13 @@ def on_mnist(test):
 
 
 def run(script, *arguments):
-    """Runs an example in this process, which has TensorFlow, and returns what it prints."""
+    """Runs an example in this process, which has TensorFlow, and returns what it prints.
+
+    Of the embedded digits it tests 90, nine of each class.
+    """
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        patch.setattr(mnist, "EMBEDDED_TEST_PART", 0.05)
         runpy.run_path(str(EXAMPLES / script), run_name="__main__")
     return out.getvalue()
 
@@ -191,6 +196,9 @@ def test_anogan_mnist_takes_the_first_images_of_each_part(tmp_path):
 @pytest.mark.slow
 def test_multistage_weave(tmp_path, monkeypatch, capsys, quicker):
     example = runpy.run_path(str(EXAMPLES / "multistage_weave.py"))
+    monkeypatch.setitem(
+        example["main"].__globals__, "QUICK", "?size=64&train=16&calibration=8&test=24"
+    )
     few = ["--quick", "--weaves", "plain", "satin", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["multistage_weave.py", *few])
     example["main"]()

@@ -180,7 +180,19 @@ def test_all_of_it_in_colour(tmp_path):
         ["synthesize", "train", "--data", PLAIN + colour, *TINY, "--out", "p"],
         ["synthesize", "paint", "p", "--data", TWILL + colour, "--count", "3", "--out", "painted"],
         ["segment", "train", "--data", PLAIN + colour, *SMALL, "--out", "base"],
-        ["segment", "adapt", "base", "--painter", "p", "--data", TWILL + colour, "--out", "new"],
+        [
+            "segment",
+            "adapt",
+            "base",
+            "--painter",
+            "p",
+            "--data",
+            TWILL + colour,
+            "--out",
+            "new",
+            "--set",
+            "adapt_steps=2",
+        ],
         ["segment", "evaluate", "new"],
     ):
         in_folder = [tmp_path / each if each in ("p", "painted", "base", "new") else each

@@ -13,11 +13,22 @@ from tfgad.methods import METHODS
 from tfgad.networks import precision
 
 RECONSTRUCTING = [name for name, method in METHODS.items() if method.model.reconstructs]
+QUICK = "ganomaly", "vae", "wgan_gp"  # the methods of the quick subset
+
+
+def cases(*cases):
+    """Returns parameters that begin with a method, slow but for the quick subset's."""
+    return [
+        pytest.param(case, marks=[] if case in QUICK or case[0] in QUICK else pytest.mark.slow)
+        for case in cases
+    ]
+
+
 # A method, and the side of the images it scores: by `cues`, `density` or its critic.
-CASES = [(method, 48) for method in METHODS] + [(method, 32) for method in RECONSTRUCTING]
+CASES = cases(*((each, 48) for each in METHODS), *((each, 32) for each in RECONSTRUCTING))
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=cases(*METHODS))
 def model(request, fitted):
     return fitted(request.param)
 
@@ -111,6 +122,7 @@ def exported(model, folder):
     return serve
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_half_precision_is_trained_scored_saved_and_exported(
     half_precision, build_small, know_normal_images, images, labels, tmp_path, method
@@ -175,7 +187,7 @@ def test_a_model_that_has_no_density_says_so(model, images):
         model.anomaly(images, score="density")
 
 
-@pytest.mark.parametrize("method", RECONSTRUCTING)
+@pytest.mark.parametrize("method", cases(*RECONSTRUCTING))
 def test_density_lays_its_number_out_as_the_residual_is(method, fitted, images):
     model = fitted(method, 32)
     x = images[:3, :32, :32]

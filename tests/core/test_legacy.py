@@ -22,6 +22,7 @@ def noise():
     return noise.clip(-1, 1).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SAVED)
 def test_a_model_of_before_scores_as_it_did(method, noise, tmp_path):
     model = tfgad.load_model(FOLDER / f"{method}.keras")

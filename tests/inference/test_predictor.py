@@ -1,5 +1,7 @@
 """Images of any size: tiles that change nothing, maps that show what was found."""
 
+import functools
+import shutil
 import types
 
 import numpy as np
@@ -14,6 +16,21 @@ from tfgad.export.saved_model import CALIBRATION, METADATA, export, metadata_of_
 from tfgad.inference import predictor, results, saved_model, scoring
 from tfgad.scores.image_quality import ImageQuality
 from tfgad.training import Run, load_model
+
+
+@pytest.fixture(scope="module")
+def exported(fitted, tmp_path_factory):
+    """A function of a method, and of whether images are resized, to the exported model's folder.
+
+    Each is exported once: nobody may change it.
+    """
+
+    @functools.cache
+    def folder_of(method: str, resized: bool = False):
+        form = {"image_shape": (48, 48, 1), "resized": resized, "metadata": {"method": method}}
+        return export(fitted(method), tmp_path_factory.mktemp(method), **form)
+
+    return folder_of
 
 
 @pytest.mark.parametrize("method", ["ganomaly", "wgan_gp"])
@@ -35,12 +52,8 @@ def test_a_run_scores_a_large_image_block_by_block(fitted, monkeypatch, method):
     ("method", "at_once"),
     [("ganomaly", "AT_ONCE"), ("wgan_gp", "AT_ONCE"), ("ganomaly", "AT_ONCE_EARLIER")],
 )
-def test_a_saved_model_scores_a_large_image_block_by_block(
-    fitted, tmp_path, monkeypatch, method, at_once
-):
-    model = fitted(method)
-    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
-    scorer = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+def test_a_saved_model_scores_a_large_image_block_by_block(exported, monkeypatch, method, at_once):
+    scorer = predictor.SavedModelPredictor(exported(method))
     assert scorer.metadata.pop("by_block")
     scorer.metadata |= {"by_block": True} if at_once == "AT_ONCE" else {}
     rng = np.random.default_rng(0)
@@ -63,10 +76,9 @@ def test_a_saved_model_scores_a_large_image_block_by_block(
     assert cut["reason"] == whole["reason"]
 
 
-def test_a_saved_model_reconstructs_as_the_model_does(fitted, tmp_path, monkeypatch):
+def test_a_saved_model_reconstructs_as_the_model_does(fitted, exported, monkeypatch):
     model = fitted("ganomaly")
-    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
-    scorer = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+    scorer = predictor.SavedModelPredictor(exported("ganomaly"))
     pixels = np.random.default_rng(0).normal(128, 40, (40, 300, 1)).clip(0, 255).astype("uint8")
     image = pixels.astype("float32") / 127.5 - 1
     whole = scorer.reconstruct(image)
@@ -82,19 +94,17 @@ def test_a_saved_model_reconstructs_as_the_model_does(fitted, tmp_path, monkeypa
     assert np.abs(cut - whole).max() < 1.01 / 127.5  # a grey level, where a half is rounded
 
 
-def test_a_saved_model_that_reconstructs_nothing_says_so(fitted, tmp_path):
-    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {"method": "wgan_gp"}}
-    scorer = predictor.SavedModelPredictor(export(fitted("wgan_gp"), tmp_path, **form))
+def test_a_saved_model_that_reconstructs_nothing_says_so(exported):
+    scorer = predictor.SavedModelPredictor(exported("wgan_gp"))
     assert not scorer.reconstructs
     with pytest.raises(UsageError, match="'wgan_gp': reconstructs nothing"):
         scorer.reconstruct(np.zeros((48, 48, 1), "float32"))
 
 
 @pytest.mark.parametrize("earlier", [False, True])
-def test_the_calibration_of_the_model_counts_and_not_its_copy(fitted, tmp_path, earlier):
+def test_the_calibration_of_the_model_counts_and_not_its_copy(exported, tmp_path, earlier):
     """But for a SavedModel of before, which does not give its calibration out."""
-    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
-    folder = export(fitted("ganomaly"), tmp_path, **form)
+    folder = shutil.copytree(exported("ganomaly"), tmp_path / "1")
     copy = files.read_object(folder / METADATA)
     files.write_json(folder / METADATA, {**copy, "threshold": 9.0, "scale": 7.0})
     loaded = None
@@ -192,12 +202,10 @@ def test_a_batch_has_no_more_pixels_than_a_model_is_given_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("resized", [False, True])
-def test_together_or_alone_makes_no_difference(tmp_path, fitted, resized):
-    model = fitted("ganomaly")
-    form = {"image_shape": (48, 48, 1), "resized": resized, "metadata": {}}
+def test_together_or_alone_makes_no_difference(exported, resized):
     rng = np.random.default_rng(1)
     images = rng.uniform(-1, 1, (3, 60, 60, 1)).astype("float32")
-    scorer = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+    scorer = predictor.SavedModelPredictor(exported("ganomaly", resized))
     for i, together in enumerate(scorer.predict_images(images)):
         alone = scorer(images[i])
         assert set(together) >= {"score", "probability", "is_anomalous", "map"}
@@ -306,15 +314,15 @@ def test_a_model_saved_without_limits_of_quality_loads_and_says_so(
     assert not caplog.text
 
 
-@pytest.mark.parametrize("exported", [False, True])
-def test_a_black_strip_among_good_cloth_is_anomalous(fitted, tmp_path, monkeypatch, exported):
-    model = fitted("ganomaly")
-    if exported:
-        form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
-        scorer = predictor.SavedModelPredictor(export(model, tmp_path, **form))
+@pytest.mark.parametrize("of_saved_model", [False, True])
+def test_a_black_strip_among_good_cloth_is_anomalous(
+    fitted, exported, tmp_path, monkeypatch, of_saved_model
+):
+    if of_saved_model:
+        scorer = predictor.SavedModelPredictor(exported("ganomaly"))
     else:
         config = {"image_shape": [48, 48, 1], "resized": False}
-        scorer = predictor.RunPredictor(Run(tmp_path, config, model))
+        scorer = predictor.RunPredictor(Run(tmp_path, config, fitted("ganomaly")))
     strip = np.full((1, 60, 300, 1), -1, "float32")
     for pixels in (2**20, 48 * 200):  # in one piece, and by blocks
         monkeypatch.setattr(saved_model, "AT_ONCE", pixels)

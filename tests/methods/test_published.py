@@ -30,6 +30,7 @@ def small(method, **settings):
     return tfgad.build(method, (32, 32, 1), **{**few, **settings})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", PUBLISHED)
 def test_two_steps_have_finite_losses_and_the_model_is_saved(method, tmp_path):
     model = small(method)

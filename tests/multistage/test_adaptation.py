@@ -7,6 +7,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from keras.src.applications import resnet
 
 import tfgad
 from tfgad import evaluation
@@ -202,8 +203,19 @@ def test_a_segmenter_is_not_evaluated_on_what_its_painter_was_trained_on(run, pa
         evaluation.evaluate(of_painter, own)
 
 
+@pytest.fixture
+def few_blocks(monkeypatch):
+    """Makes each stack of ResNet-50 one block, an eighth as wide."""
+    stack = resnet.stack_residual_blocks_v1
+
+    def one_block(x, filters, blocks, **rest):
+        return stack(x, filters // 8, 1, **rest)
+
+    monkeypatch.setattr(resnet, "stack_residual_blocks_v1", one_block)
+
+
 @pytest.mark.slow
-def test_resnet50_is_trained_saved_and_adapted(tiny_segmenter, tmp_path):
+def test_resnet50_is_trained_saved_and_adapted(tiny_segmenter, few_blocks, tmp_path):
     twill = tfgad.load("weave:twill?size=32&train=2&calibration=2&test=2")
     fabrics = [read_source(tfgad.load("weave:plain?size=32&train=2&calibration=2&test=12"))]
     settings = replace(tiny_segmenter, backbone="resnet50", steps=1, adapt_steps=1, batch_size=2)
