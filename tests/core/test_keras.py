@@ -20,6 +20,7 @@ def datasets(windows, labels):
     return {"images": images, "(images,)": images.map(lambda x: (x,)), "(images, labels)": pairs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["array", "images", "(images,)", "(images, labels)"])
 def test_fit_takes_arrays_and_datasets(build_small, windows, labels, form):
     model = build_small("ganomaly", side=32)
@@ -31,6 +32,7 @@ def test_fit_takes_arrays_and_datasets(build_small, windows, labels, form):
     assert all(np.isfinite(losses).all() for losses in history.history.values())
 
 
+@pytest.mark.slow
 def test_arrays_and_datasets_train_alike(build_small, windows, labels):
     weights = []
     for form in ("images", "(images, labels)", None):
@@ -80,6 +82,7 @@ def test_scoring_refuses_grey_levels_that_were_never_scaled(fitted, windows):
         fitted("ganomaly", 32).anomaly((windows + 1) * 127.5)
 
 
+@pytest.mark.slow
 def test_before_adapt_a_model_scores_by_its_paper_and_logs_it(build_small, windows, caplog):
     model = build_small("ganomaly", side=32)
     expected = model.anomaly(windows, "latent")["score"]
@@ -111,6 +114,7 @@ def test_predict_refuses_what_it_cannot_score(fitted, windows, spoil, error, mes
         model(spoil(windows))
 
 
+@pytest.mark.slow
 def test_datasets_of_other_floats_and_unknown_shapes_train(build_small, windows):
     def unknown():
         yield from (windows[:4], windows[4:])
@@ -130,6 +134,7 @@ def test_validation_data_and_a_single_optimizer_are_refused(build_small, windows
         model.compile("adam")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "side"), [("ganomaly", 32), ("fanogan", 48), ("wgan_gp", 32)])
 def test_calling_and_predicting_is_scoring(fitted, images, method, side):
     model, x = fitted(method, side), images[:5, :side, :side]

@@ -90,12 +90,14 @@ def test_litert_gives_the_scores_of_python(fitted, images, method):
     assert_python_agrees(fitted(method, 32), images[:4, :32, :32])
 
 
+@pytest.mark.slow
 def test_larger_images_are_scored_window_by_window(fitted, images):
     model = fitted("ganomaly")
     assert model.score == "cues"
     assert_python_agrees(model, images[:4])
 
 
+@pytest.mark.slow
 def test_a_segmenter(images, know_normal_images):
     model, _ = segmenter.build(SegmenterConfig(width=4), (48, 48, 1))
     know_normal_images(model, images)

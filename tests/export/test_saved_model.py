@@ -150,6 +150,7 @@ def test_verdicts_follow_the_calibration(model, signatures, pictures):
     np.testing.assert_array_equal(answer["is_anomalous"], answer["probability"] > 0.5)
 
 
+@pytest.mark.slow
 def test_a_covered_lens_is_anomalous_with_the_reason(signatures):
     black = np.zeros((1, 48, 48, 1), "uint8")
     for each in signatures:

@@ -307,6 +307,7 @@ def test_model_images_and_all_that_is_written_may_be_remote(model, tiles, tmp_pa
     }
 
 
+@pytest.mark.slow
 def test_depth_and_size_of_images_are_given(model, tmp_path):
     ramp = np.linspace(0, 4095, 48 * 48).reshape(48, 48).astype(np.uint16)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")

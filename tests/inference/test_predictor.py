@@ -297,6 +297,7 @@ def test_a_table_is_written_whole(tmp_path):
     assert (tmp_path / "t.csv").read_bytes().decode() == expected
 
 
+@pytest.mark.slow
 def test_a_model_saved_without_limits_of_quality_loads_and_says_so(
     fitted, tmp_path, monkeypatch, caplog
 ):

@@ -19,6 +19,7 @@ def model(build_small, images):
     return model
 
 
+@pytest.mark.slow
 def test_the_score_is_the_paper_s_loss_at_the_code_found(model, images):
     x = images[:3, :32, :32]
     found = model.find(tf.constant(x))
@@ -63,6 +64,7 @@ def test_with_an_encoder_the_search_starts_from_its_code(build_small, images):
     np.testing.assert_allclose(model.find(x)["curve"][0], first, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["pool", "encoder"])
 def test_either_is_saved_and_loaded(build_small, images, tmp_path, start):
     model = build_small("anogan", start=start, distance="huber", **SEARCH)

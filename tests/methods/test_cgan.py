@@ -157,6 +157,7 @@ def test_how_many_classes_must_be_said():
 SMALL = {"width": 4, "latent_dim": 4, "batch_size": 4}
 
 
+@pytest.mark.slow
 def test_a_run_has_the_classes_of_its_data(tmp_path):
     run = training.train("cgan", "digits:7+8", tmp_path, settings={**SMALL, "steps": "2"})
     assert run.model.config.classes == run.config["settings"]["classes"] == 2
@@ -167,6 +168,7 @@ def test_a_run_has_the_classes_of_its_data(tmp_path):
     assert int(again.model.step) == 2
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_like_an_uninterrupted_one(tmp_path):
     def trained(folder, *callbacks):
         settings = {**SMALL, "steps": "4"}

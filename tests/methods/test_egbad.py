@@ -114,6 +114,7 @@ def test_scores_are_those_of_the_averages(build_small, images):
     np.testing.assert_array_equal(model.anomaly(windows(images), "feature")["score"], before)
 
 
+@pytest.mark.slow
 def test_the_scores_are_the_paper_s_sums(model, images):
     x = windows(images, 3)
     z = model.mean_encoder(x, training=False)

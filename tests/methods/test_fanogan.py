@@ -126,6 +126,7 @@ def test_paper_has_the_authors_networks_and_constants(paper):
     assert (encoder.rho, encoder.epsilon, encoder.momentum) == (0.9, 1e-10, 0.0)
 
 
+@pytest.mark.slow
 def test_paper_trains_and_scores(paper, images):
     x = np.repeat(np.repeat(images[:10, :32, :32], 2, axis=1), 2, axis=2)
     for stage in paper.stages:

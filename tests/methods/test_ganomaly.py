@@ -152,6 +152,7 @@ def trained_critic(images, below, steps=1):
     return model
 
 
+@pytest.mark.slow
 def test_the_discriminator_starts_anew_below_a_loss(images):
     """Its weights are those of `initial_weights`; nothing else is changed."""
     always, never = (trained_critic(images, below) for below in (1e3, 1e-9))

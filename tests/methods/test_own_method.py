@@ -15,6 +15,8 @@ from tfgad.core.registry import METHODS
 from tfgad.export.saved_model import export_run
 from tfgad.training import run_folder
 
+pytestmark = pytest.mark.slow  # for the models that it trains
+
 DATA = "digits:8?size=32"
 
 

@@ -74,6 +74,7 @@ def test_a_role_moves_its_own_network_once_per_step(build_small, images, role):
         assert int(model.optimizer_by_role[each].iterations) == 1
 
 
+@pytest.mark.slow
 def test_the_scores_are_the_paper_s_sums(model, images):
     x = windows(images, 3)
     generated = model.generator(x, training=False)

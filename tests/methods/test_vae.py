@@ -52,6 +52,7 @@ def test_the_score_is_the_bound_of_a_case_worked_by_hand():
     np.testing.assert_allclose(errors["residual"][0, :2, 0], [0.25, 2.25], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_the_score_is_taken_at_the_mean_in_nats_a_window(build_small, images, likelihood):
     model = build_small("vae", likelihood=likelihood, sigma=0.3, beta=3.0)

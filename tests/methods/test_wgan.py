@@ -109,6 +109,7 @@ def test_a_long_step_takes_its_images_in_turns_and_draws_new_codes(
     assert len({z.numpy().tobytes() for _, z in updates}) == 7
 
 
+@pytest.mark.slow
 def test_a_resumed_training_counts_on_to_the_next_long_step(build_small, images, tmp_path):
     model = build_small("wgan", **LONG, networks="arjovsky")
     model.step.assign(24)

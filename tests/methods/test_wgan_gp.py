@@ -113,6 +113,7 @@ def test_paper_has_the_authors_networks_and_constants(paper):
     assert normalization == {1e-5}
 
 
+@pytest.mark.slow
 def test_paper_trains(paper, images):
     x = np.repeat(np.repeat(images[:10, :32, :32], 2, axis=1), 2, axis=2)
     for _ in range(2):

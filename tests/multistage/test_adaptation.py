@@ -19,6 +19,8 @@ from tfgad.multistage.sources import read_source
 from tfgad.training import load_run
 from tfgad.training.run_folder import CHECKPOINT, CONFIG
 
+pytestmark = pytest.mark.slow  # for the models that it trains
+
 
 @pytest.fixture(scope="module")
 def settings(run):

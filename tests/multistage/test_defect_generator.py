@@ -76,6 +76,7 @@ def test_the_critic_has_logits_of_whole_patches_and_of_places_in_them(model, row
         assert not np.allclose(model.critic([rows["patches"], *other])["places"], logits["places"])
 
 
+@pytest.mark.slow
 def test_a_step_moves_both(model, rows):
     moved = {role: [w.numpy().copy() for w in model.weights_of(role)] for role in model.roles}
     data = tf.data.Dataset.from_tensor_slices(rows).repeat().batch(4)

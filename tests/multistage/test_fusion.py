@@ -110,6 +110,7 @@ def test_examples_give_a_share_of_defects_back(fabrics):
     assert (other.real[..., 1] > 0).any(axis=(1, 2)).all()
 
 
+@pytest.mark.slow
 def test_a_step_moves_both_and_leaves_the_features(model, fabrics):
     rows = vars(paste_examples(fabrics, draw, 4, own_share=0.5))
     before = [w.numpy().copy() for w in model.phi.weights]

@@ -22,6 +22,8 @@ from tfgad.multistage.painter_folder import CONFIG
 from tfgad.multistage.painter_training import train_painter
 from tfgad.networks.defects import MASK
 
+pytestmark = pytest.mark.slow  # for the models that it trains
+
 SIDE = 128  # of what is painted on: larger than any window with its rim
 
 

@@ -24,6 +24,8 @@ from tfgad.multistage.sources import read_source, read_sources
 from tfgad.training import Run, calibrate, load_run
 from tfgad.training.run_folder import CONFIG
 
+pytestmark = pytest.mark.slow  # for the models that it trains
+
 SMALL = SegmenterConfig(width=4)
 
 

@@ -34,6 +34,7 @@ def test_two_replicas_train_every_method_as_one_does():
         assert each["logs"] < 1e-4, method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["alone", "mirrored"])
 def test_one_device_trains_a_run_that_can_be_loaded(tmp_path, way):
     small = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 2, "stride": 24}

@@ -13,6 +13,8 @@ from tfgad.training import calibrate, held_out, load_run, train
 from tfgad.training.run_folder import CONFIG, MODEL
 from tfgad.training.split_file import SPLIT
 
+pytestmark = pytest.mark.slow  # for the models that it trains
+
 GANOMALY = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 2, "stride": 24}
 
 

@@ -80,6 +80,7 @@ def assert_same_state(ours, theirs):
         np.testing.assert_array_equal(a, b, err_msg=path)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path):
     folder = tmp_path / "run"
     seen = []
@@ -274,6 +275,7 @@ def test_only_what_a_run_consists_of_is_removed(copied):
     assert [path.name for path in copied.iterdir()] == [".config"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_run_may_take_the_folder_it_is_started_in(tmp_path, monkeypatch, overwrite, copied):
     empty = tmp_path / "empty"
@@ -295,6 +297,7 @@ def test_a_wrong_argument_leaves_nothing_behind_and_an_old_run_alone(copied, tmp
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_diverged_training_stops_and_leaves_an_unfinished_run_to_overwrite(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(UsageError, match=r"became (nan|inf).*lower learning_rate"):

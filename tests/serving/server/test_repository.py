@@ -233,6 +233,7 @@ def test_a_new_version_replaces_the_old(models, write):
     assert list(models.states("parts")) == [2, 1]
 
 
+@pytest.mark.slow
 def test_an_unloaded_version_is_freed(models, write, monkeypatch):
     monkeypatch.setattr(repository, "_collect", COLLECT)
     write("parts/1")
