@@ -5,6 +5,7 @@ Modules, from the lowest layer to the highest:
 - `spec`, `options`: the text that names a data set, and the options in it;
 - `exif`, `image_files`, `pixels`, `images`: image files to arrays;
 - `split`: normal images held out for the threshold;
+- `origins`: the groups that images come in;
 - `anomaly_data`: what every loader returns;
 - `datasets`: the loaders, one module or package per source;
 - `registry`: the table of loaders; a new data set is entered there.
@@ -20,10 +21,11 @@ from typing import Any
 
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.options import convert, parameters
+from tfgad.data.origins import Origins
 from tfgad.data.registry import KINDS, loader_of
 from tfgad.data.spec import Spec
 
-__all__ = ["KINDS", "AnomalyData", "Spec", "load"]
+__all__ = ["KINDS", "AnomalyData", "Origins", "Spec", "load"]
 
 
 def load(spec: str, **defaults: Any) -> AnomalyData:

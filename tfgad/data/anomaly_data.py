@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfgad.data.origins import IMAGE, TILE, Origins
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
-IMAGE, TILE = "image", "tile"
+__all__ = ["IMAGE", "TILE", "AnomalyData", "Files"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,9 @@ class Files:
         of_good: function of names of good files that returns their images, as in
             `AnomalyData.train`, and their number.
         of_test: the same for names of test files, as in `AnomalyData.test`.
+        origins_of: function of names of good files that returns the origins of what `of_good`
+            streams, as in `AnomalyData.train_origins`.
+        groups: name of a good file -> its group; None if each file has its own.
     """
 
     train: dict[str, str]
@@ -30,6 +35,8 @@ class Files:
     test: dict[str, str]
     of_good: Callable[[Collection[str]], tuple[tf.data.Dataset, int]]
     of_test: Callable[[Collection[str]], tuple[tf.data.Dataset, int]]
+    origins_of: Callable[[Collection[str]], Origins | None]
+    groups: Mapping[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +66,8 @@ class AnomalyData:
             their tiles have label 1.
         files: the files of a data set in a folder, else None.
         depth: bits of the grey levels: 8, or the given or detected depth of 16-bit files.
+        train_origins, calibration_origins: the group of each element of `train` and `calibration`
+            in order, and the image that it is a tile of; None if each has a group of its own.
     """
 
     spec: str
@@ -79,6 +88,8 @@ class AnomalyData:
     unmasked: frozenset[str] = frozenset()
     files: Files | None = None
     depth: int = 8
+    train_origins: Origins | None = None
+    calibration_origins: Origins | None = None
 
     @property
     def counted_unit(self) -> str:

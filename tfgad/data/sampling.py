@@ -15,7 +15,13 @@ def spread(images: tf.data.Dataset, size: int, count: int) -> tf.data.Dataset:
 
     Neighbours in a stream may be tiles of the same image.
     """
-    return _taken(images, size, np.arange(count) * size // count if count < size else None)
+    return _taken(images, size, spread_positions(size, count) if count < size else None)
+
+
+def spread_positions(size: int, count: int) -> np.ndarray:
+    """Returns the positions that `spread` takes, ascending: int `[min(count, size)]`."""
+    count = min(count, size)
+    return np.arange(count) * size // max(count, 1)
 
 
 def drawn(images: tf.data.Dataset, size: int, count: int, seed: int) -> tf.data.Dataset:

@@ -45,6 +45,7 @@ def hold_out_by_name(
     seed: int,
     purpose: str = "calibration",
     least: int = LEAST,
+    least_kept: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits images by a hash of their names, so that each stays in its part when others are added.
 
@@ -63,6 +64,7 @@ def hold_out_by_name(
         seed: whole number from 0 up; decides which images.
         purpose: what they are held out for; splits for different purposes are independent.
         least: smallest number of images in either part, at most half of all.
+        least_kept: smallest number of images kept, if that leaves `least` to hold out.
 
     Returns:
         Two arrays of indices, each ascending: kept, held out.
@@ -73,7 +75,8 @@ def hold_out_by_name(
     _check(len(names), fraction, seed, purpose)
     hashes = np.array([_hash(f"{purpose}/{seed}/{name}") for name in names])
     least = min(least, len(names) // 2)
-    held = min(max(int(np.sum(hashes < fraction)), least), len(names) - least)
+    most = len(names) - max(least, min(least_kept, len(names) - least))
+    held = min(max(int(np.sum(hashes < fraction)), least), most)
     order = np.argsort(hashes, kind="stable")
     return np.sort(order[held:]), np.sort(order[:held])
 

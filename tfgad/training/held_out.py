@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.datasets.mnist import normal_classes
+from tfgad.data.origins import joined
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.files import summarize
@@ -30,11 +31,12 @@ DIGITS = ("mnist", "fashion_mnist", "digits")
 def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
     """Returns the data set with every good image as calibration image that was not trained on.
 
-    Good images that the data set needs for its test stay there.
+    Good images that the data set needs for its test stay there. In a folder with groups, those of
+    a group with images that were trained on are left out as well.
 
     Raises:
-        UsageError: the data set mixes images that the run was trained on with others, or the run's
-            `split.json` is damaged.
+        UsageError: the data set mixes images that the run was trained on with others, or no group
+            is left, or the run's `split.json` is damaged.
     """
     if images.files:
         good = images.files.train | images.files.calibration
@@ -43,14 +45,19 @@ def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
             return images
         if seen and not _is_its_folder(run, images):
             logger.warning("left out, as %s was trained on them: %s", run.folder, summarize(seen))
-        of, size = images.files.of_good(good.keys() - seen)
-        return dataclasses.replace(images, calibration=of, calibration_size=size)
+        left = good.keys() - _with_their_groups(run, images, seen)
+        of, size = images.files.of_good(left)
+        origins = images.files.origins_of(left)
+        return dataclasses.replace(
+            images, calibration=of, calibration_size=size, calibration_origins=origins
+        )
     if any(_shares_images(Spec.parse(spec), Spec.parse(images.spec)) for spec in _trained_on(run)):
         return images
     return dataclasses.replace(
         images,
         calibration=images.train.concatenate(images.calibration),
         calibration_size=images.train_size + images.calibration_size,
+        calibration_origins=joined([images.train_origins, images.calibration_origins]),
     )
 
 
@@ -107,6 +114,29 @@ def _seen(
         return digest in digests or (same and not known.keys().isdisjoint((name, f"{own}/{name}")))
 
     return sorted(name for name, digest in given.items() if is_seen(name, digest))
+
+
+def _with_their_groups(run: Run, images: AnomalyData, seen: Iterable[str]) -> set[str]:
+    """Returns the names of files that a run was trained on, and of all others of their groups.
+
+    Raises:
+        UsageError: these are all good images.
+    """
+    groups = images.files.groups if images.files else None
+    if groups is None:
+        return set(seen)
+    known = {groups[name] for name in seen}
+    names = {name for name, group in groups.items() if group in known}
+    if names and names >= groups.keys():
+        problem = f"has no group of which {run.folder} was not trained on an image"
+        hint = "give images of further groups, or train with group= in the data"
+        raise UsageError("data", images.spec, problem, hint)
+    if others := names - set(seen):
+        logger.warning(
+            "left out, as %s was trained on others of their group: %s",
+            *(run.folder, summarize(sorted(others))),
+        )
+    return names
 
 
 def _trained_on(run: Run) -> set[str]:

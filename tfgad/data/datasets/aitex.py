@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfgad.data.anomaly_data import TILE, AnomalyData
 from tfgad.data.datasets.aitex_strips import LEFT, Strip, Strips, strips
+from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
 
 # A tile with some defective pixels, but fewer than this, is left out of the test.
@@ -43,7 +44,7 @@ def load(
     seed: int = 0,
     root: str | None = None,
 ) -> AnomalyData:
-    """Loads the tiles of one fabric; tiles do not overlap.
+    """Loads the tiles of one fabric; tiles do not overlap. A strip is a group of tiles.
 
     A test tile is defective if it has at least 10 mask pixels and normal if it has none; tiles with
     1 to 9 are left out.
@@ -60,22 +61,28 @@ def load(
     """
     fabric = strips(name, calibration=calibration, seed=seed, root=root)
     _check_tile(tile, fabric)
-    train, held = (_cut(of, tile)["image"] for of in (fabric.train, fabric.calibration))
-    test = _cut(fabric.test, tile)
+    train, held, test = (_cut(of, tile) for of in (fabric.train, fabric.calibration, fabric.test))
     return AnomalyData(
         spec=f"aitex:{name}",
         image_shape=(tile, tile, 1),
-        train=tf.data.Dataset.from_tensor_slices(train).map(_scale, tf.data.AUTOTUNE),
-        calibration=tf.data.Dataset.from_tensor_slices(held).map(_scale, tf.data.AUTOTUNE),
+        train=tf.data.Dataset.from_tensor_slices(train["image"]).map(_scale, tf.data.AUTOTUNE),
+        calibration=tf.data.Dataset.from_tensor_slices(held["image"]).map(_scale, tf.data.AUTOTUNE),
         test=tf.data.Dataset.from_tensor_slices(test).map(_scale_test, tf.data.AUTOTUNE),
-        train_size=len(train),
-        calibration_size=len(held),
+        train_size=len(train["label"]),
+        calibration_size=len(held["label"]),
         test_size=len(test["label"]),
         has_masks=True,
         kinds=_kinds(fabric.test),
         skipped=fabric.skipped,
         unit=TILE,
+        train_origins=_origins(train["name"]),
+        calibration_origins=_origins(held["name"]),
     )
+
+
+def _origins(names: np.ndarray) -> Origins:
+    """Returns the strip of each tile."""
+    return Origins.of_images([name.rpartition("/")[0] for name in names], kind="strip")
 
 
 def _check_tile(tile: int, fabric: Strips) -> None:

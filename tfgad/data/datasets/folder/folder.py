@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import pathlib
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfgad.data.anomaly_data import IMAGE, TILE, AnomalyData, Files
 from tfgad.data.datasets.folder.check import (
@@ -15,12 +17,14 @@ from tfgad.data.datasets.folder.check import (
     within_depth,
     without_copies,
 )
+from tfgad.data.datasets.folder.groups import check_enough_groups, groups_of
 from tfgad.data.datasets.folder.layout import GOOD, MASKS, Layout, read_layout
 from tfgad.data.datasets.folder.masks import GroundTruth, read_ground_truth
 from tfgad.data.datasets.folder.stream import Form, stream_normal, stream_test
 from tfgad.data.image_files import MAX_PIXELS
+from tfgad.data.origins import Origins
 from tfgad.data.pixels import FULL_DEPTH
-from tfgad.data.split import hold_out_by_name
+from tfgad.data.split import LEAST, hold_out_by_name
 from tfgad.errors import UsageError
 from tfgad.files import summarize
 
@@ -44,6 +48,7 @@ def load(
     calibration: float = 0.2,
     seed: int = 0,
     depth: int | None = None,
+    group: str | None = None,
 ) -> AnomalyData:
     """Loads the images of a folder, laid out in one of the ways of `layout.read_layout`.
 
@@ -73,10 +78,14 @@ def load(
         seed: decides which images are held out.
         depth: bits of the camera, 9 to 16, whose files have 16. By default the smallest of 10, 12,
             14 and 16 that holds all good images. An image with higher levels is skipped.
+        group: how good images come in groups that share light, material and machine, such as rolls
+            or days: `folder`, the first folder below `good/`, or a regular expression whose one
+            capture group finds the group in the name of a file. Whole groups are then held out. By
+            default each image is a group of its own.
 
     Raises:
         UsageError: the folder does not exist or has no good images, it has masks of which none
-            fits an image, or an option is out of range.
+            fits an image, an option is out of range, or a good image has no group.
     """
     side = size if tile is None else tile
     _check_options(side, channels, depth)
@@ -85,7 +94,9 @@ def load(
     good, test, depth, unread = _read(root, layout, depth)
     truth = _read_ground_truth(root, layout, [*good, *test], tile is not None)
     good, contradicted = _without_defects(good, truth)
-    parts, copies = without_copies(*_split(layout, good, test, calibration, seed))
+    groups = _groups(layout, good, group)
+    split = _split(layout, good, test, calibration, seed, groups)
+    parts, copies = without_copies(*split)
     for reason in unread:
         log.warning("skipped %s", reason)
     known = {each.sample.name: each for part in parts for each in part}
@@ -101,8 +112,12 @@ def load(
         samples = [each.sample for each in images]
         return stream_test(samples, truth.masks, form), _count(images, form)
 
+    def origins_of(names: Collection[str]) -> Origins | None:
+        return _origins([each for name, each in known.items() if name in names], form, groups)
+
     train, held, tested = ({each.sample.name: each.digest for each in part} for part in parts)
-    files = Files(train, held, tested, of_good, of_test)
+    of_files = groups and {name: groups[name] for name in (*train, *held)}
+    files = Files(train, held, tested, of_good, of_test, origins_of, of_files)
     train_stream, train_size = of_good(train)
     calibration_stream, calibration_size = of_good(held)
     test_stream, test_size = of_test(tested)
@@ -123,6 +138,8 @@ def load(
         unmasked=frozenset(truth.missing.keys() & tested.keys()),
         files=files,
         depth=depth,
+        train_origins=origins_of(train),
+        calibration_origins=origins_of(held),
     )
 
 
@@ -207,18 +224,60 @@ def _without_defects(good: list[Checked], truth: GroundTruth) -> tuple[list[Chec
     return [each for each in good if each.sample.name not in truth.masks], skipped
 
 
+def _groups(layout: Layout, good: Sequence[Checked], group: str | None) -> dict[str, str] | None:
+    """Returns the group of each good image by name; None without groups.
+
+    Raises:
+        UsageError: an image has none, or there are too few for a split.
+    """
+    groups = groups_of([each.sample.name for each in good], group)
+    if groups is not None:
+        parts = ("training", "calibration", "test")[: 3 if layout.good_is_all else 2]
+        check_enough_groups(group, len(set(groups.values())), parts)
+    return groups
+
+
 def _split(
-    layout: Layout, good: list[Checked], test: list[Checked], calibration: float, seed: int
+    layout: Layout,
+    good: list[Checked],
+    test: list[Checked],
+    calibration: float,
+    seed: int,
+    groups: Mapping[str, str] | None,
 ) -> tuple[list[Checked], list[Checked], list[Checked]]:
-    """Returns the images for training, calibration and test."""
+    """Returns the images for training, calibration and test; each holds whole groups."""
+
+    def names_of(images: Sequence[Checked]) -> list[str]:
+        names = [each.sample.name for each in images]
+        return names if groups is None else [groups[name] for name in names]
+
+    def held_out(
+        images: list[Checked], *arguments: Any, **options: Any
+    ) -> tuple[list[Checked], list[Checked]]:
+        of_each = names_of(images)
+        names = sorted(set(of_each)) if groups is not None else of_each
+        kept, _ = hold_out_by_name(names, *arguments, **options)
+        stays = {names[i] for i in kept}
+        pairs = list(zip(of_each, images, strict=True))
+        return [c for n, c in pairs if n in stays], [c for n, c in pairs if n not in stays]
+
     if layout.good_is_all:
-        names = [each.sample.name for each in good]
-        kept, for_test = hold_out_by_name(names, TEST_PART, TEST_SEED, "test", least=1)
-        test = [good[i] for i in for_test] + test
-        good = [good[i] for i in kept]
-    names = [each.sample.name for each in good]
-    kept, held = hold_out_by_name(names, calibration, seed)
-    return [good[i] for i in kept], [good[i] for i in held], test
+        good, for_test = held_out(good, TEST_PART, TEST_SEED, "test", least=1, least_kept=LEAST)
+        test = for_test + test
+    kept, held = held_out(good, calibration, seed)
+    return kept, held, test
+
+
+def _origins(
+    checked: Sequence[Checked], form: Form, groups: Mapping[str, str] | None
+) -> Origins | None:
+    """Returns the origins of what `stream_normal` gives of images; None of whole ones by itself."""
+    if not form.tiled and groups is None:
+        return None
+    names = [each.sample.name for each in checked for _ in range(form.count(each.shape))]
+    if groups is None:
+        return Origins.of_images(names)
+    return Origins(np.array([groups[name] for name in names], str), np.array(names, str))
 
 
 def _count(checked: Sequence[Checked], form: Form) -> int:
