@@ -154,14 +154,47 @@ def two_columns(metadata: Iterable[tuple[object, object]]) -> Table:
 def false_positive_rate(metadata: Mapping[str, Any]) -> str:
     """Returns the false-positive rate of a threshold as text.
 
-    For a model of tiles the text says that it is a rate per tile: a large image holds many.
+    For a model of tiles the text says whether it is a rate per tile or per image: a large image
+    holds many tiles.
 
     Args:
-        metadata: `false_positive_rate`, `image_shape` and `resized` of a run or exported model.
+        metadata: `false_positive_rate`, `image_shape` and `resized` of a run or exported model, and
+            `per`, which earlier ones lack.
     """
     height, width, _ = metadata["image_shape"]
-    per_tile = "" if metadata["resized"] else f" per tile of {height} x {width}"
-    return f"{metadata['false_positive_rate']:g}{per_tile}"
+    per = f" per tile of {height} x {width}"
+    if metadata.get("per") == "image":
+        per = f" per image of tiles of {height} x {width}"
+    return f"{metadata['false_positive_rate']:g}{'' if metadata['resized'] else per}"
+
+
+def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
+    """Returns what the calibration images tell of the rate on new groups, as one sentence.
+
+    Args:
+        calibration: metadata of a threshold, with a `rate_interval`.
+    """
+    unit = calibration["unit"]
+    count, groups, group = calibration["images"], calibration["groups"], calibration["group"]
+    low, high = (f"{100 * rate:.2g}" for rate in calibration["rate_interval"])
+    limit = f"{100 * calibration['groups_needed_for']:.2g} %"
+    missing = calibration["groups_needed"] - groups
+    if groups == count:
+        start = f"on new {unit}s like these {count}"
+    else:
+        come = "come from one" if groups == 1 else f"come from {groups}"
+        start = f"the {count} {unit}s {come} {_plural(group, groups)}, so on new {group}s"
+    if missing <= 0:
+        end = ""
+    elif groups == count:
+        end = f"; {missing} more would keep it below {limit}"
+    else:
+        end = f"; up to {missing} more {_plural(group, missing)} would keep it below {limit}"
+    return f"{start} the rate may be {low} to {high} %{end}"
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
 
 
 def _number(value: float | None) -> str:

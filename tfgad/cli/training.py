@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from tfgad.training import Run
 
 
+class Per(str, enum.Enum):
+    """What the false-positive rate of `calibrate` is a share of."""
+
+    TILE = "tile"
+    IMAGE = "image"
+
+
 class Distribute(str, enum.Enum):
     """Distribution strategies of `train`; see `tfgad.training.distribution`."""
 
@@ -97,17 +104,26 @@ def train(
         console.say(f"next: tfgad score {out} IMAGE...")
 
 
-def calibrate(run: RunFolder, data: OtherData = None, false_positive_rate: Rate = 0.01) -> None:
+def calibrate(
+    run: RunFolder,
+    data: OtherData = None,
+    false_positive_rate: Rate = 0.01,
+    per: Annotated[
+        Per | None,
+        typer.Option(help="Whether it is a share of the tiles (the default) or of whole images."),
+    ] = None,
+) -> None:
     """Set a run's threshold again, on good images that it was not trained on.
 
-    With --data these are all good images of that data set except those in its test set.
+    With --data these are all good images of that data set except those in its test set. With
+    --per image an image counts once, however many tiles it has: by its highest score.
     """
     loaded, images = load_run_and_data(run, data)
     from tfgad import training
 
     with Progress() as progress:
         progress.phase("scoring good images")
-        training.calibrate(loaded, images, false_positive_rate)
+        training.calibrate(loaded, images, false_positive_rate, per.value if per else None)
     _show_threshold(loaded)
 
 
@@ -147,8 +163,11 @@ def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
 
 def _show_threshold(run: Run) -> None:
     calibration = run.calibration
+    unit = calibration.get("unit", "image")  # runs of before have neither it nor the interval
     console.say(
         f"threshold {calibration['threshold']:.4g}, for a false-positive rate of "
         f"{console.false_positive_rate({**run.config, **calibration})} ({calibration['method']} of "
-        f"{calibration['images']} good images)"
+        f"{calibration['images']} good {unit}s)"
     )
+    if "rate_interval" in calibration:
+        console.say(console.rate_on_new_groups(calibration))

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfgad.core import checks, legacy, settings
 from tfgad.core.trained import Trained
 from tfgad.data import tiling
+from tfgad.data.origins import TILE, Origins
 from tfgad.data.sampling import batched, spread
 from tfgad.errors import UsageError, nearest
 from tfgad.networks import precision
@@ -346,16 +347,30 @@ class Detector(Trained):
         self._cues_score().adapt(normals, size, lambda x: self.error_maps(x, CUES))
         self.predict_function = None  # which may score by the paper's score
 
-    def calibrate(self, normals: Any, false_positive_rate: float) -> Threshold:
+    def calibrate(
+        self,
+        normals: Any,
+        false_positive_rate: float,
+        *,
+        origins: Origins | None = None,
+        per: str = TILE,
+    ) -> Threshold:
         """Sets the threshold and the limits of quality from images held out of training.
 
         Args:
             normals: images float32 `[N, H, W, C]`, or a dataset of them, one at a time.
             false_positive_rate: the share of normal images that may be called anomalous.
+            origins: the group of each image, such as `AnomalyData.calibration_origins`; None if the
+                images have nothing to do with each other.
+            per: `"tile"`: the rate is a share of `normals`. `"image"`: it is a share of the whole
+                images that `origins` says they are tiles of.
+
+        Returns:
+            The threshold, with the interval of its false-positive rate on images of new groups.
 
         Raises:
             UsageError: the score needs statistics of normal images, and `adapt` was not called; or
-                images of another form, or that `anomaly` refuses.
+                images of another form, or that `anomaly` refuses; or other numbers of `origins`.
         """
         self.build()
         normals = checks.normal_images(normals)
@@ -364,7 +379,7 @@ class Detector(Trained):
         for batch in batched(normals):
             qualities.append(self._qualities(batch))
             scores.append(self.traced_anomaly(self.score)(batch)["score"].numpy())
-        threshold = self.calibration.fit(checks.joined(scores), false_positive_rate)
+        threshold = self.calibration.fit(checks.joined(scores), false_positive_rate, origins, per)
         self.image_quality.calibrate(checks.joined(qualities), false_positive_rate)
         return threshold
 

@@ -23,7 +23,7 @@ from tfgad.multistage.painter import Painter
 from tfgad.multistage.painter_config import PainterConfig
 from tfgad.multistage.segmenter_config import AdaptationConfig, SegmenterConfig, settings_of_run
 from tfgad.multistage.segmenter_training import METHOD, Rows, fit, upgraded_settings
-from tfgad.multistage.sources import Source, good_images
+from tfgad.multistage.sources import Source, good_images, held_out_origins
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
 from tfgad.training.loop import Callbacks, no_callbacks
@@ -99,7 +99,8 @@ def adapt_segmenter(
     held_out = good_images(images.calibration, images.calibration_size)
     model = copy_to_fine_tune(run.model, settings.adapt_rate, settings.adapt_steps, seed)
     adapted = Run(folder.path, config, model)
-    fit(adapted, state, split, rows, held_out, settings.adapt_steps, callbacks)
+    origins = held_out_origins(images)
+    fit(adapted, state, split, rows, held_out, settings.adapt_steps, callbacks, origins)
     return adapted
 
 

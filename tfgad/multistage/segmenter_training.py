@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad.core import settings as settings_of
+from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
 from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.segmenter_config import SegmenterConfig, settings_of_run
-from tfgad.multistage.sources import Source
+from tfgad.multistage.sources import Source, joined_origins
 from tfgad.training.loop import Callbacks, finish, fit_stages, no_callbacks
 from tfgad.training.run import Run, check_enough, load_run
 from tfgad.training.run_config import (
@@ -95,7 +96,8 @@ def train_segmenter(
         "good": np.concatenate([source.good for source in sources]),
     }
     run = Run(folder.path, config, model)
-    fit(run, state, split, rows, held_out, settings.steps, callbacks)
+    origins = joined_origins(sources)
+    fit(run, state, split, rows, held_out, settings.steps, callbacks, origins)
     return run
 
 
@@ -130,6 +132,7 @@ def fit(
     held_out: np.ndarray,
     steps: int,
     callbacks: Callbacks,
+    origins: Origins | None = None,
 ) -> None:
     """Trains the remaining steps of a segmenter on arrays, calibrates it, and writes its run.
 
@@ -141,6 +144,7 @@ def fit(
         held_out: good images `[N, H, W, C]` that set the threshold.
         steps: of the training.
         callbacks: as `train_segmenter` takes them.
+        origins: the groups of `held_out`; None if each has its own.
     """
     start, config, model, folder = time.monotonic(), run.config, run.model, RunFolder(run.folder)
     config |= {"window": list(model.window), "score": model.score, "versions": versions()}
@@ -160,4 +164,4 @@ def fit(
 
     fit_stages(model, {"train": steps}, batches, folder.checkpoint, callbacks)
     good, held = (tf.data.Dataset.from_tensor_slices(each) for each in (rows["good"], held_out))
-    finish(run, good, len(rows["good"]), held, start)
+    finish(run, good, len(rows["good"]), held, start, origins)

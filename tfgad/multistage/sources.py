@@ -13,7 +13,8 @@ from tfgad import data
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.datasets.aitex_strips import fabrics
 from tfgad.data.datasets.weave.cloth import FABRICS
-from tfgad.data.sampling import spread
+from tfgad.data.origins import Origins
+from tfgad.data.sampling import spread, spread_positions
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError, nearest
 from tfgad.training.split_file import Split, split_with_paths
@@ -31,6 +32,7 @@ class Source:
         spec: the data set's.
         good: float32 `[N, H, W, C]` in [-1, 1], at most `MOST_GOOD`.
         held_out: further good images, `[K, H, W, C]`, for a threshold.
+        origins: the groups of `held_out`; None if each has its own.
         images: defective ones, `[M, H, W, C]`.
         masks: uint8 `[M, H, W, 1]`, 1 on the defect; none is empty.
         kinds: the kind of each defect, M names.
@@ -49,6 +51,7 @@ class Source:
     resized: bool = False
     depth: int = 8
     files: Split | None = None
+    origins: Origins | None = None
 
 
 def expand(specs: Sequence[str], leave_out: Sequence[str] = ()) -> list[str]:
@@ -121,6 +124,7 @@ def read_source(images: AnomalyData) -> Source:
         spec=images.spec,
         good=good_images(images.train, images.train_size),
         held_out=good_images(images.calibration, images.calibration_size),
+        origins=held_out_origins(images),
         images=np.stack([row["image"] for row in rows]),
         masks=np.stack([row["mask"] for row in rows]),
         kinds=tuple(_kind(row["name"].decode(), images.kinds) for row in rows),
@@ -133,6 +137,24 @@ def read_source(images: AnomalyData) -> Source:
 def good_images(images: tf.data.Dataset, size: int) -> np.ndarray:
     """Reads at most `MOST_GOOD` of `size` images, evenly spread: `[N, H, W, C]`."""
     return np.stack(list(spread(images, size, MOST_GOOD).as_numpy_iterator()))
+
+
+def held_out_origins(images: AnomalyData) -> Origins | None:
+    """Returns the origins of the calibration images that `good_images` reads."""
+    if images.calibration_origins is None:
+        return None
+    return images.calibration_origins.at(spread_positions(images.calibration_size, MOST_GOOD))
+
+
+def joined_origins(sources: Sequence[Source]) -> Origins | None:
+    """Returns the origins of the `held_out` images of all sources; None if each has its own."""
+    if all(source.origins is None for source in sources):
+        return None
+    groups: list[str] = []
+    for number, source in enumerate(sources):  # two fabrics may have groups of one name
+        names = range(len(source.held_out)) if source.origins is None else source.origins.groups
+        groups += [f"{number}/{name}" for name in names]
+    return Origins(np.array(groups))
 
 
 def _kind(name: str, known: Sequence[str]) -> str:

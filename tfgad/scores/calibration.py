@@ -6,6 +6,7 @@ weights, and maps scores to a probability and to normal or anomalous.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,9 @@ import tensorflow as tf
 from keras import ops
 from scipy import special
 
+from tfgad.data.origins import IMAGE, TILE, Origins, check_count
 from tfgad.errors import UsageError
+from tfgad.scores.rate_interval import rate_interval
 from tfgad.scores.thresholds import (
     RATES,
     Threshold,
@@ -80,6 +83,24 @@ def decide(scores: Any, is_outside: Any, threshold: Any, scale: Any) -> dict[str
     }
 
 
+def largest_of_images(scores: np.ndarray, origins: Origins) -> tuple[np.ndarray, Origins]:
+    """Returns the largest score of each image's tiles, and the origins of the images.
+
+    Args:
+        scores: float `[N]`, of tiles.
+        origins: of the tiles.
+
+    Returns:
+        float `[M]` for M images, and their groups.
+    """
+    if origins.images is None:
+        return scores, origins
+    _, first, image = np.unique(origins.images, return_index=True, return_inverse=True)
+    largest = np.full(len(first), -np.inf)
+    np.maximum.at(largest, image.ravel(), scores)
+    return largest, dataclasses.replace(origins.at(first), images=None)
+
+
 @keras.saving.register_keras_serializable("tfgad")
 class Calibration(keras.layers.Layer):
     """The calibration as a layer: its weights are saved and exported with the model.
@@ -97,9 +118,10 @@ class Calibration(keras.layers.Layer):
         self.scale = self._add("scale", "ones")
         self.false_positive_rate = self._add("false_positive_rate", "zeros")
         self.calibrated = self._add("calibrated", "zeros")  # 0 or 1
-        # `load_own_variables` expects it to be the last one.
+        # Models of before have none of what follows: `load_own_variables` leaves it as it is here.
         unknown = keras.initializers.Constant(math.nan)
         self.thresholds = self._add("thresholds", unknown, shape=(len(RATES),))
+        self.per_image = self._add("per_image", "zeros")  # 0 or 1
         self.built = True  # otherwise Keras would call the model to build it
 
     def _add(
@@ -110,23 +132,55 @@ class Calibration(keras.layers.Layer):
         )
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Loads the weights. `thresholds` stay NaN if the file is older than this weight."""
-        earlier = self.weights[:-1]
-        if len(store.keys()) != len(earlier):
-            super().load_own_variables(store)
-            return
-        for index, weight in enumerate(earlier):
+        """Loads the weights. Those that a file is too old to have stay as they are."""
+        for index, weight in enumerate(self.weights[: len(store.keys())]):
             weight.assign(store[str(index)])
 
-    def fit(self, scores: np.ndarray, false_positive_rate: float) -> Threshold:
-        """Sets the weights from normal scores; see `threshold_from_normals`."""
-        threshold = threshold_from_normals(scores, false_positive_rate)
+    def fit(
+        self,
+        scores: np.ndarray,
+        false_positive_rate: float,
+        origins: Origins | None = None,
+        per: str = TILE,
+    ) -> Threshold:
+        """Sets the weights from normal scores; see `threshold_from_normals`.
+
+        Args:
+            scores: float `[N]`, of normal images or tiles.
+            false_positive_rate: the share of them that may be called anomalous, in (0, 1).
+            origins: where they come from; None if they have nothing to do with each other.
+            per: `"tile"`: the rate is a share of the scores. `"image"`: it is a share of the whole
+                images, each with the largest score of its tiles.
+
+        Returns:
+            The threshold, with the interval of its rate.
+
+        Raises:
+            UsageError: as `threshold_from_normals`; another `per`; or other numbers of origins.
+        """
+        if per not in (TILE, IMAGE):
+            raise UsageError("per", per, "is neither tile nor image", "give one of them")
+        scores = np.asarray(scores, np.float64).ravel()
+        if origins is not None:
+            check_count(origins, scores.size)
+        units, of_units = scores, origins
+        if origins is not None and per == IMAGE:
+            units, of_units = largest_of_images(scores, origins)
+        threshold = threshold_from_normals(units, false_positive_rate)
+        groups = None if of_units is None else of_units.groups
+        interval = rate_interval(units, groups, threshold.value, false_positive_rate)
         self.threshold.assign(threshold.value)
         self.scale.assign(logistic_scale(scores))
         self.false_positive_rate.assign(false_positive_rate)
         self.calibrated.assign(1.0)
-        self.thresholds.assign(thresholds_from_normals(scores))
-        return threshold
+        self.thresholds.assign(thresholds_from_normals(units))
+        self.per_image.assign(float(per == IMAGE))
+        return dataclasses.replace(threshold, interval=interval)
+
+    @property
+    def per(self) -> str:
+        """What the false-positive rate is a share of: `"tile"`, each by itself, or `"image"`."""
+        return IMAGE if float(self.per_image) else TILE
 
     @property
     def known_thresholds(self) -> dict[float, float]:

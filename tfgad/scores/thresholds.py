@@ -17,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from tfgad.errors import UsageError
+from tfgad.scores.rate_interval import RateInterval
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +49,13 @@ class Threshold:
         value: scores strictly above it are anomalous.
         method: `"empirical quantile"` or `"generalised Pareto tail"`.
         n: number of scores.
+        interval: of its false-positive rate on images of new groups; None if not computed.
     """
 
     value: float
     method: str
     n: int
+    interval: RateInterval | None = None
 
 
 def threshold_from_normals(scores: np.ndarray, false_positive_rate: float) -> Threshold:

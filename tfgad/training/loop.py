@@ -22,6 +22,7 @@ from tfgad.core.detector import Detector
 from tfgad.core.trained import Trained
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
+from tfgad.data.origins import Origins
 from tfgad.errors import UsageError, first_line
 from tfgad.training import distribution
 from tfgad.training.callbacks import Checkpoint, Log, StopIfDiverged
@@ -31,6 +32,7 @@ from tfgad.training.run import (
     Run,
     calibration_metadata,
     check_enough,
+    default_per,
     load_run,
 )
 from tfgad.training.run_config import new_config, upgraded, versions
@@ -153,7 +155,8 @@ def _trained(
         model = build()
         model.load_weights(folder.checkpoint)
     run = Run(folder.path, config, model)
-    finish(run, images.train, images.train_size, images.calibration, start)
+    origins = images.calibration_origins
+    finish(run, images.train, images.train_size, images.calibration, start, origins)
     return run
 
 
@@ -187,7 +190,12 @@ def _fit(
 
 
 def finish(
-    run: Run, normals: tf.data.Dataset, size: int, held_out: tf.data.Dataset, start: float
+    run: Run,
+    normals: tf.data.Dataset,
+    size: int,
+    held_out: tf.data.Dataset,
+    start: float,
+    origins: Origins | None = None,
 ) -> None:
     """Adapts and calibrates the fitted model of a run, and writes the finished run.
 
@@ -197,12 +205,15 @@ def finish(
         size: how many they are.
         held_out: normal images that set the threshold, in the same form.
         start: of the training, by `time.monotonic`.
+        origins: the groups of `held_out`; None if each has its own.
     """
     run.model.adapt(normals, size)
-    threshold = run.model.calibrate(held_out, FALSE_POSITIVE_RATE)
+    threshold = run.model.calibrate(
+        held_out, FALSE_POSITIVE_RATE, origins=origins, per=default_per(run)
+    )
     run.config["training_seconds"] = round(time.monotonic() - start, 1)
     run.config["calibration"] = calibration_metadata(
-        threshold, FALSE_POSITIVE_RATE, run.config["data"]
+        threshold, FALSE_POSITIVE_RATE, run.config["data"], origins, default_per(run)
     )
     run.save()
     RunFolder(run.folder).checkpoint.unlink(missing_ok=True)

@@ -9,8 +9,10 @@ from typing import Any
 
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.origins import IMAGE, TILE, Origins
 from tfgad.errors import UsageError
 from tfgad.scores.calibration import Threshold
+from tfgad.scores.rate_interval import PROMISE
 from tfgad.training import held_out
 from tfgad.training.run_config import absolute_spec
 from tfgad.training.run_folder import RunFolder
@@ -71,7 +73,9 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     return Run(run.path, config, load_model(run.model))
 
 
-def calibrate(run: Run, images: AnomalyData, false_positive_rate: float) -> dict[str, Any]:
+def calibrate(
+    run: Run, images: AnomalyData, false_positive_rate: float, per: str | None = None
+) -> dict[str, Any]:
     """Sets the threshold of a run anew from normal images, and returns its metadata.
 
     Uses all good images that the run was not trained on and that the test does not need.
@@ -80,40 +84,83 @@ def calibrate(run: Run, images: AnomalyData, false_positive_rate: float) -> dict
         run: its folder is written.
         images: the data set.
         false_positive_rate: the share of good images that may be called anomalous.
+        per: `"tile"` or `"image"`: whether it is a share of the tiles or of the whole images; by
+            default see `default_per`.
 
     Raises:
-        UsageError: images of another shape, too few of them, or some that the run was trained on.
+        UsageError: images of another shape, too few of them, or some that the run was trained on;
+            or another `per`.
     """
     check_shape(run, images)
     images = held_out.for_calibration(run, images)
     check_enough(images.spec, images.calibration_size)
-    threshold = run.model.calibrate(images.calibration, false_positive_rate)
+    origins, per = images.calibration_origins, per or default_per(run)
+    threshold = run.model.calibrate(
+        images.calibration, false_positive_rate, origins=origins, per=per
+    )
     spec = absolute_spec(images.spec)
-    run.config["calibration"] = calibration_metadata(threshold, false_positive_rate, spec)
+    run.config["calibration"] = calibration_metadata(
+        threshold, false_positive_rate, spec, origins, per
+    )
     run.save()
     return run.config["calibration"]
 
 
+def default_per(run: Run) -> str:
+    """Returns what a false-positive rate is a share of: images if they are resized, else tiles."""
+    return IMAGE if run.config["resized"] else TILE
+
+
 def calibration_metadata(
-    threshold: Threshold, false_positive_rate: float, spec: str
+    threshold: Threshold,
+    false_positive_rate: float,
+    spec: str,
+    origins: Origins | None = None,
+    per: str = TILE,
 ) -> dict[str, Any]:
-    """Returns what the configuration records of a threshold and of the data that set it."""
-    return {
+    """Returns what the configuration records of a threshold and of the data that set it.
+
+    Args:
+        threshold: with the interval of its rate.
+        false_positive_rate: that was asked for.
+        spec: of the data set.
+        origins: of its calibration images; None if each has a group of its own.
+        per: what the rate is a share of, `"tile"` or `"image"`.
+    """
+    metadata = {
         "threshold": threshold.value,
         "false_positive_rate": false_positive_rate,
+        "per": per,
         "method": threshold.method,
         "images": threshold.n,
+        # What `images` counts. A tile that was not cut from an image is one itself.
+        "unit": TILE if per == TILE and origins and origins.images is not None else IMAGE,
         "data": spec,
+    }
+    interval = threshold.interval
+    if interval is None:
+        return metadata
+    return metadata | {
+        "groups": interval.groups,
+        "group": origins.kind if origins else "image",
+        "rate_interval": [round(interval.low, 6), round(interval.high, 6)],
+        "effective_images": round(interval.effective, 1),
+        "groups_needed": interval.groups_needed,
+        "groups_needed_for": PROMISE * false_positive_rate,
     }
 
 
-def calibration_numbers(model: Detector) -> dict[str, float]:
-    """Returns threshold and false-positive rate, which are weights of a calibrated model."""
+def calibration_numbers(model: Detector) -> dict[str, Any]:
+    """Returns threshold, false-positive rate and `per`: weights of a calibrated model.
+
+    `per` is `"tile"` or `"image"`, what the rate is a share of.
+    """
     weights = model.calibration
     return {
         "threshold": float(weights.threshold),
         # Six digits, since 0.01 as float32 is 0.009999999776.
         "false_positive_rate": round(float(weights.false_positive_rate), 6),
+        "per": weights.per,
     }
 
 
