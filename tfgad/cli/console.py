@@ -193,6 +193,21 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
     return f"{start} the rate may be {low} to {high} %{end}"
 
 
+def false_alarms(found: Mapping[str, Mapping[str, Any]], per: str) -> str:
+    """Returns the false alarms of tiles and images, and for which of them the threshold was set.
+
+    Args:
+        found: of `tfgad.evaluation.metrics.false_alarms`.
+        per: `"tile"` or `"image"`.
+    """
+    rates = [
+        f"{100 * of_unit['false_positive_rate']:.2g} % of {of_unit['normal']} good {unit}s"
+        for unit, of_unit in found.items()
+        if of_unit["false_positive_rate"] is not None
+    ]
+    return f"the threshold was set per {per}; false alarms: {', '.join(rates) or 'none'}"
+
+
 def _plural(noun: str, count: int) -> str:
     return noun if count == 1 else f"{noun}s"
 

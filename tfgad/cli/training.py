@@ -155,6 +155,8 @@ def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
     rows = metrics.names_of(figures["unit"])
     trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
     console.show(console.figures_table(spec, {method: figures, **trivial}, rows))
+    if "false_alarms" in figures:
+        console.say(console.false_alarms(figures["false_alarms"], figures["threshold_per"]))
     for label, reasons in figures.get("reasons", {}).items():
         if reasons:
             counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())

@@ -38,7 +38,9 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
         The content of `metrics.json`: the `unit` counted, `"image"` or `"tile"`, also by the
         figures named `image_...`; the figures of `metrics.evaluate`; for a model with a
         `pixel_threshold` also those of `metrics.segmentation` at it, and `iou_at_threshold`, that
-        at the threshold of images; under `reasons`, how many images were unlike any good one, which
+        at the threshold of images; `threshold_per`, whether the rate that the threshold was set for
+        is a share of tiles or of images, and `false_alarms` of both, if images have several tiles;
+        under `reasons`, how many images were unlike any good one, which
         count as anomalous at the threshold; `baseline_image_auroc`, and all figures of the trivial
         detectors under `baselines`.
 
@@ -51,6 +53,7 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     predictions = predict_test_set(run.model, images)
     threshold = float(run.model.calibration.threshold)
     figures = figures_of(predictions, images, threshold) | baselines.evaluate_baselines(images)
+    figures["threshold_per"] = run.model.calibration.per
     if run.model.pixel_threshold is not None and images.has_masks:
         figures |= _segmentation(predictions, run.model.pixel_threshold, threshold)
     out = out or run.folder

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tfgad import plots
 from tfgad.core.detector import Detector
-from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.anomaly_data import TILE, AnomalyData
 from tfgad.data.sampling import batched
 from tfgad.data.stored import StoredRows, stored
 from tfgad.errors import UsageError
@@ -115,11 +115,14 @@ def figures_of(
 ) -> dict[str, Any]:
     """Returns `metrics.evaluate` of predictions, the `unit` counted, and the number of `reasons`.
 
+    With a threshold and several tiles an image, `false_alarms` has those of `metrics.false_alarms`.
+
     Args:
         predictions: of the data set's test images.
         images: the data set.
         threshold: the calibrated score; None if there is none.
     """
+    outside = np.array(predictions.reasons) != ""
     figures = metrics.evaluate(
         predictions.labels,
         predictions.scores,
@@ -128,8 +131,13 @@ def figures_of(
         threshold,
         masked=predictions.masked,
         images_of=predictions.images_of,
-        outside=np.array(predictions.reasons) != "",
+        outside=outside,
     )
+    if threshold is not None and images.unit == TILE:
+        names = [images.image_of(name) for name in predictions.names]
+        figures["false_alarms"] = metrics.false_alarms(
+            predictions.labels, predictions.scores, names, threshold, outside
+        )
     return {"unit": images.counted_unit, **figures, "reasons": _count_reasons(predictions)}
 
 

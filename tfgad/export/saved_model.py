@@ -40,7 +40,7 @@ from tfgad.core.detector import Detector
 from tfgad.export import decoding, warmup
 from tfgad.scores.calibration import RATES
 from tfgad.training import Run
-from tfgad.training.run import calibration_numbers
+from tfgad.training.run import RECORD, calibration_numbers
 
 METADATA = "assets.extra/tfgad.json"  # TensorFlow leaves the folder assets.extra to others
 CALIBRATION = "calibration"  # the signature
@@ -111,7 +111,10 @@ def metadata_of_run(run: Run) -> dict[str, Any]:
 
 
 def _metadata_of_training(run: Run) -> dict[str, Any]:
-    return {key: run.config[key] for key in ("method", "data", "images", "versions")}
+    metadata = {key: run.config[key] for key in ("method", "data", "images", "versions")}
+    # What the threshold was set from; runs of an earlier tfgad do not know its groups.
+    known = {key: value for key, value in run.calibration.items() if key in RECORD}
+    return {**metadata, **({"calibration": known} if "rate_interval" in known else {})}
 
 
 def metadata_of_model(

@@ -22,6 +22,13 @@ LEAST_IMAGES = 2  # to train on, and to calibrate by: the variation of one image
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
 
 
+# Of the metadata of a threshold, what tells of the images that set it.
+RECORD = (
+    *("method", "images", "unit", "data", "groups", "group"),
+    *("rate_interval", "effective_images", "groups_needed", "groups_needed_for"),
+)
+
+
 @dataclasses.dataclass
 class Run:
     """A run with its model in memory.
