@@ -66,6 +66,7 @@ def test_independent_images_count_in_full():
     assert interval.images == interval.groups == interval.effective == 200
     above = int(np.sum(scores > threshold))
     assert (interval.low, interval.high) == intervals.clopper_pearson(above, 200)
+    assert interval.at_most == interval.high
     again = rate_interval(scores, [f"image {i}" for i in range(200)], threshold, 0.05)
     assert again == interval
 
@@ -80,7 +81,8 @@ def test_images_that_are_copies_within_groups_count_as_their_groups():
 def test_one_group_counts_as_one_image():
     scores = np.random.default_rng(0).normal(size=42)
     interval = rate_interval(scores, ["a"] * 42, scores.max(), 0.01)
-    assert (interval.groups, interval.effective) == (1, 1)
+    assert (interval.groups, interval.effective) == (1, pytest.approx(1))
+    assert interval.at_most == pytest.approx(0.975)
     assert (interval.low, interval.high) == pytest.approx((0, 0.975))
 
 
@@ -119,6 +121,18 @@ def test_the_interval_holds_the_rate_of_groups_with_random_shifts(shift, groups)
         interval = rate_interval(scores, members, threshold, rate)
         held += interval.low <= stats.norm.sf(threshold / math.hypot(1, shift)) <= interval.high
     assert held >= 183
+
+
+def test_rare_groups_are_within_what_is_at_most():
+    """One group in ten lies higher: five groups often hold none of them."""
+    rng, rate, held, members = np.random.default_rng(3), 0.05, 0, np.repeat(range(5), 30)
+    for _ in range(200):
+        is_high = rng.random((5, 1)) < 0.1
+        scores = (2.0 * is_high + rng.normal(size=(5, 30))).ravel()
+        threshold = threshold_from_normals(scores, rate).value
+        found = 0.9 * stats.norm.sf(threshold) + 0.1 * stats.norm.sf(threshold - 2)
+        held += found <= rate_interval(scores, members, threshold, rate).at_most
+    assert held >= 190
 
 
 def test_counted_as_independent_the_rate_of_shifted_groups_is_missed():

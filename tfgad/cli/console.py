@@ -183,14 +183,16 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
         start = f"on new {unit}s like these {count}"
     else:
         come = "come from one" if groups == 1 else f"come from {groups}"
-        start = f"the {count} {unit}s {come} {_plural(group, groups)}, so on new {group}s"
+        start = f"the {count} {unit}s {come} {_plural(group, groups)}: on new {group}s"
     if missing <= 0:
         end = ""
     elif groups == count:
         end = f"; {missing} more would keep it below {limit}"
     else:
         end = f"; up to {missing} more {_plural(group, missing)} would keep it below {limit}"
-    return f"{start} the rate may be {low} to {high} %{end}"
+    at_most = f"{100 * calibration['rate_at_most']:.2g}"
+    worse = "" if at_most == high else f" (up to {at_most} % if {group}s differ more than these)"
+    return f"{start} the rate may be {low} to {high} %{worse}{end}"
 
 
 def false_alarms(found: Mapping[str, Mapping[str, Any]], per: str) -> str:

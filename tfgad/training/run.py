@@ -25,7 +25,7 @@ FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibr
 # Of the metadata of a threshold, what tells of the images that set it.
 RECORD = (
     *("method", "images", "unit", "data", "groups", "group"),
-    *("rate_interval", "effective_images", "groups_needed", "groups_needed_for"),
+    *("rate_interval", "rate_at_most", "effective_images", "groups_needed", "groups_needed_for"),
 )
 
 
@@ -151,6 +151,7 @@ def calibration_metadata(
         "groups": interval.groups,
         "group": origins.kind if origins else "image",
         "rate_interval": [round(interval.low, 6), round(interval.high, 6)],
+        "rate_at_most": round(interval.at_most, 6),
         "effective_images": round(interval.effective, 1),
         "groups_needed": interval.groups_needed,
         "groups_needed_for": PROMISE * false_positive_rate,
