@@ -112,7 +112,7 @@ def test_per_image_counts_images_and_is_kept(trained, run):
     assert "0.2 per image of tiles of 24 x 24 (" in result.output
     count = len(images.files.calibration)
     groups = len(set(images.calibration_origins.groups))
-    assert f"the {count} images come from {groups} groups" in result.output
+    assert f"the {count} images come from {groups} groups: on new groups" in result.output
     again = load_run(run.folder)
     record = again.calibration
     assert (record["per"], record["unit"], record["images"]) == ("image", "image", count)

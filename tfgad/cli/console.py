@@ -176,23 +176,26 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
     """
     unit = calibration["unit"]
     count, groups, group = calibration["images"], calibration["groups"], calibration["group"]
-    low, high = (f"{100 * rate:.2g}" for rate in calibration["rate_interval"])
+    low, high, most = (
+        f"{100 * rate:.2g}" for rate in (*calibration["rate_interval"], calibration["rate_at_most"])
+    )
     limit = f"{100 * calibration['groups_needed_for']:.2g} %"
     missing = calibration["groups_needed"] - groups
     if groups == count:
-        start = f"on new {unit}s like these {count}"
+        start = f"on new {unit}s like these {count} the rate may be {low} to {high} %"
+        end = f"{missing} more would keep it below {limit}"
     else:
-        come = "come from one" if groups == 1 else f"come from {groups}"
-        start = f"the {count} {unit}s {come} {_plural(group, groups)}: on new {group}s"
-    if missing <= 0:
-        end = ""
-    elif groups == count:
-        end = f"; {missing} more would keep it below {limit}"
-    else:
-        end = f"; up to {missing} more {_plural(group, missing)} would keep it below {limit}"
-    at_most = f"{100 * calibration['rate_at_most']:.2g}"
-    worse = "" if at_most == high else f" (up to {at_most} % if {group}s differ more than these)"
-    return f"{start} the rate may be {low} to {high} %{worse}{end}"
+        come = "one" if groups == 1 else f"{groups}"
+        start = (
+            f"the {count} {unit}s come from {come} {_plural(group, groups)}: on new {group}s the "
+            f"rate may be up to {most} %"
+        )
+        if high != most:
+            start += f", or {low} to {high} % if they are as alike as these"
+        end = (
+            f"up to {missing} more {_plural(group, missing)} like these would keep it below {limit}"
+        )
+    return f"{start}; {end}" if missing > 0 else start
 
 
 def false_alarms(found: Mapping[str, Mapping[str, Any]], per: str) -> str:

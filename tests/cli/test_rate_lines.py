@@ -1,0 +1,57 @@
+"""The lines about a threshold's rate on new groups and about false alarms, word for word."""
+
+import pytest
+
+from tfgad.cli.console import false_alarms, rate_on_new_groups
+
+RECORD = {
+    "images": 126,
+    "unit": "tile",
+    "groups": 3,
+    "group": "strip",
+    "rate_interval": [0.0, 0.0634],
+    "rate_at_most": 0.708,
+    "groups_needed": 41,
+    "groups_needed_for": 0.02,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {},
+            "the 126 tiles come from 3 strips: on new strips the rate may be up to 71 %, or 0 to "
+            "6.3 % if they are as alike as these; up to 38 more strips like these would keep it "
+            "below 2 %",
+        ),
+        (
+            {"groups": 1, "rate_interval": [0, 0.975], "rate_at_most": 0.975, "groups_needed": 2},
+            "the 126 tiles come from one strip: on new strips the rate may be up to 98 %; "
+            "up to 1 more strip like these would keep it below 2 %",
+        ),
+        (
+            {"groups": 126, "group": "image", "unit": "image", "rate_at_most": 0.0634},
+            "on new images like these 126 the rate may be 0 to 6.3 %",
+        ),
+        (
+            {"groups": 126, "unit": "image", "rate_at_most": 0.0634, "groups_needed": 753},
+            "on new images like these 126 the rate may be 0 to 6.3 %; 627 more would keep it "
+            "below 2 %",
+        ),
+    ],
+)
+def test_a_record_is_one_sentence(changes, line):
+    assert rate_on_new_groups({**RECORD, **changes}) == line
+
+
+def test_false_alarms_name_what_the_threshold_was_set_for():
+    found = {
+        "tile": {"normal": 1381, "false_positive_rate": 0.029},
+        "image": {"normal": 10, "false_positive_rate": 0.5},
+    }
+    line = "the threshold was set per tile; false alarms: 2.9 % of 1381 good tiles, "
+    assert false_alarms(found, "tile") == line + "50 % of 10 good images"
+    found["image"]["false_positive_rate"] = None
+    assert false_alarms(found, "tile") == line.removesuffix(", ")
+    assert false_alarms({}, "image") == "the threshold was set per image; false alarms: none"
