@@ -277,6 +277,7 @@ def test_metadata_lie_beside_the_model(model, as_is):
         "score": model.score,
         "threshold": float(model.calibration.threshold),
         "false_positive_rate": 0.1,
+        "per": "tile",
         "scale": float(model.calibration.scale),
     }
 
