@@ -13,8 +13,11 @@ them:
                       is turned upright by its EXIF orientation
     reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; only where the method
                       reconstructs images
-    calibration       no input -> threshold, scale, false_positive_rate float32 [], and the
-                      thresholds at other rates: rates, thresholds float32 [R], NaN if unknown
+    calibration       no input -> threshold, scale, false_positive_rate float32 []; the
+                      thresholds at other rates: rates, thresholds float32 [R], NaN if unknown;
+                      of the calibration scores, to notice drift: quantiles float32 [101], at 0,
+                      0.01, ... 1, NaN if unknown, their number calibration_images and that of
+                      independent groups calibration_groups, float32 [], 0 if unknown
 
 The first two return `score`, `probability` float32 [B], `is_anomalous` bool [B], `map` float32
 [B, H, W] and `reason` string [B]: why an image is unlike any good one, such as "too dark"; empty
@@ -219,6 +222,9 @@ class _Endpoints:
             "false_positive_rate": tf.identity(weights.false_positive_rate.value),
             "rates": tf.constant(RATES, tf.float32),
             "thresholds": tf.identity(weights.thresholds.value),
+            "quantiles": tf.identity(weights.quantiles.value),
+            "calibration_images": tf.identity(weights.images.value),
+            "calibration_groups": tf.identity(weights.groups.value),
         }
 
     def _prepared(self, images: tf.Tensor) -> tf.Tensor:

@@ -22,6 +22,7 @@ from tfgad.inference.saved_model import (
     saved_model_folder,
     saved_model_metadata,
 )
+from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.image_quality import first_reason
 from tfgad.scores.score import PEAKS, margins_of
 from tfgad.training import Run, load_run
@@ -40,6 +41,8 @@ class Predictor(Protocol):
         score: name of the anomaly score.
         threshold: scores above it are anomalous.
         depth: bits of files of 16 bits; 8 or None if unknown, see `tfgad.data.pixels.scaled`.
+        calibration_scores: what the model stores of its calibration scores, for the drift test;
+            None if it was calibrated by an earlier tfgad.
     """
 
     image_shape: tuple[int, int, int]
@@ -48,6 +51,7 @@ class Predictor(Protocol):
     score: str
     threshold: float
     depth: int | None
+    calibration_scores: CalibrationScores | None
 
     def predict_images(self, images: np.ndarray) -> list[dict[str, Any]]:
         """Returns the prediction of each image: the values of a `scoring.Verdict`, by name.
@@ -72,6 +76,7 @@ class RunPredictor:
         self.image_shape, self.resized = (height, width, channels), run.config["resized"]
         self.threshold = float(run.model.calibration.threshold)
         self.depth = run.config.get("depth")
+        self.calibration_scores = run.model.calibration.seen
         if not run.model.image_quality.is_adapted:
             log.warning(UNCHECKED, run.folder, "calibrate it again: tfgad calibrate RUN")
 

@@ -16,6 +16,7 @@ from tfgad.data.tiling import fill_by_block
 from tfgad.errors import UsageError, first_line
 from tfgad.export.saved_model import CALIBRATION, METADATA
 from tfgad.scores.calibration import decide
+from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.image_quality import first_reason
 from tfgad.scores.score import margins_of
 from tfgad.training.run_folder import RunFolder
@@ -59,6 +60,7 @@ class SavedModelPredictor:
     Attributes:
         metadata: of the file `tfgad.export.saved_model.METADATA`, with the numbers of the
             calibration that the model itself holds.
+        calibration_scores: what the model stores of its calibration scores.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class SavedModelPredictor:
         metadata = saved_model_metadata(folder)
         # it owns what the signatures use
         self._model = _load_saved_model(folder) if model is None else model
-        self.metadata = metadata = metadata | _calibration_of(self._model)
+        numbers = _calibration_numbers(self._model)
+        self.metadata = metadata = metadata | _calibration_of(numbers)
+        self.calibration_scores = CalibrationScores.from_numbers(numbers)
         self.image_shape, self.resized = tuple(metadata["image_shape"]), metadata["resized"]
         self.window, self.score = tuple(metadata["window"]), metadata["score"]
         self.threshold, self.depth = metadata["threshold"], metadata.get("depth")
@@ -251,15 +255,24 @@ def _load_saved_model(folder: Path) -> Any:
     return model
 
 
-def _calibration_of(model: Any) -> dict[str, Any]:
-    """Returns the numbers of the calibration inside a model, by their names in the metadata.
+def _calibration_numbers(model: Any) -> dict[str, Any]:
+    """Returns the outputs of a model's signature `CALIBRATION`.
 
-    Empty for a SavedModel of an earlier tfgad, which does not give them out: there the numbers in
-    its metadata count, which were copied from the model when it was exported.
+    Empty for a SavedModel of an earlier tfgad, which does not give them out.
     """
     if CALIBRATION not in model.signatures:
         return {}
-    numbers = {name: value.numpy() for name, value in model.signatures[CALIBRATION]().items()}
+    return {name: value.numpy() for name, value in model.signatures[CALIBRATION]().items()}
+
+
+def _calibration_of(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the numbers of the calibration inside a model, by their names in the metadata.
+
+    Empty if there are none: then the numbers in the metadata count, which were copied from the
+    model when it was exported.
+    """
+    if not numbers:
+        return {}
     # Six digits, since 0.01 as float32 is 0.009999999776.
     rates = [round(float(rate), 6) for rate in numbers["rates"]]
     known = np.isfinite(numbers["thresholds"]).all()

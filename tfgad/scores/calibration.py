@@ -19,6 +19,7 @@ from scipy import special
 
 from tfgad.data.origins import IMAGE, TILE, Origins, check_count
 from tfgad.errors import UsageError
+from tfgad.scores.drift import LEVELS, CalibrationScores
 from tfgad.scores.rate_interval import rate_interval
 from tfgad.scores.thresholds import (
     RATES,
@@ -26,6 +27,8 @@ from tfgad.scores.thresholds import (
     threshold_from_normals,
     thresholds_from_normals,
 )
+
+FIRST_WEIGHTS = 4  # of `Calibration` in the first files
 
 
 def logistic_scale(scores: np.ndarray) -> float:
@@ -109,7 +112,8 @@ class Calibration(keras.layers.Layer):
     are float32 for every precision of the model. The outputs are meaningless until `fit` has set
     the weights: call `require_calibrated` before an export or a prediction.
 
-    The thresholds at all `RATES` are stored too, to show the effect of another false-positive rate.
+    The thresholds at all `RATES` are stored too, to show the effect of another false-positive rate,
+    and quantiles of the calibration scores, to notice drift.
     """
 
     def __init__(self, **kwargs: Any):
@@ -118,10 +122,13 @@ class Calibration(keras.layers.Layer):
         self.scale = self._add("scale", "ones")
         self.false_positive_rate = self._add("false_positive_rate", "zeros")
         self.calibrated = self._add("calibrated", "zeros")  # 0 or 1
-        # Models of before have none of what follows: `load_own_variables` leaves it as it is here.
+        # Files of earlier versions end after any of these; see `load_own_variables`.
         unknown = keras.initializers.Constant(math.nan)
         self.thresholds = self._add("thresholds", unknown, shape=(len(RATES),))
         self.per_image = self._add("per_image", "zeros")  # 0 or 1
+        self.quantiles = self._add("quantiles", unknown, shape=LEVELS.shape)
+        self.images = self._add("images", "zeros")  # number of calibration scores
+        self.groups = self._add("groups", "zeros")  # of independent groups; 0 if unknown
         self.built = True  # otherwise Keras would call the model to build it
 
     def _add(
@@ -132,8 +139,12 @@ class Calibration(keras.layers.Layer):
         )
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Loads the weights. Those that a file is too old to have stay as they are."""
-        for index, weight in enumerate(self.weights[: len(store.keys())]):
+        """Loads the weights. Those that are newer than the file keep their initial values."""
+        stored = len(store.keys())
+        if not FIRST_WEIGHTS <= stored < len(self.weights):
+            super().load_own_variables(store)
+            return
+        for index, weight in enumerate(self.weights[:stored]):
             weight.assign(store[str(index)])
 
     def fit(
@@ -175,12 +186,28 @@ class Calibration(keras.layers.Layer):
         self.calibrated.assign(1.0)
         self.thresholds.assign(thresholds_from_normals(units))
         self.per_image.assign(float(per == IMAGE))
+        count = None if origins is None or origins.groups is None else len(set(origins.groups))
+        seen = CalibrationScores.of(scores, count)
+        self.quantiles.assign(seen.quantiles)
+        self.images.assign(seen.images)
+        self.groups.assign(count or 0)
         return dataclasses.replace(threshold, interval=interval)
 
     @property
     def per(self) -> str:
         """What the false-positive rate is a share of: `"tile"`, each by itself, or `"image"`."""
         return IMAGE if float(self.per_image) else TILE
+
+    @property
+    def seen(self) -> CalibrationScores | None:
+        """What is stored of the scores; None for models saved without them."""
+        return CalibrationScores.from_numbers(
+            {
+                "quantiles": ops.convert_to_numpy(self.quantiles),
+                "calibration_images": float(self.images),
+                "calibration_groups": float(self.groups),
+            }
+        )
 
     @property
     def known_thresholds(self) -> dict[float, float]:

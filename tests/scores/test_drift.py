@@ -1,0 +1,190 @@
+"""The drift test: known values, its false alarms, and what it notices."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tfgad.scores import drift
+from tfgad.scores.drift import CalibrationScores, DriftTest
+
+CALIBRATION_IMAGES = 100
+
+
+def calibration(rng, images=CALIBRATION_IMAGES, groups=None):
+    return CalibrationScores.of(rng.normal(size=images), groups)
+
+
+def images_until_drift(test, scores):
+    """Number of scores that are read until the test shows drift; None if it never does."""
+    for start in range(0, len(scores), 5):
+        test.add(scores[start : start + 5])
+        if test.drift:
+            return start + 5
+    return None
+
+
+def with_defects(rng, scores, share):
+    """The scores, of which a share is replaced by those of obvious defects."""
+    return np.where(rng.random(scores.shape) < share, 50.0, scores)
+
+
+def test_ranks_of_known_scores():
+    seen = CalibrationScores.of(np.arange(101.0))
+    found = seen.ranks(np.array([-1, 0, 25, 50, 99.5, 100, 101, np.inf]))
+    expected = np.array([0, 0.5, 25.5, 50.5, 100, 100.5, 101, 101]) / 101
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_of_equal_scores_one_half_is_below():
+    seen = CalibrationScores.of(np.ones(40))
+    np.testing.assert_allclose(seen.ranks(np.array([0, 1, 2])), [0, 0.5, 1])
+    half = CalibrationScores.of(np.repeat([0.0, 1.0], 50))
+    np.testing.assert_allclose(half.ranks(np.array([0.0, 1.0])), [0.25, 0.75], atol=0.01)
+
+
+def test_lower_scores_have_the_p_of_mann_and_whitney():
+    rng = np.random.default_rng(0)
+    seen, recent = rng.normal(size=101), rng.normal(-0.5, 1, 60)
+    expected = stats.mannwhitneyu(recent, seen, method="asymptotic", use_continuity=False)
+    found = drift.compare(CalibrationScores.of(seen), recent)
+    assert found.rank == pytest.approx(expected.statistic / (60 * 101), abs=2e-3)
+    assert found.p == pytest.approx(expected.pvalue, rel=0.1)
+    assert found.images == 60
+
+
+def test_higher_scores_have_a_larger_p_since_some_may_be_of_defects():
+    seen = CalibrationScores.of(np.arange(101.0))
+    low, high = np.linspace(0, 70, 60), np.linspace(30, 100, 60)
+    lower, higher = drift.compare(seen, low), drift.compare(seen, high)
+    assert 0.5 - lower.rank == pytest.approx(higher.rank - 0.5, abs=1e-6)
+    assert lower.p < higher.p / 2
+
+
+def test_few_scores_are_not_compared_and_nan_is_left_out():
+    seen = CalibrationScores.of(np.arange(101.0))
+    assert drift.compare(seen, np.arange(drift.LEAST - 1)) is None
+    assert drift.compare(seen, np.full(100, np.nan)) is None
+    scores = np.linspace(0, 100, 30)
+    with_nan = drift.compare(seen, np.append(scores, [np.nan] * 9))
+    assert with_nan == drift.compare(seen, scores)
+
+
+@pytest.mark.parametrize("images", [20, 100, 1000])
+@pytest.mark.parametrize("share", [0, drift.DEFECTIVE])
+def test_a_single_comparison_keeps_its_level(images, share):
+    rng = np.random.default_rng(images)
+    found = []
+    for _ in range(1500):
+        scores = with_defects(rng, rng.normal(size=100), share)
+        found.append(drift.compare(calibration(rng, images), scores).p)
+    for level in (0.01, 0.05):
+        deviation = (level * (1 - level) / len(found)) ** 0.5
+        assert np.mean(np.array(found) < level) < level + 3 * deviation
+
+
+def test_the_levels_add_up_to_the_false_alarms_per_image():
+    tests_per_image = {window: drift.STEPS / window for window in drift.WINDOWS}
+    total = sum(tests_per_image[window] * drift.level_of(window) for window in drift.WINDOWS)
+    assert total == pytest.approx(drift.FALSE_ALARMS)
+    assert 5000 * drift.FALSE_ALARMS <= 0.01
+
+
+@pytest.mark.parametrize("share", [0, drift.DEFECTIVE])
+def test_five_thousand_images_without_drift_raise_no_alarm(share):
+    """Ten streams, each with a calibration of its own; more than none has a chance of 0.1."""
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        scores = with_defects(rng, rng.normal(size=5000), share)
+        assert images_until_drift(DriftTest(calibration(rng)), scores) is None
+
+
+@pytest.mark.parametrize(("shift", "most"), [(-2, 40), (2, 40), (-1, 200), (1, 200)])
+def test_a_shift_is_noticed(shift, most):
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        test = DriftTest(calibration(rng))
+        assert images_until_drift(test, rng.normal(size=437)) is None
+        assert images_until_drift(test, rng.normal(shift, 1, 400)) <= most
+        assert (test.drift.rank > 0.5) == (shift > 0)
+        assert test.drift.p < drift.level_of(test.drift.images)
+
+
+def test_a_small_shift_is_noticed_with_many_calibration_images_only():
+    rng = np.random.default_rng(3)
+    scores = rng.normal(-0.4, 1, 1000)
+    assert images_until_drift(DriftTest(calibration(rng, 25)), scores) is None
+    assert images_until_drift(DriftTest(calibration(rng, 2000)), scores) < 500
+
+
+def test_the_alarm_ends_when_the_scores_are_as_before():
+    rng = np.random.default_rng(4)
+    test = DriftTest(calibration(rng))
+    test.add(rng.normal(-2, 1, 60))
+    assert test.drift
+    assert test.rank < 0.3
+    test.add(rng.normal(size=500))
+    assert test.drift is None
+    assert test.rank == pytest.approx(0.5, abs=0.25)
+
+
+def test_the_result_does_not_depend_on_how_the_stream_is_cut():
+    rng = np.random.default_rng(5)
+    seen, scores = calibration(rng), rng.normal(-1.2, 1, 200)
+    whole, single = DriftTest(seen), DriftTest(seen)
+    whole.add(scores)
+    for score in scores:
+        single.add([score])
+    assert whole.drift == single.drift
+    assert whole.drift is not None
+
+
+def test_rank_is_half_before_there_are_enough_scores():
+    test = DriftTest(calibration(np.random.default_rng(0)))
+    test.add([9.0] * (drift.LEAST - 1))
+    assert test.rank == 0.5
+    test.add([9.0])
+    assert test.rank == 1
+
+
+def test_groups_count_as_the_independent_scores():
+    rng = np.random.default_rng(6)
+    scores = rng.normal(size=1000)
+    recent = rng.normal(-0.5, 1, 100)
+    alone = drift.compare(CalibrationScores.of(scores), recent)
+    grouped = drift.compare(CalibrationScores.of(scores, groups=8), recent)
+    assert grouped.rank == alone.rank
+    assert alone.p < 0.001 < grouped.p
+    eight = CalibrationScores(CalibrationScores.of(scores).quantiles, images=8)
+    assert grouped.p == pytest.approx(drift.compare(eight, recent).p, rel=0.2)
+
+
+def test_numbers_that_a_model_stores():
+    seen = CalibrationScores.of(np.arange(50.0), groups=7)
+    again = CalibrationScores.from_numbers(seen.as_numbers())
+    np.testing.assert_array_equal(again.quantiles, seen.quantiles)
+    assert (again.images, again.groups) == (50, 7)
+    unknown = CalibrationScores.from_numbers(CalibrationScores.of(np.arange(50.0)).as_numbers())
+    assert unknown.groups is None
+    missing = {**seen.as_numbers(), "quantiles": np.full(101, np.nan)}
+    assert CalibrationScores.from_numbers(missing) is None
+    assert CalibrationScores.from_numbers({}) is None
+
+
+def test_notice_of_scores_that_have_drifted():
+    seen = CalibrationScores.of(np.arange(101.0))
+    low, high = np.linspace(0, 40, 120), np.linspace(60, 100, 120)
+    assert drift.notice(seen, low) == (
+        "the scores of these 120 images are lower than in calibration (p < 0.001): "
+        "check light, focus and exposure, then calibrate again"
+    )
+    assert drift.notice(seen, high) == (
+        "the scores of these 120 images are higher than in calibration (p < 0.001): "
+        "unless more than 5% are defective, check light, focus and exposure, then calibrate again"
+    )
+    assert drift.notice(seen, np.linspace(0, 100, 120)) == ""
+    assert drift.notice(seen, low[:10]) == ""
+
+
+def test_notice_of_a_model_without_calibration_scores():
+    assert drift.notice(None, np.zeros(24)) == ""
+    assert drift.notice(None, np.zeros(25)).startswith("no drift test: the model was calibrated")

@@ -1,0 +1,233 @@
+"""Drift: whether recent scores still come from the distribution of the calibration scores.
+
+A threshold holds for images like those that set it. A dimmed lamp, a lens out of focus or a new
+material moves all scores, often long before a good image is called defective, or a defective one
+good. `compare` tests some scores once. `DriftTest` watches a stream.
+
+The test is that of Mann and Whitney (1947): the mean rank of the recent scores among those of
+calibration, 0.5 if both are alike. No other property of the distribution enters it. Up to a share
+`DEFECTIVE` of the images may have any higher score, since defective images arrive too (the
+contamination model of Huber 1964). The number of such images is binomial, and in the worst case all
+their scores are higher than those of calibration. The null distribution is normal for each such
+number; its tails are a little longer than the exact ones.
+
+A stream is tested many times: at every fifth of a window, for windows of each size in `WINDOWS`.
+The level of each test is its part of `FALSE_ALARMS` per image. By the inequality of Bonferroni, the
+expected number of false alarms in N images is at most N times `FALSE_ALARMS`, however the tests
+depend on each other: they overlap, and share the calibration scores.
+
+The bounds hold for recent images that are exchangeable with those of calibration. They do not hold
+for the images of one roll or batch, if rolls differ: a roll whose scores lie unlike those of the
+calibration images is drift by this definition. If the number of independent groups of calibration
+images is known, that number counts instead of the number of images.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special, stats
+
+LEVELS = np.linspace(0, 1, 101)  # of the quantiles that a model stores
+DEFECTIVE = 0.05  # share of images that may have any higher score without being drift
+WINDOWS = (25, 50, 100, 200, 400)  # images; a small shift needs many, a large one few
+STEPS = 5  # tests while a window moves by its length
+FALSE_ALARMS = 2e-6  # per image: in 5,000 good images the probability of one is at most 0.01
+LEAST = WINDOWS[0]  # images that are compared at all
+LEVEL = 0.001  # of a single comparison
+UNTESTED = (
+    "no drift test: the model was calibrated before tfgad kept the scores; calibrate it again"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationScores:
+    """What a model stores of its calibration scores.
+
+    Attributes:
+        quantiles: float `[101]`, at `LEVELS`.
+        images: number of scores.
+        groups: number of independent groups of images, if it is known.
+    """
+
+    quantiles: np.ndarray
+    images: int
+    groups: int | None = None
+
+    @classmethod
+    def of(cls, scores: np.ndarray, groups: int | None = None) -> CalibrationScores:
+        """Returns the quantiles of scores `[n]`, and their number."""
+        scores = np.asarray(scores, np.float64)
+        return cls(np.quantile(scores, LEVELS), scores.size, groups)
+
+    @classmethod
+    def from_numbers(cls, numbers: Mapping[str, Any]) -> CalibrationScores | None:
+        """Returns them from `as_numbers`; None for a model that does not store them."""
+        quantiles = np.asarray(numbers.get("quantiles", ()), np.float64)
+        images = float(numbers.get("calibration_images", 0))
+        groups = float(numbers.get("calibration_groups", 0))
+        if quantiles.shape != LEVELS.shape or not np.isfinite(quantiles).all() or images < 2:
+            return None
+        return cls(quantiles, int(images), int(groups) or None)
+
+    def as_numbers(self) -> dict[str, Any]:
+        """Returns the attributes by their names in an exported model; 0 for unknown groups."""
+        return {
+            "quantiles": self.quantiles,
+            "calibration_images": self.images,
+            "calibration_groups": self.groups or 0,
+        }
+
+    @property
+    def independent(self) -> int:
+        """The number of independent scores: that of the groups, if it is known."""
+        return min(self.images, self.groups or self.images)
+
+    def ranks(self, scores: np.ndarray) -> np.ndarray:
+        """Returns the share of the calibration scores below each of some scores.
+
+        Args:
+            scores: float `[N]`, no NaN.
+
+        Returns:
+            float64 `[N]` in [0, 1], interpolated between the quantiles. Of equal scores one half
+            counts as below.
+        """
+        values, equal = np.unique(self.quantiles, return_inverse=True)
+        levels = np.bincount(equal, LEVELS) / np.bincount(equal)
+        # Of n scores the j-th smallest is the quantile (j - 1) / (n - 1), and has the rank
+        # (j - 1/2) / n.
+        ranks = (levels * (self.images - 1) + 0.5) / self.images
+        return np.interp(scores, values, ranks, left=0, right=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Some scores compared with those of calibration.
+
+    Attributes:
+        images: number of the scores.
+        rank: their mean rank among the calibration scores, from 0 to 1; 0.5 if both are alike.
+        p: probability of so different a rank without drift, two-sided.
+    """
+
+    images: int
+    rank: float
+    p: float
+
+    def text(self) -> str:
+        """Returns the difference in words."""
+        p = "p < 0.001" if self.p < LEVEL else f"p = {self.p:.3f}"
+        which = "higher" if self.rank > 0.5 else "lower"
+        return f"the scores of these {self.images} images are {which} than in calibration ({p})"
+
+    def advice(self) -> str:
+        """Returns the difference in words, and what to do."""
+        unless = f"unless more than {DEFECTIVE:.0%} are defective, " if self.rank > 0.5 else ""
+        return f"{self.text()}: {unless}check light, focus and exposure, then calibrate again"
+
+
+def compare(calibration: CalibrationScores, scores: np.ndarray) -> Comparison | None:
+    """Compares scores with those of calibration, once.
+
+    Args:
+        calibration: what the model stores.
+        scores: float `[N]`; NaN is left out.
+
+    Returns:
+        The comparison, drift if its `p` is below `LEVEL`; None for fewer than `LEAST` scores.
+    """
+    scores = np.asarray(scores, np.float64)
+    scores = scores[~np.isnan(scores)]
+    if scores.size < LEAST:
+        return None
+    return _comparison(calibration.ranks(scores), calibration.independent)
+
+
+def notice(calibration: CalibrationScores | None, scores: Sequence[float]) -> str:
+    """Returns a line about the scores of some images: that they show drift, or are not tested.
+
+    It is empty if they show none, and for fewer than `LEAST` scores.
+
+    Args:
+        calibration: what the model stores; None if it stores nothing.
+        scores: of the images.
+    """
+    if len(scores) < LEAST:
+        return ""
+    if calibration is None:
+        return UNTESTED
+    comparison = compare(calibration, np.asarray(scores))
+    return comparison.advice() if comparison and comparison.p < LEVEL else ""
+
+
+def _comparison(ranks: np.ndarray, independent: int) -> Comparison:
+    """Compares scores, given their ranks `[m]` and the number of independent calibration scores."""
+    m, total = ranks.size, float(ranks.sum())
+    defective, probability = _defective(m)
+    good = m - defective
+    deviation = np.sqrt(good * (good + independent + 1) / (12 * independent))
+    z = (total - defective - good / 2) / np.maximum(deviation, 1e-12)
+    higher = float(probability @ special.ndtr(-z))
+    lower = float(special.ndtr(z[0]))  # without defective images, which would raise the scores
+    return Comparison(m, total / m, min(1.0, 2 * min(higher, lower)))
+
+
+@functools.cache
+def _defective(images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the numbers of defective images that are possible, and their probabilities."""
+    numbers = np.arange(images + 1)
+    return numbers, stats.binom.pmf(numbers, images, DEFECTIVE)
+
+
+class DriftTest:
+    """The drift test of a stream of scores. It is not thread-safe.
+
+    Args:
+        calibration: what the model stores.
+    """
+
+    def __init__(self, calibration: CalibrationScores):
+        self._calibration = calibration
+        self._ranks: collections.deque[float] = collections.deque(maxlen=max(WINDOWS))
+        self._count = 0
+        self._drifts: dict[int, Comparison] = {}  # by window, if its last test shows drift
+
+    @property
+    def drift(self) -> Comparison | None:
+        """What shows drift at present: the smallest window that does; None if none does."""
+        return self._drifts[min(self._drifts)] if self._drifts else None
+
+    @property
+    def rank(self) -> float:
+        """The mean rank of the scores in the smallest window; 0.5 before it is full."""
+        return float(np.mean(self._last(WINDOWS[0]))) if self._count >= WINDOWS[0] else 0.5
+
+    def add(self, scores: Iterable[float]) -> None:
+        """Reads further scores, in the order of the images; NaN is left out."""
+        scores = np.asarray(scores, np.float64)
+        for rank in self._calibration.ranks(scores[~np.isnan(scores)]):
+            self._ranks.append(float(rank))
+            self._count += 1
+            for window in WINDOWS:
+                if self._count >= window and self._count % (window // STEPS) == 0:
+                    self._test(window)
+
+    def _test(self, window: int) -> None:
+        comparison = _comparison(self._last(window), self._calibration.independent)
+        self._drifts.pop(window, None)
+        if comparison.p < level_of(window):
+            self._drifts[window] = comparison
+
+    def _last(self, window: int) -> np.ndarray:
+        return np.array(self._ranks)[-window:]
+
+
+def level_of(window: int) -> float:
+    """Returns the level of each test of a window: its part of `FALSE_ALARMS` per image."""
+    return FALSE_ALARMS / len(WINDOWS) * window / STEPS
