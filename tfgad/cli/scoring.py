@@ -94,8 +94,9 @@ def _score(
     map_paths = results.map_paths(maps, paths) if maps else {}
     import_tensorflow()
     from tfgad.inference import predictor, scoring
+    from tfgad.scores import drift
 
-    rows, broken = [], []
+    rows, broken, scores = [], [], []
     with Progress() as progress:
         progress.phase("loading the model")
         loaded = predictor.load_predictor(model)
@@ -105,8 +106,10 @@ def _score(
                 rows.append(results.row(result))
                 if isinstance(result, ImageError):
                     broken.append(result)
-                elif maps:
-                    results.write_map(map_paths[result.path], result)
+                else:
+                    scores.append(result.score)
+                    if maps:
+                        results.write_map(map_paths[result.path], result)
                 del result  # frees a large image before the next one is read
                 progress.advance()
         except UsageError:  # such as a full disk: the scores so far are written all the same
@@ -114,7 +117,11 @@ def _score(
                 results.write_csv(csv, rows)
                 console.warn(f"{csv} holds {len(rows)} of {len(paths)} images")
             raise
-    _report_scores(rows, broken, csv)
+    try:
+        _report_scores(rows, broken, csv)
+    finally:
+        if notice := drift.notice(loaded.calibration_scores, scores):
+            console.warn(notice)
 
 
 def _score_with_beam(

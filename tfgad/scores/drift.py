@@ -120,16 +120,20 @@ class Comparison:
     rank: float
     p: float
 
-    def text(self) -> str:
-        """Returns the difference in words."""
-        p = "p < 0.001" if self.p < LEVEL else f"p = {self.p:.3f}"
-        which = "higher" if self.rank > 0.5 else "lower"
-        return f"the scores of these {self.images} images are {which} than in calibration ({p})"
+    def advice(self, which: str = "these") -> str:
+        """Returns the difference in words, and what to do.
 
-    def advice(self) -> str:
-        """Returns the difference in words, and what to do."""
-        unless = f"unless more than {DEFECTIVE:.0%} are defective, " if self.rank > 0.5 else ""
-        return f"{self.text()}: {unless}check light, focus and exposure, then calibrate again"
+        Args:
+            which: images they are, such as `"the last"`.
+        """
+        p = f"p < {LEVEL:g}" if self.p < LEVEL else f"p = {self.p:.3f}"
+        is_higher = self.rank > 0.5
+        unless = f"unless more than {DEFECTIVE:.0%} are defective, " if is_higher else ""
+        return (
+            f"the scores of {which} {self.images} images are "
+            f"{'higher' if is_higher else 'lower'} than in calibration ({p}): "
+            f"{unless}check light, focus and exposure, then calibrate again"
+        )
 
 
 def compare(calibration: CalibrationScores, scores: np.ndarray) -> Comparison | None:

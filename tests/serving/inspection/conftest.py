@@ -28,6 +28,9 @@ class Models:
     def predictor(self, name):
         return self.predictors[name]
 
+    def drift(self, name):
+        return ""
+
 
 @pytest.fixture(scope="session")
 def models(predictor):

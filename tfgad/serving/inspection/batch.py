@@ -15,6 +15,7 @@ from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.inference import results
 from tfgad.inference.saved_model import SavedModelPredictor
 from tfgad.inference.scoring import Verdict, score_files
+from tfgad.scores import drift
 from tfgad.serving.inspection import file_checks
 from tfgad.serving.inspection.array_file import ArrayFile, ArrayRef
 from tfgad.serving.inspection.thresholds import at_threshold
@@ -61,6 +62,7 @@ class Batch:
         self.threshold, self.shown = predictor.threshold, 0
         self.stopped = self.replaced = False
         self._predictor: SavedModelPredictor | None = predictor
+        self._calibration_scores = predictor.calibration_scores
         self._folder = tempfile.TemporaryDirectory(prefix="tfgad-table-", dir=folder)
         self._pixels = 0
         self._arrays = ArrayFile()
@@ -105,6 +107,16 @@ class Batch:
         self._pixels += file_checks.check_limits(path, left)
         (result,) = score_files(predictor, [path])
         return result
+
+    def drift(self) -> str:
+        """Returns in words how the scores differ from those of calibration; else empty.
+
+        Nothing is said of a model that does not store its calibration scores.
+        """
+        if self._calibration_scores is None:
+            return ""
+        scores = [result.score for result in self.results if isinstance(result, Verdict)]
+        return drift.notice(self._calibration_scores, scores)
 
     @property
     def verdicts(self) -> list[Verdict | ImageError]:

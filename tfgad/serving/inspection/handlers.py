@@ -41,6 +41,9 @@ class Models(Protocol):
     def predictor(self, name: str) -> SavedModelPredictor:
         """Returns a predictor of the version in service."""
 
+    def drift(self, name: str) -> str:
+        """Returns in words how the scores of requests have drifted; empty if they have not."""
+
 
 class Handlers:
     """The event handlers of one page; each returns the components that it changes.
@@ -89,7 +92,7 @@ class Handlers:
         maximum = max(len(rates) - 1, 1)
         examples = self._examples(model, _example_key(metadata))
         return {
-            ui.metadata: viewer.model(metadata),
+            ui.metadata: viewer.model(metadata) + viewer.notice(self.models.drift(model)),
             ui.rate: gradio.update(maximum=maximum, value=own, interactive=bool(rates)),
             ui.rate_line: _rate_line(metadata, own, model),
             ui.examples_note: viewer.note(examples.note),
@@ -259,7 +262,8 @@ class Handlers:
     def _table(self, batch: Batch, expected: int = 0) -> Update:
         table = rows(batch.verdicts)
         return {
-            self.layout.summary: viewer.summary(table, max(expected, len(table))),
+            self.layout.summary: viewer.summary(table, max(expected, len(table)))
+            + viewer.notice("" if expected else batch.drift()),
             self.layout.table: [_cells(number, row) for number, row in enumerate(table, start=1)],
             self.layout.csv: str(batch.write_csv()),
         }

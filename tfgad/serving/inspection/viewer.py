@@ -136,6 +136,11 @@ def note(text: str) -> str:
     return _render("note", text)
 
 
+def notice(text: str) -> str:
+    """Returns a line that must not be missed; nothing for an empty text."""
+    return _render("notice", _capital(text)) if text else ""
+
+
 def rate(false_positive_rate: float, threshold: float, is_own: bool) -> str:
     """Returns the line below the slider of the false-positive rate.
 

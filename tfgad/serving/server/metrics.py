@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from tfgad.scores.drift import LEAST
 from tfgad.serving.server.limits import Admission
 from tfgad.serving.server.repository import Repository
 
@@ -55,6 +58,7 @@ class Metrics:
     def observe_models(self, models: Repository) -> None:
         """Sets the models to report."""
         self._models = models
+        self._registry.register(_Scores(models))
 
     def request(self, api: str, method: str, model: str, code: str, seconds: float) -> None:
         """Counts a request.
@@ -86,3 +90,37 @@ class Metrics:
 
     def _gauge(self, name: str, meaning: str, labels: Sequence[str]) -> Gauge:
         return Gauge(f"tfgad_serving_{name}", meaning, labels, registry=self._registry)
+
+
+class _Scores(Collector):
+    """The metrics of scores. Their buckets differ from model to model."""
+
+    def __init__(self, models: Repository):
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        histogram = HistogramMetricFamily(
+            "tfgad_serving_score",
+            "Anomaly scores of requests. The buckets end at the threshold and the deciles of the "
+            "calibration scores.",
+            labels=["model"],
+        )
+        drift = GaugeMetricFamily(
+            "tfgad_serving_score_drift",
+            "1 if recent scores differ from those of calibration, else 0.",
+            labels=["model"],
+        )
+        rank = GaugeMetricFamily(
+            "tfgad_serving_score_rank",
+            f"Mean rank of the last {LEAST} scores among those of calibration, from 0 to 1; 0.5 if "
+            "they are alike.",
+            labels=["model"],
+        )
+        for name in self._models.names():
+            scores = self._models.scores(name)
+            if scores is not None:
+                histogram.add_metric([name], *scores.histogram())
+                if scores.is_tested:
+                    drift.add_metric([name], float(scores.drift is not None))
+                    rank.add_metric([name], scores.rank)
+        yield from (histogram, drift, rank)

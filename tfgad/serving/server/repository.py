@@ -21,6 +21,7 @@ from pathlib import Path
 from tfgad.inference.predictor import SavedModelPredictor
 from tfgad.serving.errors import ServingError
 from tfgad.serving.server.batching import Batching, ClosedError
+from tfgad.serving.server.score_watch import ScoreWatch
 from tfgad.serving.server.servable import Servable
 from tfgad.serving.server.version_folders import Found, find_versions, fingerprint, reason_of
 
@@ -134,6 +135,17 @@ class Repository:
         """Returns the number of rows that wait for a model; 0 for an unknown model."""
         servable = self._serving.get(name)
         return servable.queued_rows if servable else 0
+
+    def scores(self, name: str) -> ScoreWatch | None:
+        """Returns the scores of the version in service; None for an unknown or foreign model."""
+        servable = self._serving.get(name)
+        return servable.scores if servable else None
+
+    def drift(self, name: str) -> str:
+        """Returns in words how the scores of requests have drifted; empty if they have not."""
+        scores = self.scores(name)
+        comparison = scores.drift if scores else None
+        return comparison.advice("the last") if comparison else ""
 
     def failures(self) -> list[str]:
         """Returns one line for each version that cannot be loaded and each skipped path."""

@@ -31,6 +31,7 @@ from tfgad.serving.server.large_images import (
     LargeImages,
 )
 from tfgad.serving.server.model_files import load_saved_model, read_metadata, read_signature_defs
+from tfgad.serving.server.score_watch import ScoreWatch
 from tfgad.serving.server.signature import Signature
 from tfgad.serving.server.system import release_memory
 
@@ -55,6 +56,7 @@ class Servable:
         metadata: the metadata that `tfgad export` wrote; None if they are missing or invalid.
         signatures: the signatures that can be called, by name.
         signature_defs: `SignatureDef` messages of the SavedModel by name, for `GetModelMetadata`.
+        scores: the scores of requests; None if the model has no valid metadata of tfgad.
     """
 
     def __init__(
@@ -86,13 +88,15 @@ class Servable:
         }
         self.metadata = read_metadata(name, number, folder)
         self._predictor: SavedModelPredictor | None = None
+        self.scores: ScoreWatch | None = None
         if self.metadata and DEFAULT_SIGNATURE in self.signatures:
-            self._predictor = SavedModelPredictor(folder, self._model)
+            self._predictor = known = SavedModelPredictor(folder, self._model)
+            self.scores = ScoreWatch(name, known.calibration_scores, known.threshold)
         self._is_closed = False
         self._warm_up()
         self._batchers = {
             each.name: Batcher(
-                lambda inputs, each=each: self.run(each, inputs),
+                lambda inputs, each=each: self._watched(self.run(each, inputs)),
                 batching,
                 splits=each.is_batched,
                 on_batch=functools.partial(on_batch, each.name),
@@ -193,7 +197,13 @@ class Servable:
             }
 
     def _run_large(self, name: str, inputs: Arrays, is_over: Callable[[], bool]) -> Arrays:
-        return self._large_images[name].run(inputs, is_over)
+        return self._watched(self._large_images[name].run(inputs, is_over))
+
+    def _watched(self, outputs: Arrays) -> Arrays:
+        """Returns the outputs of a run, once their scores are counted."""
+        if self.scores is not None:
+            self.scores.add(outputs)
+        return outputs
 
     def close(self) -> None:
         """Answers the queued requests, then refuses further ones and frees the model."""

@@ -1,0 +1,82 @@
+"""The scores that a model gives while it is served: their histogram, and the test for drift."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfgad.scores.drift import LEVELS, UNTESTED, CalibrationScores, Comparison, DriftTest
+
+log = logging.getLogger(__name__)
+
+SCORE = "score"  # the output of the model that is watched
+DECILES = np.isclose(LEVELS * 10 % 1, 0) | np.isclose(LEVELS * 10 % 1, 1)
+
+
+class ScoreWatch:
+    """The scores of one version of a model, in the order in which they are computed.
+
+    Any thread may call it.
+
+    Args:
+        name: name of the model, for the log.
+        calibration: what the model stores of its calibration scores; None if it stores nothing.
+        threshold: of the model.
+    """
+
+    def __init__(self, name: str, calibration: CalibrationScores | None, threshold: float):
+        self._name, self._lock = name, threading.Lock()
+        self._test: DriftTest | None = None
+        edges = [threshold]
+        if calibration is not None:
+            self._test = DriftTest(calibration)
+            edges += list(calibration.quantiles[DECILES])
+        else:
+            log.info("%s: %s", name, UNTESTED)
+        self._edges = np.unique(edges)
+        self._counts = np.zeros(len(self._edges) + 1, np.int64)
+        self._sum = 0.0
+
+    def add(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Reads the outputs of a run, which may have no scores."""
+        scores = np.asarray(outputs.get(SCORE, ()), np.float64).ravel()
+        scores = scores[np.isfinite(scores)]
+        with self._lock:
+            np.add.at(self._counts, np.searchsorted(self._edges, scores), 1)
+            self._sum += float(scores.sum())
+            if self._test is None:
+                return
+            before = self._test.drift
+            self._test.add(scores)
+            after = self._test.drift
+        if after and not before:
+            log.warning("%s: %s", self._name, after.advice("the last"))
+        elif before and not after:
+            log.info("%s: the scores are like those of calibration again", self._name)
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the model stores its calibration scores, so that drift is noticed."""
+        return self._test is not None
+
+    @property
+    def drift(self) -> Comparison | None:
+        """What shows drift at present; None if nothing does."""
+        with self._lock:
+            return self._test.drift if self._test else None
+
+    @property
+    def rank(self) -> float:
+        """The mean rank of the most recent scores; see `DriftTest.rank`."""
+        with self._lock:
+            return self._test.rank if self._test else 0.5
+
+    def histogram(self) -> tuple[list[tuple[str, float]], float]:
+        """Returns the numbers of scores up to each edge, as Prometheus has them, and their sum."""
+        with self._lock:
+            counts, total = np.cumsum(self._counts), self._sum
+        names = [*(f"{edge:.6g}" for edge in self._edges), "+Inf"]
+        return list(zip(names, map(float, counts), strict=True)), total
