@@ -38,10 +38,10 @@ class Brightness:
 def folder(tmp_path):
     """A function that writes images with a lamp of some brightness; returns their folder."""
 
-    def write(lamp, images=IMAGES):
+    def write(lamp, images=IMAGES, side=SIDE):
         rng = np.random.default_rng(0)
         for number, level in enumerate(lamp * rng.normal(MEAN, 10, images)):
-            pixels = np.full((SIDE, SIDE), np.clip(round(level), 0, 255), np.uint8)
+            pixels = np.full((side, side), np.clip(round(level), 0, 255), np.uint8)
             Image.fromarray(pixels).save(tmp_path / f"{number:03d}.png")
         return tmp_path
 
@@ -98,4 +98,10 @@ def test_a_model_of_before_is_not_tested(folder, score):
     assert drift_line(score(folder(0.8), seen=None)) == (
         "tfgad: no drift test: the model was calibrated before tfgad kept the scores; calibrate it "
         "again"
+    )
+
+
+def test_images_of_another_size_are_not_tested(folder, score):
+    assert drift_line(score(folder(0.8, side=2 * SIDE))) == (
+        "tfgad: no drift test: fewer than 25 images have 8 x 8 pixels, as those of calibration had"
     )

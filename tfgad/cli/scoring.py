@@ -94,9 +94,8 @@ def _score(
     map_paths = results.map_paths(maps, paths) if maps else {}
     import_tensorflow()
     from tfgad.inference import predictor, scoring
-    from tfgad.scores import drift
 
-    rows, broken, scores = [], [], []
+    rows, broken, scored = [], [], []
     with Progress() as progress:
         progress.phase("loading the model")
         loaded = predictor.load_predictor(model)
@@ -107,7 +106,7 @@ def _score(
                 if isinstance(result, ImageError):
                     broken.append(result)
                 else:
-                    scores.append(result.score)
+                    scored.append((result.image.shape, result.score))
                     if maps:
                         results.write_map(map_paths[result.path], result)
                 del result  # frees a large image before the next one is read
@@ -120,7 +119,8 @@ def _score(
     try:
         _report_scores(rows, broken, csv)
     finally:
-        if notice := drift.notice(loaded.calibration_scores, scores):
+        size = scoring.calibrated_size(loaded)
+        if notice := scoring.drift_notice(loaded.calibration_scores, size, scored):
             console.warn(notice)
 
 

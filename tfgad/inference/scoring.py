@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ from tfgad.data.images import read_levels
 from tfgad.data.pixels import doubtful_depth, scaled
 from tfgad.data.sampling import BATCH_PIXELS
 from tfgad.inference.predictor import Predictor, map_threshold
+from tfgad.scores import drift
+from tfgad.scores.drift import CalibrationScores
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +136,37 @@ def check_size(model: InputSize, path: str | Path, shape: tuple[int, ...]) -> No
     height, width, _ = model.window
     if shape[0] < height or shape[1] < width:
         raise ImageError(path, f"is smaller than {height}x{width} pixels")
+
+
+def calibrated_size(model: InputSize) -> tuple[int, int] | None:
+    """Returns height and width of the images that the drift test holds for; None for any.
+
+    The score of an image at native resolution is that of its worst place, so that larger images
+    have higher scores.
+    """
+    return None if model.resized else (model.image_shape[0], model.image_shape[1])
+
+
+def drift_notice(
+    calibration: CalibrationScores | None,
+    size: tuple[int, int] | None,
+    scored: Sequence[tuple[tuple[int, ...], float]],
+) -> str:
+    """Returns a line about the scores of images: that they show drift, or are not tested.
+
+    It is empty if they show none, and for few images.
+
+    Args:
+        calibration: what the model stores of its calibration scores.
+        size: what `calibrated_size` returns.
+        scored: shape and score of each image.
+    """
+    scores = [score for shape, score in scored if size in (None, tuple(shape[:2]))]
+    if calibration is not None and len(scores) < drift.LEAST <= len(scored) and size:
+        least, (height, width) = drift.LEAST, size
+        what = f"fewer than {least} images have {height} x {width} pixels"
+        return f"no drift test: {what}, as those of calibration had"
+    return drift.notice(calibration, scores)
 
 
 def _verdicts(predictor: Predictor, alike: list[tuple[Path, np.ndarray]]) -> Iterator[Verdict]:

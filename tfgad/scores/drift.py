@@ -12,9 +12,9 @@ their scores are higher than those of calibration. The null distribution is norm
 number; its tails are a little longer than the exact ones.
 
 A stream is tested many times: at every fifth of a window, for windows of each size in `WINDOWS`.
-The level of each test is its part of `FALSE_ALARMS` per image. By the inequality of Bonferroni, the
-expected number of false alarms in N images is at most N times `FALSE_ALARMS`, however the tests
-depend on each other: they overlap, and share the calibration scores.
+The level of each test is its part of `FALSE_DRIFT` per image. By the inequality of Bonferroni, the
+expected number of alarms in N images without drift is at most N times `FALSE_DRIFT`, however the
+tests depend on each other: they overlap, and share the calibration scores.
 
 The bounds hold for recent images that are exchangeable with those of calibration. They do not hold
 for the images of one roll or batch, if rolls differ: a roll whose scores lie unlike those of the
@@ -37,7 +37,7 @@ LEVELS = np.linspace(0, 1, 101)  # of the quantiles that a model stores
 DEFECTIVE = 0.05  # share of images that may have any higher score without being drift
 WINDOWS = (25, 50, 100, 200, 400)  # images; a small shift needs many, a large one few
 STEPS = 5  # tests while a window moves by its length
-FALSE_ALARMS = 2e-6  # per image: in 5,000 good images the probability of one is at most 0.01
+FALSE_DRIFT = 2e-6  # alarms per image: in 5,000 good images one has a probability of 0.01 at most
 LEAST = WINDOWS[0]  # images that are compared at all
 LEVEL = 0.001  # of a single comparison
 UNTESTED = (
@@ -233,5 +233,5 @@ class DriftTest:
 
 
 def level_of(window: int) -> float:
-    """Returns the level of each test of a window: its part of `FALSE_ALARMS` per image."""
-    return FALSE_ALARMS / len(WINDOWS) * window / STEPS
+    """Returns the level of each test of a window: its part of `FALSE_DRIFT` per image."""
+    return FALSE_DRIFT / len(WINDOWS) * window / STEPS

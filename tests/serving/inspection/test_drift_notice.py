@@ -41,7 +41,7 @@ def batch(predictor, tmp_path):
 
     def scored(scores):
         batch = Batch("fabric", predictor, folder=tmp_path)
-        blank = np.zeros((4, 4), np.float32)
+        blank = np.zeros((48, 48), np.float32)
         for number, score in enumerate(scores):
             name = tmp_path / f"{number}.png"
             batch.results.append(Verdict(name, blank[..., None], score, 0.1, False, blank, None))
@@ -68,6 +68,12 @@ def test_files_unlike_calibration_are_told_below_their_number(batch, predictor, 
     assert "scores of these 60 images are lower than in calibration" in said
     assert "notice" not in handlers._table(scored, expected=61)[layout.summary]  # not yet all
     assert "notice" not in handlers._table(batch([low] * 10))[layout.summary]
+
+
+def test_files_of_another_size_are_told_not_to_be_tested(batch, monkeypatch):
+    scored = batch([9.0] * 60)
+    monkeypatch.setattr(scored, "_calibrated_size", (64, 64))
+    assert scored.drift().startswith("no drift test: fewer than 25 images have 64 x 64 pixels")
 
 
 def test_nothing_is_said_of_a_model_that_knows_no_calibration_scores(batch, monkeypatch):

@@ -115,6 +115,15 @@ def test_outputs_without_scores_and_broken_scores_are_left_out(watch):
     assert watch.histogram()[0][-1] == ("+Inf", 1)
 
 
+def test_images_of_another_size_are_counted_and_not_tested():
+    watch = ScoreWatch("parts", CalibrationScores.of(NORMAL), 1.95, size=(4, 6))
+    watch.add({"score": np.full(100, 9.0), "map": np.zeros((100, 8, 6))})
+    assert watch.drift is None
+    assert watch.histogram()[0][-1] == ("+Inf", 100)
+    watch.add({"score": np.full(100, 9.0), "map": np.zeros((100, 4, 6))})
+    assert watch.drift.images == 25
+
+
 def test_a_loaded_version_counts_the_scores_of_requests_and_not_of_its_warm_up(
     models_folder, load_once, pictures
 ):

@@ -14,8 +14,7 @@ from tfgad.data.image_files import ImageError
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.inference import results
 from tfgad.inference.saved_model import SavedModelPredictor
-from tfgad.inference.scoring import Verdict, score_files
-from tfgad.scores import drift
+from tfgad.inference.scoring import Verdict, calibrated_size, drift_notice, score_files
 from tfgad.serving.inspection import file_checks
 from tfgad.serving.inspection.array_file import ArrayFile, ArrayRef
 from tfgad.serving.inspection.thresholds import at_threshold
@@ -63,6 +62,7 @@ class Batch:
         self.stopped = self.replaced = False
         self._predictor: SavedModelPredictor | None = predictor
         self._calibration_scores = predictor.calibration_scores
+        self._calibrated_size = calibrated_size(predictor)
         self._folder = tempfile.TemporaryDirectory(prefix="tfgad-table-", dir=folder)
         self._pixels = 0
         self._arrays = ArrayFile()
@@ -115,8 +115,9 @@ class Batch:
         """
         if self._calibration_scores is None:
             return ""
-        scores = [result.score for result in self.results if isinstance(result, Verdict)]
-        return drift.notice(self._calibration_scores, scores)
+        verdicts = [result for result in self.results if isinstance(result, Verdict)]
+        scored = [(verdict.image.shape, verdict.score) for verdict in verdicts]
+        return drift_notice(self._calibration_scores, self._calibrated_size, scored)
 
     @property
     def verdicts(self) -> list[Verdict | ImageError]:

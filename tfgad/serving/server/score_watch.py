@@ -12,7 +12,7 @@ from tfgad.scores.drift import LEVELS, UNTESTED, CalibrationScores, Comparison, 
 
 log = logging.getLogger(__name__)
 
-SCORE = "score"  # the output of the model that is watched
+SCORE, MAP = "score", "map"  # outputs of the model
 DECILES = np.isclose(LEVELS * 10 % 1, 0) | np.isclose(LEVELS * 10 % 1, 1)
 
 
@@ -25,10 +25,17 @@ class ScoreWatch:
         name: name of the model, for the log.
         calibration: what the model stores of its calibration scores; None if it stores nothing.
         threshold: of the model.
+        size: height and width of the images that are tested; None for any.
     """
 
-    def __init__(self, name: str, calibration: CalibrationScores | None, threshold: float):
-        self._name, self._lock = name, threading.Lock()
+    def __init__(
+        self,
+        name: str,
+        calibration: CalibrationScores | None,
+        threshold: float,
+        size: tuple[int, int] | None = None,
+    ):
+        self._name, self._size, self._lock = name, size, threading.Lock()
         self._test: DriftTest | None = None
         edges = [threshold]
         if calibration is not None:
@@ -47,7 +54,7 @@ class ScoreWatch:
         with self._lock:
             np.add.at(self._counts, np.searchsorted(self._edges, scores), 1)
             self._sum += float(scores.sum())
-            if self._test is None:
+            if self._test is None or not self._is_alike(outputs):
                 return
             before = self._test.drift
             self._test.add(scores)
@@ -56,6 +63,10 @@ class ScoreWatch:
             log.warning("%s: %s", self._name, after.advice("the last"))
         elif before and not after:
             log.info("%s: the scores are like those of calibration again", self._name)
+
+    def _is_alike(self, outputs: Mapping[str, np.ndarray]) -> bool:
+        """Returns whether the images of a run have the size of those of calibration."""
+        return self._size is None or MAP not in outputs or outputs[MAP].shape[1:3] == self._size
 
     @property
     def is_tested(self) -> bool:

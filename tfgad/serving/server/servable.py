@@ -17,6 +17,7 @@ from PIL import Image
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA
 from tfgad.inference.predictor import SavedModelPredictor
+from tfgad.inference.scoring import calibrated_size
 from tfgad.serving.errors import ServingError
 from tfgad.serving.file_cost import MEBI
 from tfgad.serving.server.batch import Arrays
@@ -91,7 +92,8 @@ class Servable:
         self.scores: ScoreWatch | None = None
         if self.metadata and DEFAULT_SIGNATURE in self.signatures:
             self._predictor = known = SavedModelPredictor(folder, self._model)
-            self.scores = ScoreWatch(name, known.calibration_scores, known.threshold)
+            size = calibrated_size(known)
+            self.scores = ScoreWatch(name, known.calibration_scores, known.threshold, size)
         self._is_closed = False
         self._warm_up()
         self._batchers = {
