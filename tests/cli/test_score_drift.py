@@ -91,11 +91,14 @@ def test_nothing_is_said_of_images_like_those_of_calibration(folder, score):
 
 
 def test_nothing_is_said_of_a_few_images(folder, score):
-    assert drift_line(score(folder(0.8, images=24))) == ""
+    few = folder(0.8, images=24)
+    assert drift_line(score(few)) == ""
+    assert drift_line(score(few, seen=None)) == ""
 
 
-def test_a_model_of_before_is_not_tested(folder, score):
-    assert drift_line(score(folder(0.8), seen=None)) == (
+@pytest.mark.parametrize("side", [SIDE, 2 * SIDE])
+def test_a_model_of_before_is_not_tested(folder, score, side):
+    assert drift_line(score(folder(0.8, side=side), seen=None)) == (
         "tfgad: no drift test: the model was calibrated before tfgad kept the scores; calibrate it "
         "again"
     )

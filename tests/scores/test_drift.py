@@ -183,8 +183,3 @@ def test_notice_of_scores_that_have_drifted():
     )
     assert drift.notice(seen, np.linspace(0, 100, 120)) == ""
     assert drift.notice(seen, low[:10]) == ""
-
-
-def test_notice_of_a_model_without_calibration_scores():
-    assert drift.notice(None, np.zeros(24)) == ""
-    assert drift.notice(None, np.zeros(25)).startswith("no drift test: the model was calibrated")

@@ -161,10 +161,11 @@ def drift_notice(
         size: what `calibrated_size` returns.
         scored: shape and score of each image.
     """
+    if calibration is None:
+        return drift.UNTESTED if len(scored) >= drift.LEAST else ""
     scores = [score for shape, score in scored if size in (None, tuple(shape[:2]))]
-    if calibration is not None and len(scores) < drift.LEAST <= len(scored) and size:
-        least, (height, width) = drift.LEAST, size
-        what = f"fewer than {least} images have {height} x {width} pixels"
+    if len(scores) < drift.LEAST <= len(scored) and size:
+        what = f"fewer than {drift.LEAST} images have {size[0]} x {size[1]} pixels"
         return f"no drift test: {what}, as those of calibration had"
     return drift.notice(calibration, scores)
 

@@ -153,19 +153,13 @@ def compare(calibration: CalibrationScores, scores: np.ndarray) -> Comparison | 
     return _comparison(calibration.ranks(scores), calibration.independent)
 
 
-def notice(calibration: CalibrationScores | None, scores: Sequence[float]) -> str:
-    """Returns a line about the scores of some images: that they show drift, or are not tested.
-
-    It is empty if they show none, and for fewer than `LEAST` scores.
+def notice(calibration: CalibrationScores, scores: Sequence[float]) -> str:
+    """Returns a line that says that some scores show drift; empty if they do not.
 
     Args:
-        calibration: what the model stores; None if it stores nothing.
-        scores: of the images.
+        calibration: what the model stores.
+        scores: of the images; fewer than `LEAST` show nothing.
     """
-    if len(scores) < LEAST:
-        return ""
-    if calibration is None:
-        return UNTESTED
     comparison = compare(calibration, np.asarray(scores))
     return comparison.advice() if comparison and comparison.p < LEVEL else ""
 
