@@ -192,12 +192,14 @@ class Trained(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Trained:
         """Makes the model that `get_config` described, with networks of first weights."""
-        networks = {  # objects, as `get_config` gives them, would be shared with its model
-            name: keras.saving.serialize_keras_object(network)
-            for name, network in config.get("networks", {}).items()
-            if isinstance(network, keras.Model)
-        }
-        config = {**config, "networks": {**config.get("networks", {}), **networks}}
+        if "networks" in config:  # objects, as `get_config` gives them, would be shared
+            networks = {
+                name: keras.saving.serialize_keras_object(network)
+                if isinstance(network, keras.Model)
+                else network
+                for name, network in config["networks"].items()
+            }
+            config = {**config, "networks": networks}
         config = keras.saving.deserialize_keras_object(config, custom_objects)
         config = cls.arguments(config)
         with _networks_of_file(config.pop("networks", {})):
