@@ -46,6 +46,9 @@ class Detector(Trained):
     - `code_dim`: the length of `code` `[N, code_dim]`, which is then one of `errors`: what the
       networks know of a window beside the errors, such as its latent code.
 
+    A method that looks at whole tiles states besides, in `tile_scores`, the names of scores that it
+    makes itself in `scored_by`. The first is then its default on images larger than the window.
+
     A method that marks pixels as defective states `pixel_threshold`, the value of the map above
     which it does.
 
@@ -78,6 +81,7 @@ class Detector(Trained):
     """
 
     scores: ClassVar[dict[str, tuple[str, ...]]]
+    tile_scores: ClassVar[tuple[str, ...]] = ()
     terms: tuple[tuple[str, ...], ...] = ()
     code_dim: int = 0
     labelled: ClassVar[bool] = False
@@ -116,8 +120,9 @@ class Detector(Trained):
         if score == "auto":
             if not self.reconstructs:
                 return next(iter(self.scores))
-            return DENSITY if self.tile == self.window[:2] else CUES
-        known = (*self.scores, *((CUES, DENSITY) if self.reconstructs else ()))
+            return DENSITY if self.tile == self.window[:2] else (*self.tile_scores, CUES)[0]
+        known = (*self.scores, *self.tile_scores)
+        known += (CUES, DENSITY) if self.reconstructs else ()
         if score not in known:
             raise UsageError("score", score, "is not one of this method", nearest(score, known))
         return score
@@ -140,6 +145,11 @@ class Detector(Trained):
         """How many images `train_step` takes at once."""
         return self.config.batch_size
 
+    @property
+    def training_window(self) -> tuple[int, int, int]:
+        """`(h, w, C)` of the images that `train_step` takes in the present stage."""
+        return self.window
+
     def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the errors of windows `[N, h, w, C]` by name, `[N, h, w]` or `[N]` each."""
         raise NotImplementedError
@@ -151,7 +161,7 @@ class Detector(Trained):
 
     def checked_batch(self, data: Any) -> Any:
         """Returns the images of a batch, with labels if the method is `labelled`; see `checks`."""
-        return checks.checked_batch(data, self.window, self.labelled)
+        return checks.checked_batch(data, self.training_window, self.labelled)
 
     # Scoring
 

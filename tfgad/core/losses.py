@@ -171,5 +171,39 @@ def weighted_cross_entropy(masks: tf.Tensor, logits: tf.Tensor, weight: float) -
     return tf.reduce_mean(tf.nn.weighted_cross_entropy_with_logits(labels, logits, weight))
 
 
+def focal_loss(masks: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
+    """E[-(1 - p_t)^γ log p_t], p_t the probability of the true class (Lin et al. 2017, eq. 4).
+
+    Args:
+        masks: 0 or 1, `[B, H, W, 1]`.
+        logits: of a 1, the same shape.
+        gamma: γ; 0 gives the cross-entropy.
+
+    Returns:
+        One value per image, `[B]`.
+    """
+    masks, logits = _float32(masks), _float32(logits)
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(masks, logits)
+    missing = tf.abs(masks - tf.sigmoid(logits))  # 1 - p_t
+    return tf.reduce_mean(tf.pow(missing, gamma) * entropy, axis=[1, 2, 3])
+
+
+def dice_loss(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """1 - (2 Σ p m + 1) / (Σ p + Σ m + 1), p = σ(logits) (Milletari et al. 2016, eq. 1).
+
+    The sums run over the batch: an image without a defect has no Dice coefficient of its own.
+
+    Args:
+        masks: m, 0 or 1, `[B, H, W, 1]`.
+        logits: of a 1, the same shape.
+
+    Returns:
+        A scalar.
+    """
+    masks, p = _float32(masks), tf.sigmoid(_float32(logits))
+    both = tf.reduce_sum(p * masks)
+    return 1.0 - (2.0 * both + 1.0) / (tf.reduce_sum(p) + tf.reduce_sum(masks) + 1.0)
+
+
 def _float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)

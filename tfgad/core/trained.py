@@ -142,11 +142,14 @@ class Trained(keras.Model):
         """Returns uniform numbers in [0, 1), others for each purpose, step and seed."""
         return self._random(tf.random.stateless_uniform, shape, purpose)
 
+    def seed_of(self, purpose: str) -> tf.Tensor:
+        """Returns the seed of random numbers, int64 `[2]`, another for each purpose and step."""
+        own = tf.constant(((self.seed % 2**31) << 32) + zlib.crc32(purpose.encode()), tf.int64)
+        return tf.stack([own, tf.cast(self.step, tf.int64)])
+
     def _random(self, draw: Callable[..., tf.Tensor], shape: Any, purpose: str) -> tf.Tensor:
         """Draws for the whole batch, of which each replica takes its part."""
-        own = tf.constant(((self.seed % 2**31) << 32) + zlib.crc32(purpose.encode()), tf.int64)
-        seed = tf.stack([own, tf.cast(self.step, tf.int64)])
-        replica = tf.distribute.get_replica_context()
+        seed, replica = self.seed_of(purpose), tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync == 1:
             return draw(shape, seed=seed)
         size = shape[0]

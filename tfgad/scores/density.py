@@ -168,7 +168,8 @@ class DensityScore(MeanErrorScore):
         means = [mean_of_map(errors[name]) for name in self.terms]
         contrast = tf.math.reduce_variance(windows, axis=[1, 2, 3])
         logarithms = tf.math.log(tf.stack([*means, contrast], axis=1) + FLOOR)
-        return tf.concat([logarithms, errors["code"]], axis=1)
+        codes = [errors["code"]] if "code" in errors else []
+        return tf.concat([logarithms, *codes], axis=1)
 
     def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
         """Returns maps `[N, h, w, 1]` proportional to the residual; their mean is the score."""

@@ -17,8 +17,9 @@ from tfgad.data import tiling
 from tfgad.scores.error_maps import gaussian_blur
 
 CUES, DENSITY = "cues", "density"  # names of scores that methods have beside their paper's
+JOINT, MARKS = "joint", "marks"  # of methods that look at whole tiles; see `joint.py`
 DEFECT = "defect"  # the score of a segmenter
-PEAKS = (CUES, DEFECT)  # the largest value of the map on images of every size
+PEAKS = (CUES, JOINT, MARKS, DEFECT)  # the largest value of the map on images of every size
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022)
 BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)
@@ -91,7 +92,7 @@ def margins_of(
         stride: of the detector's windows, in pixels.
         score: name of the score; None for the reconstruction instead of a map.
     """
-    if score == CUES:
+    if score in (CUES, JOINT, MARKS):  # computed tile by tile
         height, width = tile
         second = [(side, tiling.half_stride((height, width))) for side in tile]
     else:  # the map is blurred, a reconstruction is not

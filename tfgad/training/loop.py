@@ -174,7 +174,7 @@ def _fit(
     def batches(first: int) -> tf.data.Dataset:
         return training_batches(
             images,
-            model.window,
+            model.training_window,
             batch_size=model.images_per_step,
             seed=model.seed,
             start=first,

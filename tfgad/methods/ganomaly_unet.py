@@ -1,0 +1,210 @@
+"""GANomaly and a U-Net beside it that is trained on synthetic defects: the default for textures.
+
+Two networks look at an image, each for what the other does not see. GANomaly (`ganomaly.py`)
+reconstructs good windows, and fails where a weave is broken. A U-Net (Ronneberger et al. 2015)
+marks synthetic defects that were laid on good tiles (`data/synthetic_defects.py`), and so sees
+spots, stains and shades that reconstruct well. The idea is DRAEM's (Zavrtanik et al. 2021,
+`draem.py`), whose U-Net reads the reconstruction; here the two are trained apart and their maps are
+joined afterwards.
+
+With m the mask of the synthetic defects and p the U-Net's probabilities, its loss is
+
+    L = w L_focal + L_dice      L_focal = -E (1 - p_t)^γ log p_t,  p_t = m p + (1 - m)(1 - p)
+                                L_dice  = 1 - (2 Σ p m + 1) / (Σ p + Σ m + 1)
+
+(focal loss: Lin et al. 2017; Dice: Milletari et al. 2016). Random gain, offset and unevenness of
+the light on all tiles teach it that light alone is no defect.
+
+The score `joint` is the largest value of the joined map (`scores/joint.py`). There is no paper of
+this method: `PAPER` has GANomaly's published optimisation, and the U-Net's default.
+
+Read beside it: `ganomaly.py`; `networks/unet.py`. For the score also `scores/joint.py` and
+`scores/cues.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import keras
+import tensorflow as tf
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from tfgad.core import Detector, checks, losses, register
+from tfgad.core.settings import BatchSize, LatentDim, Score, Stride, TwoStages, Width, Window
+from tfgad.data import tiling
+from tfgad.data.synthetic_defects import with_defects, with_random_light
+from tfgad.methods import ganomaly
+from tfgad.networks import precision
+from tfgad.networks.layers import Adam
+from tfgad.networks.unet import GRID, unet
+from tfgad.scores.joint import Joint, JointScore, MarksScore
+from tfgad.scores.score import CUES, JOINT, MARKS
+from tfgad.scores.score import Score as ScoreOf
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters; `tfgad list ganomaly_unet` prints them."""
+
+    window: Window = 32
+    latent_dim: LatentDim = 64
+    width: Annotated[Width, Field(description="channels of the encoders' first layer")] = 32
+    batch_size: BatchSize = 64
+    steps: Annotated[TwoStages, Field(description="steps of GANomaly and of the U-Net")] = (
+        1500,
+        1000,
+    )
+    learning_rate: Annotated[float, Field(gt=0, description="of GANomaly's optimizers")] = 2e-4
+    beta_1: Annotated[float, Field(ge=0, lt=1, description="of GANomaly's optimizers")] = 0.5
+    beta_2: Annotated[float, Field(ge=0, lt=1, description="of GANomaly's optimizers")] = 0.999
+    unet_width: Annotated[Width, Field(description="channels of the U-Net's first layer")] = 16
+    unet_batch_size: Annotated[
+        int, Field(ge=1, le=65_536, description="tiles per step of the U-Net")
+    ] = 16
+    unet_tile: Annotated[
+        int, Field(ge=32, le=4096, multiple_of=GRID, description="largest side of these tiles")
+    ] = 128
+    unet_learning_rate: Annotated[
+        float, Field(gt=0, description="of the U-Net's Adam; it falls along a cosine")
+    ] = 1e-3
+    defects: Annotated[
+        float, Field(gt=0, le=1, description="share of the U-Net's tiles that have a defect")
+    ] = 0.7
+    focal_weight: Annotated[float, Field(ge=0, description="w, of the focal loss")] = 10.0
+    gamma: Annotated[float, Field(ge=0, description="γ of the focal loss")] = 2.0
+    score: Score = "auto"
+    stride: Stride = 16
+
+    def ganomaly(self) -> ganomaly.Config:
+        """Returns the settings of GANomaly."""
+        return ganomaly.Config(
+            window=self.window,
+            latent_dim=self.latent_dim,
+            width=self.width,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+        )
+
+
+PAPER = Config()
+
+
+@register(
+    "ganomaly_unet",
+    "GANomaly, and a U-Net trained on synthetic defects; the default for textures",
+    Config,
+    PAPER,
+)
+class GANomalyUNet(Detector):
+    """A GANomaly, and a U-Net that marks defects on tiles.
+
+    Args:
+        config: hyper-parameters.
+        image_shape: `(height, width, channels)` of GANomaly's windows.
+        **kwargs: `seed`, `score`, `stride`, `tile`; see `Detector`.
+    """
+
+    stages = ("ganomaly", "unet")
+    scores = ganomaly.GANomaly.scores
+    tile_scores = (JOINT, MARKS)
+
+    def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
+        super().__init__(config, image_shape, **kwargs)
+        self.ganomaly = ganomaly.GANomaly(
+            config.ganomaly(), image_shape, seed=self.seed, stride=self.stride
+        )
+        self.encoder, self.decoder = self.ganomaly.encoder, self.ganomaly.decoder
+        self.second_encoder, self.critic = self.ganomaly.second_encoder, self.ganomaly.critic
+        self.unet = unet((None, None, image_shape[2]), config.unet_width)
+        self.joint = Joint()
+        # What the scores `cues` and `density` read.
+        self.terms, self.code_dim = self.ganomaly.terms, self.ganomaly.code_dim
+
+    def optimizers(self) -> dict[str, keras.Optimizer]:
+        """Those of GANomaly, and Adam for the U-Net."""
+        config = self.config
+        rate = keras.optimizers.schedules.CosineDecay(config.unet_learning_rate, config.steps[1])
+        return {**self.ganomaly.optimizers(), "unet": Adam(rate)}
+
+    def assign_optimizers(self, optimizers: dict[str, keras.Optimizer]) -> None:
+        """Takes the optimizers, and hands GANomaly its own."""
+        super().assign_optimizers(optimizers)
+        own = {role: each for role, each in optimizers.items() if role != "unet"}
+        self.ganomaly.assign_optimizers(own)
+
+    def networks_of(self, role: str) -> list[keras.Model]:
+        """Those of GANomaly, and the U-Net."""
+        return [self.unet] if role == "unet" else self.ganomaly.networks_of(role)
+
+    @property
+    def images_per_step(self) -> int:
+        """Windows in the first stage, tiles in the second."""
+        config = self.config
+        return config.batch_size if self.stage == "ganomaly" else config.unet_batch_size
+
+    @property
+    def training_window(self) -> tuple[int, int, int]:
+        """The window in the first stage; in the second the tile, or `unet_tile` of its sides."""
+        if self.stage == "ganomaly":
+            return self.window
+        height, width = (min(side, self.config.unet_tile) for side in self.tile)
+        return height, width, self.window[2]
+
+    def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One step of the present stage on float32 `[B, h, w, C]` in [-1, 1]."""
+        if self.stage == "ganomaly":
+            return self.ganomaly.train_step(images)
+
+        config = self.config
+        images, masks = with_defects(images, self.seed_of("defects"), share=config.defects)
+        images = with_random_light(images, self.seed_of("light"))
+        with tf.GradientTape() as tape:
+            logits = self.logits(images, training=True)
+            focal = tf.reduce_mean(losses.focal_loss(masks, logits, config.gamma))
+            dice = losses.dice_loss(masks, logits)
+            loss = config.focal_weight * focal + dice
+        self.minimize("unet", loss, tape)
+        return {"focal": focal, "dice": dice}
+
+    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The U-Net's logits of a defect, `[B, H, W, 1]` of images of any size."""
+        padded = tiling.pad_to_grid(images, (GRID, GRID), GRID)
+        logits = self.unet(padded, training=training)
+        logits = tf.image.resize(logits, tf.shape(padded)[1:3])
+        return logits[:, : tf.shape(images)[1], : tf.shape(images)[2]]
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    @precision.scoring()
+    def logit_maps(self, images: tf.Tensor) -> tf.Tensor:
+        """`logits` in inference, `[B, H, W]`."""
+        return self.logits(images)[..., 0]
+
+    def reconstruction(self, images: tf.Tensor) -> tf.Tensor:
+        """G(x) of GANomaly."""
+        return self.ganomaly.reconstruction(images)
+
+    def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Those of GANomaly."""
+        return self.ganomaly.errors(images)
+
+    def scored_by(self, score: str) -> ScoreOf:
+        """The scores of a detector, and `joint` and `marks`."""
+        if score == JOINT:
+            return JointScore(self.joint, self._cues_score(), self.logit_maps)
+        if score == MARKS:
+            return MarksScore(self.joint, self._cues_score(), self.logit_maps)
+        return super().scored_by(score)
+
+    def adapt(self, normals: Any, size: int | None = None) -> None:
+        """Also learns the level and peak of the U-Net's logits, after `Detector.adapt`."""
+        super().adapt(normals, size)
+        normals = checks.normal_images(normals)
+        score = JointScore(self.joint, self._cues_score(), self.logit_maps)
+        score.adapt(normals, checks.size_of(normals, size))
+
+    def _needs_adapt(self, score: str) -> bool:
+        return super()._needs_adapt(CUES if score in self.tile_scores else score)

@@ -1,0 +1,119 @@
+"""Joint: the map of cues, and the map of a network that was trained on synthetic defects, added.
+
+The two see different defects: a broken weave reconstructs badly; a soft stain reconstructs well,
+and looks like the defects that the network was shown. Where both see something, it counts twice.
+
+With l the logits of the network, and statistics of normal images,
+
+    marks = max(0, l - level) / peak
+    map   = cues + marks
+
+The level is the median logit of normal images. A peak is the value that the maximum over the image
+stays below in nine of ten normal images, minus the level. So 1 means the same in both maps. Below
+the level the logits say nothing: there `cues` alone orders the pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfgad.data import tiling
+from tfgad.data.sampling import batched, spread
+from tfgad.scores.cues import ADAPT_IMAGES, PEAK_QUANTILE, CuesScore
+
+LEAST_PEAK = 1.0  # of logits: a factor of e in the odds; of a network that is sure of every image
+
+
+class Marks(Protocol):
+    """A network as a function: images float32 `[B, H, W, C]` to logits `[B, H, W]`."""
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the logits of defects."""
+
+
+@keras.saving.register_keras_serializable("tfgad")
+class Joint(keras.layers.Layer):
+    """Layer from a map of cues and logits to one anomaly map, standardised on normal images.
+
+    Args:
+        name: of the layer.
+        **kwargs: of `keras.layers.Layer`.
+    """
+
+    def __init__(self, name: str = "joint", **kwargs: Any):
+        super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
+        self.level = self.add_weight((), "zeros", name="level", trainable=False)
+        self.peak = self.add_weight((), "ones", name="peak", trainable=False)
+        self.built = True
+
+    def call(self, cues: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Returns the anomaly map, `[B, H, W]`, from maps of that shape."""
+        return cues + self.marks(logits)
+
+    def marks(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns logits `[B, H, W]` above the level, in units of the peak."""
+        return tf.nn.relu(logits - self.level) / self.peak
+
+    def adapt(self, logits: np.ndarray) -> None:
+        """Estimates level and peak from the logits of normal images, `[N, H, W]`."""
+        level = float(np.median(logits))
+        peak = float(np.quantile(logits.max(axis=(1, 2)), PEAK_QUANTILE))
+        self.level.assign(level)
+        self.peak.assign(max(peak - level, LEAST_PEAK))
+
+
+class JointScore:
+    """The score `joint`: the largest value of the map that `Joint` computes, tile by tile.
+
+    Args:
+        joint: the layer.
+        cues: the score `cues`; its level and tone are those of a tile.
+        logits: the network.
+    """
+
+    is_peak = True
+
+    def __init__(self, joint: Joint, cues: CuesScore, logits: Marks):
+        self.joint, self.cues, self.logits = joint, cues, logits
+
+    def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Returns the errors that `cues` uses, `[N, h, w, K]`."""
+        return self.cues.window_errors(windows, errors)
+
+    def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the map, blended over overlapping tiles, and its largest value as the score."""
+        channels = images.shape[-1]
+
+        def map_of(tiles: tf.Tensor) -> tf.Tensor:
+            return self.map_of_tiles(tiles[..., :channels], tiles[..., channels:])[..., None]
+
+        both = tf.concat([images, errors], axis=-1)
+        stride = tiling.half_stride(self.cues.tile)
+        anomaly_map = tiling.by_window(both, self.cues.tile, stride, map_of)[..., 0]
+        return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
+
+    def map_of_tiles(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
+        """Returns the map `[N, h, w]` of tiles and their errors."""
+        return self.joint(self.cues.cues(tiles, errors), self.logits(tiles))
+
+    def adapt(self, normals: tf.data.Dataset, size: int) -> None:
+        """Adapts the layer to the logits of normal images.
+
+        Args:
+            normals: images float32 `[H, W, C]`, unbatched.
+            size: number of images.
+        """
+        some = batched(spread(normals, size, ADAPT_IMAGES))
+        self.joint.adapt(np.concatenate([self.logits(images).numpy() for images in some]))
+
+
+class MarksScore(JointScore):
+    """The largest value of the network's own map, without the cues."""
+
+    def map_of_tiles(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
+        """Returns the map `[N, h, w]` of tiles."""
+        return self.joint.marks(self.logits(tiles))
