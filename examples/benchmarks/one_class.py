@@ -28,6 +28,8 @@ def main():
     parser.add_argument("--data", nargs="+", required=True, help="specs, such as aitex:03?tile=128")
     parser.add_argument("--methods", nargs="+", default=["ganomaly", "fanogan", "wgan_gp"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scores", nargs="*", default=[], help="further scores of each method")
+    parser.add_argument("--runs", type=Path, help="folder that keeps the runs")
     parser.add_argument("--set", nargs="*", default=[], help="settings, name=value")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     arguments = parser.parse_args()
@@ -35,38 +37,47 @@ def main():
 
     results = {"versions": run_config.versions(), "cores": os.cpu_count(), "settings": settings}
     for spec in arguments.data:
-        results[spec] = {"baselines": judge_baselines(spec)}
+        results[spec] = {"baselines": baseline_figures(spec)}
         for method in arguments.methods:
-            results[spec][method] = []
             for seed in range(arguments.seeds):
-                results[spec][method].append(evaluate_run(method, spec, seed, settings))
+                of_scores = evaluate_run(method, spec, seed, settings, arguments)
+                for name, figures in of_scores.items():
+                    results[spec].setdefault(name, []).append(figures)
+                    print(spec, name, seed, row([figures]), flush=True)
                 files.write_json(arguments.out, results)
-                print(spec, method, seed, row(results[spec][method][-1:]), flush=True)
         print(table(results[spec]))
 
 
-def judge_baselines(spec):
+def baseline_figures(spec):
     """Returns the figures of each trivial detector."""
     return baselines.evaluate_baselines(tfgad.load(spec), bootstrap=0)["baselines"]
 
 
-def evaluate_run(method, spec, seed, settings):
-    """Trains one run in a temporary folder; returns the figures of each of its scores."""
+def evaluate_run(method, spec, seed, settings, arguments):
+    """Trains one run; returns the figures of its score, and of further ones, by name."""
     with tempfile.TemporaryDirectory() as folder:
+        name = f"{method}_{spec}_{seed}".translate(str.maketrans(":?=&/", "_____"))
         started = time.monotonic()
-        run = training.train(method, spec, Path(folder) / "run", seed=seed, settings=settings)
+        run = training.train(
+            method, spec, (arguments.runs or Path(folder)) / name, seed=seed, settings=settings,
+            resume=True,
+        )  # fmt: skip
         trained = time.monotonic()
     images = tfgad.load(run.config["data"])
-    threshold = run.config["calibration"]["threshold"]
-    predicted = evaluation.predict_test_set(run.model, images)
-    figures = evaluation.figures_of(predicted, images, threshold)
-    return {
-        **{name: figures[name] for name in FIGURES},
-        "unit": figures["unit"],
-        "score": run.model.score,
-        "training_seconds": round(trained - started, 1),
-        "judging_seconds": round(time.monotonic() - trained, 1),
-    }
+    found = {}
+    for score in (run.model.score, *arguments.scores):
+        threshold = run.config["calibration"]["threshold"] if not found else None
+        started_scoring = time.monotonic()
+        predicted = evaluation.predict_test_set(run.model, images, score)
+        figures = evaluation.figures_of(predicted, images, threshold)
+        found[method if not found else f"{method}, {score}"] = {
+            **{name: figures.get(name) for name in FIGURES},
+            "unit": figures["unit"],
+            "score": score,
+            "training_seconds": round(trained - started, 1),
+            "scoring_seconds": round(time.monotonic() - started_scoring, 1),
+        }
+    return found
 
 
 def row(of_seeds):

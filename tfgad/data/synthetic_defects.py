@@ -41,7 +41,7 @@ FILLINGS = ("tone", "turned", "warp", "blur", "noise")
 SHAPE_SHARES = (0.3, 0.3, 0.2, 0.2)
 FILLING_SHARES = (0.4, 0.15, 0.15, 0.15, 0.15)
 
-INTERPOLATED_DEVIATION = 0.71  # of unit white noise, interpolated bicubically
+INTERPOLATED_DEVIATION = 0.8  # of unit white noise, interpolated bicubically
 LEAST_CHANGE = 0.02  # mean absolute change of a defect that is labelled: 2.5 of 255 grey levels
 
 

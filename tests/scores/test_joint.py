@@ -1,0 +1,26 @@
+"""The joined map: the marks' scale, their sum with the cues, and tiles of larger images."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfgad.scores.joint import LEAST_PEAK, Joint
+
+
+def test_marks_are_0_at_the_level_and_1_at_the_peak():
+    logits = np.full((10, 8, 8), -3.0, "float32")
+    logits[:, 0, 0] = np.arange(10)  # the peak of each image; nine of ten are below 8.1
+    joint = Joint()
+    joint.adapt(logits)
+    assert float(joint.level) == -3
+    np.testing.assert_allclose(float(joint.peak), 8.1 + 3, rtol=1e-6)
+    marks = joint.marks(tf.constant([[[-9.0, -3.0, 8.1, 19.2]]]))
+    np.testing.assert_allclose(marks[0, 0], [0, 0, 1, 2], rtol=1e-5)
+    cues = tf.constant([[[0.5, 0.5, 0.5, 0.5]]])
+    joined = joint(cues, tf.constant([[[-9.0, -3.0, 8.1, 19.2]]]))
+    np.testing.assert_allclose(joined[0, 0], [0.5, 0.5, 1.5, 2.5], rtol=1e-5)
+
+
+def test_a_network_without_doubts_does_not_drown_the_cues():
+    joint = Joint()
+    joint.adapt(np.full((10, 8, 8), -7.0, "float32"))
+    assert float(joint.peak) == LEAST_PEAK
