@@ -1,0 +1,104 @@
+"""GANomaly beside a U-Net: two stages, and the joined map."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfgad
+from tfgad.core import losses
+from tfgad.data.synthetic_defects import with_defects, with_random_light
+from tfgad.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def model(build_small, images):
+    model = build_small("ganomaly_unet", unet_width=4)
+    model.adapt(tf.data.Dataset.from_tensor_slices(images), len(images))
+    return model
+
+
+def weights_by_role(model):
+    return {role: [w.numpy() for w in model.weights_of(role)] for role in model.roles}
+
+
+def moved(before, model):
+    after = weights_by_role(model)
+    return {
+        role
+        for role, old in before.items()
+        if any(np.any(a != b) for a, b in zip(old, after[role], strict=True))
+    }
+
+
+def test_the_stages_train_ganomaly_on_windows_and_the_unet_on_tiles(build_small, images):
+    model = build_small("ganomaly_unet", unet_width=4, unet_tile=32)
+    assert (model.training_window, model.images_per_step) == ((32, 32, 1), 64)
+    before = weights_by_role(model)
+    model.train_step(tf.constant(images[:4, :32, :32]))
+    assert moved(before, model) == {"generator", "critic"}
+    before = weights_by_role(model)
+    model.begin("unet")
+    assert (model.training_window, model.images_per_step) == ((32, 32, 1), 16)
+    model.train_step(tf.constant(images[:4, :32, :32]))
+    assert moved(before, model) == {"unet"}
+    assert int(model.step) == 2
+
+
+def test_tiles_of_the_unet_are_no_larger_than_the_images():
+    for side, expected in ((48, 48), (200, 128)):
+        model = tfgad.build("ganomaly_unet", (side, side, 1), width=4, unet_width=2)
+        model.begin("unet")
+        assert model.training_window == (expected, expected, 1)
+
+
+def test_the_loss_is_that_of_the_synthetic_defects(build_small, images):
+    model = build_small("ganomaly_unet", unet_width=4, focal_weight=3.0, gamma=1.5)
+    model.begin("unet")
+    x = tf.constant(images[:8])
+    laid, masks = with_defects(x, model.seed_of("defects"), share=model.config.defects)
+    laid = with_random_light(laid, model.seed_of("light"))
+    logits = model.logits(laid, training=True)
+    p, m = tf.sigmoid(logits).numpy(), masks.numpy()
+    of_truth = m * p + (1 - m) * (1 - p)
+    focal = np.mean(-((1 - of_truth) ** 1.5) * np.log(of_truth))
+    dice = 1 - (2 * np.sum(p * m) + 1) / (np.sum(p) + np.sum(m) + 1)
+    logs = model.train_step(x)
+    assert float(logs["focal"]) == pytest.approx(focal, rel=1e-3)
+    assert float(logs["dice"]) == pytest.approx(dice, rel=1e-3)
+    assert float(losses.dice_loss(masks, logits)) == pytest.approx(dice, rel=1e-5)
+
+
+def test_the_rate_falls_along_a_cosine(build_small):
+    optimizer = build_small("ganomaly_unet", steps="7+100").optimizer_by_role["unet"]
+    rates = []
+    for step in (0, 50, 100):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    np.testing.assert_allclose(rates, [1e-3, 5e-4, 0], atol=1e-9)
+
+
+def test_the_joint_map_is_the_sum_of_cues_and_marks(model, images):
+    assert model.score == "joint"
+    cues, marks, joint = (model.anomaly(images[:3], name) for name in ("cues", "marks", "joint"))
+    np.testing.assert_allclose(joint["map"], cues["map"] + marks["map"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(joint["score"], np.max(joint["map"], axis=(1, 2)))
+    logits = model.logits(images[:3])[..., 0].numpy()
+    expected = np.maximum(logits - float(model.joint.level), 0) / float(model.joint.peak)
+    np.testing.assert_allclose(marks["map"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_larger_image_is_joined_tile_by_tile(model, images):
+    strip = np.concatenate([images[:1], images[1:2], images[2:3]], axis=2)
+    answer = model.anomaly(strip)
+    assert answer["map"].shape == (1, 48, 144)
+    np.testing.assert_allclose(answer["score"], np.max(answer["map"], axis=(1, 2)))
+
+
+def test_it_must_know_normal_images(build_small, images):
+    with pytest.raises(UsageError, match="not adapted"):
+        build_small("ganomaly_unet", unet_width=4).anomaly(images[:1], "joint")
+
+
+def test_any_size_of_tile_is_taken():
+    model = tfgad.build("ganomaly_unet", (50, 70, 1), width=4, unet_width=2)
+    assert model.logits(tf.zeros([2, 50, 70, 1])).shape == (2, 50, 70, 1)
