@@ -18,7 +18,7 @@ from tfgad.export.saved_model import export_run
 from tfgad.training import Run
 from tfgad.training.run_folder import RunFolder
 
-METHOD, DATA = "ganomaly", "weave:twill"
+METHOD, DATA = "ganomaly_unet", "weave:twill"
 RUN, SAVED_MODEL, HEAT_MAPS = "run", "saved_model", "heat_maps.png"
 FILES = (HEAT_MAPS, "metrics.json", "report.html")
 SHOWN = 16  # test tiles in the figure of heat maps; every second one is defective

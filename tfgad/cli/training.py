@@ -56,9 +56,12 @@ def demo(
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="A method: see `tfgad list`.")],
     data: Data,
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the run.")],
+    method: Annotated[
+        str | None,
+        typer.Argument(help="A method: see `tfgad list`. By default the best for the data."),
+    ] = None,
     steps: Annotated[
         str | None, typer.Option(help="Training steps; 600+1500 for a method of two stages.")
     ] = None,

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from tfgad import data, methods
 from tfgad.core.detector import Detector
+from tfgad.core.settings import Common
 from tfgad.core.trained import Trained
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
@@ -50,8 +51,23 @@ def no_callbacks(stage: str, steps: int) -> Sequence[keras.callbacks.Callback]:
     return ()
 
 
+def default_method(images: AnomalyData) -> str:
+    """Returns the method for a data set when none is named; logs which, and why.
+
+    Tiles of a texture repeat the same pattern everywhere, so a defect can be laid anywhere. Images
+    of whole parts, resized ones and those no larger than a window, have a layout of their own.
+    """
+    height, width, _ = images.image_shape
+    if images.resized or max(height, width) <= Common().window:
+        name, reason = "ganomaly", "images of whole parts"
+    else:
+        name, reason = "ganomaly_unet", "tiles of a texture"
+    logger.info("method %s: the default for %s (%s)", name, reason, images.spec)
+    return name
+
+
 def train(
-    method: str,
+    method: str | None,
     spec: str,
     out: str | os.PathLike[str],
     *,
@@ -65,7 +81,8 @@ def train(
     """Trains a method on the normal images of a data set, and calibrates it on held-out ones.
 
     Args:
-        method: one of `tfgad.methods.names()`.
+        method: one of `tfgad.methods.names()`; None for the default of the data, see
+            `default_method`.
         spec: the data set.
         out: the run's folder.
         seed: of the data, the weights and the training.
@@ -85,6 +102,8 @@ def train(
             then. Or another worker is lost; then the run can be resumed.
     """
     folder = RunFolder(out)
+    if method is None:
+        method = default_method(data.load(spec, seed=seed))
     hyper_parameters = methods.settings_of(method, settings).as_dict()
     cluster = distribution.connect(distribute)
     cluster.check_batch(hyper_parameters["batch_size"])
