@@ -200,7 +200,7 @@ def shapes(random: Random, size: tf.Tensor, shares: Sequence[float]) -> tf.Tenso
 
     hard = tf.minimum(softness, 1.5)  # narrow shapes have narrow edges
     covers = [blob / softness, ellipse / softness, streak / hard, line / hard]
-    cover = chosen(random.choice(shares), covers)
+    cover = select(random.choice(shares), covers)
     return tf.clip_by_value(cover + 0.5, 0.0, 1.0)
 
 
@@ -227,10 +227,10 @@ def fillings(random: Random, images: tf.Tensor, shares: Sequence[float]) -> tf.T
         random.sign() > 0, random.noise(20, size, channels), random.noise(50, size, channels)
     )
     noise = mean + contrast * (random.uniform(-1.0, 1.0) + random.uniform(0.5, 1.5) * grain)
-    return chosen(random.choice(shares), [tone, other, warp, blur, noise])
+    return select(random.choice(shares), [tone, other, warp, blur, noise])
 
 
-def chosen(index: tf.Tensor, each: Sequence[tf.Tensor]) -> tf.Tensor:
+def select(index: tf.Tensor, each: Sequence[tf.Tensor]) -> tf.Tensor:
     """Returns for every image the one of several tensors that its index names."""
     stacked = tf.stack(each, axis=1)
     return tf.gather(stacked, index, axis=1, batch_dims=1)
