@@ -21,7 +21,15 @@ from tfgad.multistage import painter_config, segmenter_config
 
 SIDE, WINDOW = 48, 32  # of the images, and of what the networks see
 # Where a recipe has them.
-SMALL = {"width": 8, "unet_width": 4, "latent_dim": 8, "stride": 16, "d_steps": 2, "classes": 2, "search_steps": 5}
+SMALL = {
+    "width": 8,
+    "unet_width": 4,
+    "latent_dim": 8,
+    "stride": 16,
+    "d_steps": 2,
+    "classes": 2,
+    "search_steps": 5,
+}
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +114,7 @@ def fitted(images, labels, build_small, know_normal_images):
             windows = images[:, :height, :width]
             examples = (windows, labels) if model.labelled else windows
             windows = tf.data.Dataset.from_tensor_slices(examples).repeat()
-            parts = model.images_per_step // model.config.batch_size
+            parts = max(1, model.images_per_step // model.config.batch_size)
             batches = windows.batch(4 * parts, drop_remainder=True)
             model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
 
