@@ -22,6 +22,7 @@ from tfgad.multistage import painter_config, segmenter_config
 SIDE, WINDOW = 48, 32  # of the images, and of what the networks see
 # Where a recipe has them.
 SMALL = {
+    "window": WINDOW,
     "width": 8,
     "unet_width": 4,
     "latent_dim": 8,
