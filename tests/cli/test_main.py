@@ -124,7 +124,7 @@ def test_list_prints_the_settings_of_a_method(method):
     assert max(map(len, lines)) <= 80
     # The line after it has the values and the meaning.
     printed = {line.split()[0]: line.split() for line in lines if re.match(r"  \w", line)}
-    assert printed["setting"][1:3] == ["default", "paper"]
+    assert printed["setting"][1:] == list(METHODS[method].configs)
     for name, value in settings_of(method).as_dict().items():
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         assert printed[name][1] == shown, name
@@ -536,7 +536,7 @@ def test_evaluation_needs_test_images(run, tmp_path):
 
 @pytest.mark.integration
 def test_demo_writes_its_files(tmp_path):
-    settings = {"steps": "2", "width": "8", "latent_dim": "8"}
+    settings = {"steps": "2+2", "width": "8", "latent_dim": "8"}
     with Progress() as progress:
         demo(tmp_path / "demo", progress, spec=WEAVE, settings=settings)
     written = {path.name for path in (tmp_path / "demo").iterdir()}

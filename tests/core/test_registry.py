@@ -20,6 +20,9 @@ def first_weights(model):
 
 def test_every_method_has_its_published_configuration():
     for name, method in METHODS.items():
+        if name == "ganomaly_unet":  # that no paper describes
+            assert list(method.configs) == ["default"]
+            continue
         default, paper = method.configs["default"], method.configs["paper"]
         assert type(default) is type(paper) is method.model.Config
         assert settings_of(f"{name}/paper")["score"] != "auto"
@@ -63,7 +66,7 @@ def test_models_have_the_settings_of_their_method(method):
     assert model.stride == known["stride"]
     for role, optimizer in model.optimizer_by_role.items():
         rate = known.get(f"{role}_learning_rate", known["learning_rate"])
-        assert float(optimizer.learning_rate) == pytest.approx(rate)
+        assert float(optimizer.learning_rate) == pytest.approx(rate, rel=1e-4)
         assert len(optimizer.variables) > 2  # built, so that they are restored
     assert model.config == dataclasses.replace(known.config, **small)
 

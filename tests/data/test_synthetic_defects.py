@@ -99,7 +99,8 @@ def test_perlin_noise_is_zero_on_its_grid():
 def test_textures_come_from_all_weaves():
     textures = perlin.weave_textures(1)
     assert textures.shape == (32, 256, 256, 1)
-    assert textures.min() >= -1 and textures.max() <= 1
+    assert textures.min() >= -1
+    assert textures.max() <= 1
     drawn = perlin.random_textures(Random(seed(9), tf.constant(8)), tf.constant([40, 300]), 1)
     assert drawn.shape == (8, 40, 300, 1)
     assert np.abs(drawn).max() <= 1

@@ -78,7 +78,10 @@ def assert_python_agrees(model, images):
     np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-3 * scale, rtol=1e-5)
     np.testing.assert_allclose(answer["map"], expected["map"], atol=1e-3, rtol=1e-3)
     verdict = model.prediction(tf.constant(pixels / np.float32(127.5) - 1), expected["score"])
-    np.testing.assert_allclose(answer["probability"], verdict["probability"], atol=1e-3)
+    # Scores of a network that was hardly trained may differ by less than they are rounded to.
+    rounding = 1e-6 * np.abs(expected["score"]).max() / scale
+    probability = verdict["probability"]
+    np.testing.assert_allclose(answer["probability"], probability, atol=1e-3 + rounding)
     reasons = [REASONS[place].encode() for place in answer["reason"]]
     assert reasons == verdict["reason"].numpy().tolist()
     np.testing.assert_array_equal(answer["is_anomalous"], answer["probability"] > 0.5)

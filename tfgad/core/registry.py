@@ -28,7 +28,7 @@ class Method:
         name: in commands.
         help: one line.
         model: its class.
-        configs: its configurations by name: `default`, `paper`, and others that it has.
+        configs: its configurations by name: `default`, `paper` if it has one, and others.
     """
 
     name: str
@@ -76,7 +76,7 @@ METHODS: dict[str, Method] = {}
 
 
 def register(
-    name: str, help: str, config: type, paper: Any, **others: Any
+    name: str, help: str, config: type, paper: Any = None, **others: Any
 ) -> Callable[[type[Detector]], type[Detector]]:
     """Registers a method: `@register("lsgan", "GAN with a least-squares critic", Config, PAPER)`.
 
@@ -87,7 +87,7 @@ def register(
         name: of the method.
         help: one line, printed by `tfgad list`.
         config: the dataclass of its settings; its defaults are those of the method.
-        paper: the published configuration.
+        paper: the published configuration; None of a method that no paper describes.
         **others: further configurations, by name.
 
     Raises:
@@ -114,7 +114,8 @@ def register(
                 problem = f"is the class of {each.name}, by which its files are loaded"
                 raise UsageError("class", model.__name__, problem, "give another name")
         model.Config = config
-        configs = {"default": config(), "paper": paper, **others}
+        others_too = others if paper is None else {"paper": paper, **others}
+        configs = {"default": config(), **others_too}
         METHODS[name] = Method(name, help, model, configs)
         return keras.saving.register_keras_serializable("tfgad")(model)
 

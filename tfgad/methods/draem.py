@@ -66,7 +66,7 @@ class Config:
 
 
 # Section 4 and the authors' code; 700 epochs of about 290 images, as in MVTec AD.
-PAPER = Config(window=256, width=128, unet_width=64, steps=25_000, learning_rate=1e-4, stride=128)
+PAPER = Config(window=256, width=128, unet_width=64, steps=25_000, learning_rate=1e-4)
 
 
 @register("draem", "repair and mark synthetic defects (Zavrtanik et al. 2021)", Config, PAPER)

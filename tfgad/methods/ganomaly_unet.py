@@ -15,8 +15,8 @@ With m the mask of the synthetic defects and p the U-Net's probabilities, its lo
 (focal loss: Lin et al. 2017; Dice: Milletari et al. 2016). Random gain, offset and unevenness of
 the light on all tiles teach it that light alone is no defect.
 
-The score `joint` is the largest value of the joined map (`scores/joint.py`). There is no paper of
-this method: `PAPER` has GANomaly's published optimisation, and the U-Net's default.
+The score `joint` is the largest value of the joined map (`scores/joint.py`). No paper describes
+this method, so there is no `ganomaly_unet/paper`.
 
 Read beside it: `ganomaly.py`; `networks/unet.py`. For the score also `scores/joint.py` and
 `scores/cues.py`.
@@ -90,14 +90,10 @@ class Config:
         )
 
 
-PAPER = Config()
-
-
 @register(
     "ganomaly_unet",
-    "GANomaly, and a U-Net trained on synthetic defects; the default for textures",
+    "GANomaly, and a U-Net trained on synthetic defects",
     Config,
-    PAPER,
 )
 class GANomalyUNet(Detector):
     """A GANomaly, and a U-Net that marks defects on tiles.

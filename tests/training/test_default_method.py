@@ -1,0 +1,28 @@
+"""The method of a training that names none."""
+
+import dataclasses
+import logging
+
+import pytest
+
+import tfgad
+from tfgad.training import loop
+
+
+@pytest.mark.parametrize(
+    ("spec", "method"),
+    [
+        ("weave:twill?size=64&train=4&calibration=4&test=2", "ganomaly_unet"),
+        ("weave:twill?size=32&train=4&calibration=4&test=2", "ganomaly"),
+        ("digits:8", "ganomaly"),
+    ],
+)
+def test_textures_and_whole_parts_have_their_own(spec, method, caplog):
+    with caplog.at_level(logging.INFO, "tfgad"):
+        assert loop.default_method(tfgad.load(spec)) == method
+    assert f"method {method}: the default for " in caplog.text
+
+
+def test_resized_images_are_whole_parts():
+    tiles = tfgad.load("weave:twill?size=64&train=4&calibration=4&test=2")
+    assert loop.default_method(dataclasses.replace(tiles, resized=True)) == "ganomaly"
