@@ -71,6 +71,24 @@ def test_fabric():
     assert seen == 4
 
 
+def test_the_table_of_ganomaly_beside_a_unet():
+    of_name = {
+        "weave:twill": "weave:twill",
+        "AITEX fabric 03": "aitex:03?tile=128",
+        "AITEX fabric 01": "aitex:01?tile=128",
+    }
+    of_score = {"joint": "ganomaly_unet", "marks": "ganomaly_unet, marks"}
+    of_score["cues"] = "ganomaly_unet, cues"
+    shown = list(rows("docs/results.md", "### GANomaly beside a U-Net"))[1:]
+    assert len(shown) == 9
+    for name, cells in shown:
+        data, score, *_ = name.split(", ")
+        (figures,) = results("ganomaly_unet_seed_0")[of_name[data]][of_score[score]]
+        for cell, figure in zip(cells, FIGURES, strict=True):
+            assert_shown(cell, figures[figure])
+
+
+
 def test_other_methods_on_fabric():
     shown = dict(rows("docs/results.md", "### Other methods on fabric"))
     of_seeds = results("aitex_03_wgan_gp")["aitex:03?tile=128"]["wgan_gp"]
