@@ -88,7 +88,6 @@ def test_the_table_of_ganomaly_beside_a_unet():
             assert_shown(cell, figures[figure])
 
 
-
 def test_other_methods_on_fabric():
     shown = dict(rows("docs/results.md", "### Other methods on fabric"))
     of_seeds = results("aitex_03_wgan_gp")["aitex:03?tile=128"]["wgan_gp"]

@@ -22,13 +22,13 @@ RECORD = {
         (
             {},
             "the 126 tiles come from 3 strips: on new strips the rate may be up to 71 %, or 0 to "
-            "6.3 % if they are as alike as these; up to 38 more strips like these would keep it "
-            "below 2 %",
+            "6.3 % if they are as alike as these; with up to 38 more strips as alike as these, the "
+            "second figure would be at most 2 %",
         ),
         (
             {"groups": 1, "rate_interval": [0, 0.975], "rate_at_most": 0.975, "groups_needed": 2},
             "the 126 tiles come from one strip: on new strips the rate may be up to 98 %; "
-            "up to 1 more strip like these would keep it below 2 %",
+            "with up to 1 more strip as alike as these, it would be at most 2 %",
         ),
         (
             {"groups": 126, "group": "image", "unit": "image", "rate_at_most": 0.0634},

@@ -135,7 +135,7 @@ def test_half_precision_is_trained_scored_saved_and_exported(
     x, y = images[:, :32, :32], labels
     for stage in model.stages:
         model.begin(stage)
-        part = slice(0, 2 * model.images_per_step // model.config.batch_size)
+        part = slice(0, 2 * max(1, model.images_per_step // model.config.batch_size))
         batch = tf.constant(x[part])
         logs = model.train_step((batch, tf.constant(y[part])) if model.labelled else batch)
         assert all(np.isfinite(value) for value in logs.values())

@@ -318,22 +318,21 @@ def test_a_method_without_reconstruction_has_no_such_signature(fitted, tmp_path)
     assert sorted(tf.saved_model.load(path).signatures) == expected
 
 
-class Archive:
-    """Writes a folder in place of a SavedModel, if it can."""
+def save_empty(error=None):
+    """Returns a function that writes an empty SavedModel in place of a model's, if it can."""
 
-    def __init__(self, error=None):
-        self.error = error
-
-    def write_out(self, path, verbose):
-        os.mkdir(path)
-        with open(os.path.join(path, "saved_model.pb"), "wb") as file:
+    def save(model, endpoints, folder):
+        os.mkdir(folder)
+        with open(os.path.join(folder, "saved_model.pb"), "wb") as file:
             file.write(saved_model_pb2.SavedModel(meta_graphs=[{}]).SerializeToString())
-        if self.error:
-            raise self.error
+        if error:
+            raise error
+
+    return save
 
 
 def test_versions_are_numbered_and_nothing_else_is_left(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfgad.export.saved_model._archive", lambda *_: Archive())
+    monkeypatch.setattr("tfgad.export.saved_model._save", save_empty())
     (tmp_path / "9").mkdir()
     (tmp_path / "notes").mkdir()
     paths = [export_small(model, tmp_path) for _ in range(2)]
@@ -347,7 +346,7 @@ def test_versions_are_numbered_and_nothing_else_is_left(model, tmp_path, monkeyp
     ids=["of Python", "of TensorFlow"],
 )
 def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch, error):
-    monkeypatch.setattr("tfgad.export.saved_model._archive", lambda *_: Archive(error))
+    monkeypatch.setattr("tfgad.export.saved_model._save", save_empty(error))
     with pytest.raises(UsageError, match="No space left"):
         export_small(model, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tfgad.data.origins import Origins
 from tfgad.scores import calibration
 from tfgad.scores.drift import LEVELS
 
@@ -13,7 +14,8 @@ EARLIER = (4, 5)  # weights of the layer in files of earlier versions
 def saved_layer(path, groups=None):
     inputs = keras.Input((), dtype="float32")
     model = keras.Model(inputs, calibration.Calibration()(inputs))
-    model.layers[-1].fit(np.arange(201.0), 0.05, groups)
+    origins = None if groups is None else Origins(np.arange(201) % groups)
+    model.layers[-1].fit(np.arange(201.0), 0.05, origins)
     model.save(path)
     return keras.saving.load_model(path).layers[-1]
 

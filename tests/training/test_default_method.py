@@ -23,6 +23,13 @@ def test_textures_and_whole_parts_have_their_own(spec, method, caplog):
     assert f"method {method}: the default for " in caplog.text
 
 
+def test_a_window_as_large_as_the_tile_has_no_use_for_the_unet():
+    tiles = tfgad.load("weave:twill?size=64&train=4&calibration=4&test=2")
+    assert loop.default_method(tiles, {"window": "64"}) == "ganomaly"
+    assert loop.default_method(tiles, {"window": 0}) == "ganomaly"
+    assert loop.default_method(tiles, {"window": "32"}) == "ganomaly_unet"
+
+
 def test_resized_images_are_whole_parts():
     tiles = tfgad.load("weave:twill?size=64&train=4&calibration=4&test=2")
     assert loop.default_method(dataclasses.replace(tiles, resized=True)) == "ganomaly"

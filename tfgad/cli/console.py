@@ -192,8 +192,10 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
         )
         if high != most:
             start += f", or {low} to {high} % if they are as alike as these"
+        which = "the second figure" if high != most else "it"
         end = (
-            f"up to {missing} more {_plural(group, missing)} like these would keep it below {limit}"
+            f"with up to {missing} more {_plural(group, missing)} as alike as these, {which} would "
+            f"be at most {limit}"
         )
     return f"{start}; {end}" if missing > 0 else start
 

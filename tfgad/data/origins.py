@@ -36,7 +36,7 @@ class Origins:
         """Returns the origins of some of the images.
 
         Args:
-            positions: an index of NumPy's.
+            positions: whatever indexes a NumPy array.
         """
         images = None if self.images is None else np.asarray(self.images)[positions]
         return Origins(np.asarray(self.groups)[positions], images, self.kind)
@@ -68,7 +68,7 @@ def joined(parts: Sequence[Origins | None]) -> Origins | None:
 
 def check_count(origins: Origins, count: int) -> None:
     """Raises UsageError if there are not as many origins as images."""
-    given = {len(origins.groups)} | ({len(origins.images)} if origins.images is not None else set())
-    if given != {count}:
-        problem = f"are not one for each of {count} images"
-        raise UsageError("origins", len(origins.groups), problem, "give the group of each image")
+    for given in (origins.groups, origins.images):
+        if given is not None and len(given) != count:
+            problem = f"are not one for each of {count} images"
+            raise UsageError("origins", len(given), problem, "give the origin of each image")

@@ -1,4 +1,4 @@
-"""Perlin noise (Perlin 1985), and textures of the package's weaves: DRAEM's synthetic defects."""
+"""Perlin noise (Perlin 2002), and textures of the package's weaves: DRAEM's synthetic defects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfgad.data.datasets.weave.weave import WEAVES, render
 from tfgad.data.synthetic_defects import Random
 from tfgad.data.warping import turned
 
-MOST_OCTAVES = 5  # cells per side: 2^0 to 2^5 (the authors' code)
+MOST_DOUBLINGS = 5  # cells per side: 2^0 to 2^5 (the authors' code)
 THRESHOLD = 0.5  # of the noise
 TILES_OF_A_WEAVE, TEXTURE_SIDE = 4, 256
 
@@ -25,10 +25,10 @@ def perlin_noise(random: Random, size: tf.Tensor) -> tf.Tensor:
         size: `(H, W)`.
 
     Returns:
-        float32 `[B, H, W, 1]`, about 0, from about -1 to 1.
+        float32 `[B, H, W, 1]`, 0 on average, between about -1 and 1.
     """
-    most = 2**MOST_OCTAVES
-    cells = [tf.exp(math.log(2.0) * tf.floor(random.uniform(0.0, MOST_OCTAVES + 1))) for _ in "yx"]
+    most = 2**MOST_DOUBLINGS
+    cells = [tf.pow(2.0, tf.floor(random.uniform(0.0, MOST_DOUBLINGS + 1))) for _ in "yx"]
     angle = 2 * math.pi * random.uniform_grid(most + 1, most + 1)
     gradients = tf.stack([tf.sin(angle), tf.cos(angle)], axis=-1)
     flat = tf.reshape(gradients, [-1, (most + 1) ** 2, 2])
@@ -58,7 +58,9 @@ def perlin_noise(random: Random, size: tf.Tensor) -> tf.Tensor:
 def weave_textures(channels: int) -> np.ndarray:
     """Returns good tiles of all weaves, float32 `[N, 256, 256, channels]` in [-1, 1].
 
-    They stand in for the Describable Textures of the paper, whose terms forbid to pass them on.
+    They stand in for the Describable Textures of the paper, which are offered for research and are
+    not passed on here. On `weave:NAME` one texture in eight is of the same weave, changed in tone
+    and contrast alone.
     """
     tiles = [
         render(name, seed=0, index=index, size=TEXTURE_SIDE, channels=channels)[0]
@@ -97,7 +99,7 @@ def with_perlin_defects(
     """Lays foreign textures on some images of a batch, where Perlin noise is above a threshold.
 
     The defect is (1 - β) A + β I on the mask, with a texture A and β uniform in [0, 0.8]
-    (Zavrtanik et al. 2021, eq. 4, with the range of the authors' code).
+    as in the authors' code; in eq. 4 of the paper (Zavrtanik et al. 2021) β is the weight of A.
 
     Args:
         images: I, float32 `[B, H, W, C]` in [-1, 1], of good parts or fabric.

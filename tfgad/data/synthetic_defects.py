@@ -17,8 +17,10 @@ A synthetic defect is a shape that is filled with something else than the image 
 | `blur` | the image, blurred or sharpened |
 | `noise` | smooth noise of the image's own tone and contrast |
 
-None of them is drawn after the defects of a data set. Sizes are in pixels, from a point to most of
-an image, and follow log-uniform distributions: a small defect is as likely as a large one.
+A shift of tone is the same in all channels. Lengths and widths are in pixels and log-uniform: a
+small defect is as likely as a large one. The noise of blobs, distortions and grain has a fixed
+number of cells per tile, so it is coarser on larger tiles. Shares, sizes and strengths are first
+guesses; none was tuned.
 """
 
 from __future__ import annotations
@@ -36,12 +38,12 @@ from tfgad.data.warping import blurred, displaced, turned
 SHAPES = ("blob", "ellipse", "streak", "line")
 FILLINGS = ("tone", "turned", "warp", "blur", "noise")
 
-# Shares of the shapes and fillings. A shift of tone is the commonest defect of fabric: stains,
-# missing, thick and slack yarns all have one.
+# Shares of the shapes and fillings.
 SHAPE_SHARES = (0.3, 0.3, 0.2, 0.2)
 FILLING_SHARES = (0.4, 0.15, 0.15, 0.15, 0.15)
 
-INTERPOLATED_DEVIATION = 0.8  # of unit white noise, interpolated bicubically
+# Of unit white noise, interpolated bicubically: the root mean square of Keys's weights, squared.
+INTERPOLATED_DEVIATION = 0.8
 LEAST_CHANGE = 0.02  # mean absolute change of a defect that is labelled: 2.5 of 255 grey levels
 
 
@@ -118,7 +120,7 @@ class Random:
         down, across = cells, tf.maximum(1, cells * size[1] // size[0])
         # One cell more on each side: at the edge, bicubic interpolation is not smooth.
         grid = self._own(tf.random.stateless_normal, [down + 3, across + 3, channels])
-        step = [size[0] // down + 1, size[1] // across + 1]
+        step = [tf.maximum(2, size[0] // down + 1), tf.maximum(2, size[1] // across + 1)]
         field = tf.image.resize(grid, [(down + 3) * step[0], (across + 3) * step[1]], "bicubic")
         field = field[:, step[0] : step[0] + size[0], step[1] : step[1] + size[1]]
         return field / INTERPOLATED_DEVIATION
@@ -181,7 +183,7 @@ def shapes(random: Random, size: tf.Tensor, shares: Sequence[float]) -> tf.Tenso
     # Blobs are noise near one place, where it is largest.
     noise = random.noise(5, size) + 0.7 * random.noise(11, size) + 0.4 * random.noise(23, size)
     reach = random.log_uniform(8.0, 64.0)
-    distance = (tf.square(u) + tf.square(v)) / tf.square(reach)
+    distance = (tf.square(row) + tf.square(column)) / tf.square(reach)
     noise -= 0.5 * distance
     largest = tf.reduce_max(noise, axis=[1, 2], keepdims=True)
     blob = 8.0 * (noise - largest + random.log_uniform(0.2, 2.0))
@@ -214,7 +216,7 @@ def fillings(random: Random, images: tf.Tensor, shares: Sequence[float]) -> tf.T
     """
     size, channels = tf.shape(images)[1:3], images.shape[-1]
     mean = tf.reduce_mean(images, axis=[1, 2], keepdims=True)
-    contrast = tf.math.reduce_std(images, axis=[1, 2, 3], keepdims=True)
+    contrast = tf.math.reduce_std(images - mean, axis=[1, 2, 3], keepdims=True)
     contrast = tf.maximum(contrast, 0.04)  # five grey levels, of a surface without a texture
 
     tone = images + random.sign() * random.log_uniform(0.4, 4.0) * contrast

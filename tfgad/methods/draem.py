@@ -11,10 +11,12 @@ The anomaly map M_o is the U-Net's probability of a defect. The anomaly score is
 of M_o after a mean filter of 21x21 pixels (eq. 6).
 
 `draem` has narrow networks for tiles of fabric; `draem/paper` has those of the authors' public
-code. The differences to that code:
+code. It differs from that code:
 
 - the textures are the package's weaves, shifted in tone and contrast, not the Describable Textures
-  with its list of augmentations; three of ten training images are not turned;
+  with its list of augmentations;
+- that code turns three of ten training images by up to a quarter, here none is turned; noise that
+  is turned is mirrored beyond the edge, there it is 0;
 - images are in [-1, 1] instead of [0, 1], which makes the squared error four times as large;
 - the U-Net has one logit, which is the difference of the code's two; the mean filter is not
   padded with zeros.
@@ -38,6 +40,7 @@ from tfgad.data.perlin import with_perlin_defects
 from tfgad.networks.draem import GRID, discriminative, reconstructive
 from tfgad.networks.layers import Adam
 from tfgad.scores.error_maps import pixel_errors
+from tfgad.scores.score import DRAEM as DRAEM_SCORE
 from tfgad.scores.score import Score as ScoreOf
 
 MEAN_FILTER = 21  # pixels (section 3.4)
@@ -79,7 +82,7 @@ class DRAEM(Detector):
         **kwargs: `seed`, `score`, `stride`, `tile`; see `Detector`.
     """
 
-    scores = {"draem": ("anomaly",)}
+    scores = {DRAEM_SCORE: ("anomaly",)}
     terms = (("residual",),)
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
@@ -87,6 +90,11 @@ class DRAEM(Detector):
         any_size = (None, None, image_shape[2])
         self.reconstructive = reconstructive(any_size, config.width)
         self.discriminative = discriminative(any_size, config.unet_width)
+
+    def compile(self, optimizers: dict[str, keras.Optimizer] | None = None, **kwargs: Any) -> None:
+        """As `Trained`, but without XLA, which cannot turn images or resize them bicubically."""
+        kwargs.setdefault("jit_compile", False)
+        super().compile(optimizers, **kwargs)
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """One Adam for both networks."""
@@ -106,7 +114,8 @@ class DRAEM(Detector):
         defective, masks = with_perlin_defects(images, self.seed_of("defects"), config.defects)
         with tf.GradientTape() as tape:
             restored, logits = self.outputs(defective, training=True)
-            ssim = tf.reduce_mean(1.0 - tf.image.ssim(images, restored, max_val=2.0))
+            # Of images from 0 to 2: its term of the means is not invariant to a shift.
+            ssim = tf.reduce_mean(1.0 - tf.image.ssim(images + 1.0, restored + 1.0, max_val=2.0))
             square = tf.reduce_mean(losses.mean_square(images, restored))
             focal = tf.reduce_mean(losses.focal_loss(masks, logits, config.gamma))
             loss = config.ssim_weight * ssim + square + focal
@@ -135,7 +144,7 @@ class DRAEM(Detector):
 
     def scored_by(self, score: str) -> ScoreOf:
         """The scores of a detector, and `draem`, the paper's."""
-        return LargestMeanScore() if score == "draem" else super().scored_by(score)
+        return LargestMeanScore() if score == DRAEM_SCORE else super().scored_by(score)
 
 
 class LargestMeanScore:

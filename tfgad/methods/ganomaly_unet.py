@@ -63,9 +63,9 @@ class Config:
     unet_batch_size: Annotated[
         int, Field(ge=1, le=65_536, description="tiles per step of the U-Net")
     ] = 16
-    unet_tile: Annotated[
-        int, Field(ge=32, le=4096, multiple_of=GRID, description="largest side of these tiles")
-    ] = 128
+    unet_tile: Annotated[int, Field(ge=32, le=4096, description="largest side of these tiles")] = (
+        128
+    )
     unet_learning_rate: Annotated[
         float, Field(gt=0, description="of the U-Net's Adam; it falls along a cosine")
     ] = 1e-3
@@ -119,6 +119,11 @@ class GANomalyUNet(Detector):
         self.joint = Joint()
         # What the scores `cues` and `density` read.
         self.terms, self.code_dim = self.ganomaly.terms, self.ganomaly.code_dim
+
+    def compile(self, optimizers: dict[str, keras.Optimizer] | None = None, **kwargs: Any) -> None:
+        """As `Trained`, but without XLA, which cannot turn images or resize them bicubically."""
+        kwargs.setdefault("jit_compile", False)
+        super().compile(optimizers, **kwargs)
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """Those of GANomaly, and Adam for the U-Net."""
@@ -189,11 +194,10 @@ class GANomalyUNet(Detector):
 
     def scored_by(self, score: str) -> ScoreOf:
         """The scores of a detector, and `joint` and `marks`."""
-        if score == JOINT:
-            return JointScore(self.joint, self._cues_score(), self.logit_maps)
-        if score == MARKS:
-            return MarksScore(self.joint, self._cues_score(), self.logit_maps)
-        return super().scored_by(score)
+        kinds = {JOINT: JointScore, MARKS: MarksScore}
+        if score not in kinds:
+            return super().scored_by(score)
+        return kinds[score](self.joint, self._cues_score(), self.logit_maps)
 
     def adapt(self, normals: Any, size: int | None = None) -> None:
         """Also learns the level and peak of the U-Net's logits, after `Detector.adapt`."""

@@ -8,9 +8,10 @@ With l the logits of the network, and statistics of normal images,
     marks = max(0, l - level) / peak
     map   = cues + marks
 
-The level is the median logit of normal images. A peak is the value that the maximum over the image
-stays below in nine of ten normal images, minus the level. So 1 means the same in both maps. Below
-the level the logits say nothing: there `cues` alone orders the pixels.
+The level is the median logit over the pixels of the images given to `adapt`, in a run those of
+training. The peak is the value that nine of ten of their maxima stay below, minus the level. Of new
+images more may exceed 1. Below the level the logits say nothing: there `cues` alone orders the
+pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tfgad.data import tiling
 from tfgad.data.sampling import batched, spread
 from tfgad.scores.cues import ADAPT_IMAGES, PEAK_QUANTILE, CuesScore
 
-LEAST_PEAK = 1.0  # of logits: a factor of e in the odds; of a network that is sure of every image
+LEAST_PEAK = 1.0  # of logits, a factor of e in the odds: a network may be sure of every image
 
 
 class Marks(Protocol):
@@ -113,6 +114,10 @@ class JointScore:
 
 class MarksScore(JointScore):
     """The largest value of the network's own map, without the cues."""
+
+    def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Returns zeros, `[N, h, w, 1]`: the network reads the image alone."""
+        return tf.zeros_like(windows[..., :1])
 
     def map_of_tiles(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
         """Returns the map `[N, h, w]` of tiles."""

@@ -33,7 +33,6 @@ from scipy import integrate, stats
 
 CONFIDENCE = 0.95  # of the interval, and of the limit of the correlation
 PROMISE = 2  # how often the asked rate the upper end may be with `RateInterval.groups_needed`
-MOST_GROUPS = 10**7  # more are never asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +116,7 @@ def images_needed(rate: float, limit: float) -> int:
         limit: above `rate`; from 1 up, one image is enough.
     """
     least, most = 0, 1
-    while most < MOST_GROUPS and clopper_pearson(rate * most, most)[1] > limit:
+    while clopper_pearson(rate * most, most)[1] > limit:
         least, most = most, 2 * most
     while most - least > 1:
         middle = (least + most) // 2

@@ -18,8 +18,9 @@ from tfgad.scores.error_maps import gaussian_blur
 
 CUES, DENSITY = "cues", "density"  # names of scores that methods have beside their paper's
 JOINT, MARKS = "joint", "marks"  # of methods that look at whole tiles; see `joint.py`
+DRAEM = "draem"  # the score of DRAEM's paper
 DEFECT = "defect"  # the score of a segmenter
-PEAKS = (CUES, JOINT, MARKS, DEFECT)  # the largest value of the map on images of every size
+PEAKS = (CUES, JOINT, MARKS, DRAEM, DEFECT)  # the largest value of the map on images of every size
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022)
 BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)

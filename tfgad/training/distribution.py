@@ -5,7 +5,7 @@ replicas end where one would end with the same batch. Three places make it so:
 
 - a loss is a mean over the part of one replica, and gradients are summed over replicas: a model
   divides them by N where it applies them (`Trained.minimize`);
-- noise is drawn for the whole batch, and each replica takes its part (`Trained.noise`);
+- noise is drawn for the whole batch, and each replica takes its part (`Trained.random_normal`);
 - batch normalisation uses the statistics of the part, and averages the moving statistics over all
   replicas (`tfgad.networks.layers.BatchNormalization`).
 
@@ -64,11 +64,11 @@ class Cluster:
         """Whether weights made in the strategy's scope are distributed, even on one device."""
         return self.strategy is not tf.distribute.get_strategy()
 
-    def check_batch(self, batch_size: int) -> None:
+    def check_batch(self, batch_size: int, name: str = "batch_size") -> None:
         """Raises UsageError unless a batch has equal parts for all replicas."""
         if batch_size % self.replicas:
             problem = f"cannot be divided among {self.replicas} replicas"
-            raise UsageError("batch_size", batch_size, problem, "give a multiple (--set)")
+            raise UsageError(name, batch_size, problem, "give a multiple (--set)")
 
     def broadcast(self, number: int) -> int:
         """Returns the chief's number in all processes; returns once all have called it."""

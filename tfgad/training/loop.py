@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfgad import data, methods
 from tfgad.core.detector import Detector
-from tfgad.core.settings import Common
+from tfgad.core.settings import Common, parse
 from tfgad.core.trained import Trained
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
@@ -51,15 +51,23 @@ def no_callbacks(stage: str, steps: int) -> Sequence[keras.callbacks.Callback]:
     return ()
 
 
-def default_method(images: AnomalyData) -> str:
+def default_method(images: AnomalyData, given: Mapping[str, Any] | None = None) -> str:
     """Returns the method for a data set when none is named; logs which, and why.
 
-    Tiles of a texture repeat the same pattern everywhere, so a defect can be laid anywhere. Images
-    of whole parts, resized ones and those no larger than a window, have a layout of their own.
+    Synthetic defects can be laid anywhere on a texture, for its pattern repeats. Resized images
+    show whole parts, whose layout differs from place to place. An image that is one window is
+    scored by `density`, which has no use for the U-Net.
+
+    Args:
+        images: the data set.
+        given: settings by name, of which `window` counts.
     """
-    height, width, _ = images.image_shape
-    if images.resized or max(height, width) <= Common().window:
+    own = {name: value for name, value in (given or {}).items() if name == "window"}
+    largest = max(images.image_shape[:2])
+    if images.resized:
         name, reason = "ganomaly", "images of whole parts"
+    elif largest <= (parse(Common, own, "tfgad").window or largest):
+        name, reason = "ganomaly", "images of one window"
     else:
         name, reason = "ganomaly_unet", "tiles of a texture"
     logger.info("method %s: the default for %s (%s)", name, reason, images.spec)
@@ -102,12 +110,15 @@ def train(
             then. Or another worker is lost; then the run can be resumed.
     """
     folder = RunFolder(out)
-    if method is None:
-        method = default_method(data.load(spec, seed=seed))
-    hyper_parameters = methods.settings_of(method, settings).as_dict()
-    cluster = distribution.connect(distribute)
-    cluster.check_batch(hyper_parameters["batch_size"])
+    if method is not None:
+        methods.settings_of(method, settings)  # a mistake is found before other workers are awaited
+    cluster = distribution.connect(distribute)  # before TensorFlow computes anything
     images = data.load(spec, seed=seed)
+    method = default_method(images, settings) if method is None else method
+    hyper_parameters = methods.settings_of(method, settings).as_dict()
+    for name in ("batch_size", "unet_batch_size"):
+        if name in hyper_parameters:
+            cluster.check_batch(hyper_parameters[name], name)
     check_enough(images.spec, images.train_size, "to train on")
     check_enough(images.spec, images.calibration_size)
     if "classes" in hyper_parameters:

@@ -50,7 +50,7 @@ class Run:
         Its numbers come from the model, which predicts with them: `save` may have been killed
         between the two files.
         """
-        return {**self.config["calibration"], **calibration_numbers(self.model)}
+        return {**self.config.get("calibration", {}), **calibration_numbers(self.model)}
 
     def save(self) -> None:
         """Writes the configuration and the model, each whole or not at all.
