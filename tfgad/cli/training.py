@@ -38,7 +38,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the output.")] = Path("demo"),
     overwrite: Overwrite = False,
 ) -> None:
-    """Train, calibrate, evaluate and export on synthetic fabric, in about three minutes."""
+    """Train, calibrate, evaluate and export on synthetic fabric, in about five minutes."""
     import_tensorflow()
     from tfgad.cli import demo as steps
 
