@@ -76,11 +76,12 @@ def test_the_table_of_ganomaly_beside_a_unet():
         "weave:twill": "weave:twill",
         "AITEX fabric 03": "aitex:03?tile=128",
         "AITEX fabric 01": "aitex:01?tile=128",
+        "AITEX fabric 00": "aitex:00?tile=128",
     }
     of_score = {"joint": "ganomaly_unet", "marks": "ganomaly_unet, marks"}
     of_score["cues"] = "ganomaly_unet, cues"
     shown = list(rows("docs/results.md", "### GANomaly beside a U-Net"))[1:]
-    assert len(shown) == 9
+    assert len(shown) == 12
     for name, cells in shown:
         data, score, *_ = name.split(", ")
         (figures,) = results("ganomaly_unet_seed_0")[of_name[data]][of_score[score]]
