@@ -119,9 +119,11 @@ def test_a_quarter_turn_and_a_shift_are_exact():
 
 
 def test_a_blur_keeps_a_constant_and_the_sum():
-    np.testing.assert_allclose(warping.blurred(tf.fill([1, 16, 16, 1], 0.3)), 0.3, rtol=1e-5)
+    np.testing.assert_allclose(
+        warping.gaussian_blur(tf.fill([1, 16, 16, 1], 0.3), 1.5), 0.3, rtol=1e-5
+    )
     point = np.zeros((1, 33, 33, 1), "float32")
     point[0, 16, 16] = 1
-    blurred = warping.blurred(tf.constant(point), 2.0).numpy()
+    blurred = warping.gaussian_blur(tf.constant(point), 2.0).numpy()
     assert blurred.sum() == pytest.approx(1, abs=1e-5)
     assert blurred.max() == pytest.approx(1 / (2 * np.pi * 4), rel=0.02)

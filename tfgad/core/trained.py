@@ -8,7 +8,7 @@ import functools
 import types
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -26,7 +26,8 @@ class Trained(keras.Model):
     - `optimizers()`: one optimizer per role, by name. A role trains the network of its own name;
       where it trains others or several, `networks_of` says which;
     - `train_step(images)`: one step, which updates each role by `minimize`;
-    - `stages`: the names of its trainings, one after another; `stage` is the present one.
+    - `stages`: the names of its trainings, one after another; `stage` is the present one;
+    - `takes_xla`: False if XLA has no kernel for something in `train_step`.
 
     `train_step` gets what `checked_batch` returns, and a step is counted when it returns; a nested
     model, such as the GAN of f-AnoGAN, counts its own. Random numbers depend on the seed and the
@@ -39,6 +40,7 @@ class Trained(keras.Model):
     """
 
     stages: tuple[str, ...] = ("train",)
+    takes_xla: ClassVar[bool] = True
 
     def __init__(self, *, seed: int = 0, name: str | None = None):
         super().__init__(name=name, dtype="float32")
@@ -73,7 +75,8 @@ class Trained(keras.Model):
             hint = f"give one per role: {', '.join(self.optimizers())}"
             raise UsageError("optimizers", optimizers, "is no dict of optimizers", hint)
         first = next(iter(optimizers.values()))  # without one Keras would make another that idles
-        kwargs.setdefault("jit_compile", bool(tf.config.list_physical_devices("GPU")))
+        has_gpu = bool(tf.config.list_physical_devices("GPU"))
+        kwargs.setdefault("jit_compile", has_gpu and self.takes_xla)
         super().compile(optimizer=first, **kwargs)
         self.assign_optimizers(optimizers)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfgad.data.warping import affine
+
 # Largest amounts, to either side, at strength 1. Selected on the digit 8 of MNIST (anomalies: other
 # digits of the training split): the AUROC of a VAE by `density` rises from 0.967 to 0.971.
 ROTATION = 0.15  # radians
@@ -31,25 +33,9 @@ def random_affine(images: tf.Tensor, strength: float, seed: Sequence[int | tf.Te
     amounts = tf.random.stateless_uniform([shape[0], 5], seed, -strength, strength)
     rotation, scale = ROTATION * amounts[:, 0], tf.exp(SCALE * amounts[:, 1])
     shear = SHEAR * amounts[:, 2]
-    side = tf.cast(shape[1:3], tf.float32)
-    # Output position p -> input position: M (p - centre) + centre + shift,
-    # M = rotation · shear / scale.
     cos, sin = tf.cos(rotation) / scale, tf.sin(rotation) / scale
-    rows = [[cos, cos * shear - sin], [sin, sin * shear + cos]]  # of x, then of y
-    centre = [(side[1] - 1) / 2, (side[0] - 1) / 2]
+    # M = rotation · shear / scale.
+    matrix = [[cos, cos * shear - sin], [sin, sin * shear + cos]]
+    side = tf.cast(shape[1:3], tf.float32)
     shifts = [SHIFT * amounts[:, 3] * side[1], SHIFT * amounts[:, 4] * side[0]]
-    offsets = [
-        middle + shift - row[0] * centre[0] - row[1] * centre[1]
-        for row, middle, shift in zip(rows, centre, shifts, strict=True)
-    ]
-    zeros = tf.zeros_like(rotation)
-    transforms = [*rows[0], offsets[0], *rows[1], offsets[1], zeros, zeros]
-    transformed = tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.stack(transforms, axis=1),
-        output_shape=shape[1:3],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-    )
-    return tf.ensure_shape(transformed, images.shape)
+    return affine(images, matrix, shifts, "NEAREST")

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfgad.data.warping import blurred, displaced, turned
+from tfgad.data.warping import displaced, gaussian_blur, turned
 
 SHAPES = ("blob", "ellipse", "streak", "line")
 FILLINGS = ("tone", "turned", "warp", "blur", "noise")
@@ -44,6 +44,7 @@ FILLING_SHARES = (0.4, 0.15, 0.15, 0.15, 0.15)
 
 # Of unit white noise, interpolated bicubically: the root mean square of Keys's weights, squared.
 INTERPOLATED_DEVIATION = 0.8
+BLUR_SIGMA = 1.5  # pixels, of the filling `blur`
 LEAST_CHANGE = 0.02  # mean absolute change of a defect that is labelled: 2.5 of 255 grey levels
 
 
@@ -224,7 +225,7 @@ def fillings(random: Random, images: tf.Tensor, shares: Sequence[float]) -> tf.T
     shifts = random.noise(13, size, 2) * random.log_uniform(2.0, 8.0)
     warp = displaced(images, shifts)
     sharpness = tf.where(random.sign() > 0, -1.0, random.uniform(1.0, 2.5))
-    blur = images + sharpness * (images - blurred(images))
+    blur = images + sharpness * (images - gaussian_blur(images, BLUR_SIGMA))
     grain = tf.where(
         random.sign() > 0, random.noise(20, size, channels), random.noise(50, size, channels)
     )

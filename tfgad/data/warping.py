@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -14,29 +16,44 @@ def turned(images: tf.Tensor, angle: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         angle: in radians, `[B, 1, 1, 1]`.
         scale: above 1 enlarges, `[B, 1, 1, 1]`.
     """
-    shape = tf.shape(images)
-    centre_y, centre_x = (tf.cast(side - 1, tf.float32) / 2 for side in (shape[1], shape[2]))
     cos, sin = (f(angle[:, 0, 0, 0]) / scale[:, 0, 0, 0] for f in (tf.cos, tf.sin))
-    zeros = tf.zeros_like(cos)
-    rows = [
-        cos,
-        -sin,
-        centre_x - cos * centre_x + sin * centre_y,
-        sin,
-        cos,
-        centre_y - sin * centre_x - cos * centre_y,
-        zeros,
-        zeros,
+    return affine(images, [[cos, -sin], [sin, cos]], (0.0, 0.0), "REFLECT")
+
+
+def affine(
+    images: tf.Tensor,
+    matrix: Sequence[Sequence[tf.Tensor]],
+    shifts: Sequence[tf.Tensor | float],
+    fill_mode: str,
+) -> tf.Tensor:
+    """Samples images `[B, H, W, C]` at M (p - centre) + centre + shift for each place p.
+
+    Between pixels it interpolates bilinearly.
+
+    Args:
+        images: float32 `[B, H, W, C]`.
+        matrix: M, two rows of two; that of x first; numbers `[B]`.
+        shifts: in pixels, of x and of y; `[B]` or one for all.
+        fill_mode: what lies beyond the edge, as `tf.raw_ops.ImageProjectiveTransformV3` names it.
+    """
+    shape = tf.shape(images)
+    side = tf.cast(shape[1:3], tf.float32)
+    centre = [(side[1] - 1) / 2, (side[0] - 1) / 2]
+    offsets = [
+        middle + shift - row[0] * centre[0] - row[1] * centre[1]
+        for row, middle, shift in zip(matrix, centre, shifts, strict=True)
     ]
-    result = tf.raw_ops.ImageProjectiveTransformV3(
+    zeros = tf.zeros_like(offsets[0])
+    transforms = [*matrix[0], offsets[0], *matrix[1], offsets[1], zeros, zeros]
+    transformed = tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
-        transforms=tf.stack(rows, axis=1),
+        transforms=tf.stack(transforms, axis=1),
         output_shape=shape[1:3],
         fill_value=0.0,
         interpolation="BILINEAR",
-        fill_mode="REFLECT",
+        fill_mode=fill_mode,
     )
-    return tf.ensure_shape(result, images.shape)
+    return tf.ensure_shape(transformed, images.shape)
 
 
 def displaced(images: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
@@ -66,14 +83,21 @@ def displaced(images: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
     return (1.0 - down) * upper + down * lower
 
 
-def blurred(images: tf.Tensor, sigma: float = 1.5) -> tf.Tensor:
-    """Gaussian blur of images `[B, H, W, C]`; sigma in pixels."""
+def gaussian_blur(maps: tf.Tensor, sigma: float) -> tf.Tensor:
+    """Gaussian blur of `[B, H, W, K]` over H and W, with mirrored edges.
+
+    Args:
+        maps: at least as high and wide as the radius of the kernel, three sigma.
+        sigma: in pixels.
+    """
     radius = round(3 * sigma)
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype("float32")
     taps /= taps.sum()
-    kernel = np.tile(taps[:, None, None, None], [1, 1, images.shape[-1], 1])
+    depth = maps.shape[-1]
+    down = np.tile(taps[:, None, None, None], [1, 1, depth, 1])
+    across = down.transpose(1, 0, 2, 3)
     edge = [radius, radius]
-    images = tf.pad(images, [[0, 0], edge, edge, [0, 0]], "SYMMETRIC")
-    for each in (kernel, kernel.transpose(1, 0, 2, 3)):
-        images = tf.nn.depthwise_conv2d(images, each, [1, 1, 1, 1], "VALID")
-    return images
+    maps = tf.pad(maps, [[0, 0], edge, edge, [0, 0]], "SYMMETRIC")
+    for kernel in (down, across):
+        maps = tf.nn.depthwise_conv2d(maps, kernel, [1, 1, 1, 1], "VALID")
+    return maps

@@ -84,17 +84,13 @@ class DRAEM(Detector):
 
     scores = {DRAEM_SCORE: ("anomaly",)}
     terms = (("residual",),)
+    takes_xla = False  # it cannot turn images or resize them bicubically
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
         any_size = (None, None, image_shape[2])
         self.reconstructive = reconstructive(any_size, config.width)
         self.discriminative = discriminative(any_size, config.unet_width)
-
-    def compile(self, optimizers: dict[str, keras.Optimizer] | None = None, **kwargs: Any) -> None:
-        """As `Trained`, but without XLA, which cannot turn images or resize them bicubically."""
-        kwargs.setdefault("jit_compile", False)
-        super().compile(optimizers, **kwargs)
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """One Adam for both networks."""

@@ -107,6 +107,7 @@ class GANomalyUNet(Detector):
     stages = ("ganomaly", "unet")
     scores = ganomaly.GANomaly.scores
     tile_scores = (JOINT, MARKS)
+    takes_xla = False  # it cannot turn images or resize them bicubically
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
         super().__init__(config, image_shape, **kwargs)
@@ -119,11 +120,6 @@ class GANomalyUNet(Detector):
         self.joint = Joint()
         # What the scores `cues` and `density` read.
         self.terms, self.code_dim = self.ganomaly.terms, self.ganomaly.code_dim
-
-    def compile(self, optimizers: dict[str, keras.Optimizer] | None = None, **kwargs: Any) -> None:
-        """As `Trained`, but without XLA, which cannot turn images or resize them bicubically."""
-        kwargs.setdefault("jit_compile", False)
-        super().compile(optimizers, **kwargs)
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """Those of GANomaly, and Adam for the U-Net."""

@@ -22,11 +22,11 @@ import tensorflow as tf
 from tfgad.core import losses
 from tfgad.core.detector import Detector
 from tfgad.data import tiling
+from tfgad.data.warping import gaussian_blur
 from tfgad.errors import UsageError
 from tfgad.multistage.segmenter_config import SegmenterConfig
 from tfgad.networks import deeplab
 from tfgad.networks.layers import Adam
-from tfgad.scores.error_maps import gaussian_blur
 
 DEFECT = "defect"  # name of the error and of the score
 DEFECT_WEIGHT = 9.0  # of a defective pixel in the loss (Liu et al. 2020)

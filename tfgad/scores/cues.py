@@ -44,7 +44,7 @@ import tensorflow as tf
 
 from tfgad.data import tiling
 from tfgad.data.sampling import batch_size, spread
-from tfgad.scores.error_maps import gaussian_blur
+from tfgad.data.warping import gaussian_blur
 
 LEVEL_QUANTILE = 0.1
 PEAK_QUANTILE = 0.9
@@ -159,15 +159,7 @@ class CuesScore:
 
     def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the map, blended over overlapping tiles, and its largest value as the score."""
-        channels = images.shape[-1]
-
-        def map_of(tiles: tf.Tensor) -> tf.Tensor:
-            return self.cues(tiles[..., :channels], tiles[..., channels:])[..., None]
-
-        both = tf.concat([images, errors], axis=-1)
-        stride = tiling.half_stride(self.tile)
-        anomaly_map = tiling.by_window(both, self.tile, stride, map_of)[..., 0]
-        return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
+        return peak_by_tile(images, errors, self.tile, self.cues)
 
     def adapt(
         self, normals: tf.data.Dataset, size: int, errors_of: Callable[[tf.Tensor], tf.Tensor]
@@ -184,3 +176,27 @@ class CuesScore:
         batches = [images[i : i + batch] for i in range(0, len(images), batch)]
         errors = [errors_of(tf.constant(each)).numpy() for each in batches]
         self.cues.adapt(images, np.concatenate(errors))
+
+
+def peak_by_tile(
+    images: tf.Tensor,
+    errors: tf.Tensor,
+    tile: tuple[int, int],
+    map_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> dict[str, tf.Tensor]:
+    """Returns `map`, blended over overlapping tiles, and its largest value as `score`.
+
+    Args:
+        images: float32 `[B, H, W, C]` in [-1, 1].
+        errors: float32 `[B, H, W, K]`.
+        tile: `(h, w)`.
+        map_of: tiles of images and of errors to maps `[N, h, w]`.
+    """
+    channels = images.shape[-1]
+
+    def of_tiles(tiles: tf.Tensor) -> tf.Tensor:
+        return map_of(tiles[..., :channels], tiles[..., channels:])[..., None]
+
+    both = tf.concat([images, errors], axis=-1)
+    anomaly_map = tiling.by_window(both, tile, tiling.half_stride(tile), of_tiles)[..., 0]
+    return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
 
@@ -56,23 +55,3 @@ def over_window(values: tf.Tensor, window: Sequence[int]) -> tf.Tensor:
 def mean_of_map(errors: tf.Tensor) -> tf.Tensor:
     """Mean of each error map: `[B, h, w]` to `[B]`."""
     return tf.reduce_mean(errors, axis=[1, 2])
-
-
-def gaussian_blur(maps: tf.Tensor, sigma: float) -> tf.Tensor:
-    """Gaussian blur of `[B, H, W, K]` over H and W, with mirrored edges.
-
-    Args:
-        maps: at least as high and wide as the radius of the kernel, three sigma.
-        sigma: in pixels.
-    """
-    radius = round(3 * sigma)
-    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype("float32")
-    taps /= taps.sum()
-    depth = maps.shape[-1]
-    down = np.tile(taps[:, None, None, None], [1, 1, depth, 1])
-    across = down.transpose(1, 0, 2, 3)
-    edge = [radius, radius]
-    maps = tf.pad(maps, [[0, 0], edge, edge, [0, 0]], "SYMMETRIC")
-    for kernel in (down, across):
-        maps = tf.nn.depthwise_conv2d(maps, kernel, [1, 1, 1, 1], "VALID")
-    return maps

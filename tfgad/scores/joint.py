@@ -22,9 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfgad.data import tiling
 from tfgad.data.sampling import batched, spread
-from tfgad.scores.cues import ADAPT_IMAGES, PEAK_QUANTILE, CuesScore
+from tfgad.scores.cues import ADAPT_IMAGES, PEAK_QUANTILE, CuesScore, peak_by_tile
 
 LEAST_PEAK = 1.0  # of logits, a factor of e in the odds: a network may be sure of every image
 
@@ -87,15 +86,7 @@ class JointScore:
 
     def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the map, blended over overlapping tiles, and its largest value as the score."""
-        channels = images.shape[-1]
-
-        def map_of(tiles: tf.Tensor) -> tf.Tensor:
-            return self.map_of_tiles(tiles[..., :channels], tiles[..., channels:])[..., None]
-
-        both = tf.concat([images, errors], axis=-1)
-        stride = tiling.half_stride(self.cues.tile)
-        anomaly_map = tiling.by_window(both, self.cues.tile, stride, map_of)[..., 0]
-        return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
+        return peak_by_tile(images, errors, self.cues.tile, self.map_of_tiles)
 
     def map_of_tiles(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
         """Returns the map `[N, h, w]` of tiles and their errors."""

@@ -14,7 +14,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from tfgad.data import tiling
-from tfgad.scores.error_maps import gaussian_blur
+from tfgad.data.warping import gaussian_blur
 
 CUES, DENSITY = "cues", "density"  # names of scores that methods have beside their paper's
 JOINT, MARKS = "joint", "marks"  # of methods that look at whole tiles; see `joint.py`

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from tfgad.data import tiling
-from tfgad.scores.error_maps import gaussian_blur
+from tfgad.data.warping import gaussian_blur
 
 SIGMAS = (1.0, 2.0, 4.0)  # pixels; the difference of two successive blurs is an octave
 GREY_LEVEL = 2 / 255  # one step of 8 bits, in [-1, 1]

@@ -116,9 +116,9 @@ def train(
     images = data.load(spec, seed=seed)
     method = default_method(images, settings) if method is None else method
     hyper_parameters = methods.settings_of(method, settings).as_dict()
-    for name in ("batch_size", "unet_batch_size"):
-        if name in hyper_parameters:
-            cluster.check_batch(hyper_parameters[name], name)
+    for name, value in hyper_parameters.items():
+        if name.endswith("batch_size"):  # a stage may have its own
+            cluster.check_batch(value, name)
     check_enough(images.spec, images.train_size, "to train on")
     check_enough(images.spec, images.calibration_size)
     if "classes" in hyper_parameters:
