@@ -5,10 +5,11 @@
 
 Every run trains on normal images only, keeps its last step, and sets its threshold on held-out
 normal images; the test set is scored once. The JSON holds every figure of every seed, the table
-their mean and spread. AITEX, fabric 03: 2 minutes of two CPU cores per seed and method.
+their mean and spread. Figures that the JSON holds already are not computed again. AITEX, fabric 03: 2 minutes of two CPU cores per seed and method.
 """
 
 import argparse
+import json
 import os
 import statistics
 import tempfile
@@ -35,11 +36,15 @@ def main():
     arguments = parser.parse_args()
     settings = dict(setting.split("=", 1) for setting in arguments.set)
 
-    results = {"versions": run_config.versions(), "cores": os.cpu_count(), "settings": settings}
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    if results.get("settings", settings) != settings:
+        parser.error(f"{arguments.out} holds figures of other settings: {results['settings']}")
+    results |= {"versions": run_config.versions(), "cores": os.cpu_count(), "settings": settings}
     for spec in arguments.data:
-        results[spec] = {"baselines": baseline_figures(spec)}
+        if spec not in results:
+            results[spec] = {"baselines": baseline_figures(spec)}
         for method in arguments.methods:
-            for seed in range(arguments.seeds):
+            for seed in range(len(results[spec].get(method, [])), arguments.seeds):
                 of_scores = evaluate_run(method, spec, seed, settings, arguments)
                 for name, figures in of_scores.items():
                     results[spec].setdefault(name, []).append(figures)
