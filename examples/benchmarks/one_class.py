@@ -5,7 +5,8 @@
 
 Every run trains on normal images only, keeps its last step, and sets its threshold on held-out
 normal images; the test set is scored once. The JSON holds every figure of every seed, the table
-their mean and spread. Figures that the JSON holds already are not computed again. AITEX, fabric 03: 2 minutes of two CPU cores per seed and method.
+their mean and spread. Figures that it holds already are not computed again. AITEX, fabric 03: 2
+minutes of two CPU cores per seed with `ganomaly`, 5 with `ganomaly_unet`.
 """
 
 import argparse
