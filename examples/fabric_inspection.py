@@ -26,17 +26,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="weave:twill", help="data set (default: %(default)s)")
     parser.add_argument("--out", type=Path, default="inspection", help="folder for the results")
-    parser.add_argument("--steps", type=int, default=1500, help="training steps")
+    parser.add_argument("--steps", default="1500+1000", help="training steps of each stage")
     arguments = parser.parse_args()
 
     # Good tiles for training, good tiles held out for the threshold, and a test with masks.
     data = tfgad.load(arguments.data)
     print(f"{data.train_size} good tiles {data.image_shape}, {data.calibration_size} held out")
 
-    # GANomaly on windows of 32x32 pixels, taken at random from the tiles.
-    model = tfgad.build("ganomaly", data.image_shape, seed=0)
-    batches = tfgad.training_batches(data, model.window)
-    model.fit(batches, steps_per_epoch=arguments.steps, shuffle=False)
+    # First a GANomaly learns from windows of 32x32 pixels, taken at random from the tiles. Then a
+    # U-Net learns to mark synthetic defects that are laid on the tiles.
+    model = tfgad.build("ganomaly_unet", data.image_shape, seed=0, steps=arguments.steps)
+    for stage, steps in zip(model.stages, model.config.steps, strict=True):
+        model.begin(stage)
+        size = model.images_per_step
+        batches = tfgad.training_batches(data, model.training_window, batch_size=size)
+        model.fit(batches, steps_per_epoch=steps, shuffle=False)
 
     # The spread of normal errors, then the score that one good tile in a hundred exceeds.
     model.adapt(data.train, data.train_size)
@@ -70,7 +74,7 @@ def main():
     plots.save(figure, arguments.out / "heat_maps.png")
 
     # A SavedModel for TF Serving, with preprocessing and threshold inside.
-    metadata = {"method": "ganomaly", "data": data.spec}
+    metadata = {"method": "ganomaly_unet", "data": data.spec}
     saved = export(
         model,
         arguments.out / "saved_model",

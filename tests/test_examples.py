@@ -46,7 +46,7 @@ def run(script, *arguments):
 
 @pytest.mark.slow
 def test_fabric_inspection(tmp_path):
-    few = ["--data", FEW_TILES, "--steps", "2", "--out", tmp_path]
+    few = ["--data", FEW_TILES, "--steps", "2+2", "--out", tmp_path]
     command = [sys.executable, EXAMPLES / "fabric_inspection.py", *few]
     done = subprocess.run(command, capture_output=True, text=True)  # as a user does
     assert done.returncode == 0, done.stderr[-2000:]
