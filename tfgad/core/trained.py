@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from tfgad.data.replicas import own_part
 from tfgad.errors import UsageError
 
 Logs = dict[str, tf.Tensor]
@@ -139,26 +140,16 @@ class Trained(keras.Model):
 
     def random_normal(self, shape: Any, purpose: str) -> tf.Tensor:
         """Returns standard normal numbers `shape`, others for each purpose, step and seed."""
-        return self._random(tf.random.stateless_normal, shape, purpose)
+        return own_part(tf.random.stateless_normal, shape, self.seed_of(purpose))
 
     def random_uniform(self, shape: Any, purpose: str) -> tf.Tensor:
         """Returns uniform numbers in [0, 1), others for each purpose, step and seed."""
-        return self._random(tf.random.stateless_uniform, shape, purpose)
+        return own_part(tf.random.stateless_uniform, shape, self.seed_of(purpose))
 
     def seed_of(self, purpose: str) -> tf.Tensor:
         """Returns the seed of random numbers, int64 `[2]`, another for each purpose and step."""
         own = tf.constant(((self.seed % 2**31) << 32) + zlib.crc32(purpose.encode()), tf.int64)
         return tf.stack([own, tf.cast(self.step, tf.int64)])
-
-    def _random(self, draw: Callable[..., tf.Tensor], shape: Any, purpose: str) -> tf.Tensor:
-        """Draws for the whole batch, of which each replica takes its part."""
-        seed, replica = self.seed_of(purpose), tf.distribute.get_replica_context()
-        if replica.num_replicas_in_sync == 1:
-            return draw(shape, seed=seed)
-        size = shape[0]
-        whole = tf.concat([[replica.num_replicas_in_sync * size], shape[1:]], axis=0)
-        start = replica.replica_id_in_sync_group * size
-        return draw(whole, seed=seed)[start : start + size]
 
     def begin(self, stage: str) -> None:
         """Starts one of `stages`: the next `fit` trains it."""

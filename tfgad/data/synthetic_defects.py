@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfgad.data.replicas import own_part
 from tfgad.data.warping import displaced, gaussian_blur, turned
 
 SHAPES = ("blob", "ellipse", "streak", "line")
@@ -75,15 +76,12 @@ class Random:
 
     def __init__(self, seed: tf.Tensor, count: tf.Tensor):
         self.seed, self.count, self.drawn = tf.cast(seed, tf.int64), count, 0
-        replica = tf.distribute.get_replica_context()
-        self.whole = count * replica.num_replicas_in_sync
-        self.first = count * replica.replica_id_in_sync_group
 
     def _own(self, draw: Callable[..., tf.Tensor], shape: Sequence[Any]) -> tf.Tensor:
         """Returns this replica's rows of what is drawn: `[B, *shape]`."""
         self.drawn += 1
         seed = self.seed + tf.constant([0, self.drawn << 40], tf.int64)
-        return draw([self.whole, *shape], seed=seed)[self.first : self.first + self.count]
+        return own_part(draw, [self.count, *shape], seed)
 
     def uniform(self, low: float, high: float) -> tf.Tensor:
         """Returns one number in [low, high) per image, `[B, 1, 1, 1]`."""

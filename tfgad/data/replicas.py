@@ -1,0 +1,28 @@
+"""Random numbers under `tf.distribute`: N replicas draw what one would draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+def own_part(draw: Callable[..., tf.Tensor], shape: Any, seed: tf.Tensor) -> tf.Tensor:
+    """Draws for the whole batch, of which each replica takes its part.
+
+    Args:
+        draw: a stateless operation, called as `draw(shape, seed=seed)`.
+        shape: of this replica's part; its first number is the number of images.
+        seed: two whole numbers, int64; the same in all replicas.
+
+    Returns:
+        The part, of that shape.
+    """
+    replica = tf.distribute.get_replica_context()
+    if replica.num_replicas_in_sync == 1:
+        return draw(shape, seed=seed)
+    size = shape[0]
+    whole = tf.concat([[replica.num_replicas_in_sync * size], shape[1:]], axis=0)
+    start = replica.replica_id_in_sync_group * size
+    return draw(whole, seed=seed)[start : start + size]
