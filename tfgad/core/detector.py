@@ -163,6 +163,11 @@ class Detector(Trained):
         """Returns the images of a batch, with labels if the method is `labelled`; see `checks`."""
         return checks.checked_batch(data, self.training_window, self.labelled)
 
+    @property
+    def learnt_from(self) -> tuple[str, ...]:
+        """Specs of data sets whose test images the training knows; known after `prepare`."""
+        return ()
+
     # Scoring
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:

@@ -151,6 +151,17 @@ class Trained(keras.Model):
         own = tf.constant(((self.seed % 2**31) << 32) + zlib.crc32(purpose.encode()), tf.int64)
         return tf.stack([own, tf.cast(self.step, tf.int64)])
 
+    def prepare(self) -> None:
+        """Loads what training needs beside images, or refuses it; before each training.
+
+        Scoring and loading a file do not call it. It may be called several times.
+        """
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Prepares, and makes the function that `fit` calls."""
+        self.prepare()
+        return super().make_train_function(force)
+
     def begin(self, stage: str) -> None:
         """Starts one of `stages`: the next `fit` trains it."""
         self.stage = stage

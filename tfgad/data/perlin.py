@@ -94,7 +94,7 @@ def random_textures(random: Random, size: tf.Tensor, channels: int) -> tf.Tensor
 
 
 def with_perlin_defects(
-    images: tf.Tensor, seed: tf.Tensor, share: float = 0.5
+    images: tf.Tensor, seed: tf.Tensor, share: float | tf.Tensor = 0.5
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Lays foreign textures on some images of a batch, where Perlin noise is above a threshold.
 
@@ -104,7 +104,8 @@ def with_perlin_defects(
     Args:
         images: I, float32 `[B, H, W, C]` in [-1, 1], of good parts or fabric.
         seed: two whole numbers, int64; the same numbers give the same defects.
-        share: of the images that get a defect, each with this probability.
+        share: of the images that get a defect, each with this probability; one for all, or one for
+            each, `[B, 1, 1, 1]`.
 
     Returns:
         The images float32 `[B, H, W, C]` in [-1, 1], and the masks float32 `[B, H, W, 1]`.

@@ -20,9 +20,7 @@ def own_part(draw: Callable[..., tf.Tensor], shape: Any, seed: tf.Tensor) -> tf.
         The part, of that shape.
     """
     replica = tf.distribute.get_replica_context()
-    if replica.num_replicas_in_sync == 1:
-        return draw(shape, seed=seed)
     size = shape[0]
-    whole = tf.concat([[replica.num_replicas_in_sync * size], shape[1:]], axis=0)
     start = replica.replica_id_in_sync_group * size
+    whole = [replica.num_replicas_in_sync * size, *tf.unstack(shape[1:])]
     return draw(whole, seed=seed)[start : start + size]

@@ -26,6 +26,7 @@ guesses; none was tuned.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -105,6 +106,13 @@ class Random:
         number = self.uniform(0.0, 1.0)[:, 0, 0, 0]
         return tf.searchsorted(upper[:-1], number, side="right")
 
+    def whole_numbers(self) -> tf.Tensor:
+        """Returns a number in [0, 2^31 - 1) per image, int32 `[B]`."""
+        draw = functools.partial(
+            tf.random.stateless_uniform, minval=0, maxval=2**31 - 1, dtype=tf.int32
+        )
+        return self._own(draw, [])
+
     def noise(self, cells: int, size: tf.Tensor, channels: int = 1) -> tf.Tensor:
         """Returns noise of about unit variance that is smooth over `1 / cells` of the height.
 
@@ -128,7 +136,7 @@ class Random:
 def with_defects(
     images: tf.Tensor,
     seed: tf.Tensor,
-    share: float = 0.7,
+    share: float | tf.Tensor = 0.7,
     mix: Mix | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Lays a synthetic defect on some images of a batch.
@@ -136,7 +144,8 @@ def with_defects(
     Args:
         images: float32 `[B, H, W, C]` in [-1, 1], of good parts or fabric.
         seed: two whole numbers, int64; the same numbers give the same defects.
-        share: of the images that get a defect, each with this probability.
+        share: of the images that get a defect, each with this probability; one for all, or one for
+            each, `[B, 1, 1, 1]`.
         mix: shares of the shapes and fillings.
 
     Returns:

@@ -2,10 +2,10 @@
 
 Two networks look at an image, each for what the other does not see. GANomaly (`ganomaly.py`)
 reconstructs good windows, and fails where a weave is broken. A U-Net (Ronneberger et al. 2015)
-marks synthetic defects that were laid on good tiles (`data/synthetic_defects.py`), and so sees
-spots, stains and shades that reconstruct well. The idea is DRAEM's (Zavrtanik et al. 2021,
-`draem.py`), whose U-Net reads the reconstruction; here the two are trained apart and their maps are
-joined afterwards.
+marks synthetic defects that were laid on good tiles (`data/synthetic_defects.py`, or another of
+`data/defect_sources.py`), and so sees spots, stains and shades that reconstruct well. The idea is
+DRAEM's (Zavrtanik et al. 2021, `draem.py`), whose U-Net reads the reconstruction; here the two are
+trained apart and their maps are joined afterwards.
 
 With m the mask of the synthetic defects and p the U-Net's probabilities, its loss is
 
@@ -24,7 +24,7 @@ Read beside it: `ganomaly.py`; `networks/unet.py`. For the score also `scores/jo
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import keras
 import tensorflow as tf
@@ -34,7 +34,8 @@ from pydantic.dataclasses import dataclass
 from tfgad.core import Detector, checks, losses, register
 from tfgad.core.settings import BatchSize, LatentDim, Score, Stride, TwoStages, Width, Window
 from tfgad.data import tiling
-from tfgad.data.synthetic_defects import with_defects, with_random_light
+from tfgad.data.defect_sources import Painter, painter_of, sources_of, with_defects_of
+from tfgad.data.synthetic_defects import with_random_light
 from tfgad.methods import ganomaly
 from tfgad.networks import precision
 from tfgad.networks.layers import Adam
@@ -72,6 +73,13 @@ class Config:
     defects: Annotated[
         float, Field(gt=0, le=1, description="share of the U-Net's tiles that have a defect")
     ] = 0.7
+    defect_source: Annotated[
+        Literal["shapes", "perlin", "painter", "mix"],
+        Field(description="of these defects; mix: for each tile one of them"),
+    ] = "shapes"
+    painter: Annotated[
+        str, Field(description="folder that `tfgad synthesize train` wrote; mix can do without")
+    ] = ""
     focal_weight: Annotated[float, Field(ge=0, description="w, of the focal loss")] = 10.0
     gamma: Annotated[float, Field(ge=0, description="γ of the focal loss")] = 2.0
     score: Score = "auto"
@@ -118,6 +126,7 @@ class GANomalyUNet(Detector):
         self.second_encoder, self.critic = self.ganomaly.second_encoder, self.ganomaly.critic
         self.unet = unet((None, None, image_shape[2]), config.unet_width)
         self.joint = Joint()
+        self.painter: Painter | None = None
         # What the scores `cues` and `density` read.
         self.terms, self.code_dim = self.ganomaly.terms, self.ganomaly.code_dim
 
@@ -146,10 +155,29 @@ class GANomalyUNet(Detector):
     @property
     def training_window(self) -> tuple[int, int, int]:
         """The window in the first stage; in the second the tile, or `unet_tile` of its sides."""
-        if self.stage == "ganomaly":
-            return self.window
+        return self.window if self.stage == "ganomaly" else self._unet_tile
+
+    @property
+    def _unet_tile(self) -> tuple[int, int, int]:
         height, width = (min(side, self.config.unet_tile) for side in self.tile)
         return height, width, self.window[2]
+
+    def prepare(self) -> None:
+        """Loads the painter, if the settings name one; raises the UsageErrors of `painter_of`."""
+        if self.painter is None:
+            source, folder = self.config.defect_source, self.config.painter
+            self.painter = painter_of(source, folder, self._unet_tile)
+
+    @property
+    def learnt_from(self) -> tuple[str, ...]:
+        """The data sets that the painter was trained on."""
+        return () if self.painter is None else self.painter.learnt_from
+
+    def with_defects(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Lays the synthetic defects of a step on good tiles; returns these and the masks."""
+        sources = sources_of(self.config.defect_source, self.painter)
+        seed, seed_of_source = self.seed_of("defects"), self.seed_of("source")
+        return with_defects_of(sources, images, seed, seed_of_source, self.config.defects)
 
     def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of the present stage on float32 `[B, h, w, C]` in [-1, 1]."""
@@ -157,7 +185,7 @@ class GANomalyUNet(Detector):
             return self.ganomaly.train_step(images)
 
         config = self.config
-        images, masks = with_defects(images, self.seed_of("defects"), share=config.defects)
+        images, masks = self.with_defects(images)
         images = with_random_light(images, self.seed_of("light"))
         with tf.GradientTape() as tape:
             logits = self.logits(images, training=True)

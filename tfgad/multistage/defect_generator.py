@@ -110,17 +110,32 @@ class DefectGenerator(Trained):
 
         return logit
 
-    def generate(self, style: Any, kind: Any, fabric: Any, seed: int = 0) -> tf.Tensor:
+    def generate(
+        self, style: Any, kind: Any, fabric: Any, seed: int = 0, *, compiled: bool = True
+    ) -> tf.Tensor:
         """Generates a defect for each style `[B, d]`, kind int32 `[B]`, fabric `[B, h, w, C]`.
+
+        Args:
+            style: codes of the fabrics.
+            kind: numbers of the kinds of defect.
+            fabric: good patches in [-1, 1].
+            seed: the same gives the same.
+            compiled: whether G runs as a graph.
 
         Returns:
             Patches `[B, h, w, C + 1]`, images and masks in [-1, 1]; if G draws on fabric, the
             changes to the fabric instead, `[B, h, w, C + 4]` (`tfgad.networks.defects.on_fabric`).
         """
-        condition = (tf.convert_to_tensor(each) for each in (style, kind, fabric))
-        return self._generate(*condition, tf.constant(seed, tf.int64))
+        style, kind, fabric = (tf.convert_to_tensor(each) for each in (style, kind, fabric))
+        generate = self._generate_in_graph if compiled else self._generate
+        return generate(style, kind, fabric, tf.constant(seed, tf.int64))
 
     @tf.function(reduce_retracing=True, autograph=False)
+    def _generate_in_graph(
+        self, style: tf.Tensor, kind: tf.Tensor, fabric: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
+        return self._generate(style, kind, fabric, seed)
+
     def _generate(
         self, style: tf.Tensor, kind: tf.Tensor, fabric: tf.Tensor, seed: tf.Tensor
     ) -> tf.Tensor:

@@ -68,12 +68,15 @@ class Painter:
         generator: stage 1.
         fusion: stage 2.
         config: kinds of defect, data sets, settings, weights of VGG19, seconds, versions.
+        compiled: whether the networks run as graphs. Painting that is an operation of a graph runs
+            them without: a graph in it may wait forever for the thread that it is called from.
     """
 
     style: keras.Model
     generator: DefectGenerator
     fusion: DefectFusion
     config: dict[str, Any]
+    compiled: bool = True
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -84,6 +87,11 @@ class Painter:
     def channels(self) -> int:
         """1 for grey, 3 for colour."""
         return self.fusion.fuser.output_shape[-1]
+
+    @property
+    def learnt_from(self) -> tuple[str, ...]:
+        """The specs of the data sets whose defects it was trained on."""
+        return tuple(self.config["data"])
 
     def codes(self, fabrics: np.ndarray) -> np.ndarray:
         """Returns the style codes `[N, d]` of patches of good fabric `[N, h, w, C]`."""
@@ -122,8 +130,9 @@ class Painter:
                 for image, window, turn in zip(images, windows, turns, strict=True)
             ]
         )
-        made = self.generator.generate(self.codes(fabrics), labels, fabrics, seed).numpy()
-        lay = _laid if self.generator.on_fabric else _pasted
+        conditions = self.codes(fabrics), labels, fabrics
+        made = self.generator.generate(*conditions, seed, compiled=self.compiled).numpy()
+        lay = self._laid if self.generator.on_fabric else _pasted
         return np.stack([lay(*each) for each in zip(images, made, windows, turns, strict=True)])
 
     def paint(
@@ -155,7 +164,9 @@ class Painter:
             UsageError: no images, images of other channels or too small, an unknown kind, or all
                 images were left out.
         """
-        self._check(images)
+        if not len(images):
+            raise UsageError("data", "no images", "nothing to paint on", "give good images")
+        self.check_shape(images.shape[1:])
         kinds = tuple(kinds or self.kinds)
         rng = np.random.default_rng(seed)
         left_out: Counter[str] = Counter()
@@ -166,6 +177,27 @@ class Painter:
             left_out += Counter(names) - Counter(each.kind for each in painted)
             yield from painted
         self._log_left_out(left_out, count)
+
+    def paint_each(self, images: np.ndarray, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Paints a defect, of a kind drawn at random, on each of several images.
+
+        An image's defect depends on the image and on its own seed alone. Where none of `TRIES` has
+        `LEAST_MASK` pixels, the image is returned as it is, with a mask of zeros.
+
+        Args:
+            images: of good fabric, float32 `[N, H, W, C]` in [-1, 1].
+            seeds: N whole numbers, not negative.
+
+        Returns:
+            The images float32 `[N, H, W, C]` in [-1, 1], and the masks uint8 `[N, H, W, 1]`.
+        """
+        painted, masks = images.copy(), np.zeros((*images.shape[:-1], 1), np.uint8)
+        for i, seed in enumerate(seeds):
+            rng = np.random.default_rng(int(seed))
+            kind = self.kinds[rng.integers(len(self.kinds))]
+            for each in self._painted(images[i : i + 1], [kind], rng, FUSED):
+                painted[i], masks[i] = each.image, each.mask
+        return painted, masks
 
     def _painted(
         self, good: np.ndarray, kinds: Sequence[str], rng: np.random.Generator, how: str
@@ -228,10 +260,9 @@ class Painter:
             raise UsageError("kind", kind, "is not known to the painter", nearest(kind, self.kinds))
         return self.kinds.index(kind)
 
-    def _check(self, images: np.ndarray) -> None:
-        if not len(images):
-            raise UsageError("data", "no images", "nothing to paint on", "give good images")
-        height, width, channels = images.shape[1:]
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Raises UsageError unless the painter can paint on images of a shape, `(H, W, C)`."""
+        height, width, channels = shape
         if channels != self.channels:
             hint = f"load the data with channels={self.channels}"
             raise UsageError("data", f"{channels} channels", f"not {self.channels}", hint)
@@ -239,12 +270,22 @@ class Painter:
             hint = f"give sides of at least {PATCH} that are multiples of {FUSER_STEP}"
             raise UsageError("data", f"{height}x{width}", "is no size to paint on", hint)
 
+    def _laid(self, image: np.ndarray, change: np.ndarray, window: Window, turn: int) -> np.ndarray:
+        """Applies a change, generated for the turned window, to an image: x of the fusion."""
+        change = changes.spread(changes.turned(change, -turn), window, image.shape[:2])
+        lay = _on_fabric if self.compiled else on_fabric
+        return with_window(lay(change[None], image[None])[0].numpy(), window)
+
     @tf.function(reduce_retracing=True, autograph=False)
+    def _codes_in_graph(self, images: tf.Tensor) -> tf.Tensor:
+        return self._codes_of(images)
+
     def _codes_of(self, images: tf.Tensor) -> tf.Tensor:
         return self.style(images, training=False)["code"]
 
     def _style(self, images: np.ndarray) -> np.ndarray:
-        return self._codes_of(tf.constant(images)).numpy()
+        codes_of = self._codes_in_graph if self.compiled else self._codes_of
+        return codes_of(tf.constant(images)).numpy()
 
     def save(self, folder: Path) -> None:
         """Writes the three models and, last, the configuration."""
@@ -252,12 +293,6 @@ class Painter:
         for name, model in zip(MODELS, (self.style, self.generator, self.fusion), strict=True):
             save_model(model, folder / name)
         PainterFolder(folder).write_config(self.config)
-
-
-def _laid(image: np.ndarray, change: np.ndarray, window: Window, turn: int) -> np.ndarray:
-    """Applies a change, generated for the turned window, to an image: x of the fusion."""
-    change = changes.spread(changes.turned(change, -turn), window, image.shape[:2])
-    return with_window(_on_fabric(change[None], image[None])[0].numpy(), window)
 
 
 _on_fabric = tf.function(on_fabric, autograph=False)  # traced once for each size of image
@@ -272,8 +307,12 @@ def _is_large(mask: np.ndarray) -> bool:
     return int(np.count_nonzero(mask)) >= LEAST_MASK
 
 
-def load_painter(folder: str | Path) -> Painter:
+def load_painter(folder: str | Path, *, compiled: bool = True) -> Painter:
     """Loads what `tfgad synthesize train` wrote.
+
+    Args:
+        folder: of the painter.
+        compiled: see `Painter`.
 
     Raises:
         UsageError: the folder does not exist, holds no painter, or its training is not finished.
@@ -292,4 +331,4 @@ def load_painter(folder: str | Path) -> Painter:
         style, generator, fusion = (keras.saving.load_model(place.path / name) for name in MODELS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError("painter", folder, "cannot be read", hint) from error
-    return Painter(style, generator, fusion, config)
+    return Painter(style, generator, fusion, config, compiled)

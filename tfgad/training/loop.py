@@ -170,7 +170,9 @@ def _trained(
     build = partial(methods.build, config["method"], images.image_shape, config["seed"], **settings)
     with cluster.strategy.scope():
         model = build()
+    model.prepare()  # a mistake is found before anything is written
     steps = stage_steps(settings["steps"], model.stages)
+    config |= {"learnt_from": list(model.learnt_from)}
     config |= {"window": list(model.window), "score": model.score}
     config |= {"versions": versions(), "images": _sizes(images)}
     if cluster.is_chief:
