@@ -102,3 +102,19 @@ def test_it_must_know_normal_images(build_small, images):
 def test_any_size_of_tile_is_taken():
     model = tfgad.build("ganomaly_unet", (50, 70, 1), width=4, unet_width=2)
     assert model.logits(tf.zeros([2, 50, 70, 1])).shape == (2, 50, 70, 1)
+
+
+def test_the_unet_may_see_the_reconstruction_and_its_error(build_small, images):
+    model = build_small("ganomaly_unet", unet_width=4, unet_input="image+reconstruction")
+    assert model.unet.input_shape == (None, None, None, 3)
+    x = images[:2]
+    rebuilt = model.reconstruct(x).numpy()
+    seen = np.concatenate([x, rebuilt, np.abs(x - rebuilt)], axis=-1)
+    expected = tf.image.resize(model.unet(seen, training=False), (48, 48))
+    np.testing.assert_allclose(model.logits(tf.constant(x)), expected, rtol=1e-3, atol=1e-4)
+    before = weights_by_role(model)
+    model.begin("unet")
+    model.train_step(tf.constant(images[:4]))
+    assert moved(before, model) == {"unet"}
+    model.adapt(images)
+    assert model.anomaly(x)["map"].shape == (2, 48, 48)

@@ -61,6 +61,10 @@ class Config:
     beta_1: Annotated[float, Field(ge=0, lt=1, description="of GANomaly's optimizers")] = 0.5
     beta_2: Annotated[float, Field(ge=0, lt=1, description="of GANomaly's optimizers")] = 0.999
     unet_width: Annotated[Width, Field(description="channels of the U-Net's first layer")] = 16
+    unet_input: Annotated[
+        Literal["image", "image+reconstruction"],
+        Field(description="of the U-Net; also GANomaly's reconstruction and the difference"),
+    ] = "image"
     unet_batch_size: Annotated[
         int, Field(ge=1, le=65_536, description="tiles per step of the U-Net")
     ] = 16
@@ -124,7 +128,8 @@ class GANomalyUNet(Detector):
         )
         self.encoder, self.decoder = self.ganomaly.encoder, self.ganomaly.decoder
         self.second_encoder, self.critic = self.ganomaly.second_encoder, self.ganomaly.critic
-        self.unet = unet((None, None, image_shape[2]), config.unet_width)
+        channels = image_shape[2] * (1 if config.unet_input == "image" else 3)
+        self.unet = unet((None, None, channels), config.unet_width)
         self.joint = Joint()
         self.painter: Painter | None = None
         # What the scores `cues` and `density` read.
@@ -197,10 +202,17 @@ class GANomalyUNet(Detector):
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The U-Net's logits of a defect, `[B, H, W, 1]` of images of any size."""
-        padded = tiling.pad_to_grid(images, (GRID, GRID), GRID)
+        padded = tiling.pad_to_grid(self._unet_input(images), (GRID, GRID), GRID)
         logits = self.unet(padded, training=training)
         logits = tf.image.resize(logits, tf.shape(padded)[1:3])
         return logits[:, : tf.shape(images)[1], : tf.shape(images)[2]]
+
+    def _unet_input(self, images: tf.Tensor) -> tf.Tensor:
+        """Tiles, or with them G(x), blended over its windows, and |x - G(x)|: `[B, H, W, 3 C]`."""
+        if self.config.unet_input == "image":
+            return images
+        reconstruction = tf.stop_gradient(self._blended(images, self.reconstruction))
+        return tf.concat([images, reconstruction, tf.abs(images - reconstruction)], axis=-1)
 
     @tf.function(reduce_retracing=True, autograph=False)
     @precision.scoring()
