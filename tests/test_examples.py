@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import runpy
 import subprocess
@@ -256,3 +257,32 @@ def test_latent_search_benchmark_compares_the_same_networks():
     assert max(differences.values()) < 1e-5
     found = ours.search(images, dataclasses.replace(benchmark["EQUAL"], steps=0), codes)
     np.testing.assert_allclose(theirs.search(images, 0, codes), found["loss"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_ablation_goes_on_where_it_stopped(tmp_path):
+    few = ["--data", FEW_TILES, "--steps", "2", "--unet-steps", "2"]
+    few += ["--runs", tmp_path, "--out", tmp_path / "found.json"]
+    run("benchmarks/ablation.py", *few, "--only", "all")
+    first = json.loads((tmp_path / "found.json").read_text())[FEW_TILES]
+    assert set(first) == {"cues", "all"}
+    assert first["all"]["joined"]["sum"] == first["all"]["joint"]
+    out = run("benchmarks/ablation.py", *few, "--only", "all", "without blob")
+    found = json.loads((tmp_path / "found.json").read_text())[FEW_TILES]
+    assert found["all"] == first["all"]
+    assert found["without blob"]["marks"] != found["all"]["marks"]
+    assert sum(line.startswith("| ") for line in out.splitlines()) == 1 + 1 + 4 + 6
+    with pytest.raises(UsageError, match="has results of"):
+        run("benchmarks/ablation.py", *few, "--seed", "1")
+
+
+def test_ablation_leaves_out_one_part_at_a_time():
+    variants = runpy.run_path(str(EXAMPLES / "benchmarks" / "ablation.py"))["variants_of"]
+    found = variants()
+    assert len(found) == 4 + 4 + 5
+    assert found["without blob"][1].shapes[0] == 0
+    assert found["without noise"][1].fillings[-1] == 0
+    (painted, _) = variants("folder")["mix with painter"]
+    assert painted == {"defect_source": "mix", "painter": "folder"}
+    with pytest.raises(UsageError, match="is no variant"):
+        variants(only=["without holes"])
