@@ -148,7 +148,7 @@ def test_what_stays_empty_is_left_out_and_logged_once(painter, good, drawn, capl
 def test_masks_are_large_enough_in_the_image_not_in_the_patch_alone(painter, good, monkeypatch):
     """A square of 4x4 pixels holds 16 of a patch, but of the smallest windows 9."""
 
-    def generate(self, style, kind, fabric, seed=0):
+    def generate(self, style, kind, fabric, seed=0, compiled=True):
         change = np.zeros((*fabric.shape[:3], 5), "float32")
         change[..., MASK] = -1.0
         change[:, 20:24, 20:24, MASK] = 1.0
