@@ -235,3 +235,22 @@ def test_resnet50_is_trained_saved_and_adapted(tiny_segmenter, few_blocks, tmp_p
     learnt = zip(run.model.get_weights(), adapted.model.get_weights(), strict=True)
     assert any((old != now).any() for old, now in learnt)
     assert np.isfinite(adapted.model.anomaly(fabrics[0].good[:1])["score"]).all()
+
+
+@pytest.mark.slow
+def test_lite0_is_trained_saved_and_adapted(tiny_segmenter, tmp_path):
+    twill = tfgad.load("weave:twill?size=32&train=2&calibration=2&test=2")
+    fabrics = [read_source(tfgad.load("weave:plain?size=32&train=2&calibration=2&test=12"))]
+    settings = replace(tiny_segmenter, backbone="lite0", steps=1, adapt_steps=1, batch_size=2)
+    run = segmenter_training.train_segmenter(
+        fabrics, tmp_path / "base", settings=settings, backbone_weights="random"
+    )
+    assert run.config["backbone_weights_network"] == "EfficientNet-Lite0"
+    adapted = adaptation.adapt_segmenter(run, None, twill, fabrics, tmp_path / "adapted")
+    assert adapted.config["backbone_weights"] == "random"
+    loaded = segmenter_training.load_segmenter(tmp_path / "adapted").model
+    images = fabrics[0].good[:1]
+    scores = [each.anomaly(images)["score"] for each in (adapted.model, loaded)]
+    np.testing.assert_allclose(*scores, rtol=1e-4)
+    old, new = (each.model.network.get_layer("stem_conv").kernel for each in (run, adapted))
+    assert np.any(old != new)

@@ -223,6 +223,23 @@ def test_a_training_is_resumed_with_the_weights_of_vgg19_that_it_was_started_wit
         train_painter(fabrics, painter_folder, vgg_weights="imagenet", **settings)
 
 
+def test_a_painter_names_the_file_of_vgg16_that_it_was_trained_with(
+    painter, fabrics, stop, tmp_path
+):
+    file = tmp_path / "own.weights.h5"
+    network = keras.applications.VGG16(include_top=False, weights=None)
+    network.save_weights(file)
+    given = {"settings": settings_of(painter), "vgg_weights": file}
+    with pytest.raises(KeyboardInterrupt):
+        train_painter(fabrics, tmp_path / "painter", callbacks=stop, **given)
+    config = json.loads((tmp_path / "painter" / "painter.json").read_text())
+    assert (config["vgg_weights"], config["vgg_weights_network"]) == ("own.weights.h5", "VGG16")
+    network.get_layer("block1_conv1").bias.assign_add(np.ones(64))
+    network.save_weights(file)
+    with pytest.raises(UsageError, match="was started with vgg_weights_sha256"):
+        train_painter(fabrics, tmp_path / "painter", resume=True, **given)
+
+
 def test_a_painter_is_resumed_with_the_same_images_alone(painter, parts, stop, tmp_path):
     def trained(**arguments):
         known = sources.read_sources([f"folder:{parts}?size=64"])

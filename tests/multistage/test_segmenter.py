@@ -149,6 +149,13 @@ def test_weights_of_another_backbone_are_refused(fabrics, tiny_segmenter, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_lite0_needs_weights(fabrics, tiny_segmenter, tmp_path):
+    settings = replace(tiny_segmenter, backbone="lite0")
+    with pytest.raises(UsageError, match="Lite0 weights 'None': are needed"):
+        train_segmenter(fabrics, tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_run_is_not_replaced_unasked(run, fabrics, tiny_segmenter):
     with pytest.raises(UsageError, match="--overwrite"):
         train_segmenter(fabrics, run.folder, settings=tiny_segmenter)

@@ -83,6 +83,22 @@ def test_gradients_of_the_small_network_are_finite():
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
+def test_lite0_has_features_of_a_stride_of_4_and_trains(lite0_file):
+    network, source = deeplab.lite0((64, 48, 1), width=4, weights=lite0_file)
+    assert (source.name, source.network) == ("lite0.pth", "EfficientNet-Lite0")
+    assert network.get_layer("block_10").output.shape == (None, 16, 12, 112)
+    assert network(np.zeros((2, 64, 48, 1), "float32")).shape == (2, 64, 48, 1)
+    stem = network.get_layer("stem_conv")
+    assert stem.trainable
+    random, _ = deeplab.lite0((64, 48, 1), width=4, weights="random")
+    assert np.any(stem.get_weights()[0] != random.get_layer("stem_conv").get_weights()[0])
+    loss, gradients = steps(network, batch_size=2, count=1)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    with pytest.raises(UsageError, match=r"are needed; give .*pth, or random"):
+        deeplab.lite0((64, 48, 1))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_resnet_trains_without_strided_1x1_convolutions(output_stride):

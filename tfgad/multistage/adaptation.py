@@ -26,6 +26,7 @@ from tfgad.multistage.segmenter_training import METHOD, Rows, fit, upgraded_sett
 from tfgad.multistage.sources import Source, good_images, held_out_origins
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
+from tfgad.networks.pretrained import keys_of
 from tfgad.training.loop import Callbacks, no_callbacks
 from tfgad.training.run import Run, check_enough, load_run
 from tfgad.training.run_config import learnt_from, new_config
@@ -232,11 +233,11 @@ def _new_config(
         "base_data": run.config["data"],
         "base_seed": run.config["seed"],
         "base_settings": base,
-        "backbone_weights": run.config.get("backbone_weights"),
+        **{key: run.config.get(key) for key in keys_of("backbone_weights")},
         "painter": painter and painter.config["data"],
         "painter_seed": painter and painter.config["seed"],
         "painter_settings": painter and _painter_settings(painter.config["settings"]),
-        "vgg_weights": painter and painter.config["vgg_weights"],
+        **{key: painter and painter.config.get(key) for key in keys_of("vgg_weights")},
     }
 
 

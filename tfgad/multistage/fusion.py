@@ -7,8 +7,8 @@ defect, with a soft rim around it: everything else stays y. T minimizes (Liu et 
     λ_r max(0, |a - T(x)| - m) + λ_f |φ(T(x)) - φ(a)|² / |φ(a)|² - λ_a E[log D(T(x))]
 
 with |a - T(x)| the mean over the pixels that T may change, so that a change of up to m costs
-nothing. φ are features of VGG19. The paper divides by C·H·W, here it is by their own size, which
-suits any weights of φ. D minimizes
+nothing. φ are features of VGG19, or of VGG16. The paper divides by C·H·W, here it is by their own
+size, which suits any weights of φ. D minimizes
 
     -½ E[log D(r)] - ½ E[log(1 - D(T(x)))] + λ E‖∇D(r)‖²      r real images with a defect
 

@@ -67,7 +67,7 @@ class Painter:
         style: fixed network, images to `gram` and `code` (`tfgad.multistage.style`).
         generator: stage 1.
         fusion: stage 2.
-        config: kinds of defect, data sets, settings, weights of VGG19, seconds, versions.
+        config: kinds of defect, data sets, settings, weights of VGG, seconds, versions.
         compiled: whether the networks run as graphs. Painting that is an operation of a graph runs
             them without: a graph in it may wait forever for the thread that it is called from.
     """

@@ -58,7 +58,7 @@ def train_painter(
         callbacks: name of a stage and its number of remaining steps -> Keras callbacks.
 
     Raises:
-        UsageError: images that are too small or of several sizes, weights that are not VGG19's, or
+        UsageError: images that are too small or of several sizes, weights that are not VGG's, or
             a folder that must not be replaced. Nothing is changed then.
     """
     settings, folder = settings or PainterConfig(), PainterFolder(out)
@@ -79,7 +79,7 @@ def train_painter(
     if state == RunState.FINISHED:
         return load_painter(folder.path)
     features, vgg_source = feature_extractor(LAYER, vgg_weights)
-    config |= {"vgg_weights": vgg_source, "versions": versions()}
+    config |= vgg_source.as_config("vgg_weights") | {"versions": versions()}
     painter = _untrained(config, settings, features)
     folder.start(state, config, split)
     _train(painter, settings, sources, folder, callbacks)
@@ -101,7 +101,7 @@ def _untrained(config: dict[str, Any], settings: PainterConfig, features: keras.
     Args:
         config: kinds of defect, image shape and seed.
         settings: hyper-parameters.
-        features: VGG19 up to the layer of the style.
+        features: φ up to the layer of the style.
     """
     channels, seed = config["image_shape"][-1], config["seed"]
     patch_shape = (PATCH, PATCH, channels + 1)

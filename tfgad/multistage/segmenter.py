@@ -27,6 +27,7 @@ from tfgad.errors import UsageError
 from tfgad.multistage.segmenter_config import SegmenterConfig
 from tfgad.networks import deeplab
 from tfgad.networks.layers import Adam
+from tfgad.networks.pretrained import Weights
 
 DEFECT = "defect"  # name of the error and of the score
 DEFECT_WEIGHT = 9.0  # of a defective pixel in the loss (Liu et al. 2020)
@@ -122,30 +123,32 @@ def build(
     image_shape: tuple[int, int, int],
     seed: int = 0,
     weights: str | None = None,
-) -> tuple[Segmenter, str | None]:
+) -> tuple[Segmenter, Weights | None]:
     """Makes a compiled `Segmenter`.
 
     Args:
         config: hyper-parameters.
         image_shape: `(H, W, C)` of the training images, and of the windows on larger ones.
         seed: of weights and training.
-        weights: of ResNet-50; see `tfgad.networks.pretrained`.
+        weights: of ResNet-50, see `tfgad.networks.pretrained`; or of Lite0, a file or `random`.
 
     Returns:
-        The model, and the name of its backbone's weights; None for the small backbone, whose
-        weights are random.
+        The model, and its backbone's weights; None for the small backbone, whose weights are
+        random.
 
     Raises:
-        UsageError: weights for the small backbone, or weights that cannot be had.
+        UsageError: weights for the small backbone, none for Lite0, or weights that cannot be had.
     """
     keras.utils.set_random_seed(seed)
     source = None
     if config.backbone == "resnet50":
         network, source = deeplab.resnet50(image_shape, weights=weights)
+    elif config.backbone == "lite0":
+        network, source = deeplab.lite0(image_shape, width=config.width, weights=weights)
     elif weights is None:
         network = deeplab.small(image_shape, width=config.width)
     else:
-        hint = "give --set backbone=resnet50 too"
+        hint = "give --set backbone=lite0 or backbone=resnet50 too"
         raise UsageError("backbone weights", weights, "are not of the small backbone", hint)
     stride = tiling.half_stride(image_shape[:2])
     model = Segmenter(config, image_shape, network=network, stride=stride, seed=seed)

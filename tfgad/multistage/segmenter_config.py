@@ -47,10 +47,15 @@ class SegmenterConfig(AdaptationConfig):
     """Hyper-parameters of the segmenter, with those of its adaptation."""
 
     backbone: Annotated[
-        Literal["small", "resnet50"],
-        Field(description="of DeepLab V3; `resnet50` is the paper's"),
+        Literal["small", "resnet50", "lite0"],
+        Field(
+            description="of DeepLab V3; `resnet50` is the paper's, `lite0` needs a file of weights"
+        ),
     ] = "small"
-    width: Annotated[Width, Field(description="channels of the small backbone")] = 32
+    width: Annotated[
+        Width,
+        Field(description="channels of the small backbone; half of those of its head and Lite0's"),
+    ] = 32
     learning_rate: Annotated[float, Field(gt=0, description="of Adam")] = 1e-3
     steps: Annotated[StepCount, Field(description="training steps")] = 1000
 

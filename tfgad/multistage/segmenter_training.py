@@ -50,7 +50,7 @@ def train_segmenter(
         sources: the fabrics, their images of one size.
         out: the run's folder.
         settings: hyper-parameters; the defaults of `SegmenterConfig` if None.
-        backbone_weights: of ResNet-50; see `tfgad.networks.pretrained`.
+        backbone_weights: see `segmenter.build`.
         seed: of weights and training.
         resume: continue an interrupted run. The arguments must be the same, and so must the images
             of folders.
@@ -89,7 +89,8 @@ def train_segmenter(
         )
     if state == RunState.FINISHED:
         return load_run(folder.path)
-    model, config["backbone_weights"] = segmenter.build(settings, shape, seed, backbone_weights)
+    model, weights = segmenter.build(settings, shape, seed, backbone_weights)
+    config |= weights.as_config("backbone_weights") if weights else {"backbone_weights": None}
     rows = {
         "defective": np.concatenate([source.images for source in sources]),
         "masks": np.concatenate([source.masks for source in sources]),

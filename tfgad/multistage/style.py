@@ -100,7 +100,7 @@ def style_network(features: keras.Model, channels: int, size: int = CODE_DIM) ->
     """Makes the network from images to Gram matrix and style code.
 
     Args:
-        features: VGG19 up to a layer; see `tfgad.networks.vgg.feature_extractor`.
+        features: VGG19 or VGG16 up to a layer; see `tfgad.networks.vgg.feature_extractor`.
         channels: 1 or 3.
         size: of the code, which is all zeros until its layer `gram_code` has been adapted.
 

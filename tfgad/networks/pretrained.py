@@ -6,8 +6,11 @@ random weights are used, and a warning is logged.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import logging
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -17,38 +20,68 @@ from tfgad.errors import UsageError
 log = logging.getLogger(__name__)
 
 IMAGENET, RANDOM = "imagenet", "random"
+DIGITS = 12  # of a file's SHA-256: enough to tell files apart
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Where the weights of a network are from.
+
+    Attributes:
+        name: `imagenet`, `random` or the name of a file.
+        network: whose weights they are, such as `VGG19`.
+        sha256: the first `DIGITS` hexadecimal digits of the file's SHA-256; None without a file.
+    """
+
+    name: str
+    network: str
+    sha256: str | None = None
+
+    def as_config(self, key: str) -> dict[str, str | None]:
+        """Returns what a configuration says of the weights; see `keys_of`."""
+        return dict(zip(keys_of(key), dataclasses.astuple(self), strict=True))
+
+    def __str__(self) -> str:
+        """Returns one line for people."""
+        digest = f" (SHA-256 {self.sha256}...)" if self.sha256 else ""
+        return f"{self.network}'s weights: {self.name}{digest}"
+
+
+def keys_of(key: str) -> tuple[str, str, str]:
+    """Returns the keys of a configuration for weights: of their name, network and SHA-256."""
+    return key, f"{key}_network", f"{key}_sha256"
 
 
 def pretrained(
-    make: Callable[..., keras.Model], weights: str | Path | None
-) -> tuple[keras.Model, str]:
-    """Returns a network and the name of its weights: `imagenet`, `random` or that of a file.
+    makes: Sequence[Callable[..., keras.Model]], weights: str | Path | None
+) -> tuple[keras.Model, Weights]:
+    """Returns a network and where its weights are from.
 
     Args:
-        make: constructor of `keras.applications`, such as `VGG19`.
-        weights: a file with the network's weights without the top, as Keras publishes it; or
+        makes: constructors of `keras.applications`, such as `VGG19`. The first is used unless a
+            file holds the weights of another one.
+        weights: a file with a network's weights without the top, as Keras publishes it; or
             `imagenet`; or `random`. None is `imagenet` if available, else `random`.
 
     Raises:
         UsageError: the weights are not available, or belong to another network.
     """
+    make, name = makes[0], makes[0].__name__
     if weights in (None, IMAGENET):
         try:
-            return make(include_top=False, weights=IMAGENET), IMAGENET
+            return make(include_top=False, weights=IMAGENET), Weights(IMAGENET, name)
         except Exception as error:  # Keras raises plain exceptions if a download fails
             if weights == IMAGENET:
                 hint = "give a file of weights, or omit them for random weights"
-                argument = f"{make.__name__} weights"
-                raise UsageError(argument, weights, "cannot be downloaded", hint) from error
+                raise UsageError(
+                    f"{name} weights", weights, "cannot be downloaded", hint
+                ) from error
             problem = "ImageNet weights are not available: random ones are used instead"
-            log.warning("%s's %s", make.__name__, problem)
+            log.warning("%s's %s", name, problem)
             weights = RANDOM
-    network = make(include_top=False, weights=None)
     if weights == RANDOM:
-        return network, RANDOM
-    path = Path(weights)
-    _load(network, make.__name__, path)
-    return network, path.name
+        return make(include_top=False, weights=None), Weights(RANDOM, name)
+    return _of_file(makes, Path(weights or ""))
 
 
 def known_as(weights: str | Path | None) -> str | None:
@@ -56,12 +89,37 @@ def known_as(weights: str | Path | None) -> str | None:
     return None if weights is None else Path(weights).name
 
 
-def _load(network: keras.Model, name: str, path: Path) -> None:
-    hint = f"give {name.lower()}_weights_tf_dim_ordering_tf_kernels_notop.h5 of keras.applications"
-    argument = f"{name} weights"
+def sha256_of(weights: str | Path | None) -> str | None:
+    """Returns the first digits of the SHA-256 of a file of weights; None if they are no file."""
+    if weights is None or not Path(weights).is_file():
+        return None
+    with Path(weights).open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()[:DIGITS]
+
+
+def _of_file(
+    makes: Sequence[Callable[..., keras.Model]], path: Path
+) -> tuple[keras.Model, Weights]:
+    """Returns the first of some networks that takes a file's weights."""
+    names = [make.__name__ for make in makes]
+    hint = (
+        f"give {names[0].lower()}_weights_tf_dim_ordering_tf_kernels_notop.h5 of keras.applications"
+    )
+    argument = f"{names[0]} weights"
     if not path.is_file():
         raise UsageError(argument, path, "is not there", hint)
-    try:
-        network.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(argument, path, f"does not hold {name}'s weights", hint) from error
+    for make, name in zip(makes, names, strict=True):
+        network = make(include_top=False, weights=None)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # Keras only warns of missing layers
+                network.load_weights(path)
+        except (OSError, ValueError, KeyError, UserWarning) as error:
+            last = error
+            continue
+        return network, Weights(path.name, name, sha256_of(path))
+    owners = " or ".join(f"{name}'s" for name in names)
+    raise UsageError(argument, path, f"does not hold {owners} weights", hint) from last

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfgad.data.pixels import FULL_DEPTH
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
-from tfgad.networks.pretrained import IMAGENET, RANDOM, known_as
+from tfgad.networks.pretrained import IMAGENET, RANDOM, keys_of, known_as, sha256_of
 from tfgad.version import __version__
 
 
@@ -118,12 +118,16 @@ def weights_to_resume(
         requested: a file, `imagenet`, `random` or None.
 
     Raises:
-        UsageError: others are requested, or they were a file's and no file is given.
+        UsageError: others are requested, also others in a file of the same name; or they were a
+            file's and no file is given.
     """
     source = config.get(name)
     weights = source if requested is None and source in (IMAGENET, RANDOM) else requested
-    settings: dict[str, Any] = {"settings": {}}
-    check_same(path, {name: source, **settings}, {name: known_as(weights), **settings})
+    old, new = {name: source}, {name: known_as(weights)}
+    _, _, digest = keys_of(name)
+    if config.get(digest):  # not known of a run of before
+        old[digest], new[digest] = config[digest], sha256_of(weights)
+    check_same(path, old | {"settings": {}}, new | {"settings": {}})
     return weights
 
 
