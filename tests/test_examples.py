@@ -228,6 +228,22 @@ def test_multistage_benchmark_by_hand():
     assert "IoU +0.150 ± 0.050, higher in 2 of 2" in told
 
 
+def test_multistage_benchmark_lays_textures_by_perlin_noise():
+    benchmark = runpy.run_path(str(EXAMPLES / "benchmarks" / "multistage.py"))
+    good = np.linspace(-0.5, 0.5, 3, dtype="float32")[:, None, None, None] + np.zeros((64, 64, 1))
+    images, masks = benchmark["perlin_defects"](good.astype("float32"), 40, seed=2)
+    assert images.shape == masks.shape == (40, 64, 64, 1)
+    assert masks.dtype == np.uint8
+    assert masks.sum(axis=(1, 2, 3)).min() >= 12
+    kept = [set(np.unique(image[mask == 0])) for image, mask in zip(images, masks, strict=True)]
+    assert set().union(*kept) == {-0.5, 0.0, 0.5}
+    assert np.mean(images[masks > 0] != np.round(2 * images[masks > 0]) / 2) > 0.9
+    again, _ = benchmark["perlin_defects"](good.astype("float32"), 40, seed=2)
+    np.testing.assert_array_equal(images, again)
+    examples = benchmark["examples"](["perlin"], [], None, good.astype("float32"), 2, 40)
+    np.testing.assert_array_equal(examples["perlin"][0], images)
+
+
 def test_painted_defects_benchmark_by_hand(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
     benchmark = runpy.run_path(str(EXAMPLES / "benchmarks" / "painted_defects.py"))
@@ -240,6 +256,16 @@ def test_painted_defects_benchmark_by_hand(monkeypatch):
     real, same, other = (rng.standard_normal((80, 6)) + mean for mean in (0, 0, 3))
     assert benchmark["two_sample"](real, other) > 0.95
     assert benchmark["two_sample"](real, same) < 0.65
+    patches = {
+        name: (np.zeros((80, 4, 4, 1)), np.zeros((80, 4, 4, 1)), np.zeros(80)) for name in "rst"
+    }
+    patches["real"] = patches["r"]
+    vectors = {"real": real, "s": same, "t": 2 * other}
+    near, far = (benchmark["compared"](sort, patches, vectors, vectors, 0) for sort in "st")
+    assert abs(near["kid"]) < 4 * near["kid_error"] < far["kid"]
+    assert near["diversity"] == pytest.approx(1.0, abs=0.1)
+    assert far["diversity"] == pytest.approx(2.0, abs=0.2)
+    assert benchmark["compared"]("real", patches, vectors, vectors, 0)["kid"] is None
 
 
 def test_latent_search_benchmark_compares_the_same_networks():

