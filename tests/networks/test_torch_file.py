@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+import struct
 import sys
 import zipfile
 from pathlib import Path
@@ -171,6 +172,21 @@ def test_a_compressed_archive_is_refused(tmp_path):
     path = tmp_path / "weights.pth"
     torch_files.archive(path, TENSORS, STORAGES, zipfile.ZIP_DEFLATED)
     with pytest.raises(UsageError, match="is compressed"):
+        read_torch_file(path)
+
+
+def test_an_archive_whose_members_overlap_is_refused(tmp_path):
+    """Each storage is a member of its own in the directory, but all are the same bytes."""
+    path = tmp_path / "weights.pth"
+    torch_files.archive(path, TENSORS, {"a": np.zeros(10_000, "float32"), "b": np.array([5])})
+    content = path.read_bytes()
+    start, end = content.index(b"PK\1\2"), content.rindex(b"PK\5\6")
+    entries = content[start:end]
+    size, number = len(entries), content[end + 8 :][0]
+    repeated = entries + entries.replace(b"model/data/a", b"model/data/c")
+    record = content[end : end + 8] + struct.pack("<HHII", 2 * number, 2 * number, 2 * size, start)
+    path.write_bytes(content[:start] + repeated + record + b"\0\0")
+    with pytest.raises(UsageError, match="members that overlap"):
         read_torch_file(path)
 
 

