@@ -10,6 +10,8 @@ from tfgad.scores.cues import Cues, gaussian_blur, plane, quantile
 
 ERRORS = 3
 PLACE = np.s_[24:48, 32:56]  # position of a defect in images of 80x96 pixels
+ROWS, COLUMNS = np.mgrid[-1:1:80j, -1:1:96j].astype("float32")
+RAMP = (0.8 * ROWS - 0.6 * COLUMNS)[..., None]
 
 
 def normals(count, seed=0):
@@ -49,24 +51,39 @@ def test_stain_is_found_by_tone_alone(cues, new):
     np.testing.assert_array_equal(after[1:], before[1:])
 
 
-def test_light_that_falls_off_across_the_image_is_no_defect(cues, new):
+@pytest.fixture(scope="module")
+def cues_of_uneven_light():
+    layer = Cues((1, 1, 1))
+    images, errors = normals(24)
+    steepness = np.linspace(-0.4, 0.4, 24, dtype="float32")[:, None, None, None]
+    layer.adapt(0.3 * images + steepness * RAMP, errors)
+    return layer
+
+
+def test_light_that_falls_off_as_on_normal_images_is_no_defect(cues_of_uneven_light, new):
     images = 0.3 * new[0]
-    rows, columns = np.mgrid[-1:1:80j, -1:1:96j].astype("float32")[..., None]
-    ramp = 0.3 * rows - 0.2 * columns
-    tones = cues.tone(images).numpy()
-    np.testing.assert_allclose(cues.tone(images + ramp), tones, atol=tones.max() / 2)
-    assert np.ptp(ramp) > 10 * tones.max()
+    tones = cues_of_uneven_light.tone(images).numpy()
+    lit = cues_of_uneven_light.tone(images + 0.35 * RAMP)
+    np.testing.assert_allclose(lit, tones, atol=tones.max() / 2)
+    assert np.ptp(0.35 * RAMP) > 10 * tones.max()
 
 
-def test_a_large_stain_is_not_taken_for_light(cues):
+def test_a_shade_steeper_than_on_any_normal_image_is_found(cues, cues_of_uneven_light, new):
+    images, errors = 0.3 * new[0], new[1]
+    for layer, steepness in ((cues, 0.3), (cues_of_uneven_light, 0.8)):
+        before = np.max(layer(images, errors), axis=(1, 2))
+        after = np.max(layer(images + steepness * RAMP, errors), axis=(1, 2))
+        assert (after > 3 * before).all()
+
+
+def test_a_large_stain_is_not_taken_for_light(cues_of_uneven_light):
     rows, columns = np.mgrid[:80, :96]
     stain = (rows - 50) ** 2 + (columns - 20) ** 2 < 32**2  # a third of the image
     assert 0.25 < stain.mean() < 0.4
     images = np.where(stain, -0.3, 0.0).astype("float32")[None, ..., None]
     errors = np.full((1, 80, 96, ERRORS), 1e-2, "float32")
-    anomaly_map = cues(images, errors)[0].numpy()
-    assert np.median(anomaly_map[stain]) > 5
-    assert np.median(anomaly_map[~stain]) < 1.5
+    anomaly_map = cues_of_uneven_light(images, errors)[0].numpy()
+    assert np.median(anomaly_map[stain]) > max(5, 2 * np.median(anomaly_map[~stain]))
 
 
 def test_plane_is_that_of_least_squares():
@@ -83,7 +100,8 @@ def test_a_file_of_before_a_plane_was_subtracted_keeps_its_map(cues, new):
     stored = {str(i): weight for i, weight in enumerate(cues.get_weights()[:-1])}
     before = Cues((1, 1, 1))
     before.load_own_variables(stored)
-    assert (float(before.levels_light), float(cues.levels_light)) == (0.0, 1.0)
+    assert float(before.steepest_light) == 0.0
+    assert float(cues.steepest_light) > 0.0
     images, _ = new
     blurred = gaussian_blur(tf.constant(images), 8.0)
     tone = np.abs(blurred - quantile(blurred, 0.5))[..., 0]
