@@ -13,7 +13,7 @@ other fabrics, pasted; `perlin`, textures where Perlin noise is high; `pasted`, 
 number of patches of each sort.
 
 Each sort is compared with the real ones in three ways, and `other real` shows how far chance alone
-may lead.
+leads.
 
 - Distance: the kernel inception distance (Bińkowski et al. 2018), with features of another network
   than Inception, see below: mean and standard error over disjoint subsets of 50 patches, or of
@@ -57,7 +57,7 @@ from tfgad.multistage.painter import PASTED, load_painter
 from tfgad.multistage.patches import PATCH, around, crop
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks import efficientnet_lite0
-from tfgad.networks.pretrained import Weights, known_as, sha256_of
+from tfgad.networks.pretrained import Weights
 from tfgad.networks.vgg import feature_extractor, grey_or_colour
 from tfgad.training import run_config
 
@@ -106,18 +106,18 @@ def main():
 
 
 def fabric_of(spec):
-    """Kind and name of a fabric, whatever the options of its spec."""
+    """Returns kind and name of a spec, without its options."""
     parsed = Spec.parse(spec)
     return parsed.kind, parsed.name
 
 
 def lite0_features(channels, path):
-    """Returns the pooled features of Lite0 as a function of patches, and what is said of them."""
+    """Returns a function of patches to Lite0's features `[N, 112]`, and their description."""
     network = efficientnet_lite0.lite0((PATCH, PATCH, channels), ("stride_16",))
     efficientnet_lite0.load_lite0_weights(network, path)
-    weights = Weights(known_as(path), efficientnet_lite0.NAME, sha256_of(path))
-    described_as = {"layer": "stride_16", **weights.as_config("weights")}
-    return (lambda images: network(images)["stride_16"].numpy().mean(axis=(1, 2))), described_as
+    weights = Weights.of_file(path, efficientnet_lite0.NAME)
+    description = {"layer": "stride_16", **weights.as_config("weights")}
+    return (lambda images: network(images)["stride_16"].numpy().mean(axis=(1, 2))), description
 
 
 def compared(sort, patches, vectors, pooled, seed):
@@ -138,7 +138,7 @@ def compared(sort, patches, vectors, pooled, seed):
 
 
 def all_patches(painter, target, count, seed):
-    """Returns of each sort: patches `[N, 64, 64, C]`, masks of the same form, kinds."""
+    """Returns for each sort patches `[N, 64, 64, C]`, masks `[N, 64, 64, 1]` and kinds `[N]`."""
     images = tfgad.load(target, seed=seed)
     good = sources.good_images(images.train, images.train_size)
     fabrics = sources.read_sources(painter.config["data"], seed=seed)
@@ -207,7 +207,7 @@ def diversity(images, masks, kinds, seed):
 
 
 def in_batches(function, images):
-    """Returns what a function makes of images, batch by batch."""
+    """Applies a function to images batch by batch, and concatenates the results."""
     return np.concatenate([function(images[i : i + BATCH]) for i in range(0, len(images), BATCH)])
 
 
@@ -218,7 +218,7 @@ def described(features, images):
 
 
 def two_sample(real, other):
-    """Returns the share of held-out patches that a classifier names rightly, of two folds."""
+    """Returns the accuracy of a classifier of real and other patches, in two-fold validation."""
     count = min(len(real), len(other))
     vectors = np.concatenate([real[:count], other[:count]])
     labels = np.repeat([0, 1], count)

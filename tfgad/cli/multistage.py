@@ -59,7 +59,10 @@ class Format(str, enum.Enum):
 
 
 def weights_line(config: dict[str, Any], key: str, network: str) -> str:
-    """Returns a line on pretrained weights, also those of a training that named no network."""
+    """Returns a line about the weights under `key` of a configuration.
+
+    Older configurations do not name the network; it is `network` then.
+    """
     from tfgad.networks.pretrained import Weights, keys_of
 
     name, network_known, sha256 = (config.get(each) for each in keys_of(key))

@@ -165,7 +165,7 @@ class Detector(Trained):
 
     @property
     def learnt_from(self) -> tuple[str, ...]:
-        """Specs of data sets whose test images the training knows; known after `prepare`."""
+        """Specs of data sets whose test images are used in training; complete after `prepare`."""
         return ()
 
     # Scoring

@@ -152,13 +152,14 @@ class Trained(keras.Model):
         return tf.stack([own, tf.cast(self.step, tf.int64)])
 
     def prepare(self) -> None:
-        """Loads what training needs beside images, or refuses it; before each training.
+        """Loads what training needs apart from images; called at the start of each `fit`.
 
-        Scoring and loading a file do not call it. It may be called several times.
+        Neither scoring nor loading calls it. It may be called several times, and raises UsageError
+        if something is missing or unsuitable. By default there is nothing to load.
         """
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Prepares, and makes the function that `fit` calls."""
+        """Calls `prepare`, and makes the function that `fit` calls for each batch."""
         self.prepare()
         return super().make_train_function(force)
 

@@ -9,15 +9,16 @@ import tensorflow as tf
 
 
 def own_part(draw: Callable[..., tf.Tensor], shape: Any, seed: tf.Tensor) -> tf.Tensor:
-    """Draws for the whole batch, of which each replica takes its part.
+    """Draws random numbers for the batch of all replicas; returns the part of this one.
 
     Args:
         draw: a stateless operation, called as `draw(shape, seed=seed)`.
-        shape: of this replica's part; its first number is the number of images.
+        shape: of this replica's part, a sequence or a tensor; first the number of images, which is
+            the same in all replicas.
         seed: two whole numbers, int64; the same in all replicas.
 
     Returns:
-        The part, of that shape.
+        A tensor of that shape.
     """
     replica = tf.distribute.get_replica_context()
     size = shape[0]

@@ -226,7 +226,7 @@ def _new_config(
         images.resized,
         images.depth,
     )
-    learnt = [*learnt_from(run.config), *(painter.config["data"] if painter else ())]
+    learnt = [*learnt_from(run.config), *(painter.learnt_from if painter else ())]
     return config | {
         "sources": run.config["sources"],
         "learnt_from": list(dict.fromkeys(learnt)),

@@ -116,10 +116,10 @@ class DefectGenerator(Trained):
         """Generates a defect for each style `[B, d]`, kind int32 `[B]`, fabric `[B, h, w, C]`.
 
         Args:
-            style: codes of the fabrics.
-            kind: numbers of the kinds of defect.
-            fabric: good patches in [-1, 1].
-            seed: the same gives the same.
+            style: codes of the fabrics, float32.
+            kind: indices of the kinds of defect.
+            fabric: good patches, float32 in [-1, 1].
+            seed: of z; the same seed gives the same defects.
             compiled: whether G runs as a graph.
 
         Returns:

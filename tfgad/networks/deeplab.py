@@ -18,7 +18,7 @@ from keras import layers
 from tfgad.errors import UsageError
 from tfgad.networks import efficientnet_lite0
 from tfgad.networks.layers import BatchNormalization, Dropout
-from tfgad.networks.pretrained import RANDOM, Weights, pretrained, sha256_of
+from tfgad.networks.pretrained import RANDOM, Weights, pretrained
 from tfgad.networks.vgg import Preprocessing
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # of ASPP, by output stride (section 4.1 of the paper)
@@ -43,7 +43,7 @@ def resnet50(
         weights: of the backbone: a file, `imagenet` or `random`; see `tfgad.networks.pretrained`.
 
     Returns:
-        The network, and where the backbone's weights are from.
+        The network, and the description of the backbone's weights.
 
     Raises:
         UsageError: another output stride, or weights that are not available.
@@ -66,10 +66,10 @@ def lite0(
 ) -> tuple[keras.Model, Weights]:
     """DeepLab V3 on EfficientNet-Lite0: images `[B, H, W, C]` in [-1, 1] to logits `[B, H, W, 1]`.
 
-    The backbone ends with the blocks that have a stride of 16 in Lite0. Dilation takes the place of
-    the last two strides, so that the features have a stride of 4, as in `small`, and the head is
-    that of `small`. Batch normalisation is folded into the backbone's convolutions; they are
-    trained on with the head, whose own batch normalisation stays.
+    The backbone ends with the last block that has a stride of 16 in Lite0. Dilation replaces the
+    last two of its strides, so that the features have a stride of 4. The head is that of `small`.
+    The backbone's batch normalisation is folded into its convolutions, which are fine-tuned with
+    the head; the head's batch normalisation is not folded.
 
     Args:
         image_shape: `(H, W, C)`; H and W may be None, C is 1 or 3.
@@ -77,7 +77,7 @@ def lite0(
         weights: of the backbone: a file, see `efficientnet_lite0.load_lite0_weights`; or `random`.
 
     Returns:
-        The network, and where the backbone's weights are from.
+        The network, and the description of the backbone's weights.
 
     Raises:
         UsageError: no weights, or weights that are not Lite0's.
@@ -86,10 +86,10 @@ def lite0(
         hint = f"give {efficientnet_lite0.FILE}, or random"
         raise UsageError("Lite0 weights", weights, "are needed", hint)
     backbone = efficientnet_lite0.lite0(image_shape, ("stride_16",), output_stride=SMALL_STRIDE)
-    source = Weights(str(weights), efficientnet_lite0.NAME)
+    source = Weights(RANDOM, efficientnet_lite0.NAME)
     if weights != RANDOM:
         efficientnet_lite0.load_lite0_weights(backbone, weights)
-        source = Weights(Path(weights).name, efficientnet_lite0.NAME, sha256_of(weights))
+        source = Weights.of_file(weights, efficientnet_lite0.NAME)
     backbone.trainable = True
     features = backbone.output["stride_16"]
     return _with_head(backbone.input, features, 2 * width, SMALL_RATES), source

