@@ -95,6 +95,8 @@ def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
     for source in ("shapes", "perlin"):
         with pytest.raises(UsageError, match=f"not used by defect_source={source}"):
             painter_of(source, str(tmp_path), shape)
+    with pytest.raises(UsageError, match="has no painter yet"):
+        sources_of("painter", None)
     with pytest.raises(UsageError, match="is not there"):
         painter_of("mix", str(tmp_path / "none"), shape)
     with pytest.raises(UsageError, match="no trained painter"):

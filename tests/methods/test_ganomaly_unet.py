@@ -104,6 +104,14 @@ def test_any_size_of_tile_is_taken():
     assert model.logits(tf.zeros([2, 50, 70, 1])).shape == (2, 50, 70, 1)
 
 
+def test_a_step_is_not_taken_without_the_painter_of_the_settings(build_small, images):
+    for source in ("painter", "mix"):
+        model = build_small("ganomaly_unet", defect_source=source, painter="somewhere")
+        model.begin("unet")
+        with pytest.raises(UsageError, match="is not loaded; call `prepare`"):
+            model.train_step(tf.constant(images[:4]))
+
+
 def test_the_unet_may_see_the_reconstruction_and_its_error(build_small, images):
     model = build_small("ganomaly_unet", unet_width=4, unet_input="image+reconstruction")
     assert model.unet.input_shape == (None, None, None, 3)

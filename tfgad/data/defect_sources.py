@@ -23,19 +23,19 @@ from tfgad.errors import UsageError
 
 SOURCES = SHAPES, PERLIN, PAINTER, MIX = ("shapes", "perlin", "painter", "mix")
 
-# Painters are trained by a layer that stands on this one. Like the loader of a data set, theirs is
-# imported when one is first asked for.
+# `tfgad.multistage` imports this package. So the loader is imported by its name, when it is first
+# needed, like the loaders of data sets.
 PAINTER_LOADER = "tfgad.multistage.painter:load_painter"
 
-# Images, seed, and the share of images that get a defect -> images and masks.
+# Images, seed, and share of the images that get a defect, as of `with_defects` -> images and masks.
 Source = Callable[[tf.Tensor, tf.Tensor, Any], tuple[tf.Tensor, tf.Tensor]]
 
 
 class Painter(Protocol):
-    """What a painter of defects does; `tfgad.multistage.painter.Painter` is one.
+    """Interface of a painter of defects, such as `tfgad.multistage.painter.Painter`.
 
-    It paints inside an operation of the training's graph, and must not run graphs of its own: they
-    would wait for the threads that such operations take up.
+    It is called by an operation of the training's graph (`tf.numpy_function`), and must not run
+    graphs of its own: these may wait forever for the thread that the operation occupies.
     """
 
     @property
@@ -46,7 +46,15 @@ class Painter(Protocol):
         """Raises UsageError unless it can paint on images `(H, W, C)`."""
 
     def paint_each(self, images: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Paints a defect on each image; returns images `[N, H, W, C]`, masks `[N, H, W, 1]`."""
+        """Paints a defect on each image.
+
+        Args:
+            images: float32 `[N, H, W, C]` in [-1, 1].
+            seeds: int32 `[N]`, not negative; an image's defect depends on its own seed only.
+
+        Returns:
+            Images float32 `[N, H, W, C]` in [-1, 1], and masks `[N, H, W, 1]`, 0 or 1.
+        """
 
 
 def painter_of(source: str, folder: str, image_shape: Sequence[int]) -> Painter | None:
@@ -75,16 +83,21 @@ def painter_of(source: str, folder: str, image_shape: Sequence[int]) -> Painter 
 
 
 def sources_of(source: str, painter: Painter | None) -> list[Source]:
-    """Returns the functions that lay the defects of a source: one, or of `mix` all that there are.
+    """Returns the functions that lay the defects of a source: one, or several for `mix`.
 
     Args:
         source: one of `SOURCES`.
-        painter: that of `painter_of`.
+        painter: that of `painter_of`; `mix` includes it unless it is None.
+
+    Raises:
+        UsageError: the source `painter` without a painter.
     """
     if source == SHAPES:
         return [with_defects]
     if source == PERLIN:
         return [with_perlin_defects]
+    if source == PAINTER and painter is None:
+        raise UsageError("defect_source", source, "has no painter yet", "call `prepare` first")
     painted = [] if painter is None else [painted_by(painter)]
     return painted if source == PAINTER else [with_defects, with_perlin_defects, *painted]
 
@@ -99,10 +112,11 @@ def with_defects_of(
     """Lays a synthetic defect of one of several sources on some images of a batch.
 
     Args:
-        sources: each as likely as the others.
+        sources: functions of `sources_of`, each as likely as the others. Each of them computes the
+            whole batch.
         images: float32 `[B, H, W, C]` in [-1, 1], of good parts or fabric.
-        seed: two whole numbers, int64, of the defects.
-        seed_of_source: two others, of which source an image has.
+        seed: of the defects, two whole numbers, int64.
+        seed_of_source: of the choice of each image's source, two other numbers.
         share: of the images that get a defect, each with this probability.
 
     Returns:
@@ -110,10 +124,10 @@ def with_defects_of(
     """
     if len(sources) == 1:
         return sources[0](images, seed, share)
-    number = Random(seed_of_source, tf.shape(images)[0]).choice([1.0] * len(sources))
+    chosen = Random(seed_of_source, tf.shape(images)[0]).choice([1.0] * len(sources))
     masks = tf.zeros_like(images[..., :1])
-    for i, source in enumerate(sources):  # an image passes the others as it is
-        own = tf.where(number[:, None, None, None] == i, share, 0.0)
+    for i, source in enumerate(sources):  # with a share of 0 an image is not changed
+        own = tf.where(chosen[:, None, None, None] == i, share, 0.0)
         images, mask = source(images, seed, own)
         masks += mask
     return images, masks

@@ -36,6 +36,7 @@ from tfgad.core.settings import BatchSize, LatentDim, Score, Stride, TwoStages, 
 from tfgad.data import tiling
 from tfgad.data.defect_sources import Painter, painter_of, sources_of, with_defects_of
 from tfgad.data.synthetic_defects import with_random_light
+from tfgad.errors import UsageError
 from tfgad.methods import ganomaly
 from tfgad.networks import precision
 from tfgad.networks.layers import Adam
@@ -63,7 +64,7 @@ class Config:
     unet_width: Annotated[Width, Field(description="channels of the U-Net's first layer")] = 16
     unet_input: Annotated[
         Literal["image", "image+reconstruction"],
-        Field(description="of the U-Net; also GANomaly's reconstruction and the difference"),
+        Field(description="of the U-Net: tiles, or also their reconstruction and absolute error"),
     ] = "image"
     unet_batch_size: Annotated[
         int, Field(ge=1, le=65_536, description="tiles per step of the U-Net")
@@ -179,7 +180,10 @@ class GANomalyUNet(Detector):
         return () if self.painter is None else self.painter.learnt_from
 
     def with_defects(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Lays the synthetic defects of a step on good tiles; returns these and the masks."""
+        """Lays synthetic defects on good tiles; returns images and masks of `with_defects_of`."""
+        if self.config.painter and self.painter is None:  # else `mix` would do without it
+            hint = "call `prepare` before `train_step`, as `fit` does"
+            raise UsageError("painter", self.config.painter, "is not loaded", hint)
         sources = sources_of(self.config.defect_source, self.painter)
         seed, seed_of_source = self.seed_of("defects"), self.seed_of("source")
         return with_defects_of(sources, images, seed, seed_of_source, self.config.defects)
@@ -208,7 +212,7 @@ class GANomalyUNet(Detector):
         return logits[:, : tf.shape(images)[1], : tf.shape(images)[2]]
 
     def _unet_input(self, images: tf.Tensor) -> tf.Tensor:
-        """Tiles, or with them G(x), blended over its windows, and |x - G(x)|: `[B, H, W, 3 C]`."""
+        """Returns x, or `[B, H, W, 3 C]`: x, G(x) blended over its windows, and |x - G(x)|."""
         if self.config.unet_input == "image":
             return images
         reconstruction = tf.stop_gradient(self._blended(images, self.reconstruction))

@@ -67,9 +67,9 @@ class Painter:
         style: fixed network, images to `gram` and `code` (`tfgad.multistage.style`).
         generator: stage 1.
         fusion: stage 2.
-        config: kinds of defect, data sets, settings, weights of VGG, seconds, versions.
-        compiled: whether the networks run as graphs. Painting that is an operation of a graph runs
-            them without: a graph in it may wait forever for the thread that it is called from.
+        config: kinds of defect, data sets, settings, weights of φ, seconds, versions.
+        compiled: whether the networks run as graphs. Give False if `tf.numpy_function` calls the
+            painter: a graph inside of it may wait forever for the thread that it occupies.
     """
 
     style: keras.Model
@@ -179,10 +179,10 @@ class Painter:
         self._log_left_out(left_out, count)
 
     def paint_each(self, images: np.ndarray, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Paints a defect, of a kind drawn at random, on each of several images.
+        """Paints a defect of a random kind on each image.
 
-        An image's defect depends on the image and on its own seed alone. Where none of `TRIES` has
-        `LEAST_MASK` pixels, the image is returned as it is, with a mask of zeros.
+        An image's defect depends on the image and its own seed only. If none of `TRIES` defects has
+        `LEAST_MASK` pixels, the image is returned unchanged, with a mask of zeros.
 
         Args:
             images: of good fabric, float32 `[N, H, W, C]` in [-1, 1].
