@@ -47,6 +47,8 @@ def test_too_few_images_are_refused():
     few = np.zeros((99, 4))
     with pytest.raises(UsageError, match="are no two subsets of 50; give at least 100"):
         kernel_inception_distance(few, np.zeros((200, 4)))
+    with pytest.raises(UsageError, match="subset '1': has no pairs; give at least 2"):
+        kernel_inception_distance(few, few, subset=1)
 
 
 def test_the_mean_distance_by_hand():

@@ -5,7 +5,7 @@ estimate of the squared maximum mean discrepancy with the kernel
 
     k(x, y) = (x·y / d + 1)³        x, y features of d numbers
 
-of the images' features. It is zero on average for images of one distribution, so it may be
+of the images' features. On average it is zero for images of the same distribution, so it may be
 negative. The paper's features are Inception's. Those of another network give another scale: compare
 figures of the same features only.
 """
@@ -24,8 +24,8 @@ def squared_mmd(first: np.ndarray, second: np.ndarray) -> float:
     """Returns the unbiased estimate of the squared maximum mean discrepancy.
 
     Args:
-        first: feature vectors `[M, d]`, M of at least 2.
-        second: feature vectors `[N, d]`, N of at least 2.
+        first: feature vectors `[M, d]`, M >= 2.
+        second: feature vectors `[N, d]`, N >= 2.
     """
     from sklearn.metrics.pairwise import polynomial_kernel
 
@@ -52,16 +52,18 @@ def kernel_inception_distance(
     Args:
         real: feature vectors `[M, d]`.
         generated: feature vectors `[N, d]`.
-        subset: vectors of each kind per estimate.
+        subset: vectors of each kind per estimate, at least 2.
         seed: of the division into subsets.
 
     Raises:
-        UsageError: there are not two subsets of each kind.
+        UsageError: a subset of fewer than 2, or fewer than two subsets of each kind.
     """
+    if subset < 2:
+        raise UsageError("subset", subset, "has no pairs", "give at least 2")
     count = min(len(real), len(generated)) // subset
-    if subset < 2 or count < 2:
+    if count < 2:
         given = f"{len(real)} and {len(generated)} images"
-        hint = f"give at least {2 * max(subset, 2)} of each"
+        hint = f"give at least {2 * subset} of each"
         raise UsageError("KID", given, f"are no two subsets of {subset}", hint)
     rng = np.random.default_rng(seed)
     subsets = [
@@ -73,7 +75,7 @@ def kernel_inception_distance(
 
 
 def mean_pairwise_distance(vectors: np.ndarray) -> float:
-    """Returns the mean Euclidean distance of two of some feature vectors `[N, d]`, N >= 2."""
+    """Returns the mean Euclidean distance over all pairs of feature vectors `[N, d]`, N >= 2."""
     from scipy.spatial.distance import pdist
 
     return float(pdist(np.asarray(vectors, "float64")).mean())
