@@ -9,8 +9,10 @@ filling of `data/synthetic_defects.py`, from another source of defects, with the
 beside the image. `all` is the method as it is. The figures are those of the U-Net's map alone
 (`marks`) and of the joined one (`joint`), and for `all` of every way to join the two.
 
-The JSON is written after each variant; variants that it has are not trained again. One seed: what
-differs by little may be chance. A variant takes as long as the second stage of a training.
+The JSON is written after each variant; variants that it has are not trained again. There is one
+seed, so small differences may be chance. A variant takes as long as the second stage of a training.
+With `--painter` there are two more variants. The painter must not know defects of the fabrics of
+`--data`, which are tested on.
 """
 
 import argparse
@@ -33,8 +35,10 @@ from sklearn.preprocessing import StandardScaler
 
 from tfgad import evaluation, files
 from tfgad.data.sampling import batched, spread
+from tfgad.data.spec import Spec
 from tfgad.data.synthetic_defects import FILLINGS, SHAPES, Mix, with_defects
 from tfgad.errors import UsageError
+from tfgad.multistage.painter import load_painter
 from tfgad.scores.cues import ADAPT_IMAGES
 from tfgad.training import loop, run_config
 
@@ -65,6 +69,8 @@ def main():
     asked = {"seed": arguments.seed, "steps": [arguments.steps, arguments.unet_steps]}
     results = earlier(arguments.out, asked) or {"versions": run_config.versions(), "asked": asked}
     variants = variants_of(arguments.painter, arguments.only)
+    if arguments.painter:
+        check_painter(arguments.painter, arguments.data, results)
     for spec in arguments.data:
         found = results.setdefault(spec, {})
         missing = {name: each for name, each in variants.items() if name not in found}
@@ -89,6 +95,25 @@ def earlier(path, asked):
         problem = f"has results of {results['asked']}, not {asked}"
         raise UsageError("out", path, problem, "give another file")
     return results
+
+
+def check_painter(folder, specs, results):
+    """Refuses a painter that knows a fabric of the test, or that is not that of the results."""
+    config = load_painter(folder).config
+    known = {fabric_of(spec) for spec in config["data"]}
+    for spec in specs:
+        if fabric_of(spec) in known:
+            hint = "give a painter that was trained without it"
+            raise UsageError("painter", folder, f"was trained on defects of {spec}", hint)
+    given = {key: config[key] for key in ("data", "seed", "settings")}
+    if results.setdefault("painter", given) != given:
+        raise UsageError("out", folder, "has results of another painter", "give another file")
+
+
+def fabric_of(spec):
+    """Returns kind and name of a spec, without its options."""
+    parsed = Spec.parse(spec)
+    return parsed.kind, parsed.name
 
 
 def variants_of(painter="", only=None):
@@ -167,7 +192,7 @@ def measured(name, settings, mix, start, images, cues, arguments):
 
 
 def rounded(figures):
-    """Returns the figures of a table."""
+    """Returns the figures of the table, rounded; None stays None."""
     return {name: figures[name] and round(figures[name], 4) for name in FIGURES}
 
 
