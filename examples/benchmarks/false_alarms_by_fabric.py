@@ -3,12 +3,12 @@
     python examples/benchmarks/false_alarms_by_fabric.py runs/* \
         --out examples/benchmarks/results/false_alarms_by_fabric.json
 
-Takes finished runs, such as those that `one_class.py --runs` keeps, and scores the calibration
-images and the good test images of each once per score. For each rate it sets a threshold per tile
+Takes finished runs, such as those that `one_class.py --runs` keeps, and computes each score of
+their calibration and test images once. For each rate it sets a threshold per tile
 and one per image, and writes
 
 - `tiles`, `images`: the share of the good test tiles and images above that threshold;
-- `interval`, `at_most`: what the calibration images said of the rate; see
+- `interval`, `at_most`: what the calibration images predict for the rate; see
   `tfgad.scores.rate_interval`.
 
 An image of AITEX is a strip; if it has a defect, it does not count as good. A tile of a weave is an
@@ -46,8 +46,8 @@ def main():
         run = load_run(folder)
         images = tfgad.load(run.config["data"])
         for score in given.scores:
-            rows += measured(run, images, score)
-            for row in rows[-2 * len(RATES) :]:
+            for row in measured(run, images, score):
+                rows.append(row)
                 print(row, flush=True)
             files.write_json(given.out, {"versions": run_config.versions(), "rows": rows})
 
@@ -82,7 +82,7 @@ def measured(run, images, score):
 
 
 def good_test_images(images):
-    """Returns the positions of good tiles, and those of the tiles of each good image."""
+    """Returns which tiles are good, bool `[N]`, and the positions of each good image's tiles."""
     rows = [(row["name"].decode(), row["label"]) for row in images.test.as_numpy_iterator()]
     labels = np.array([label for _, label in rows])
     strips = {}

@@ -3,11 +3,11 @@
     python examples/benchmarks/uneven_light.py --data weave:denim weave:basket \
         --runs runs --out examples/benchmarks/results/uneven_light.json
 
-Each fabric is compared with itself. A run is trained on its good tiles as they are; then the light
-of every test tile, good or defective, is multiplied by a ramp from 1 - a to 1 + a across the tile,
-in a direction of its own. The network that was trained on synthetic defects has seen uneven light,
-the trivial detectors are fitted to tiles without. The JSON holds, for each a, the figures of the
-scores and of the trivial detectors, and the false-positive rate at the run's threshold.
+Each fabric is compared with itself. A run is trained on unchanged good tiles; then every test tile,
+good or defective, is multiplied by a ramp in a random direction, from 1 - a to 1 + a along rows or
+columns, and up to 1.4 a from 1 in the corners of a diagonal one. The U-Net was trained with uneven
+light; the trivial detectors are fitted to tiles without it. The JSON holds, for each a, the figures
+of the scores and of the trivial detectors, and the false-positive rate at the run's threshold.
 """
 
 import argparse
