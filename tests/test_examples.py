@@ -8,6 +8,7 @@ import os
 import runpy
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +301,20 @@ def test_ablation_goes_on_where_it_stopped(tmp_path):
     assert sum(line.startswith("| ") for line in out.splitlines()) == 1 + 1 + 4 + 6
     with pytest.raises(UsageError, match="has results of"):
         run("benchmarks/ablation.py", *few, "--seed", "1")
+
+
+def test_ablation_refuses_a_painter_that_knows_a_tested_fabric(monkeypatch):
+    check = runpy.run_path(str(EXAMPLES / "benchmarks" / "ablation.py"))["check_painter"]
+    config = {"data": ["weave:denim?seed=0"], "seed": 0, "settings": {}}
+    painter = types.SimpleNamespace(config=config)
+    monkeypatch.setitem(check.__globals__, "load_painter", lambda folder: painter)
+    with pytest.raises(UsageError, match="was trained on defects of weave:denim"):
+        check("folder", ["weave:twill", "weave:denim?size=64"], {})
+    results = {}
+    check("folder", ["weave:twill"], results)
+    assert results == {"painter": config}
+    with pytest.raises(UsageError, match="is not that of the results"):
+        check("folder", ["weave:twill"], {"painter": config | {"seed": 1}})
 
 
 def test_ablation_leaves_out_one_part_at_a_time():

@@ -107,7 +107,7 @@ def check_painter(folder, specs, results):
             raise UsageError("painter", folder, f"was trained on defects of {spec}", hint)
     given = {key: config[key] for key in ("data", "seed", "settings")}
     if results.setdefault("painter", given) != given:
-        raise UsageError("out", folder, "has results of another painter", "give another file")
+        raise UsageError("painter", folder, "is not that of the results", "give another --out")
 
 
 def fabric_of(spec):
