@@ -17,13 +17,27 @@ With k one of K error maps, all of one image, and q the quantiles over its pixel
     tone    = |t - q_0.5(t)|                                        mean over channels
     map     = max(texture / texture_peak, tone / tone_peak)
 
-The plane is that of least squares, less its mean. s is 0 where it explains less than 0.7 of the
-variance of blur(x), 1 from 0.8 on, and linear between: a plane explains no stain. And no more is
-subtracted than the steepest plane of the images given to `adapt` has: a shade that no normal image
-has is a finding. Discs on good tiles of `weave:denim`, `weave:basket` and AITEX 03, in light that
-falls off by up to a tenth towards a side, had a pixel AUROC by tone of 0.977, 0.922 and 0.959;
-without subtraction of 0.971, 0.891 and 0.949; with the whole plane of every image subtracted of
-0.898, 0.876 and 0.883.
+`adapt` estimates mean, deviation and peaks on normal images. The errors of normal cloth are nearly
+log-normal, so their logarithms are standardised. The terms pixels, features and code have equal
+weights in w, like the terms of the methods' objectives.
+
+Cloth varies: where one roll is hairier or one image noisier, errors are larger everywhere, and that
+is no defect. A defect is a place that is worse than the rest of its image. So each image's own
+level is subtracted. It is a low quantile, as a defect that covers most of the image would raise a
+median.
+
+A peak is the value that the maximum over the image stays below in nine of ten normal images. The
+map is the larger of the two cues: a stain without reconstruction error is found by its tone alone.
+On cloth in uneven light, where tone says little, its peak is large and texture decides.
+
+plane(x) is the plane of least squares of each channel, less its mean. s is one number per image: 0
+if the blurred plane explains less than 0.7 of the variance of blur(x), as with a stain; 1 from 0.8
+on, and linear between. The variance is that over the pixels, averaged over the channels. A plane
+that is steeper than those of all images given to `adapt` is scaled down to the steepest of them, so
+that a shade that no normal image has is found. Discs on good tiles of `weave:denim`, `weave:basket`
+and AITEX 03, in light that falls off by up to a tenth towards a side, had a pixel AUROC by tone of
+0.977, 0.922 and 0.959; without subtraction of 0.971, 0.891 and 0.949; with the whole plane of every
+image subtracted of 0.898, 0.876 and 0.883.
 
 The choice of terms and constants is measured: `examples/benchmarks/cues.py` tries others on woven
 fabric. These are within 0.01 of the best in every figure there, with one exception: the code alone
@@ -76,7 +90,7 @@ class Cues(keras.layers.Layer):
         self.deviation = self._statistic("deviation", (count,), "ones")
         self.texture_peak = self._statistic("texture_peak", (), "ones")
         self.tone_peak = self._statistic("tone_peak", (), "ones")
-        # Deviation of the steepest plane over its pixels; 0 in models of before it was subtracted.
+        # Standard deviation of the steepest plane of normal images; 0: no plane is subtracted.
         self.steepest_light = self._statistic("steepest_light", (), "zeros")
         self.built = True
 
@@ -84,7 +98,7 @@ class Cues(keras.layers.Layer):
         return self.add_weight(shape, initializer, name=name, trainable=False, dtype="float32")
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Loads the weights. A file that ends before `steepest_light` subtracts no light."""
+        """Loads the weights; in a file without `steepest_light`, the last of them, it is 0."""
         if len(store.keys()) >= len(self.weights):
             super().load_own_variables(store)
             return
@@ -124,19 +138,19 @@ class Cues(keras.layers.Layer):
         return tf.reduce_mean(tf.abs(tones - quantile(tones, 0.5)), axis=-1)
 
     def light(self, images: tf.Tensor, tones: tf.Tensor) -> tf.Tensor:
-        """The blurred plane `[B, H, W, C]` that explains the tones of each image; 0 if none does.
+        """Returns s blur(plane(x)), the light that falls off across each image, `[B, H, W, C]`.
 
         Args:
-            images: float32 `[B, H, W, C]`.
-            tones: the images, blurred.
+            images: x, float32 `[B, H, W, C]` in [-1, 1].
+            tones: blur(x), of the same shape.
         """
-        falls = plane(images)
-        steepness = tf.sqrt(variance(falls)) + FLOOR
-        falls = gaussian_blur(falls, TONE_SIGMA)  # bent at the edges as the tones are
-        share = 1.0 - variance(tones - falls) / (variance(tones) + FLOOR)
+        planes = plane(images)
+        steepness = tf.sqrt(variance(planes)) + FLOOR
+        planes = gaussian_blur(planes, TONE_SIGMA)  # bent at the edges as the tones are
+        explained = 1.0 - variance(tones - planes) / (variance(tones) + FLOOR)
         low, high = LIGHT_SHARES
-        explained = tf.clip_by_value((share - low) / (high - low), 0.0, 1.0)
-        return explained * tf.minimum(1.0, self.steepest_light / steepness) * falls
+        share = tf.clip_by_value((explained - low) / (high - low), 0.0, 1.0)
+        return share * tf.minimum(1.0, self.steepest_light / steepness) * planes
 
     def adapt(self, images: np.ndarray, errors: np.ndarray) -> None:
         """Estimates the statistics from normal images and their errors, shaped as for `call`."""
@@ -156,13 +170,13 @@ class Cues(keras.layers.Layer):
 
 
 def plane(images: tf.Tensor) -> tf.Tensor:
-    """Returns the plane of least squares through each image, less its mean: `[B, H, W, C]`."""
-    # On a grid of pixels, rows and columns are uncorrelated: each has a slope of its own.
+    """Returns the plane of least squares of each channel, less its mean, `[B, H, W, C]`."""
+    # Row and column are uncorrelated on a grid of pixels, so each slope is that of one variable.
     total, size = tf.zeros_like(images), tf.shape(images)
     for axis, sides in ((1, [1, -1, 1, 1]), (2, [1, 1, -1, 1])):
         along = tf.reshape(tf.linspace(-1.0, 1.0, size[axis]), sides)
-        share = tf.reduce_mean(images * along, axis=[1, 2], keepdims=True)
-        total += share / tf.reduce_mean(tf.square(along)) * along
+        covariance = tf.reduce_mean(images * along, axis=[1, 2], keepdims=True)
+        total += covariance / tf.reduce_mean(tf.square(along)) * along
     return total
 
 
