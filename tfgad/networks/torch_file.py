@@ -1,7 +1,8 @@
 """Tensors of a PyTorch checkpoint, read without PyTorch and without running code from the file.
 
-A checkpoint is a pickle, and a pickle may call any function. Here only the classes of a plain
-dictionary of tensors are accepted, and only the operations that PyTorch writes for one.
+A checkpoint is a pickle, and a pickle may call any function, and cost any time and memory. Here
+only the classes of a plain dictionary of tensors are accepted, and only the operations that PyTorch
+writes for one, of a limited number.
 
 Both formats that `torch.save` has had are read:
 
@@ -14,12 +15,12 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
 import pickletools
+import reprlib
 import zipfile
-from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -39,16 +40,18 @@ TYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
-# Operations of pickle's protocol 2, which `torch.save` writes. Other ways to name or make an object
-# of a class are not among them; `GLOBAL` asks `_Unpickler.find_class`.
-OPERATIONS = frozenset({
-    "PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID",
-    "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET",
-    "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
-    "BINUNICODE", "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_LIST", "APPEND", "APPENDS",
-    "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-})  # fmt: skip
+# Of one pickle. That of Lite0's file has 10,696.
+MOST_OPERATIONS = 1_000_000
+MOST_AXES = 8  # of a tensor; three-dimensional convolutions have five
 HINT = "give a file of `torch.save` with a dictionary of tensors"
+
+
+class _Storage(NamedTuple):
+    """The values that tensors are views of."""
+
+    key: str
+    dtype: np.dtype
+    length: int  # in values
 
 
 class _Tensor(NamedTuple):
@@ -79,17 +82,16 @@ def read_torch_file(path: str | Path, argument: str = "weights") -> dict[str, np
     if not path.is_file():
         raise UsageError(argument, path, "is not there", HINT)
     try:
-        content = path.read_bytes()
-        if zipfile.is_zipfile(path):
-            tensors, storages = _of_archive(content)
-        else:
-            tensors, storages = _of_legacy_file(content)
+        with path.open("rb") as file:
+            read = _of_archive if zipfile.is_zipfile(file) else _of_legacy_file
+            file.seek(0)
+            tensors, storages = read(file, path.stat().st_size)
         return {name: _view(tensor, storages) for name, tensor in tensors.items()}
     except _RefusedError as error:
         raise UsageError(argument, path, str(error), HINT) from error
     except OSError as error:
         raise UsageError(argument, path, reason_of(error), HINT) from error
-    except Exception as error:  # pickle raises almost any exception for a damaged file
+    except Exception as error:  # a damaged file raises almost any exception
         raise UsageError(argument, path, "is damaged, or no file of torch", HINT) from error
 
 
@@ -97,9 +99,8 @@ class _RefusedError(Exception):
     """The file holds something else than tensors; the message says what."""
 
 
-def _of_legacy_file(content: bytes) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
+def _of_legacy_file(file: IO[bytes], file_size: int) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
     """Returns the tensors by name, and the storages by key."""
-    file = io.BytesIO(content)
     if (_unpickled(file), _unpickled(file)) != (MAGIC, VERSION):
         raise _RefusedError("is no file of torch")
     if not _unpickled(file)["little_endian"]:
@@ -109,22 +110,24 @@ def _of_legacy_file(content: bytes) -> tuple[dict[str, _Tensor], dict[str, bytes
     storages: dict[str, bytes] = {}
     for key in _unpickled(file):
         length = int.from_bytes(file.read(8), "little")
-        tensor = known[key]
+        tensor = known[_name(key)]
         if length != tensor.length:
-            raise _RefusedError(f"has {length} values in storage {key!r}, not {tensor.length}")
-        storages[key] = file.read(length * tensor.dtype.itemsize)
+            raise _RefusedError(
+                f"has {length} values in storage {_short(key)}, not {tensor.length}"
+            )
+        storages[key] = file.read(min(length * tensor.dtype.itemsize, file_size))
     return tensors, storages
 
 
-def _of_archive(content: bytes) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
+def _of_archive(file: IO[bytes], file_size: int) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
     """Returns the tensors by name, and the storages by key."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with zipfile.ZipFile(file) as archive:
         members = {member.filename: member for member in archive.infolist()}
         # torch does not compress: all members together are smaller than the file. So a small file
         # cannot ask for much memory.
         if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
             raise _RefusedError("is compressed, which no file of torch is")
-        if sum(member.file_size for member in members.values()) > len(content):
+        if sum(member.file_size for member in members.values()) > file_size:
             raise _RefusedError("has members that overlap")
         (pickled,) = (name for name in members if name.split("/")[1:] == ["data.pkl"])
         root = pickled.removesuffix("data.pkl")
@@ -136,84 +139,156 @@ def _of_archive(content: bytes) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
         return tensors, {key: archive.read(f"{root}data/{key}") for key in keys}
 
 
-def _unpickled(file: io.BytesIO) -> Any:
-    """Reads one pickle, whose operations are checked before any of them is executed."""
-    start = file.tell()
-    for operation, argument, _ in pickletools.genops(file):
-        if operation.name not in OPERATIONS:
-            raise _RefusedError(f"has the operation {operation.name}, which is not allowed")
-        # Its argument is an index into the unpickler's memo, which is allocated up to that index.
-        if operation.name == "LONG_BINPUT" and int(argument or 0) > len(file.getbuffer()):
-            raise _RefusedError("is damaged")
-    file.seek(start)
-    return _Unpickler(file).load()
+def _unpickled(file: IO[bytes]) -> Any:
+    """Reads one pickle, by the operations of protocol 2 that `torch.save` writes.
+
+    Python's own reader does not do: it hashes whatever is the key of a dictionary, which for tuples
+    that are nested often enough takes forever or ends the process.
+    """
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+
+    def since_mark() -> list[Any]:
+        start = marks.pop()
+        things = stack[start:]
+        del stack[start:]
+        return things
+
+    for number, (operation, argument, _) in enumerate(pickletools.genops(file)):
+        if number == MOST_OPERATIONS:
+            raise _RefusedError(f"has more than {MOST_OPERATIONS} operations in a pickle")
+        match operation.name:
+            case "STOP":
+                return stack.pop()
+            case "PROTO":
+                pass
+            case "MARK":
+                marks.append(len(stack))
+            case "NONE" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE":
+                stack.append(argument)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(operation.name == "NEWTRUE")
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                length = int(operation.name[-1])
+                stack[-length:] = [tuple(stack[-length:])]
+            case "TUPLE":
+                stack.append(tuple(since_mark()))
+            case "APPEND":
+                value = stack.pop()
+                stack[-1].append(value)
+            case "APPENDS":
+                values = since_mark()
+                stack[-1].extend(values)
+            case "SETITEM":
+                key, value = stack.pop(-2), stack.pop()
+                stack[-1][_name(key)] = value
+            case "SETITEMS":
+                pairs = since_mark()
+                for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+                    stack[-1][_name(key)] = value
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL":
+                stack.append(_meant(argument))
+            case "REDUCE":
+                arguments = stack.pop()
+                stack[-1] = stack[-1](*arguments)
+            case "BUILD":  # of an ordered dictionary: versions of modules
+                stack.pop()
+            case "BINPERSID":
+                stack[-1] = _storage(*stack[-1])
+            case name:
+                raise _RefusedError(f"has the operation {name}, which is not allowed")
+    raise _RefusedError("is damaged")
 
 
-class _Unpickler(pickle.Unpickler):
-    """Unpickler of dictionaries and descriptions of tensors, which refuses everything else."""
+def _meant(by: str) -> Callable[..., Any] | np.dtype:
+    """Returns what stands for a class or a function, `module name`, of a file."""
+    module, _, name = by.partition(" ")
+    if (module, name) == ("collections", "OrderedDict"):
+        return lambda: {}
+    if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+        return _tensor
+    if module == "torch" and name in TYPES:
+        return np.dtype(TYPES[name])
+    raise _RefusedError(f"refers to {_short(module + '.' + name)}, which is not allowed")
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Returns the replacement of a class or a function that the file refers to."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return self._tensor
-        if module == "torch" and name in TYPES:
-            return name
-        raise _RefusedError(f"refers to {module}.{name}, which is not allowed")
 
-    def persistent_load(self, pid: Any) -> tuple[str, np.dtype, int]:
-        """Returns key, type and length of a storage."""
-        kind, type_name, key, _device, length, *view = pid
-        if kind != "storage" or any(each is not None for each in view):
-            raise _RefusedError("has a storage of a form that is not read")
-        if not isinstance(key, str):
-            raise _RefusedError("has a storage without a name")
-        return key, np.dtype(TYPES[type_name]), _count(length)
+def _storage(
+    kind: Any, storage_type: Any, key: Any, _device: Any, length: Any, *view: Any
+) -> _Storage:
+    """Returns what a tensor is a view of."""
+    if kind != "storage" or any(each is not None for each in view):
+        raise _RefusedError("has a storage of a form that is not read")
+    if not isinstance(storage_type, np.dtype):
+        raise _RefusedError("has a storage without a type")
+    return _Storage(_name(key), storage_type, _count(length))
 
-    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
-        """Returns the description of a tensor, in place of `_rebuild_tensor_v2`."""
-        key, dtype, length = storage
-        return _Tensor(
-            key, dtype, length, _count(offset), tuple(map(_count, size)), tuple(map(_count, stride))
-        )
+
+def _tensor(storage: _Storage, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
+    """Returns a view of a storage."""
+    if not isinstance(storage, _Storage):
+        raise _RefusedError("has a tensor without a storage")
+    if max(len(size), len(stride)) > MOST_AXES:
+        raise _RefusedError(f"has a tensor of more than {MOST_AXES} axes")
+    return _Tensor(*storage, _count(offset), tuple(map(_count, size)), tuple(map(_count, stride)))
 
 
 def _count(number: Any) -> int:
     """Returns a size, stride, offset or length of the file; refuses what is none."""
-    if type(number) is not int or number < 0:
-        raise _RefusedError(f"has {number!r} where a size should be")
+    if type(number) is not int or not 0 <= number < 2**63:
+        raise _RefusedError(f"has {_short(number)} where a size should be")
     return number
+
+
+def _name(thing: Any) -> str:
+    """Returns a key of a dictionary or of a storage; refuses what is no string."""
+    if not isinstance(thing, str):
+        raise _RefusedError(f"has {_short(thing)} where a name should be")
+    return thing
+
+
+def _short(thing: Any) -> str:
+    """Returns the representation of a thing of a file, cut where it is long or nested."""
+    shortened = reprlib.Repr()
+    shortened.maxlevel, shortened.maxstring, shortened.maxother = 2, 80, 80
+    return shortened.repr(thing)
 
 
 def _checked(loaded: Any) -> dict[str, _Tensor]:
     """Returns the dictionary of tensors; refuses other values, and contradictory storages."""
     if not isinstance(loaded, dict):
         raise _RefusedError("holds no dictionary of tensors")
-    tensors = dict(
-        dict.items(loaded)
-    )  # the file can set attributes of an OrderedDict, also `items`
     described: dict[str, tuple[np.dtype, int]] = {}
-    for name, tensor in tensors.items():
-        if not isinstance(name, str) or not isinstance(tensor, _Tensor):
-            raise _RefusedError(f"holds something else than a tensor as {name!r}")
+    for name, tensor in loaded.items():
+        if not isinstance(tensor, _Tensor):
+            raise _RefusedError(f"holds something else than a tensor as {_short(name)}")
         if described.setdefault(tensor.key, tensor[1:3]) != tensor[1:3]:
-            raise _RefusedError(f"describes storage {tensor.key!r} in two ways")
-    return tensors
+            raise _RefusedError(f"describes storage {_short(tensor.key)} in two ways")
+    return loaded
 
 
 def _view(tensor: _Tensor, storages: dict[str, bytes]) -> np.ndarray:
-    """Returns a tensor as a view of its storage; refuses one that exceeds it."""
+    """Returns a tensor as a view of its storage, inside which it must lie."""
     content, itemsize = storages[tensor.key], tensor.dtype.itemsize
     if len(content) != tensor.length * itemsize:
-        raise _RefusedError(f"ends within storage {tensor.key!r}")
+        raise _RefusedError(f"ends within storage {_short(tensor.key)}")
     if len(tensor.size) != len(tensor.stride):
         raise _RefusedError("has a tensor with other strides than sizes")
     count = math.prod(tensor.size)
     last = tensor.offset + sum(
         (size - 1) * stride for size, stride in zip(tensor.size, tensor.stride, strict=True)
     )
-    # With a stride of 0 a tensor could have any number of values.
+    # A tensor of stride 0 has more values than its storage, without limit.
     if count and (last >= tensor.length or count > tensor.length):
         raise _RefusedError(f"has a tensor of {tensor.size} outside its storage")
     if not count:
