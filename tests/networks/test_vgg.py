@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 
 import h5py
 import keras
@@ -112,6 +113,24 @@ def test_weights_of_another_network_are_refused(tmp_path):
         vgg.feature_extractor("block1_conv1", tmp_path / "a.weights.h5")
     with pytest.raises(UsageError, match="is not there"):
         vgg.feature_extractor("block1_conv1", tmp_path / "b.weights.h5")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is not there"):
+        vgg.feature_extractor("block1_conv1", tmp_path / "pipe")
+
+
+def test_an_array_larger_than_a_convolution_is_not_read(tmp_path):
+    path = tmp_path / "hed.weights.h5"
+    with h5py.File(path, "w") as file:
+        for block in range(1, 6):
+            file.create_group(f"block{block}/layers")
+        variables = file.create_group("block1/layers/conv2d/vars")
+        variables.create_dataset("0", (10**6, 10**6, 3), "f4", chunks=(16, 16, 3))  # not stored
+        variables.create_dataset("1", (64,), "f4")
+    with pytest.raises(UsageError, match="does not hold VGG16's block1_conv1"):
+        vgg.feature_extractor("block1_conv1", path)
 
 
 def test_unknown_layer_is_refused():

