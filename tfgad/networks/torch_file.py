@@ -278,7 +278,7 @@ def _checked(loaded: Any) -> dict[str, _Tensor]:
 
 
 def _view(tensor: _Tensor, storages: dict[str, bytes]) -> np.ndarray:
-    """Returns a tensor as a view of its storage, inside which it must lie."""
+    """Returns a tensor as a view of its storage; refuses one that exceeds it."""
     content, itemsize = storages[tensor.key], tensor.dtype.itemsize
     if len(content) != tensor.length * itemsize:
         raise _RefusedError(f"ends within storage {_short(tensor.key)}")
@@ -288,7 +288,7 @@ def _view(tensor: _Tensor, storages: dict[str, bytes]) -> np.ndarray:
     last = tensor.offset + sum(
         (size - 1) * stride for size, stride in zip(tensor.size, tensor.stride, strict=True)
     )
-    # A tensor of stride 0 has more values than its storage, without limit.
+    # With a stride of 0 a tensor could have any number of values.
     if count and (last >= tensor.length or count > tensor.length):
         raise _RefusedError(f"has a tensor of {tensor.size} outside its storage")
     if not count:
