@@ -155,6 +155,7 @@ def _unpickled(file: IO[bytes]) -> Any:
         del stack[start:]
         return things
 
+    argument: Any
     for number, (operation, argument, _) in enumerate(pickletools.genops(file)):
         if number == MOST_OPERATIONS:
             raise _RefusedError(f"has more than {MOST_OPERATIONS} operations in a pickle")
