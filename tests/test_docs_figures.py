@@ -71,6 +71,18 @@ def test_fabric():
     assert seen == 4
 
 
+def test_the_table_of_uneven_light():
+    figures = results("tone") | {"AITEX fabric 03": results("tone")["aitex:03?tile=128"]}
+    shown = list(rows("docs/textures.md", "### Uneven light"))[1:]
+    assert len(shown) == 9
+    for name, cells in shown:
+        fabric, light = name.split(", ")
+        forms = figures[fabric][light]
+        for cell, form in zip(cells, ("levelled", "as photographed", "every plane"), strict=True):
+            values = (forms[form][key] for key in ("tile_auroc", "pixel_auroc", "false_alarms"))
+            assert_shown(cell, *values)
+
+
 def test_the_table_of_ganomaly_beside_a_unet():
     of_name = {
         "weave:twill": "weave:twill",

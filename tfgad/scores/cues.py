@@ -34,10 +34,10 @@ plane(x) is the plane of least squares of each channel, less its mean. s is one 
 if the blurred plane explains less than 0.7 of the variance of blur(x), as with a stain; 1 from 0.8
 on, and linear between. The variance is that over the pixels, averaged over the channels. A plane
 that is steeper than those of all images given to `adapt` is scaled down to the steepest of them, so
-that a shade that no normal image has is found. Discs on good tiles of `weave:denim`, `weave:basket`
-and AITEX 03, in light that falls off by up to a tenth towards a side, had a pixel AUROC by tone of
-0.977, 0.922 and 0.959; without subtraction of 0.971, 0.891 and 0.949; with the whole plane of every
-image subtracted of 0.898, 0.876 and 0.883.
+that a shade that no normal image has is found. `examples/benchmarks/tone.py` measures what that
+adds: the pixel AUROC by tone of discs on good tiles of denim, basket and AITEX 03, in light that
+falls off by up to a tenth towards a side, is 0.981, 0.941 and 0.956. Without subtraction it is
+0.974, 0.923 and 0.937; with the whole plane of every image subtracted, 0.897, 0.877 and 0.886.
 
 The choice of terms and constants is measured: `examples/benchmarks/cues.py` tries others on woven
 fabric. These are within 0.01 of the best in every figure there, with one exception: the code alone
