@@ -84,21 +84,26 @@ def test_the_table_of_uneven_light():
 
 
 def test_the_table_of_ganomaly_beside_a_unet():
-    of_name = {
-        "weave:twill": "weave:twill",
-        "AITEX fabric 03": "aitex:03?tile=128",
-        "AITEX fabric 01": "aitex:01?tile=128",
-        "AITEX fabric 00": "aitex:00?tile=128",
-    }
+    of_name = {f"AITEX fabric {n}": f"aitex:{n}?tile=128" for n in ("03", "01", "00")}
+    of_name |= {f"weave:{n}": f"weave:{n}" for n in ("twill", "herringbone", "ripstop")}
     of_score = {"joint": "ganomaly_unet", "marks": "ganomaly_unet, marks"}
     of_score["cues"] = "ganomaly_unet, cues"
+    trivial = {"levelled deviation": "mean_deviation_levelled", "PCA of patches": "patch_pca"}
     shown = list(rows("docs/results.md", "### GANomaly beside a U-Net"))[1:]
-    assert len(shown) == 12
-    for name, cells in shown:
-        data, score, *_ = name.split(", ")
-        (figures,) = results("ganomaly_unet_seed_0")[of_name[data]][of_score[score]]
-        for cell, figure in zip(cells, FIGURES, strict=True):
-            assert_shown(cell, figures[figure])
+    assert len(shown) == 30
+    for name, (*cells, false_alarms) in shown:
+        data, detector, *_ = name.split(", ")
+        of_data = results("ganomaly_unet")[of_name[data]]
+        if detector in trivial:
+            for cell, key in zip(cells, FIGURES, strict=True):
+                assert_shown(cell, of_data["baselines"][trivial[detector]][key])
+            continue
+        figures = of_data[of_score[detector]]
+        for cell, key in zip(cells, FIGURES, strict=True):
+            assert_shown(cell, *mean_and_deviation(run[key] for run in figures))
+        if detector == "joint":
+            rates = [run["false_positive_rate"] for run in figures]
+            assert_shown(false_alarms, *mean_and_deviation(rates))
 
 
 def test_other_methods_on_fabric():
