@@ -9,7 +9,13 @@ import pytest
 import tensorflow as tf
 
 from tfgad.data import defect_sources, synthetic_defects
-from tfgad.data.defect_sources import painted_by, painter_of, sources_of, with_defects_of
+from tfgad.data.defect_sources import (
+    NO_PAINTER,
+    painted_by,
+    painter_of,
+    sources_of,
+    with_defects_of,
+)
 from tfgad.data.perlin import with_perlin_defects
 from tfgad.data.synthetic_defects import with_defects
 from tfgad.errors import UsageError
@@ -89,9 +95,9 @@ def test_in_a_mix_the_source_is_no_part_of_what_is_drawn(tiles):
 
 def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
     shape = (64, 64, 1)
-    assert painter_of("shapes", "", shape) is painter_of("mix", "", shape) is None
+    assert painter_of("shapes", NO_PAINTER, shape) is painter_of("mix", NO_PAINTER, shape) is None
     with pytest.raises(UsageError, match="needs a painter"):
-        painter_of("painter", "", shape)
+        painter_of("painter", NO_PAINTER, shape)
     for source in ("shapes", "perlin"):
         with pytest.raises(UsageError, match=f"not used by defect_source={source}"):
             painter_of(source, str(tmp_path), shape)

@@ -107,7 +107,7 @@ def test_any_size_of_tile_is_taken():
 def test_a_step_is_not_taken_without_the_painter_of_the_settings(build_small, images):
     for source in ("painter", "mix"):
         model = build_small("ganomaly_unet", defect_source=source, painter="somewhere")
-        model.begin("unet")
+        model.stage = "unet"  # `begin` would load it
         with pytest.raises(UsageError, match="is not loaded; call `prepare`"):
             model.train_step(tf.constant(images[:4]))
 

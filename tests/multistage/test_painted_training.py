@@ -92,8 +92,8 @@ def test_nothing_is_written_if_the_painter_cannot_paint(tmp_path, loaded_once, m
     for spec, settings, problem in (
         (SPEC, painted, "needs a painter"),
         (SPEC, {**SETTINGS, "painter": "somewhere"}, "not used by defect_source=shapes"),
-        (SPEC + "&channels=3", of_folder, "3 channels: not 1"),
-        (SPEC, {**of_folder, "unet_tile": 48}, "48x48: is no size to paint on"),
+        (SPEC + "&channels=3", of_folder, "not 1; load the data with channels=1"),
+        (SPEC, {**of_folder, "unet_tile": 48}, "is no size to paint on"),
     ):
         with pytest.raises(UsageError) as error:
             training.train("ganomaly_unet", spec, tmp_path / "run", settings=settings)

@@ -22,6 +22,7 @@ from tfgad.data.synthetic_defects import Random, with_defects
 from tfgad.errors import UsageError
 
 SOURCES = SHAPES, PERLIN, PAINTER, MIX = ("shapes", "perlin", "painter", "mix")
+NO_PAINTER = "none"
 
 # `tfgad.multistage` imports this package. So the loader is imported by its name, when it is first
 # needed, like the loaders of data sets.
@@ -62,20 +63,20 @@ def painter_of(source: str, folder: str, image_shape: Sequence[int]) -> Painter 
 
     Args:
         source: one of `SOURCES`.
-        folder: of the painter; empty if there is none.
+        folder: of the painter, or `none`.
         image_shape: `(H, W, C)` of the images that it is to paint on.
 
     Raises:
         UsageError: a source without its painter, or a painter without a source that takes it; a
             folder that holds none, or one that cannot paint on such images.
     """
-    if source not in (PAINTER, MIX) and folder:
+    if source not in (PAINTER, MIX) and folder != NO_PAINTER:
         hint = "give defect_source=painter or defect_source=mix, too"
         raise UsageError("painter", folder, f"is not used by defect_source={source}", hint)
-    if source == PAINTER and not folder:
+    if source == PAINTER and folder == NO_PAINTER:
         hint = "give painter=FOLDER, which `tfgad synthesize train` writes"
         raise UsageError("defect_source", source, "needs a painter", hint)
-    if not folder:
+    if folder == NO_PAINTER:
         return None
     painter: Painter = pkgutil.resolve_name(PAINTER_LOADER)(folder, compiled=False)
     painter.check_shape(image_shape)

@@ -34,7 +34,13 @@ from pydantic.dataclasses import dataclass
 from tfgad.core import Detector, checks, losses, register
 from tfgad.core.settings import BatchSize, LatentDim, Score, Stride, TwoStages, Width, Window
 from tfgad.data import tiling
-from tfgad.data.defect_sources import Painter, painter_of, sources_of, with_defects_of
+from tfgad.data.defect_sources import (
+    NO_PAINTER,
+    Painter,
+    painter_of,
+    sources_of,
+    with_defects_of,
+)
 from tfgad.data.synthetic_defects import with_random_light
 from tfgad.errors import UsageError
 from tfgad.methods import ganomaly
@@ -83,8 +89,8 @@ class Config:
         Field(description="of these defects; mix: for each tile one of them"),
     ] = "shapes"
     painter: Annotated[
-        str, Field(description="folder that `tfgad synthesize train` wrote; mix can do without")
-    ] = ""
+        str, Field(description="folder that `tfgad synthesize train` wrote, or none")
+    ] = NO_PAINTER
     focal_weight: Annotated[float, Field(ge=0, description="w, of the focal loss")] = 10.0
     gamma: Annotated[float, Field(ge=0, description="γ of the focal loss")] = 2.0
     score: Score = "auto"
@@ -181,7 +187,9 @@ class GANomalyUNet(Detector):
 
     def with_defects(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Lays synthetic defects on good tiles; returns images and masks of `with_defects_of`."""
-        if self.config.painter and self.painter is None:  # else `mix` would do without it
+        if (
+            self.config.painter != NO_PAINTER and self.painter is None
+        ):  # else `mix` would do without it
             hint = "call `prepare` before `train_step`, as `fit` does"
             raise UsageError("painter", self.config.painter, "is not loaded", hint)
         sources = sources_of(self.config.defect_source, self.painter)
