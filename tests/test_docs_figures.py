@@ -106,6 +106,24 @@ def test_the_table_of_ganomaly_beside_a_unet():
             assert_shown(false_alarms, *mean_and_deviation(rates))
 
 
+def test_the_table_of_false_alarms_by_fabric():
+    of_name = {f"AITEX fabric {n}": f"aitex:{n}?" for n in ("03", "01", "00")}
+    found = results("false_alarms_by_fabric")["rows"]
+    shown = list(rows("docs/results.md", "#### False alarms per tile and per image"))[1:]
+    assert len(shown) == 12
+    for name, (tiles, of_tiles, images, of_images) in shown:
+        data, score = name.split(", ")
+        start = of_name.get(data, f"{data}?")
+        known = [row for row in found if row["data"].startswith(start) and row["rate"] == 0.01]
+        known = [row for row in known if row["score"] == score]
+        of = {per: [row for row in known if row["per"] == per] for per in ("tile", "image")}
+        assert_shown(tiles, *(row["tiles"] for row in of["tile"]))
+        assert_shown(of_tiles, *(row["interval"][1] for row in of["tile"]))
+        if data in of_name:
+            assert_shown(images, *(row["images"] for row in of["image"]))
+            assert_shown(of_images, *(row["interval"][1] for row in of["image"]))
+
+
 def test_other_methods_on_fabric():
     shown = dict(rows("docs/results.md", "### Other methods on fabric"))
     of_seeds = results("aitex_03_wgan_gp")["aitex:03?tile=128"]["wgan_gp"]
