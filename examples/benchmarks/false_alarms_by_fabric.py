@@ -87,8 +87,7 @@ def good_test_images(images):
     labels = np.array([label for _, label in rows])
     strips = {}
     for position, (name, _) in enumerate(rows):
-        image = name.rsplit("/", 1)[0] if images.calibration_origins else name
-        strips.setdefault(image, []).append(position)
+        strips.setdefault(images.image_of(name), []).append(position)
     return labels == 0, [each for each in strips.values() if not labels[each].any()]
 
 
