@@ -99,3 +99,25 @@ def test_nothing_is_written_if_the_painter_cannot_paint(tmp_path, loaded_once, m
             training.train("ganomaly_unet", spec, tmp_path / "run", settings=settings)
         assert problem in str(error.value)
         assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_resumed_with_its_own_painter(tmp_path, loaded_once, monkeypatch):
+    folder = tmp_path / "painter"
+    folder.mkdir()
+    (folder / "fusion.keras").write_bytes(b"one")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loop, "_fit", lambda *_: pytest.fail("training has started"))
+    settings = {**SETTINGS, "defect_source": "painter", "painter": "painter", "steps": "1+1"}
+
+    def start(painter, **options):
+        given = {**settings, "painter": painter}
+        training.train("ganomaly_unet", SPEC, tmp_path / "run", settings=given, **options)
+
+    with pytest.raises(pytest.fail.Exception, match="training has started"):
+        start("painter")
+    monkeypatch.chdir(folder)
+    with pytest.raises(pytest.fail.Exception, match="training has started"):
+        start(str(folder), resume=True)
+    (folder / "fusion.keras").write_bytes(b"another")
+    with pytest.raises(UsageError, match="was started with painter_sha256"):
+        start(str(folder), resume=True)

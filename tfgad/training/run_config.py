@@ -12,11 +12,14 @@ import keras
 import numpy
 import tensorflow as tf
 
+from tfgad.data.defect_sources import NO_PAINTER
 from tfgad.data.pixels import FULL_DEPTH
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.networks.pretrained import IMAGENET, RANDOM, keys_of, known_as, sha256_of
 from tfgad.version import __version__
+
+LAST_OF_PAINTER = "fusion.keras"  # the file of a painter's last stage: any training changes it
 
 
 def new_config(
@@ -39,7 +42,7 @@ def new_config(
         resized: whether whole images were resized; see `AnomalyData`.
         depth: bits of the grey levels; see `AnomalyData`.
     """
-    return {
+    config = {
         "method": method,
         "data": absolute_spec(spec),
         "seed": seed,
@@ -48,6 +51,12 @@ def new_config(
         "resized": resized,
         "depth": depth,
     }
+    if settings.get("painter", NO_PAINTER) == NO_PAINTER:
+        return config
+    # The same painter from any folder; and another one in its place is noticed.
+    painter = Path(settings["painter"]).expanduser().resolve()
+    config["settings"] = {**settings, "painter": str(painter)}
+    return {**config, "painter_sha256": sha256_of(painter / LAST_OF_PAINTER)}
 
 
 def absolute_spec(spec: str) -> str:
