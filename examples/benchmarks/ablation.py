@@ -6,8 +6,9 @@
 GANomaly is trained once for each data set. For each variant the U-Net is trained again, from the
 same first weights, on the same tiles and with the same random numbers: without one shape or
 filling of `data/synthetic_defects.py`, from another source of defects, with the reconstruction
-beside the image. `all` is the method as it is. The figures are those of the U-Net's map alone
-(`marks`) and of the joined one (`joint`), and for `all` of every way to join the two.
+beside the image, with a lower learning rate. `all` is the method as it is. The figures are those of
+the U-Net's map alone (`marks`) and of the joined one (`joint`), and for `all` of every way to join
+the two.
 
 The JSON is written after each variant; variants that it has are not trained again. There is one
 seed, so small differences may be chance. A variant takes as long as the second stage of a training.
@@ -49,6 +50,7 @@ SETTINGS = {
     "perlin": {"defect_source": "perlin"},
     "mix": {"defect_source": "mix"},
     "image+reconstruction": {"unet_input": "image+reconstruction"},
+    "learning rate 0.001": {"unet_learning_rate": 1e-3},
 }
 OF_PAINTER = ("painter", "mix with painter")
 PIXELS = 4  # a joining is learnt on every fourth row and column: the maps are smooth

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.ndimage import gaussian_filter
 
 import tfgad
-from tfgad.core import losses
 from tfgad.data.synthetic_defects import with_defects, with_random_light
 from tfgad.errors import UsageError
 
@@ -52,7 +52,7 @@ def test_tiles_of_the_unet_are_no_larger_than_the_images():
 
 
 def test_the_loss_is_that_of_the_synthetic_defects(build_small, images):
-    model = build_small("ganomaly_unet", unet_width=4, focal_weight=3.0, gamma=1.5)
+    model = build_small("ganomaly_unet", unet_width=4, gamma=1.5)
     model.begin("unet")
     x = tf.constant(images[:8])
     laid, masks = with_defects(x, model.seed_of("defects"), share=model.config.defects)
@@ -61,11 +61,8 @@ def test_the_loss_is_that_of_the_synthetic_defects(build_small, images):
     p, m = tf.sigmoid(logits).numpy(), masks.numpy()
     of_truth = m * p + (1 - m) * (1 - p)
     focal = np.mean(-((1 - of_truth) ** 1.5) * np.log(of_truth))
-    dice = 1 - (2 * np.sum(p * m) + 1) / (np.sum(p) + np.sum(m) + 1)
     logs = model.train_step(x)
     assert float(logs["focal"]) == pytest.approx(focal, rel=1e-3)
-    assert float(logs["dice"]) == pytest.approx(dice, rel=1e-3)
-    assert float(losses.dice_loss(masks, logits)) == pytest.approx(dice, rel=1e-5)
 
 
 def test_the_rate_falls_along_a_cosine(build_small):
@@ -74,7 +71,7 @@ def test_the_rate_falls_along_a_cosine(build_small):
     for step in (0, 50, 100):
         optimizer.iterations.assign(step)
         rates.append(float(optimizer.learning_rate))
-    np.testing.assert_allclose(rates, [1e-3, 5e-4, 0], atol=1e-9)
+    np.testing.assert_allclose(rates, [3e-3, 1.5e-3, 0], atol=1e-9)
 
 
 def test_the_joint_map_is_the_sum_of_cues_and_marks(model, images):
@@ -82,7 +79,7 @@ def test_the_joint_map_is_the_sum_of_cues_and_marks(model, images):
     cues, marks, joint = (model.anomaly(images[:3], name) for name in ("cues", "marks", "joint"))
     np.testing.assert_allclose(joint["map"], cues["map"] + marks["map"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(joint["score"], np.max(joint["map"], axis=(1, 2)))
-    logits = model.logits(images[:3])[..., 0].numpy()
+    logits = gaussian_filter(model.logits(images[:3])[..., 0].numpy(), (0, 2, 2), truncate=3.0)
     expected = np.maximum(logits - float(model.joint.level), 0) / float(model.joint.peak)
     np.testing.assert_allclose(marks["map"], expected, rtol=1e-4, atol=1e-4)
 

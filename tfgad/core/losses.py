@@ -188,27 +188,5 @@ def focal_loss(masks: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
     return tf.reduce_mean(tf.pow(missing, gamma) * entropy, axis=[1, 2, 3])
 
 
-def dice_loss(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """1 - (2 Σ p m + 1) / (Σ p + Σ m + 1), p = σ(logits) (Milletari et al. 2016, eq. 1).
-
-    The sums run over the whole batch, of all replicas: an image without a defect has no Dice
-    coefficient of its own.
-
-    Args:
-        masks: m, 0 or 1, `[B, H, W, 1]`.
-        logits: of a 1, the same shape.
-
-    Returns:
-        A scalar.
-    """
-    masks, p = _float32(masks), tf.sigmoid(_float32(logits))
-    sums = tf.stack([tf.reduce_sum(p * masks), tf.reduce_sum(p), tf.reduce_sum(masks)])
-    replica = tf.distribute.get_replica_context()
-    if replica and replica.num_replicas_in_sync > 1:
-        sums = replica.all_reduce("sum", sums)
-    both, of_p, of_masks = tf.unstack(sums)
-    return 1.0 - (2.0 * both + 1.0) / (of_p + of_masks + 1.0)
-
-
 def _float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)
