@@ -94,9 +94,18 @@ def test_litert_gives_the_scores_of_python(fitted, images, method):
 
 
 @pytest.mark.slow
-def test_larger_images_are_scored_window_by_window(fitted, images):
-    model = fitted("ganomaly")
-    assert model.score == "cues"
+@pytest.mark.parametrize(("method", "score"), [("ganomaly", "cues"), ("ganomaly_unet", "joint")])
+def test_larger_images_are_scored_window_by_window(fitted, images, method, score):
+    model = fitted(method)
+    assert model.score == score
+    assert_python_agrees(model, images[:4])
+
+
+@pytest.mark.slow
+def test_a_unet_that_sees_the_reconstruction(build_small, know_normal_images, images):
+    model = build_small("ganomaly_unet", unet_width=4, unet_input="image+reconstruction")
+    know_normal_images(model, images)
+    assert model.score == "joint"
     assert_python_agrees(model, images[:4])
 
 
