@@ -1,6 +1,7 @@
 """The joined map: the marks' scale, their sum with the cues, and tiles of larger images."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tfgad.scores.joint import LEAST_PEAK, Joint
@@ -24,3 +25,15 @@ def test_a_network_without_doubts_does_not_drown_the_cues():
     joint = Joint()
     joint.adapt(np.full((10, 8, 8), -7.0, "float32"))
     assert float(joint.peak) == LEAST_PEAK
+
+
+def test_a_tile_that_looks_like_a_defect_all_over_has_a_level_of_its_own():
+    joint = Joint()
+    joint.adapt(np.zeros((10, 8, 8), "float32"))
+    logits = np.zeros((2, 40, 40), "float32")
+    logits[1] = 5.0
+    logits[:, :8, :8] += 3.0
+    usual, shifted = joint.marks(tf.constant(logits)).numpy()
+    np.testing.assert_allclose(usual, shifted, atol=1e-6)
+    assert usual.max() == pytest.approx(3.0 / LEAST_PEAK)
+    assert usual[20:, 20:].max() == 0

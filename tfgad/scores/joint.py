@@ -5,13 +5,17 @@ and looks like the defects that the network was shown. Where both see something,
 
 With l the logits of the network, and statistics of normal images,
 
-    marks = max(0, l - level) / peak
+    marks = max(0, l - max(level, q_0.1(l))) / peak
     map   = cues + marks
 
 The level is the median logit over the pixels of the images given to `adapt`, in a run those of
 training. The peak is the value that nine of ten of their maxima stay below, minus the level. Of new
 images more may exceed 1. Below the level the logits say nothing: there `cues` alone orders the
 pixels.
+
+A tile of noisier cloth or of another scale may look like a defect all over. As in `cues`, a defect
+is a place that is worse than the rest of its tile: where more than nine tenths of a tile lie above
+the level, their lowest tenth, q_0.1(l), is its level. No tile given to `adapt` is like that.
 """
 
 from __future__ import annotations
@@ -23,7 +27,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad.data.sampling import batched, spread
-from tfgad.scores.cues import ADAPT_IMAGES, PEAK_QUANTILE, CuesScore, peak_by_tile
+from tfgad.scores.cues import (
+    ADAPT_IMAGES,
+    LEVEL_QUANTILE,
+    PEAK_QUANTILE,
+    CuesScore,
+    peak_by_tile,
+    quantile,
+)
 
 LEAST_PEAK = 1.0  # of logits, a factor of e in the odds: a network may be sure of every image
 
@@ -55,8 +66,9 @@ class Joint(keras.layers.Layer):
         return cues + self.marks(logits)
 
     def marks(self, logits: tf.Tensor) -> tf.Tensor:
-        """Returns logits `[B, H, W]` above the level, in units of the peak."""
-        return tf.nn.relu(logits - self.level) / self.peak
+        """Returns logits `[B, H, W]` of tiles above the level, in units of the peak."""
+        of_tiles = quantile(logits[..., None], LEVEL_QUANTILE)[..., 0]
+        return tf.nn.relu(logits - tf.maximum(self.level, of_tiles)) / self.peak
 
     def adapt(self, logits: np.ndarray) -> None:
         """Estimates level and peak from the logits of normal images, `[N, H, W]`."""
