@@ -1,8 +1,8 @@
 """PCA of features: the trivial detector of whole parts, on what a pretrained network sees.
 
 EfficientNet-Lite0 was trained on photographs of a thousand kinds of things. Its features of a good
-part lie near a linear subspace. A place of a part is scored by the share of its features that lies
-outside. Nothing is trained but a principal component analysis.
+part lie near a linear subspace. A place of a part is scored by the squared distance of its features
+from it. Nothing is trained but a principal component analysis.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from tfgad.networks.efficientnet_lite0 import lite0, load_lite0_weights
 
 STRIDES = ("stride_8", "stride_16", "stride_32")  # 40, 112 and 320 channels
 VARIANCE = 0.97
-# Magnetic tile, image AUROC: 0.856 at 256 pixels, 0.837 at 384. Smaller images are enlarged to it.
-SIDE = 256
+SIDE = 256  # pixels; images are enlarged to it, for Lite0 was trained at 224
 VECTORS = 50_000  # about as many fit the PCA, of all images alike; one of 256x256 pixels has 1,024
 BATCH = 8
 
