@@ -320,7 +320,7 @@ def test_ablation_refuses_a_painter_that_knows_a_tested_fabric(monkeypatch):
 def test_ablation_leaves_out_one_part_at_a_time():
     variants = runpy.run_path(str(EXAMPLES / "benchmarks" / "ablation.py"))["variants_of"]
     found = variants()
-    assert len(found) == 4 + 4 + 5
+    assert len(found) == 5 + 4 + 5
     assert found["without blob"][1].shapes[0] == 0
     assert found["without noise"][1].fillings[-1] == 0
     (painted, _) = variants("folder")["mix with painter"]
