@@ -85,6 +85,19 @@ def test_the_table_of_uneven_light():
             assert_shown(cell, *values)
 
 
+def test_the_table_of_light_that_falls_off():
+    of_name = {f"AITEX fabric {n}": f"aitex:{n}?tile=128" for n in ("03", "01", "00")}
+    detectors = ("joint", "cues", "mean deviation, levelled", "PCA of patches")
+    shown = list(rows("docs/textures.md", "### Light that falls off in use"))[1:]
+    assert len(shown) >= 15
+    for name, (*cells, false_alarms) in shown:
+        fabric, slope = name.split(", ")
+        figures = results("uneven_light")[of_name.get(fabric, fabric)][slope]
+        for cell, detector in zip(cells, detectors, strict=True):
+            assert_shown(cell, *(figures[detector][key] for key in ("image_auroc", "pixel_auroc")))
+        assert_shown(false_alarms, figures["joint"]["false_positive_rate"])
+
+
 def test_the_table_of_false_alarms_by_fabric():
     of_name = {f"AITEX fabric {n}": f"aitex:{n}?" for n in ("03", "01", "00")}
     found = results("false_alarms_by_fabric")["rows"]
