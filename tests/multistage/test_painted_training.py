@@ -11,7 +11,9 @@ from tfgad import training
 from tfgad.errors import UsageError
 from tfgad.evaluation import evaluate
 from tfgad.multistage.painter import LEAST_MASK
+from tfgad.multistage.painter_folder import MODELS
 from tfgad.training import loop
+from tfgad.training.run_config import LAST_OF_PAINTER
 
 pytestmark = pytest.mark.slow  # for the painter that it trains
 
@@ -104,7 +106,8 @@ def test_nothing_is_written_if_the_painter_cannot_paint(tmp_path, loaded_once, m
 def test_a_run_is_resumed_with_its_own_painter(tmp_path, loaded_once, monkeypatch):
     folder = tmp_path / "painter"
     folder.mkdir()
-    (folder / "fusion.keras").write_bytes(b"one")
+    assert MODELS[-1] == LAST_OF_PAINTER
+    (folder / LAST_OF_PAINTER).write_bytes(b"one")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loop, "_fit", lambda *_: pytest.fail("training has started"))
     settings = {**SETTINGS, "defect_source": "painter", "painter": "painter", "steps": "1+1"}
@@ -118,6 +121,6 @@ def test_a_run_is_resumed_with_its_own_painter(tmp_path, loaded_once, monkeypatc
     monkeypatch.chdir(folder)
     with pytest.raises(pytest.fail.Exception, match="training has started"):
         start(str(folder), resume=True)
-    (folder / "fusion.keras").write_bytes(b"another")
+    (folder / LAST_OF_PAINTER).write_bytes(b"another")
     with pytest.raises(UsageError, match="was started with painter_sha256"):
         start(str(folder), resume=True)

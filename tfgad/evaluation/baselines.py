@@ -34,7 +34,7 @@ NAMES = {
     "feature_pca": "PCA of features",
 }
 
-# Both maps are blurred: a defect is a patch, a single odd pixel is noise.
+# Maps of pixels are blurred: a defect is a patch, a single odd pixel is noise.
 BLUR_SIGMA = 4.0  # pixels
 
 # PCA of patches as large as a few yarns. Tiles of AITEX fabric 03, AUROC and AUPRO: stride 16 gives

@@ -190,9 +190,8 @@ class GANomalyUNet(Detector):
 
     def with_defects(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Lays synthetic defects on good tiles; returns images and masks of `with_defects_of`."""
-        if (
-            self.config.painter != NO_PAINTER and self.painter is None
-        ):  # else `mix` would do without it
+        # Else `mix` would do without it.
+        if self.config.painter != NO_PAINTER and self.painter is None:
             hint = "call `prepare` before `train_step`, as `fit` does"
             raise UsageError("painter", self.config.painter, "is not loaded", hint)
         sources = sources_of(self.config.defect_source, self.painter)
