@@ -61,6 +61,17 @@ def test_a_folder_is_not_overwritten_by_a_file(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
+def test_results_are_added_to_but_not_replaced_if_damaged(tmp_path):
+    path = tmp_path / "results.json"
+    assert files.read_results(path) == {}
+    files.write_json(path, {"seed": 0})
+    assert files.read_results(path) == {"seed": 0}
+    for damaged in ('{"seed": 0', "[1]"):
+        path.write_text(damaged)
+        with pytest.raises(UsageError, match="cannot be read as a JSON object"):
+            files.read_results(path)
+
+
 def test_json_holds_no_nan(tmp_path):
     files.write_json(tmp_path / "m.json", {"image_auroc": 0.5, "pixel_auroc": None})
     assert json.loads((tmp_path / "m.json").read_text()) == {

@@ -117,6 +117,21 @@ def read_object(path: str | os.PathLike) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def read_results(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns what a JSON file holds that a command adds to; `{}` if there is no file yet.
+
+    Raises:
+        UsageError: the file holds something else: it is not to be replaced.
+    """
+    if not Path(path).exists():
+        return {}
+    value = read_object(path)
+    if value is None:
+        hint = "give another file, or delete it"
+        raise UsageError("results", printable(path), "cannot be read as a JSON object", hint)
+    return value
+
+
 def remove_parts(folder: Path, is_part: Callable[[Path], bool], last: str) -> None:
     """Removes parts of a folder, but not the folder itself, which may be `.`.
 

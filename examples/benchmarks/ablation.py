@@ -26,8 +26,6 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 
 # isort: split
 
-import json
-
 import numpy as np
 import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
@@ -90,11 +88,9 @@ def main():
 
 def earlier(path, asked):
     """Returns the results of an earlier call; refuses those of other steps or another seed."""
-    if not path.is_file():
-        return None
-    results = json.loads(path.read_text())
-    if results["asked"] != asked:
-        problem = f"has results of {results['asked']}, not {asked}"
+    results = files.read_results(path)
+    if results and results.get("asked") != asked:
+        problem = f"has results of {results.get('asked')}, not {asked}"
         raise UsageError("out", path, problem, "give another file")
     return results
 

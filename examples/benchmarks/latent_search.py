@@ -25,7 +25,6 @@ It takes less than 8 minutes of two idle CPU cores, and about 25 more with `--fu
 
 import argparse
 import dataclasses
-import json
 import os
 import runpy
 import statistics
@@ -79,7 +78,7 @@ def main():
         (len(images), model.config.latent_dim), "float32"
     )
     ours = Ours(model)
-    known = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    known = files.read_results(arguments.out)
     if arguments.full:
         result = {"full": full(ours, images, labels, codes)}
     else:

@@ -18,7 +18,6 @@ On two CPU cores with other work beside, one digit takes 80 s with the VAE, 120 
 
 import argparse
 import dataclasses
-import json
 import os
 import statistics
 import tempfile
@@ -70,7 +69,7 @@ def main():
     arguments = parser.parse_args()
 
     given = dict(setting.split("=", 1) for setting in arguments.set)
-    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    results = files.read_results(arguments.out)
     results |= {"versions": run_config.versions(), "cores": os.cpu_count(), "settings": SETTINGS}
     for method, digit, seed in jobs(arguments):
         spec = f"mnist:{'!' if arguments.leave_one_out else ''}{digit}"

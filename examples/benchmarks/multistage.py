@@ -42,7 +42,6 @@ With `--work` the painters and segmenters are kept, and a stopped training conti
 import argparse
 import contextlib
 import itertools
-import json
 import statistics
 import tempfile
 import time
@@ -115,7 +114,7 @@ def main():
     for name in ("vgg_weights", "backbone_weights"):
         if file := getattr(arguments, name):
             asked[name] = [known_as(file), sha256_of(file)]
-    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"asked": asked}
+    results = files.read_results(arguments.out) or {"asked": asked}
     if results.get("asked") != asked:
         parser.error(f"{arguments.out} holds results of {results.get('asked')}, not of {asked}")
     results["versions"] = run_config.versions()

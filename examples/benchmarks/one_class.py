@@ -10,7 +10,6 @@ minutes of two CPU cores per seed with `ganomaly`, 5 with `ganomaly_unet`.
 """
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -37,7 +36,7 @@ def main():
     arguments = parser.parse_args()
     settings = dict(setting.split("=", 1) for setting in arguments.set)
 
-    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    results = files.read_results(arguments.out)
     if results.get("settings", settings) != settings:
         parser.error(f"{arguments.out} holds figures of other settings: {results['settings']}")
     results |= {"versions": run_config.versions(), "cores": os.cpu_count(), "settings": settings}

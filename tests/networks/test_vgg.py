@@ -115,6 +115,45 @@ def test_weights_of_another_network_are_refused(tmp_path):
         vgg.feature_extractor("block1_conv1", tmp_path / "b.weights.h5")
 
 
+def no_layers(file):
+    pass
+
+
+def layers_that_are_an_array(file):
+    file["layers"] = np.zeros(3)
+
+
+def a_block_that_is_an_array(file):
+    file["block1"] = np.zeros(3)
+
+
+def layer_names_that_are_numbers(file):
+    file.attrs["layer_names"] = [1, 2]
+
+
+def layers_without_weights(file):
+    file.attrs["layer_names"] = [b"block1_conv1"]
+    file.create_group("block1_conv1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("odd.weights.h5", no_layers),
+        ("odd.weights.h5", layers_that_are_an_array),
+        ("odd.weights.h5", a_block_that_is_an_array),
+        ("odd.h5", layer_names_that_are_numbers),
+        ("odd.h5", layers_without_weights),
+    ],
+)
+def test_odd_files_are_refused_in_one_line(tmp_path, name, content):
+    path = tmp_path / name
+    with h5py.File(path, "w") as file:
+        content(file)
+    with pytest.raises(UsageError, match="does not hold VGG19's or VGG16's"):
+        vgg.feature_extractor("block1_conv1", path)
+
+
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="is not there"):

@@ -50,9 +50,11 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     check_shape(run, images)
     _check_untrained(run, images.spec)
     images = held_out.for_test(run, images)
+    # First, for it may find fault with a file of weights: the scores would be lost.
+    of_baselines = baselines.evaluate_baselines(images)
     predictions = predict_test_set(run.model, images)
     threshold = float(run.model.calibration.threshold)
-    figures = figures_of(predictions, images, threshold) | baselines.evaluate_baselines(images)
+    figures = figures_of(predictions, images, threshold) | of_baselines
     figures["threshold_per"] = run.model.calibration.per
     if run.model.pixel_threshold is not None and images.has_masks:
         figures |= _segmentation(predictions, run.model.pixel_threshold, threshold)

@@ -122,7 +122,7 @@ def _of_file(
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # Keras only warns of missing layers
                 network.load_weights(path)
-        except (OSError, ValueError, KeyError, UserWarning) as error:
+        except Exception as error:  # h5py and Keras raise errors of many kinds
             last = error
             continue
         return network, Weights.of_file(path, name)
