@@ -170,6 +170,23 @@ def test_numbers_that_a_model_stores():
     assert CalibrationScores.from_numbers({}) is None
 
 
+def test_too_few_groups_for_any_drift_are_named():
+    low = [-1e9] * 25
+    for groups, images, needed in ((3, 25, 5), (4, 25, 5), (5, None, 6)):
+        seen = CalibrationScores.of(np.arange(200.0), groups)
+        line = drift.too_few(seen, images)
+        assert f"set on {groups} groups of images; " in line
+        assert line.endswith(f"needs at least {needed}")
+    assert drift.notice(CalibrationScores.of(np.arange(200.0), 3), low).startswith("no drift test")
+    # With the number that the line names, the most unlikely scores do show drift.
+    assert "are lower than" in drift.notice(CalibrationScores.of(np.arange(200.0), 5), low)
+    for groups, drifts in ((5, False), (6, True)):
+        test = DriftTest(CalibrationScores.of(np.arange(200.0), groups))
+        test.add([-1e9] * 400)
+        assert bool(test.drift) == drifts
+    assert drift.too_few(CalibrationScores.of(np.arange(200.0))) == ""
+
+
 def test_notice_of_scores_that_have_drifted():
     seen = CalibrationScores.of(np.arange(101.0))
     low, high = np.linspace(0, 40, 120), np.linspace(60, 100, 120)

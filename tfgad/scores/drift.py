@@ -19,7 +19,8 @@ tests depend on each other: they overlap, and share the calibration scores.
 The bounds hold for recent images that are exchangeable with those of calibration. They do not hold
 for the images of one roll or batch, if rolls differ: a roll whose scores lie unlike those of the
 calibration images is drift by this definition. If the number of independent groups of calibration
-images is known, that number counts instead of the number of images.
+images is known, that number counts instead of the number of images. With few of them no scores
+whatever would show drift, and `too_few` says so.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -153,15 +155,43 @@ def compare(calibration: CalibrationScores, scores: np.ndarray) -> Comparison | 
     return _comparison(calibration.ranks(scores), calibration.independent)
 
 
+def too_few(calibration: CalibrationScores, images: int | None = None) -> str:
+    """Returns a line that says that no scores could show drift; empty if some could.
+
+    Args:
+        calibration: what the model stores.
+        images: number of scores that `compare` reads; None for the stream of `DriftTest`.
+    """
+    levels = {images: LEVEL} if images else {window: level_of(window) for window in WINDOWS}
+
+    def suffice(independent: int) -> bool:
+        least = {number: _comparison(np.zeros(number), independent).p for number in levels}
+        return any(least[number] < level for number, level in levels.items())
+
+    if suffice(calibration.independent):
+        return ""
+    needed = next(number for number in itertools.count(calibration.independent) if suffice(number))
+    what = "groups of images" if calibration.groups else "images"
+    of = f"{images} scores" if images else "a stream of scores"
+    return (
+        f"no drift test: the threshold was set on {calibration.independent} {what}; "
+        f"a test of {of} needs at least {needed}"
+    )
+
+
 def notice(calibration: CalibrationScores, scores: Sequence[float]) -> str:
-    """Returns a line that says that some scores show drift; empty if they do not.
+    """Returns a line that says that some scores show drift, or cannot; empty if they show none.
 
     Args:
         calibration: what the model stores.
         scores: of the images; fewer than `LEAST` show nothing.
     """
     comparison = compare(calibration, np.asarray(scores))
-    return comparison.advice() if comparison and comparison.p < LEVEL else ""
+    if comparison is None:
+        return ""
+    if comparison.p < LEVEL:
+        return comparison.advice()
+    return too_few(calibration, comparison.images)
 
 
 def _comparison(ranks: np.ndarray, independent: int) -> Comparison:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfgad.scores.drift import LEVELS, UNTESTED, CalibrationScores, Comparison, DriftTest
+from tfgad.scores.drift import LEVELS, UNTESTED, CalibrationScores, Comparison, DriftTest, too_few
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,13 @@ class ScoreWatch:
         self._name, self._size, self._lock = name, size, threading.Lock()
         self._test: DriftTest | None = None
         edges = [threshold]
+        untested = UNTESTED
         if calibration is not None:
-            self._test = DriftTest(calibration)
             edges += list(calibration.quantiles[DECILES])
-        else:
-            log.info("%s: %s", name, UNTESTED)
+            untested = too_few(calibration)
+            self._test = None if untested else DriftTest(calibration)
+        if untested:
+            log.info("%s: %s", name, untested)
         self._edges = np.unique(edges)
         self._counts = np.zeros(len(self._edges) + 1, np.int64)
         self._sum = 0.0
@@ -70,7 +72,7 @@ class ScoreWatch:
 
     @property
     def is_tested(self) -> bool:
-        """Whether the model stores its calibration scores, so that drift is noticed."""
+        """Whether drift is noticed: the model stores its calibration scores, and enough of them."""
         return self._test is not None
 
     @property
