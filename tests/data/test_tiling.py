@@ -66,6 +66,40 @@ def test_a_constant_comes_back_at_any_size(size):
     np.testing.assert_allclose(cut_and_blend(image, (16, 16), 8), image, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(24, 45), (16, 9), (40, 10), (7, 5), (33, 36)])
+def test_flush_windows_lie_within_the_image_and_cover_it(size):
+    image = np.random.default_rng(1).normal(size=(1, *size, 1)).astype("float32")
+    window, stride, seen = (16, 9), (8, 9), []
+
+    def of_windows(windows):
+        seen.append(windows.numpy())
+        return windows
+
+    result = tiling.by_window(image, window, stride, of_windows, flush=True)
+    np.testing.assert_allclose(result, image, rtol=1e-5, atol=1e-6)
+    height, width = (max(side, least) for side, least in zip(size, window, strict=True))
+    spare = [(0, 0), (0, height - size[0]), (0, width - size[1]), (0, 0)]
+    whole = np.pad(image, spare, "symmetric")  # beyond an image smaller than a window alone
+    rows = sorted({min(top, height - 16) for top in range(0, height - 16 + 8, 8)})
+    columns = sorted({min(left, width - 9) for left in range(0, width - 9 + 9, 9)})
+    pieces = [whole[0, y : y + 16, x : x + 9] for y in rows for x in columns]
+    np.testing.assert_array_equal(seen[0], pieces)
+
+
+def test_a_flush_window_counts_from_its_place_on_the_grid_on():
+    image = np.zeros((1, 8, 11, 1), "float32")  # windows at 0 and 3, the second in place of 4
+    numbers = tf.constant([1.0, 2.0])[:, None, None, None]
+    blended = tiling.by_window(image, (8, 8), 4, lambda x: x + numbers, flush=True)
+    result, weight = blended.numpy()[0, 0, :, 0], tiling.hann_weights(8, 8)[0]
+    assert (result[:4] == 1).all()
+    assert result[4] == pytest.approx((weight[4] + 2 * weight[0]) / (weight[4] + weight[0]))
+    assert (result[8:] == 2).all()
+
+
+def test_windows_overlap_by_half_along_each_axis():
+    assert [tiling.half_stride(side) for side in (128, 98, 97, 1)] == [64, 49, 97, 1]
+
+
 def test_overlapping_windows_are_averaged_by_their_weights():
     windows = np.random.default_rng(0).normal(size=(2, 3, 2, 8, 12, 1)).astype("float32")
     stride, weight = 4, tiling.hann_weights(8, 12)[..., None]
@@ -101,7 +135,7 @@ def test_blocks_of_windows_and_tiles_change_nothing(monkeypatch, size):
 
     def whole(x, trim=lambda x: x):
         errors = trim(tiling.by_window(x, (16, 16), 8, of_windows))
-        return tiling.by_window(errors, (32, 32), 16, of_windows)
+        return tiling.by_window(errors, (32, 32), 16, of_windows, flush=True)
 
     def of_block(block, trim):
         seen.append(tf.shape(block))

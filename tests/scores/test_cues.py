@@ -188,3 +188,16 @@ def test_blur_equals_that_of_scipy(sigma):
         maps, (0, sigma, sigma, 0), mode="reflect", radius=(0, radius, radius, 0)
     )
     np.testing.assert_allclose(gaussian_blur(tf.constant(maps), sigma), expected, atol=1e-6)
+
+
+def test_an_error_that_is_constant_within_tiles_is_not_used():
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, 0.1, (6, 32, 32, 1)).astype("float32")
+    errors = rng.uniform(0.5, 2.0, (6, 32, 32, 2)).astype("float32")
+    errors[..., 1] = rng.uniform(0.5, 2.0, (6, 1, 1))  # one number per window, which is the tile
+    cues, alone = Cues((1, 1)), Cues((1,))
+    cues.adapt(images, errors)
+    alone.adapt(images, errors[..., :1])
+    errors[..., 1] *= np.linspace(1.0, 2.0, 32)[:, None]  # where windows of a larger image overlap
+    both, one = cues(images, tf.constant(errors)), alone(images, tf.constant(errors[..., :1]))
+    np.testing.assert_allclose(both, one, atol=1e-4)

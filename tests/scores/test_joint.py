@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfgad.scores.joint import LEAST_PEAK, Joint
+from tfgad.scores.cues import Cues, CuesScore, plane, variance
+from tfgad.scores.joint import LEAST_PEAK, Joint, JointScore
 
 
 def test_marks_are_0_at_the_level_and_1_at_the_peak():
@@ -37,3 +38,19 @@ def test_a_tile_that_looks_like_a_defect_all_over_has_a_level_of_its_own():
     np.testing.assert_allclose(usual, shifted, atol=1e-6)
     assert usual.max() == pytest.approx(3.0 / LEAST_PEAK)
     assert usual[20:, 20:].max() == 0
+
+
+def test_larger_images_are_cut_into_tiles_to_adapt():
+    slope = np.tile(np.linspace(-1, 1, 64, dtype="float32")[None, :, None], (64, 1, 1))
+    images = tf.data.Dataset.from_tensor_slices(np.stack([slope] * 3))
+    cues, sizes = CuesScore(Cues((1,)), (("residual",),), (32, 32)), []
+
+    def logits(tiles):
+        sizes.append(tuple(tiles.shape[1:]))
+        return tiles[..., 0]
+
+    cues.adapt(images, 3, lambda batch: tf.abs(batch) + 0.1)
+    of_a_tile = variance(plane(tf.constant(slope[None, :32, :32])))
+    assert float(cues.cues.steepest_light) == pytest.approx(float(of_a_tile[0, 0, 0, 0]) ** 0.5)
+    JointScore(Joint(), cues, logits).adapt(images, 3)
+    assert sizes == [(32, 32, 1)]

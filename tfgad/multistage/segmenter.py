@@ -150,7 +150,7 @@ def build(
     else:
         hint = "give --set backbone=lite0 or backbone=resnet50 too"
         raise UsageError("backbone weights", weights, "are not of the small backbone", hint)
-    stride = tiling.half_stride(image_shape[:2])
+    stride = tiling.half_stride(math.gcd(*image_shape[:2]))
     model = Segmenter(config, image_shape, network=network, stride=stride, seed=seed)
     model.compile()
     return model, source

@@ -15,8 +15,8 @@ pixels.
 
 A tile of noisier cloth or of another scale may look like a defect all over. As in `cues`, a defect
 is a place that is worse than the rest of its tile: where more than nine tenths of a tile lie above
-the level, their lowest tenth, q_0.1(l), is its level. It changed no threshold of the six fabrics in
-`docs/results.md`: their good tiles are not like that.
+the level, the 0.1-quantile q_0.1(l) of the tile replaces it. This rule changed no threshold of the
+six fabrics in `docs/results.md`: their good tiles are not like that.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from tfgad.scores.cues import (
     CuesScore,
     peak_by_tile,
     quantile,
+    tiles_of,
 )
 
 LEAST_PEAK = 1.0  # of logits, a factor of e in the odds: a network may be sure of every image
 
 
-class Marks(Protocol):
+class LogitMaps(Protocol):
     """A network as a function: images float32 `[B, H, W, C]` to logits `[B, H, W]`."""
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
@@ -90,7 +91,7 @@ class JointScore:
 
     is_peak = True
 
-    def __init__(self, joint: Joint, cues: CuesScore, logits: Marks):
+    def __init__(self, joint: Joint, cues: CuesScore, logits: LogitMaps):
         self.joint, self.cues, self.logits = joint, cues, logits
 
     def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -109,11 +110,14 @@ class JointScore:
         """Adapts the layer to the logits of normal images.
 
         Args:
-            normals: images float32 `[H, W, C]`, unbatched.
+            normals: images float32 `[H, W, C]`, unbatched; larger ones than tiles are cut.
             size: number of images.
         """
-        some = batched(spread(normals, size, ADAPT_IMAGES))
-        self.joint.adapt(np.concatenate([self.logits(images).numpy() for images in some]))
+        logits = []
+        for images in batched(spread(normals, size, ADAPT_IMAGES)):
+            tiles = tf.constant(tiles_of(images, self.cues.tile))
+            logits.append(self.logits(tiles).numpy())
+        self.joint.adapt(np.concatenate(logits))
 
 
 class MarksScore(JointScore):

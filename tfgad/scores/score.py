@@ -94,8 +94,7 @@ def margins_of(
         score: name of the score; None for the reconstruction instead of a map.
     """
     if score in (CUES, JOINT, MARKS):  # computed tile by tile
-        height, width = tile
-        second = [(side, tiling.half_stride((height, width))) for side in tile]
+        second = [(side, tiling.half_stride(side)) for side in tile]
     else:  # the map is blurred, a reconstruction is not
         second = 2 * [(1 if score is None else BLUR_RADIUS + 1, 1)]
     rows, columns = (

@@ -5,48 +5,59 @@ Windows are cut and blended by tensor arithmetic alone, so that an exported mode
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
+Stride = int | tuple[int, int]  # of rows and columns alike, or of each; in pixels
+
 
 def by_window(
     images: tf.Tensor,
     window: tuple[int, int],
-    stride: int,
+    stride: Stride,
     function: Callable[[tf.Tensor], tf.Tensor],
+    *,
+    flush: bool = False,
 ) -> tf.Tensor:
     """Applies a function to every window of images of any size, and blends its results.
 
     Args:
         images: float32 `[B, H, W, C]`.
         window: `(h, w)`.
-        stride: of the windows, in pixels; it divides both sides.
+        stride: of the windows; it divides both sides.
         function: windows `[N, h, w, C]` to a result of the same height and width, `[N, h, w, K]`.
+        flush: whether the last windows of a row or column end flush with the image. Otherwise they
+            reach beyond its edge, where the image is mirrored.
 
     Returns:
         The results over the images, `[B, H, W, K]`.
     """
-    windows = cut(pad_to_grid(images, window, stride), window, stride)
+    size = tf.shape(images)[1:3]
+    last = tf.maximum(size - window, 0) if flush else None
+    windows = cut(pad_to_grid(images, window, stride), window, stride, last)
     results = function(tf.reshape(windows, [-1, *window, images.shape[-1]]))
     results = tf.reshape(results, tf.concat([tf.shape(windows)[:3], results.shape[1:]], 0))
-    blended = blend(tf.ensure_shape(results, [None, None, None, *results.shape[3:]]), stride)
-    return blended[:, : tf.shape(images)[1], : tf.shape(images)[2]]
+    results = tf.ensure_shape(results, [None, None, None, *results.shape[3:]])
+    if flush:
+        results = _moved_back(results, stride, last)
+    return blend(results, stride)[:, : size[0], : size[1]]
 
 
-def pad_to_grid(images: tf.Tensor, window: tuple[int, int], stride: int) -> tf.Tensor:
+def pad_to_grid(images: tf.Tensor, window: tuple[int, int], stride: Stride) -> tf.Tensor:
     """Mirrors images `[B, H, W, C]` beyond their lower and right edge until windows cover them."""
-    for axis in (1, 2):
+    for axis, step in zip((1, 2), _strides(stride), strict=True):
         size, side = tf.shape(images)[axis], window[axis - 1]
-        place = tf.range(tf.maximum(size + (side - size) % stride, side)) % (2 * size)
+        place = tf.range(tf.maximum(size + (side - size) % step, side)) % (2 * size)
         place = tf.where(place < size, place, 2 * size - 1 - place)
         images = tf.gather(images, place, axis=axis)
     return images
 
 
-def cut(images: tf.Tensor, window: tuple[int, int], stride: int | tuple[int, int]) -> tf.Tensor:
+def cut(
+    images: tf.Tensor, window: tuple[int, int], stride: Stride, last: tf.Tensor | None = None
+) -> tf.Tensor:
     """Cuts images `[B, H, W, C]` into windows `[B, rows, columns, h, w, C]`.
 
     Pixels at the lower and right edge that fill no window are left out.
@@ -54,11 +65,15 @@ def cut(images: tf.Tensor, window: tuple[int, int], stride: int | tuple[int, int
     Args:
         images: of any type.
         window: `(h, w)`.
-        stride: of rows and columns alike, or `(rows, columns)`, in pixels.
+        stride: of the windows.
+        last: the last row and column where windows may start, `[2]`; they start there instead of
+            after it.
     """
-    strides = stride if isinstance(stride, tuple) else (stride, stride)
+    strides = _strides(stride)
     for axis in (1, 2):  # gathered, for LiteRT has no operation that extracts patches
         starts = tf.range(0, tf.shape(images)[axis] - window[axis - 1] + 1, strides[axis - 1])
+        if last is not None:
+            starts = tf.minimum(starts, last[axis - 1])
         places = starts[:, None] + tf.range(window[axis - 1])
         images = tf.gather(images, tf.reshape(places, [-1]), axis=axis)
     height, width = window
@@ -69,7 +84,38 @@ def cut(images: tf.Tensor, window: tuple[int, int], stride: int | tuple[int, int
     return tf.reshape(windows, [batch, rows, columns, height, width, channels])
 
 
-def blend(windows: tf.Tensor, stride: int) -> tf.Tensor:
+def _strides(stride: Stride) -> tuple[int, int]:
+    return stride if isinstance(stride, tuple) else (stride, stride)
+
+
+def _moved_back(windows: tf.Tensor, stride: Stride, last: tf.Tensor) -> tf.Tensor:
+    """Moves windows that start at `last` to the grid, where `blend` expects them.
+
+    Their pixels before the grid are lost: other windows hold these. Beyond the image the last pixel
+    is repeated; what is there is cut off.
+
+    Args:
+        windows: `[B, rows, columns, h, w, K]`.
+        stride: of the grid.
+        last: of `cut`.
+    """
+    shape = tf.shape(windows)
+    batch, rows, columns = shape[0], shape[1], shape[2]
+    height, width, depth = windows.shape[3:]
+    down, across = _strides(stride)
+    # Five axes at most: LiteRT slices no more.
+    windows = tf.reshape(windows, [batch, rows, columns, height, width * depth])
+    place = tf.minimum(tf.range(height) + (rows - 1) * down - last[0], height - 1)
+    lowest = tf.gather(windows[:, -1:], place, axis=3)
+    windows = tf.concat([windows[:, :-1], lowest], axis=1)
+    windows = tf.reshape(windows, [batch * rows, columns, height, width, depth])
+    place = tf.minimum(tf.range(width) + (columns - 1) * across - last[1], width - 1)
+    rightmost = tf.gather(windows[:, -1:], place, axis=3)
+    windows = tf.concat([windows[:, :-1], rightmost], axis=1)
+    return tf.reshape(windows, [batch, rows, columns, height, width, depth])
+
+
+def blend(windows: tf.Tensor, stride: Stride) -> tf.Tensor:
     """Blends windows `[B, rows, columns, h, w, K]` into images `[B, H, W, K]`.
 
     Each pixel is the mean of the windows that hold it, weighted by `hann_weights`.
@@ -79,27 +125,28 @@ def blend(windows: tf.Tensor, stride: int) -> tf.Tensor:
     return _overlap_add(windows * weight, stride) / _overlap_add(ones * weight, stride)
 
 
-def _overlap_add(windows: tf.Tensor, stride: int) -> tf.Tensor:
+def _overlap_add(windows: tf.Tensor, stride: Stride) -> tf.Tensor:
     """Adds windows up where they overlap.
 
-    A window is split into cells of stride x stride pixels. Cells at the same place in their windows
-    cover the plane without overlap, so the sum is one shifted plane per cell: h·w / stride²
-    additions of whole planes, and no scatter.
+    A window is split into cells of the strides' size. Cells at the same place in their windows
+    cover the plane without overlap, so the sum is one shifted plane per cell: as many additions of
+    whole planes as a window has cells, and no scatter.
     """
     batch, rows, columns = (tf.shape(windows)[axis] for axis in range(3))
     height, width, depth = windows.shape[3:]
-    down, across = height // stride, width // stride
+    step_down, step_across = _strides(stride)
+    down, across = height // step_down, width // step_across
     # Five axes at most: LiteRT slices no more.
     windows = tf.reshape(windows, [batch * rows, columns, height, width, depth])
     total = 0.0
     for i in range(down):
         for j in range(across):
-            top, left = i * stride, j * stride
-            cell = windows[:, :, top : top + stride, left : left + stride]
+            top, left = i * step_down, j * step_across
+            cell = windows[:, :, top : top + step_down, left : left + step_across]
             plane = tf.transpose(cell, [0, 2, 1, 3, 4])
-            plane = tf.reshape(plane, [batch, rows * stride, columns * stride, depth])
-            below, right = (down - 1 - i) * stride, (across - 1 - j) * stride
-            total += tf.pad(plane, [[0, 0], [i * stride, below], [j * stride, right], [0, 0]])
+            plane = tf.reshape(plane, [batch, rows * step_down, columns * step_across, depth])
+            below, right = (down - 1 - i) * step_down, (across - 1 - j) * step_across
+            total += tf.pad(plane, [[0, 0], [top, below], [left, right], [0, 0]])
     return total
 
 
@@ -109,9 +156,8 @@ def hann_weights(height: int, width: int) -> np.ndarray:
     return np.outer(rows, columns).astype("float32")
 
 
-def half_stride(size: tuple[int, int]) -> int:
-    """Returns the stride by which windows `(h, w)` overlap by half; those of odd size touch."""
-    side = math.gcd(*size)
+def half_stride(side: int) -> int:
+    """Returns the stride by which windows of a side overlap by half; those of an odd side touch."""
     return side // 2 if side % 2 == 0 else side
 
 
