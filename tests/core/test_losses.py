@@ -237,3 +237,16 @@ def test_lambda_of_r1_is_a_quarter_of_gamma_beside_the_discriminator_s_loss(rng)
     of_real, of_fake = np.log1p(np.exp(-d(x).numpy())), np.log1p(np.exp(d(y).numpy()))
     theirs = of_real.mean() + of_fake.mean() + gamma / 2 * np.square(weight).sum()
     assert float(2 * ours) == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_has_a_gradient_where_the_network_is_certain(gamma):
+    logits = tf.constant([40.0, -200.0, -1.0])[None, :, None, None]
+    masks = tf.constant([1.0, 0.0, 1.0])[None, :, None, None]
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = losses.focal_loss(masks, logits, gamma)
+    gradient = tape.gradient(loss, logits).numpy().ravel()
+    assert np.isfinite(gradient).all()
+    np.testing.assert_allclose(gradient[:2], 0, atol=1e-12)
+    assert gradient[2] < 0

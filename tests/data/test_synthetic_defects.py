@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfgad.data import perlin, synthetic_defects, warping
 from tfgad.data.synthetic_defects import FILLINGS, SHAPES, Mix, Random
+from tfgad.errors import UsageError
 
 
 def seed(number):
@@ -127,3 +128,10 @@ def test_a_blur_keeps_a_constant_and_the_sum():
     blurred = warping.gaussian_blur(tf.constant(point), 2.0).numpy()
     assert blurred.sum() == pytest.approx(1, abs=1e-5)
     assert blurred.max() == pytest.approx(1 / (2 * np.pi * 4), rel=0.02)
+
+
+def test_a_mix_without_an_unknown_name_or_without_everything_is_refused():
+    with pytest.raises(UsageError, match="'elipse': is no shape and no filling; did you mean 'el"):
+        Mix.without("elipse")
+    with pytest.raises(UsageError, match="leave nothing"):
+        Mix.without(*SHAPES)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 Critic = Callable[[tf.Tensor], tf.Tensor]
 
+LEAST_MISSING = 1e-12  # of 1 - p_t; its square adds nothing to a sum of float32
 GRADIENT_NORM_FLOOR = 1e-12  # under the square root, whose slope at 0 is infinite
 FAIR_SHARE = 1e-6  # weight of a fair coin in every Bernoulli, as tanh rounds to 1 and log 0 is -∞
 
@@ -184,7 +185,8 @@ def focal_loss(masks: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
     """
     masks, logits = _float32(masks), _float32(logits)
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(masks, logits)
-    missing = tf.abs(masks - tf.sigmoid(logits))  # 1 - p_t
+    # 1 - p_t. Where it is 0, the gradient of its power is NaN for γ < 1.
+    missing = tf.maximum(tf.abs(masks - tf.sigmoid(logits)), LEAST_MISSING)
     return tf.reduce_mean(tf.pow(missing, gamma) * entropy, axis=[1, 2, 3])
 
 

@@ -1,4 +1,4 @@
-"""Synthetic defects laid on good images, as TensorFlow operations on a batch.
+"""Synthetic defects added to good images, as TensorFlow operations on a batch.
 
 A synthetic defect is a shape that is filled with something else than the image had there:
 
@@ -36,6 +36,7 @@ import tensorflow as tf
 
 from tfgad.data.replicas import own_part
 from tfgad.data.warping import displaced, gaussian_blur, turned
+from tfgad.errors import UsageError, nearest
 
 SHAPES = ("blob", "ellipse", "streak", "line")
 FILLINGS = ("tone", "turned", "warp", "blur", "noise")
@@ -44,7 +45,8 @@ FILLINGS = ("tone", "turned", "warp", "blur", "noise")
 SHAPE_SHARES = (0.3, 0.3, 0.2, 0.2)
 FILLING_SHARES = (0.4, 0.15, 0.15, 0.15, 0.15)
 
-# Of unit white noise, interpolated bicubically: the root mean square of Keys's weights, squared.
+# Standard deviation of unit white noise that is interpolated bicubically: the mean over places of
+# the sum of squared weights along one axis (Keys 1981, a = -0.5), 0.81.
 INTERPOLATED_DEVIATION = 0.8
 BLUR_SIGMA = 1.5  # pixels, of the filling `blur`
 LEAST_CHANGE = 0.02  # mean absolute change of a defect that is labelled: 2.5 of 255 grey levels
@@ -59,7 +61,18 @@ class Mix:
 
     @classmethod
     def without(cls, *names: str) -> Mix:
-        """Returns the default mix without some shapes or fillings."""
+        """Returns the default mix without some shapes or fillings.
+
+        Raises:
+            UsageError: an unknown name, or no shape or no filling is left.
+        """
+        for name in names:
+            if name not in SHAPES + FILLINGS:
+                hint = nearest(name, SHAPES + FILLINGS)
+                raise UsageError("name", name, "is no shape and no filling", hint)
+        for each in (SHAPES, FILLINGS):
+            if set(each) <= set(names):
+                raise UsageError("names", ", ".join(names), "leave nothing", f"keep one of {each}")
         shapes = [0.0 if s in names else p for s, p in zip(SHAPES, SHAPE_SHARES, strict=True)]
         fillings = [0.0 if f in names else p for f, p in zip(FILLINGS, FILLING_SHARES, strict=True)]
         return cls(tuple(shapes), tuple(fillings))
@@ -150,7 +163,8 @@ def with_defects(
 
     Returns:
         The images float32 `[B, H, W, C]` in [-1, 1], and the masks float32 `[B, H, W, 1]`, 1 on
-        defects. A defect that changes the image by less than 2.5 grey levels is not labelled.
+        defects. A defect that changes the image by less than 2.5 grey levels on average is not
+        labelled; the change stays.
     """
     mix = mix or Mix()
     random = Random(seed, tf.shape(images)[0])
@@ -247,7 +261,9 @@ def select(index: tf.Tensor, each: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def with_random_light(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Changes gain, offset and evenness of the light of each image, as a lamp would.
+    """Changes contrast, brightness and evenness of each image, independently of each other.
+
+    The limits are first guesses, as those of the defects.
 
     Args:
         images: float32 `[B, H, W, C]` in [-1, 1].
