@@ -34,7 +34,7 @@ def main():
     print(f"{data.train_size} good tiles {data.image_shape}, {data.calibration_size} held out")
 
     # First a GANomaly learns from windows of 32x32 pixels, taken at random from the tiles. Then a
-    # U-Net learns to mark synthetic defects that are laid on the tiles.
+    # U-Net learns to mark synthetic defects that are added to the tiles.
     model = tfgad.build("ganomaly_unet", data.image_shape, seed=0, steps=arguments.steps)
     for stage, steps in zip(model.stages, model.config.steps, strict=True):
         model.begin(stage)

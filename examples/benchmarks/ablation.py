@@ -21,6 +21,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import tfgad  # before TensorFlow, which is to use oneDNN
 
@@ -151,7 +152,7 @@ def fit(model, images, steps, checkpoint):
 def trained_ganomaly(spec, images, arguments):
     """Returns a model after its first stage, and adapted; `--runs` keeps its checkpoint."""
     model = built(images, arguments)
-    name = f"{spec}_{arguments.seed}_{arguments.steps}".translate(str.maketrans(":?=&/", "_____"))
+    name = quote(f"{spec}_{arguments.seed}_{arguments.steps}", safe="")
     arguments.runs.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.runs / f"{name}.weights.h5"
     fit(model, images, {"ganomaly": arguments.steps}, checkpoint)

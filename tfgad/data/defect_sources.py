@@ -84,7 +84,7 @@ def painter_of(source: str, folder: str, image_shape: Sequence[int]) -> Painter 
 
 
 def sources_of(source: str, painter: Painter | None) -> list[Source]:
-    """Returns the functions that lay the defects of a source: one, or several for `mix`.
+    """Returns the functions that add the defects of a source: one, or several for `mix`.
 
     Args:
         source: one of `SOURCES`.

@@ -96,10 +96,11 @@ def random_textures(random: Random, size: tf.Tensor, channels: int) -> tf.Tensor
 def with_perlin_defects(
     images: tf.Tensor, seed: tf.Tensor, share: float | tf.Tensor = 0.5
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Lays foreign textures on some images of a batch, where Perlin noise is above a threshold.
+    """Puts foreign textures into some images of a batch, where Perlin noise is above a threshold.
 
     The defect is (1 - β) A + β I on the mask, with a texture A and β uniform in [0, 0.8]
-    as in the authors' code; in eq. 4 of the paper (Zavrtanik et al. 2021) β is the weight of A.
+    as in the authors' code; in eq. 4 of the paper (Zavrtanik et al. 2021) β is the weight of A,
+    from 0.1 to 1.
 
     Args:
         images: I, float32 `[B, H, W, C]` in [-1, 1], of good parts or fabric.

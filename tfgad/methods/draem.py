@@ -1,14 +1,14 @@
 """DRAEM (Zavrtanik et al., ICCV 2021): repair synthetic defects, and mark where they were.
 
-Foreign textures are laid on good images where Perlin noise is above a threshold
+Foreign textures replace parts of good images where Perlin noise is above a threshold
 (`data/perlin.py`), I_a from I with mask M. An autoencoder learns to restore I from I_a, and a U-Net
 to mark M, from I_a and the reconstruction I_r side by side (eq. 1 to 3):
 
     L_rec = λ (1 - SSIM(I, I_r)) + ‖I - I_r‖² / n      L_seg = focal loss of M, γ = 2
     L     = L_rec + L_seg
 
-The anomaly map M_o is the U-Net's probability of a defect. The anomaly score is the largest value
-of M_o after a mean filter of 21x21 pixels (eq. 6).
+M_o is the U-Net's probability of a defect. The anomaly score is the largest value of M_o after a
+mean filter (eq. 5), of 21x21 pixels in the authors' code.
 
 `draem` has narrow networks for tiles of fabric; `draem/paper` has those of the authors' public
 code. It differs from that code:
@@ -18,8 +18,10 @@ code. It differs from that code:
 - that code turns three of ten training images by up to a quarter, here none is turned; noise that
   is turned is mirrored beyond the edge, there it is 0;
 - images are in [-1, 1] instead of [0, 1], which makes the squared error four times as large;
-- the U-Net has one logit, which is the difference of the code's two; the mean filter is not
-  padded with zeros.
+- the U-Net has one logit, which is the difference of the code's two; labels are not smoothed,
+  there by 1e-5; Adam's ε is 1e-7, there 1e-8;
+- neither the mean filter nor the SSIM is padded with zeros; the map is that after the filter, where
+  the code takes its pixel figures before it.
 
 Read beside it: `networks/draem.py`; `data/perlin.py`, the synthetic defects.
 """
@@ -43,7 +45,7 @@ from tfgad.scores.error_maps import pixel_errors
 from tfgad.scores.score import DRAEM as DRAEM_SCORE
 from tfgad.scores.score import Score as ScoreOf
 
-MEAN_FILTER = 21  # pixels (section 3.4)
+MEAN_FILTER = 21  # pixels (the authors' code; the paper gives no size)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Config:
     stride: Stride = 64
 
 
-# Section 4 and the authors' code; 700 epochs of about 290 images, as in MVTec AD.
+# Section 4 and the authors' code; 700 epochs of some 250 images, as a class of
+# MVTec AD has on average, would be 22,000 steps.
 PAPER = Config(window=256, width=128, unet_width=64, steps=25_000, learning_rate=1e-4)
 
 
@@ -144,7 +147,7 @@ class DRAEM(Detector):
 
 
 class LargestMeanScore:
-    """The largest mean of the map M_o over 21x21 pixels (eq. 6)."""
+    """The largest mean of the map M_o over 21x21 pixels (eq. 5)."""
 
     is_peak = True
 

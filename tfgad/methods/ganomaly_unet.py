@@ -2,7 +2,7 @@
 
 Two networks look at an image, each for what the other does not see. GANomaly (`ganomaly.py`)
 reconstructs good windows, and fails where a weave is broken. A U-Net (Ronneberger et al. 2015)
-marks synthetic defects that were laid on good tiles (`data/synthetic_defects.py`, or another of
+marks synthetic defects that were added to good tiles (`data/synthetic_defects.py`, or another of
 `data/defect_sources.py`), and so sees spots, stains and shades that reconstruct well. The idea is
 DRAEM's (Zavrtanik et al. 2021, `draem.py`), whose U-Net reads the reconstruction; here the two are
 trained apart and their maps are joined afterwards.
@@ -189,7 +189,7 @@ class GANomalyUNet(Detector):
         return () if self.painter is None else self.painter.learnt_from
 
     def with_defects(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Lays synthetic defects on good tiles; returns images and masks of `with_defects_of`."""
+        """Adds synthetic defects to good tiles; returns images and masks of `with_defects_of`."""
         # Else `mix` would do without it.
         if self.config.painter != NO_PAINTER and self.painter is None:
             hint = "call `prepare` before `train_step`, as `fit` does"

@@ -28,7 +28,7 @@ class AdaptationConfig:
     # three seeds).
     transplanted: Annotated[
         int,
-        Field(ge=0, le=1_000_000, description="known defects cut out and laid on the new fabric"),
+        Field(ge=0, le=1_000_000, description="known defects cut out and pasted on the new fabric"),
     ] = 0
     rehearsed: Annotated[
         int, Field(ge=0, le=1_000_000, description="known defects on their own fabrics (replay)")

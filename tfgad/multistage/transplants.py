@@ -1,4 +1,4 @@
-"""Known defects, cut out along their masks and laid on another fabric."""
+"""Known defects, cut out along their masks and pasted on another fabric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DRAEM's two networks (Zavrtanik et al. 2021, section 3.1 and 3.3; the authors' code).
+"""DRAEM's two networks (Zavrtanik et al. 2021; the authors' code).
 
 Blocks are two convolutions of 3x3, each with batch normalisation and a rectifier; between them
 the resolution is halved by max pooling, or doubled by bilinear interpolation and a convolution.

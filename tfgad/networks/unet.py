@@ -1,4 +1,9 @@
-"""U-Net (Ronneberger et al. 2015), small: images to a map of logits of half their resolution."""
+"""U-Net (Ronneberger et al. 2015), small: images to a map of logits of half their resolution.
+
+It differs from the paper's: strided convolutions halve the resolution, the image's own among them,
+and not max pooling; a level of the decoder has one convolution and bilinear upsampling with a 1x1
+convolution; convolutions are padded, with batch normalisation. The widths were not tuned.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +23,8 @@ def unet(
 
     Args:
         image_shape: `(height, width, channels)`; the sides may be None.
-        width: channels at half of the image's resolution. They double at each halving, up to six
-            times as many.
+        width: channels at half of the image's resolution; the next levels have 2, 4 and 6 times as
+            many.
         name: of the model.
 
     Returns:

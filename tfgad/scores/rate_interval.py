@@ -8,7 +8,8 @@ images in groups count as fewer independent ones, their effective sample size
 
 with rho the correlation, within a group, of whether an image's score exceeds the threshold (Kish,
 Survey Sampling, 1965). The interval is Clopper's and Pearson's (Biometrika 26, 1934) for n images,
-as Korn and Graubard have it (Survey Methodology 24, 1998).
+after Korn and Graubard (Survey Methodology 24, 1998), without their correction for the degrees of
+freedom: the upper limit of rho below is there instead.
 
 So few scores exceed a threshold that rho cannot be seen in them. Here it is the larger of that seen
 and of what the scores imply. For these, the upper 95 % limit of the intraclass correlation of their
@@ -18,7 +19,8 @@ limit is near 1, and each group counts as little more than one image. If all ima
 their own, n is N.
 
 What it cannot know: a kind of group of which none was seen. So there is also the upper end for
-rho = 1, where a group counts as one image: no correlation makes it larger. Rare kinds of groups are
+rho = 1, where each of groups of equal size counts as one image, and N / m images count where sizes
+differ: no correlation makes it larger. Rare kinds of groups are
 within it. `examples/benchmarks/false_alarms.py` measures how often each holds the rate.
 """
 
@@ -41,7 +43,7 @@ class RateInterval:
 
     Attributes:
         low, high: the 95 % interval of the rate.
-        at_most: its upper end if each group counted as one image.
+        at_most: its upper end for a correlation of 1 within groups.
         images: number of scores.
         groups: number of groups that they come from.
         effective: the number of independent images that tell as much, at most `images`.

@@ -54,7 +54,7 @@ def no_callbacks(stage: str, steps: int) -> Sequence[keras.callbacks.Callback]:
 def default_method(images: AnomalyData, given: Mapping[str, Any] | None = None) -> str:
     """Returns the method for a data set when none is named; logs which, and why.
 
-    Synthetic defects can be laid anywhere on a texture, for its pattern repeats. Resized images
+    A texture can have a synthetic defect anywhere, for its pattern repeats. Resized images
     show whole parts, whose layout differs from place to place. An image that is one window is
     scored by `density`, which has no use for the U-Net.
 
