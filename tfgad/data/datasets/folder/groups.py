@@ -40,7 +40,10 @@ def groups_of(names: Sequence[str], group: str | None) -> dict[str, str] | None:
             hint = "put each image into a folder of its roll, such as good/roll7/001.png"
         else:
             problem = f"leaves good images without a group, as it does not match: {named}"
-            hint = r"the whole name is searched, such as good/roll7_001.png by group=(roll\d+)_"
+            hint = (
+                r"the whole name is searched, such as good/roll7_001.png by group=(roll\d+)_; "
+                "a run's own group= holds for --data too, unless it has group=image"
+            )
         raise UsageError(OPTION, group, problem, hint)
     return {name: value for name, value in found.items() if value}
 
