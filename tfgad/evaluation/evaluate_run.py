@@ -15,6 +15,7 @@ from tfgad.errors import UsageError
 from tfgad.evaluation import baselines, metrics, report
 from tfgad.evaluation.predictions import (
     TestPredictions,
+    check_test_images,
     figures_of,
     predict_test_set,
     reconstructions,
@@ -50,6 +51,7 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     check_shape(run, images)
     _check_untrained(run, images.spec)
     images = held_out.for_test(run, images)
+    check_test_images(images)
     # First, for it may find fault with a file of weights: the scores would be lost.
     of_baselines = baselines.evaluate_baselines(images)
     predictions = predict_test_set(run.model, images)

@@ -55,6 +55,13 @@ class TestPredictions:
         return metrics.image_metrics(*self.counted)["image_auroc"]
 
 
+def check_test_images(images: AnomalyData) -> None:
+    """Raises UsageError if a data set has no test images."""
+    if not images.test_size:
+        hint = "add images of another kind beside the good ones"
+        raise UsageError("data", images.spec, "has no test images", hint)
+
+
 def predict_test_set(
     model: Detector, images: AnomalyData, score: str | None = None
 ) -> TestPredictions:
@@ -68,9 +75,7 @@ def predict_test_set(
     Raises:
         UsageError: there are no test images.
     """
-    if not images.test_size:
-        hint = "add images of another kind beside the good ones"
-        raise UsageError("data", images.spec, "has no test images", hint)
+    check_test_images(images)
     maps = np.empty((images.test_size, *images.image_shape[:2]), np.float32)
 
     def scored() -> Iterator[dict[str, np.ndarray]]:
