@@ -19,9 +19,9 @@ limit is near 1, and each group counts as little more than one image. If all ima
 their own, n is N.
 
 What it cannot know: a kind of group of which none was seen. So there is also the upper end for
-rho = 1, where each of groups of equal size counts as one image, and N / m images count where sizes
-differ: no correlation makes it larger. Rare kinds of groups are
-within it. `examples/benchmarks/false_alarms.py` measures how often each holds the rate.
+rho = 1, where N / m images count: one for each group if they are of one size. No correlation makes
+it larger. Rare kinds of groups are within it. `examples/benchmarks/false_alarms.py` measures how
+often each holds the rate.
 """
 
 from __future__ import annotations
