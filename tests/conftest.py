@@ -30,6 +30,8 @@ SMALL = {
     "d_steps": 2,
     "classes": 2,
     "search_steps": 5,
+    "weights": "random",
+    "maps": 1,
 }
 
 

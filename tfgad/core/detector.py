@@ -46,8 +46,8 @@ class Detector(Trained):
     - `code_dim`: the length of `code` `[N, code_dim]`, which is then one of `errors`: what the
       networks know of a window beside the errors, such as its latent code.
 
-    A method that looks at whole tiles states besides, in `tile_scores`, the names of scores that it
-    makes itself in `scored_by`. The first is then its default on images larger than the window.
+    A method that makes further scores itself, in `scored_by`, states their names in `tile_scores`.
+    The first is then its default; of a method that reconstructs, on images larger than the window.
 
     A method that marks pixels as defective states `pixel_threshold`, the value of the map above
     which it does.
@@ -119,7 +119,7 @@ class Detector(Trained):
         """Returns the name of a score that the method has."""
         if score == "auto":
             if not self.reconstructs:
-                return next(iter(self.scores))
+                return (*self.tile_scores, *self.scores)[0]
             return DENSITY if self.tile == self.window[:2] else (*self.tile_scores, CUES)[0]
         known = (*self.scores, *self.tile_scores)
         known += (CUES, DENSITY) if self.reconstructs else ()
@@ -162,6 +162,16 @@ class Detector(Trained):
     def checked_batch(self, data: Any) -> Any:
         """Returns the images of a batch, with labels if the method is `labelled`; see `checks`."""
         return checks.checked_batch(data, self.training_window, self.labelled)
+
+    @property
+    def pretrained(self) -> dict[str, str | None]:
+        """Entries of a run's configuration for pretrained weights; see `Weights.as_config`."""
+        return {}
+
+    @property
+    def notice(self) -> str:
+        """The notice that goes where the model goes, of weights that are others' work."""
+        return ""
 
     @property
     def learnt_from(self) -> tuple[str, ...]:

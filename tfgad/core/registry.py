@@ -194,7 +194,8 @@ def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given
     registered, default = method_of(method)
     stride = parsed["stride"]
     if stride == getattr(default, "stride", Common().stride):  # not one that was asked for
-        stride = math.gcd(stride, *window[:2])
+        sides = math.gcd(*window[:2])
+        stride = max(each for each in range(1, stride + 1) if sides % each == 0)
     keras.utils.set_random_seed(seed)
     policy = _policy(parsed["precision"])
     before = keras.config.dtype_policy()

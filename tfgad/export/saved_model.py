@@ -41,11 +41,13 @@ import tensorflow as tf
 from tfgad import files
 from tfgad.core.detector import Detector
 from tfgad.export import decoding, warmup
+from tfgad.networks.pretrained import keys_of
 from tfgad.scores.calibration import RATES
 from tfgad.training import Run
 from tfgad.training.run import RECORD, calibration_numbers
 
 METADATA = "assets.extra/tfgad.json"  # TensorFlow leaves the folder assets.extra to others
+NOTICE = "assets.extra/NOTICE"  # of weights that are others' work
 CALIBRATION = "calibration"  # the signature
 
 
@@ -87,6 +89,8 @@ def export(
             unfinished = Path(partial) / "version"
             _save(model, _Endpoints(model, image_shape, resized, depth), unfinished)
             files.write_json(unfinished / METADATA, metadata)
+            if model.notice:
+                (unfinished / NOTICE).write_text(model.notice, encoding="utf-8")
             warmup.write(unfinished, image_shape)
             return unfinished.rename(directory / str(_next_version(directory)))
     except (OSError, tf.errors.OpError) as error:
@@ -115,6 +119,7 @@ def metadata_of_run(run: Run) -> dict[str, Any]:
 
 def _metadata_of_training(run: Run) -> dict[str, Any]:
     metadata = {key: run.config[key] for key in ("method", "data", "images", "versions")}
+    metadata |= {key: run.config[key] for key in keys_of("features") if key in run.config}
     # What the threshold was set from; runs of an earlier tfgad do not know its groups.
     known = {key: value for key, value in run.calibration.items() if key in RECORD}
     return {**metadata, **({"calibration": known} if "rate_interval" in known else {})}

