@@ -21,7 +21,8 @@ from tfgad.scores.calibration import Calibration, Threshold
 from tfgad.scores.cues import Cues, CuesScore
 from tfgad.scores.density import Density, DensityScore
 from tfgad.scores.image_quality import ImageQuality
-from tfgad.scores.score import CUES, DENSITY, MeanErrorScore, Score, margins_of
+from tfgad.scores.places import Places, PlacesScore
+from tfgad.scores.score import CUES, DENSITY, PLACES, MeanErrorScore, Score, margins_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +64,10 @@ class Detector(Trained):
         config: the hyper-parameters of the method, a `Config` of its module.
         image_shape: `(height, width, channels)` of the windows.
         seed: of all randomness in training.
-        score: one of `scores`, `cues`, `density`, or `auto`: of a method that reconstructs,
-            `density` where windows are whole images and `cues` where images are larger; the first
-            of `scores` otherwise. That of `config`, if not given.
+        score: one of `scores`, `cues`, `density`, `places`, or `auto`: of a method that
+            reconstructs, `density` where windows are whole images and `cues` where images are
+            larger; the first of `scores` otherwise. That of `config`, if not given. A run on
+            resized images has `places` instead of `cues`.
         stride: of the windows on larger images, in pixels; it divides the window's sides. That of
             `config`, if not given.
         tile: `(height, width)` of the images that the threshold is set on; the window's, if not
@@ -122,7 +124,7 @@ class Detector(Trained):
                 return (*self.tile_scores, *self.scores)[0]
             return DENSITY if self.tile == self.window[:2] else (*self.tile_scores, CUES)[0]
         known = (*self.scores, *self.tile_scores)
-        known += (CUES, DENSITY) if self.reconstructs else ()
+        known += (CUES, DENSITY, PLACES) if self.reconstructs else ()
         if score not in known:
             raise UsageError("score", score, "is not one of this method", nearest(score, known))
         return score
@@ -136,6 +138,8 @@ class Detector(Trained):
         if self.reconstructs:
             self.cues = Cues([len(term) for term in self.terms])
             self.density = Density(sum(map(len, self.terms)) + 1 + self.code_dim)
+            if self.score == PLACES:
+                self.places = Places(self.tile, self.window[2])
         self.calibration = Calibration(name="calibration")
         self.image_quality = ImageQuality(self.tile, self.window[:2], self.window[2])
         self.built = True
@@ -218,6 +222,8 @@ class Detector(Trained):
         """Returns whether a score needs statistics of normal images that are not there yet."""
         if score == DENSITY:
             return not self.density.is_adapted
+        if score == PLACES:
+            return self.score != PLACES or not self.places.is_adapted
         return score == CUES and not self.cues.is_adapted
 
     def anomaly(self, images: Any, score: str | None = None) -> dict[str, tf.Tensor]:
@@ -289,6 +295,8 @@ class Detector(Trained):
             return self._cues_score()
         if score == DENSITY:
             return self._density_score()
+        if score == PLACES:
+            return PlacesScore(self.places)
         return MeanErrorScore(self.scores[score], self.window[:2])
 
     def _cues_score(self) -> CuesScore:
@@ -350,7 +358,8 @@ class Detector(Trained):
     def adapt(self, normals: Any, size: int | None = None) -> None:
         """Learns the statistics of normal images: of their quality, and those of scores.
 
-        Those of `density` it learns if that is the model's score, or the images are windows.
+        Those of `density` it learns if that is the model's score, or the images are windows; those
+        of `places` only if that is the model's score.
 
         Args:
             normals: images float32 `[N, H, W, C]`, or a dataset of them, one at a time; the
@@ -370,6 +379,9 @@ class Detector(Trained):
         if self.score == DENSITY or normals.element_spec.shape[:2] == self.window[:2]:
             self._density_score().adapt(normals, size, self.descriptions)
         self._cues_score().adapt(normals, size, lambda x: self.error_maps(x, CUES))
+        if self.score == PLACES:
+            score = PlacesScore(self.places)
+            score.adapt(normals, size, lambda x: self.error_maps(x, PLACES))
         self.predict_function = None  # which may score by the paper's score
 
     def calibrate(

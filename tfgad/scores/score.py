@@ -18,11 +18,12 @@ from tfgad.data.warping import gaussian_blur
 
 CUES, DENSITY = "cues", "density"  # names of scores that methods have beside their paper's
 JOINT, MARKS = "joint", "marks"  # of methods that look at whole tiles; see `joint.py`
+PLACES = "places"  # of methods that reconstruct, on parts that lie alike; see `places.py`
 REGIONS = "regions"  # of pretrained features; see `regions.py`
 DRAEM = "draem"  # the score of DRAEM's paper
 DEFECT = "defect"  # the score of a segmenter
 # The largest value of the map on images of every size.
-PEAKS = (CUES, JOINT, MARKS, REGIONS, DRAEM, DEFECT)
+PEAKS = (CUES, PLACES, JOINT, MARKS, REGIONS, DRAEM, DEFECT)
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022)
 BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)
@@ -117,7 +118,7 @@ def margins_of(
         stride: of the detector's windows, in pixels.
         score: name of the score; None for the reconstruction instead of a map.
     """
-    if score in (CUES, JOINT, MARKS):  # computed tile by tile
+    if score in (CUES, PLACES, JOINT, MARKS):  # computed tile by tile
         second = [(side, tiling.half_stride(side)) for side in tile]
     else:  # the map is blurred, a reconstruction is not
         second = 2 * [(1 if score is None else BLUR_RADIUS + 1, 1)]

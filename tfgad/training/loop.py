@@ -7,6 +7,7 @@ with the weights of an uninterrupted one.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from tfgad.data.batches import count_classes, training_batches
 from tfgad.data.origins import Origins
 from tfgad.errors import UsageError, first_line
 from tfgad.networks.efficientnet_lite0 import find_lite0_weights
+from tfgad.scores.score import PLACES
 from tfgad.training import distribution
 from tfgad.training.callbacks import Checkpoint, Log, StopIfDiverged
 from tfgad.training.distribution import Cluster
@@ -173,7 +175,10 @@ def _trained(
 ) -> Run | None:
     """Trains the remaining steps of a run; the chief alone calibrates and writes it."""
     settings = config["settings"]
-    build = partial(methods.build, config["method"], images.image_shape, config["seed"], **settings)
+    built_with = {**settings, "score": _score(config)}
+    build = partial(
+        methods.build, config["method"], images.image_shape, config["seed"], **built_with
+    )
     with cluster.strategy.scope():
         model = build()
     model.prepare()  # a mistake is found before anything is written
@@ -198,6 +203,24 @@ def _trained(
     origins = images.calibration_origins
     finish(run, images.train, images.train_size, images.calibration, start, origins)
     return run
+
+
+def _score(config: Mapping[str, Any]) -> str:
+    """Returns the score of a run's model: where none is asked for, `places` on resized images.
+
+    It replaces `cues`, whose level and tone are those of a texture.
+    """
+    settings, model = config["settings"], methods.method_of(config["method"])[0].model
+    window = settings["window"] or math.inf
+    if (
+        settings["score"] == "auto"
+        and config["resized"]
+        and model.reconstructs
+        and not model.tile_scores
+        and max(config["image_shape"][:2]) > window
+    ):
+        return PLACES
+    return settings["score"]
 
 
 def _fit(
