@@ -193,3 +193,18 @@ def test_cut_takes_tiles_row_by_row(channels):
 def test_cut_reflects_a_small_image():
     (tile,) = tiling.cut_tiles(np.array([[[1], [2], [3]]]), 5)
     np.testing.assert_array_equal(tile[..., 0], np.tile([1, 2, 3, 3, 2], (5, 1)))
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "expected"),
+    [
+        ((32, 32), 16, (16, 16)),
+        ((28, 50), 16, (14, 10)),
+        ((8, 24), 16, (8, 12)),
+        ((251, 256), 64, (251, 64)),
+        ((97, 3), 64, (97, 3)),
+        ((202, 64), 64, (101, 64)),
+    ],
+)
+def test_strides_divide_the_sides_of_the_window(window, stride, expected):
+    assert tiling.strides_of(window, stride) == expected

@@ -14,7 +14,7 @@ from tfgad.data.images import read_image
 from tfgad.data.pixels import resize
 from tfgad.errors import UsageError
 from tfgad.export import warmup
-from tfgad.export.saved_model import CALIBRATION, METADATA, export, metadata_of_model
+from tfgad.export.saved_model import CALIBRATION, METADATA, NOTICE, export, metadata_of_model
 from tfgad.scores.calibration import Calibration
 
 # Run by a Python that finds neither tfgad nor, being isolated, PYTHONPATH and its own folder:
@@ -362,3 +362,9 @@ def test_an_uncalibrated_model_is_refused(build_small, tmp_path):
     with pytest.raises(UsageError, match="not calibrated"):
         export_small(build_small("ganomaly"), tmp_path / "models")
     assert not (tmp_path / "models").exists()
+
+
+def test_the_notice_of_others_weights_goes_with_them(model, as_is, tmp_path, monkeypatch):
+    assert not (as_is / NOTICE).exists()
+    monkeypatch.setattr(type(model), "notice", "under the Apache License")
+    assert (export_small(model, tmp_path) / NOTICE).read_text() == "under the Apache License"

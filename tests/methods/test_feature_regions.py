@@ -34,16 +34,21 @@ def test_whole_images_are_scored_by_the_sum_of_both_maps(model, images):
 
 def test_a_step_trains_the_head_alone_on_synthetic_defects(images):
     model = tfgad.build("feature_regions", (48, 48, 1), gamma=1.5, **SMALL)
+    with pytest.raises(UsageError, match="are not loaded; call `prepare`"):
+        model.train_step(tf.constant(images[:4]))
+    model.prepare()
     x = tf.image.resize(images[:4], [256, 256])
     x = model._random_view(x)
     laid, masks = with_defects(x, model.seed_of("defects"), model.config.defects)
     laid = with_random_light(laid, model.seed_of("light"))
-    covered = masks.numpy().reshape(4, 32, 8, 32, 8).mean((2, 4)) >= 0.25
-    assert 0 < covered.mean() < 1
+    covered = masks.numpy().reshape(4, 32, 8, 32, 8).mean((2, 4))
+    defective, counted = covered >= 0.25, (covered == 0) | (covered >= 0.25)
+    assert 0 < defective.mean() < counted.mean() < 1
     on_grid = model.feature_maps(laid)[0]
     p = tf.sigmoid(model.head(on_grid, training=True))[..., 0].numpy()
-    of_truth = np.where(covered, p, 1 - p)
-    focal = np.mean(-((1 - of_truth) ** 1.5) * np.log(of_truth))
+    of_truth = np.where(defective, p, 1 - p)
+    loss = -((1 - of_truth) ** 1.5) * np.log(of_truth) * counted
+    focal = np.mean(loss.sum((1, 2)) / counted.sum((1, 2)))
     before = [weight.numpy() for weight in model.features.weights]
     logs = model.train_step(tf.constant(images[:4]))
     assert float(logs["focal"]) == pytest.approx(focal, rel=1e-3)
@@ -93,12 +98,47 @@ def test_without_weights_nothing_is_trained_or_adapted(monkeypatch, images):
         model.anomaly(images, "joint")
 
 
-def test_a_loaded_model_needs_no_file_of_weights(model, images, tmp_path, monkeypatch):
+def test_a_loaded_model_needs_no_file_of_weights(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_regions, "find_lite0_weights", lambda: "lite0.pth")
+    monkeypatch.setattr(feature_regions, "load_lite0_weights", lambda network, path: None)
+    model = tfgad.build("feature_regions", (48, 48, 1), maps=1, width=4)
+    model.adapt(images)
     model.save(tmp_path / "model.keras")
     monkeypatch.setattr(feature_regions, "find_lite0_weights", lambda: None)
     copy = tfgad.load_model(tmp_path / "model.keras")
     copy.prepare()
     np.testing.assert_array_equal(copy.anomaly(images)["score"], model.anomaly(images)["score"])
+
+
+def test_all_maps_are_used_by_default(images):
+    model = tfgad.build("feature_regions", (48, 48, 1), weights="random", width=4)
+    maps = model.feature_maps(tf.zeros([1, 256, 256, 1]))
+    assert [each.shape[1:] for each in maps] == [(32, 32, 40), (16, 16, 112), (8, 8, 320)]
+    assert model.head.input_shape == (None, None, None, 472)
+    model.prepare()
+    assert np.isfinite(model.train_step(tf.constant(images[:4]))["focal"])
+
+
+def test_a_spot_that_no_good_image_has_scores_higher(model, images):
+    spotted = images.copy()
+    spotted[:, 12:28, 16:32] = 1.0
+    good, bad = model.anomaly(images)["score"].numpy(), model.anomaly(spotted)["score"].numpy()
+    assert bad.min() > good.max()
+
+
+def test_large_images_lose_nothing_when_they_are_resized():
+    model = tfgad.build("feature_regions", (512, 1024, 1), **SMALL)
+    image = np.full((1, 512, 1024, 1), -1, "float32")
+    image[:, 101, 333] = 1.0
+    square = model._square(tf.constant(image)).numpy()
+    assert square.shape == (1, 256, 256, 1)
+    np.testing.assert_allclose(square[0, 50, 83, 0], -1 + 2 / 8)
+
+
+def test_sides_without_a_common_divisor_are_taken(images):
+    model = tfgad.build("feature_regions", (251, 256, 1), **SMALL)
+    model.adapt(np.random.default_rng(0).uniform(-1, 1, (3, 251, 256, 1)).astype("float32"))
+    assert model.anomaly(np.zeros((1, 251, 256, 1), "float32"))["map"].shape == (1, 251, 256)
 
 
 def test_random_weights_are_said_to_be(caplog):
@@ -109,6 +149,8 @@ def test_random_weights_are_said_to_be(caplog):
         "features_sha256": None,
     }
     assert model.notice == ""
+    with pytest.raises(UsageError, match="not adapted"):
+        model(np.zeros((1, 48, 48, 1), "float32"))
     for _ in range(2):
         model.prepare()
     with_text = [each for each in caplog.records if "are random" in each.message]
@@ -120,7 +162,7 @@ def test_pretrained_weights_come_with_their_licence_and_digest(monkeypatch, tmp_
     file.write_bytes(b"weights")
     monkeypatch.setenv("TFGAD_LITE0_WEIGHTS", str(file))
     model = tfgad.build("feature_regions", (48, 48, 1), maps=1)
-    assert "Apache License" in model.notice
+    assert "www.apache.org/licenses/LICENSE-2.0" in model.notice
     assert model.pretrained["features"] == "lite0.pth"
     assert len(model.pretrained["features_sha256"]) == 12
     with pytest.raises(UsageError, match="Lite0 weights"):

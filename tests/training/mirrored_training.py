@@ -14,6 +14,7 @@ from tfgad import methods
 from tfgad.training.distribution import Cluster
 
 SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 1, "classes": 2, "dropout": 0.0}
+SMALL |= {"weights": "random", "maps": 1}
 BATCH = 8
 
 

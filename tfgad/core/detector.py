@@ -68,8 +68,8 @@ class Detector(Trained):
             reconstructs, `density` where windows are whole images and `cues` where images are
             larger; the first of `scores` otherwise. That of `config`, if not given. A run on
             resized images has `places` instead of `cues`.
-        stride: of the windows on larger images, in pixels; it divides the window's sides. That of
-            `config`, if not given.
+        stride: of the windows on larger images, in pixels; where it does not divide a side, the
+            divisor next to it is taken (`tiling.strides_of`). That of `config`, if not given.
         tile: `(height, width)` of the images that the threshold is set on; the window's, if not
             given. The false-positive rate is that of a tile.
         name: of the model.
@@ -109,9 +109,6 @@ class Detector(Trained):
         defaults = settings.Common()
         self.stride: int = stride if stride else getattr(config, "stride", defaults.stride)
         self.score = self._known(score or str(getattr(config, "score", defaults.score)))
-        if any(side % self.stride for side in self.window[:2]):
-            hint = f"give a divisor of {self.window[0]} and {self.window[1]}"
-            raise UsageError("stride", self.stride, "does not divide the window", hint)
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -351,15 +348,16 @@ class Detector(Trained):
 
     def _blended(self, images: tf.Tensor, of_windows: Any) -> tf.Tensor:
         """Returns a function of windows, `[N, h, w, K]`, blended over images: `[B, H, W, K]`."""
-        return tiling.by_window(images, self.window[:2], self.stride, of_windows)
+        strides = tiling.strides_of(self.window[:2], self.stride)
+        return tiling.by_window(images, self.window[:2], strides, of_windows)
 
     # Statistics of normal images, and the threshold
 
     def adapt(self, normals: Any, size: int | None = None) -> None:
         """Learns the statistics of normal images: of their quality, and those of scores.
 
-        Those of `density` it learns if that is the model's score, or the images are windows; those
-        of `places` only if that is the model's score.
+        Those of `density` it learns if that is the model's score, or the images are windows. If
+        `places` is the model's score, its statistics are learnt instead of those of `cues`.
 
         Args:
             normals: images float32 `[N, H, W, C]`, or a dataset of them, one at a time; the
@@ -378,10 +376,11 @@ class Detector(Trained):
             return
         if self.score == DENSITY or normals.element_spec.shape[:2] == self.window[:2]:
             self._density_score().adapt(normals, size, self.descriptions)
-        self._cues_score().adapt(normals, size, lambda x: self.error_maps(x, CUES))
         if self.score == PLACES:
             score = PlacesScore(self.places)
             score.adapt(normals, size, lambda x: self.error_maps(x, PLACES))
+        else:
+            self._cues_score().adapt(normals, size, lambda x: self.error_maps(x, CUES))
         self.predict_function = None  # which may score by the paper's score
 
     def calibrate(

@@ -172,13 +172,16 @@ def weighted_cross_entropy(masks: tf.Tensor, logits: tf.Tensor, weight: float) -
     return tf.reduce_mean(tf.nn.weighted_cross_entropy_with_logits(labels, logits, weight))
 
 
-def focal_loss(masks: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
+def focal_loss(
+    masks: tf.Tensor, logits: tf.Tensor, gamma: float, counted: tf.Tensor | None = None
+) -> tf.Tensor:
     """E[-(1 - p_t)^γ log p_t], p_t the probability of the true class (Lin et al. 2017, eq. 4).
 
     Args:
         masks: 0 or 1, `[B, H, W, 1]`.
         logits: of a 1, the same shape.
         gamma: γ; 0 gives the cross-entropy.
+        counted: 1 where a pixel counts, else 0, the same shape; all do, if it is not given.
 
     Returns:
         One value per image, `[B]`.
@@ -187,7 +190,11 @@ def focal_loss(masks: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(masks, logits)
     # 1 - p_t. Where it is 0, the gradient of its power is NaN for γ < 1.
     missing = tf.maximum(tf.abs(masks - tf.sigmoid(logits)), LEAST_MISSING)
-    return tf.reduce_mean(tf.pow(missing, gamma) * entropy, axis=[1, 2, 3])
+    loss = tf.pow(missing, gamma) * entropy
+    if counted is None:
+        return tf.reduce_mean(loss, axis=[1, 2, 3])
+    total = tf.reduce_sum(counted * loss, axis=[1, 2, 3])
+    return total / tf.maximum(tf.reduce_sum(counted, axis=[1, 2, 3]), 1.0)
 
 
 def _float32(x: tf.Tensor) -> tf.Tensor:

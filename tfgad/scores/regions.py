@@ -13,15 +13,16 @@ onto the principal components that hold 97 % of their variance, r the side of a 
     z_R   = (e_R - mean_p) / deviation_p
     map   = Σ_r z_R / peak
 
-Components of low variance tell anomalies from good images best (Rippel et al. 2021, who describe
+Components of low variance tell anomalies from good images best (Rippel et al. 2020, who describe
 the whole image by means). Deviations see what means do not, a change of texture. Magnetic tile,
 image AUROC, one run: means alone .886, both .905; regions of 1, 2, 4 and 8 cells .888, .892, .898
 and .867.
 
-Places differ: some vary on good parts. So e_R is standardised by place. Its mean and deviation
-are those of images that the components were not fitted to, by turns: of the others the residuals
-are too small. The peak is the value that nine of ten maxima of the map stay below, in the same
-way.
+Places differ: some vary on good parts. So e_R is standardised by place. Components leave smaller
+residuals of the images that they were fitted to than of new ones. So the images are divided into
+five parts, and mean and deviation are those of residuals that the components of the other four
+parts leave. The peak is the value that nine of ten maxima of the map stay below, each image
+standardised by the others.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from tfgad.scores.cues import PEAK_QUANTILE
 CELLS = 8  # along a side
 SIDES = (1, 2, 4, 8)  # of regions, in cells
 GRID = 32  # values along a side of the map
-VARIANCE = 0.97  # as the PCA of features that is a trivial detector
+VARIANCE = 0.97  # as in the trivial detector of `evaluation/feature_pca.py`
 VECTORS = 20_000  # at most, that components are fitted to; drawn from all places
 FOLDS = 5  # a fifth of the images at a time is left out
 FLOOR = 1e-9  # of mean squares in logarithms
@@ -52,6 +53,9 @@ LEAST_DEVIATION, NOT_USED = 1e-4, 1e12
 LEAST_SHARE = 0.5
 LEAST_SPREAD = 1e-3  # of logarithms: good images that are nearly copies of each other
 LEAST_PEAK = 1e-3  # above 0, which stands for no statistics
+LEAST_ROWS = (
+    6  # descriptions of a side; with fewer, as of the whole of a few images, it is left out
+)
 
 
 @keras.saving.register_keras_serializable("tfgad")
@@ -74,7 +78,7 @@ class Regions(keras.layers.Layer):
             places = (CELLS - side + 1,) * 2
             self.mean.append(self._statistic(f"mean_{side}", (size,), "zeros"))
             self.deviation.append(self._statistic(f"deviation_{side}", (size,), "ones"))
-            # As many columns as components are kept; the others are 0.
+            # Columns beyond the components that are kept are 0.
             components = self._statistic(f"components_{side}", (size, size), "zeros")
             self.components.append(components)
             self.place_mean.append(self._statistic(f"place_mean_{side}", places, "zeros"))
@@ -88,7 +92,7 @@ class Regions(keras.layers.Layer):
     @property
     def is_adapted(self) -> bool:
         """Whether `adapt` has set the statistics, here or before the model was saved."""
-        return float(self.peak) > 0
+        return bool(self.peak.numpy() > 0)
 
     def call(self, cells: tf.Tensor) -> tf.Tensor:
         """Returns the map `[B, GRID, GRID]`; nine of ten normal images stay below 1.
@@ -133,31 +137,50 @@ class Regions(keras.layers.Layer):
             hint = "give images that differ"
             raise UsageError("normal images", len(cells), "are all alike", hint)
         total = tf.zeros([len(cells), GRID, GRID])
+        folds = np.array_split(np.arange(len(cells)), min(FOLDS, len(cells)))
         for index, side in enumerate(SIDES):
             vectors = [descriptions(each, side).numpy() for each in (cells, *views)]
-            held_out = np.empty(vectors[0].shape[:3], np.float32)
-            for fold in np.array_split(np.arange(len(cells)), min(FOLDS, len(cells))):
-                self._fit(index, [np.delete(each, fold, axis=0) for each in vectors])
-                held_out[fold] = self._log_residual(index, vectors[0][fold])
-            self._fit(index, vectors)
-            axes = 0 if per_place else None
-            mean, deviation = held_out.mean(axes), held_out.std(axes)
+            errors = np.empty(vectors[0].shape[:3], np.float32)
+            for fold in folds:
+                others = np.delete(np.arange(len(cells)), fold)
+                self._fit(index, vectors, others)
+                errors[fold] = self._log_residual(index, vectors[0][fold])
+            rows = self._fit(index, vectors, np.arange(len(cells)))
+            axes = 0 if per_place else (0, 1, 2)
+            mean, deviation = errors.mean(axes), errors.std(axes)
             least = max(LEAST_SHARE * np.median(deviation), LEAST_SPREAD)
-            deviation = np.maximum(deviation, least)
-            self.place_mean[index].assign(np.broadcast_to(mean, held_out.shape[1:]))
-            self.place_deviation[index].assign(np.broadcast_to(deviation, held_out.shape[1:]))
-            total += _over_grid(self._standardised(index, held_out))
+            if rows < LEAST_ROWS:  # too few even for a line
+                deviation, least = np.full_like(deviation, NOT_USED), NOT_USED
+            self.place_mean[index].assign(np.broadcast_to(mean, errors.shape[1:]))
+            deviations = np.broadcast_to(np.maximum(deviation, least), errors.shape[1:])
+            self.place_deviation[index].assign(deviations)
+            total += _over_grid(_left_one_out(errors, axes, least))
         peak = np.quantile(np.max(total, axis=(1, 2)), PEAK_QUANTILE)
         self.peak.assign(max(peak, LEAST_PEAK))
 
-    def _fit(self, index: int, vectors: Sequence[np.ndarray]) -> None:
-        """Fits mean, deviation and components to descriptions `[N, places, places, 2 C]`."""
+    def _fit(self, index: int, vectors: Sequence[np.ndarray], images: np.ndarray) -> int:
+        """Fits mean, deviation and components to descriptions of some images.
+
+        Args:
+            index: of the side.
+            vectors: descriptions `[N, places, places, 2 C]` of the images, and of their views.
+            images: which of the N are used.
+
+        Returns:
+            The number of descriptions: at most `VECTORS`, drawn at random.
+        """
         # Imported here: predictions do not need scikit-learn.
         from sklearn.decomposition import PCA
 
-        rows = np.concatenate([each.reshape(-1, each.shape[-1]) for each in vectors])
-        if len(rows) > VECTORS:
-            rows = rows[np.random.default_rng(0).choice(len(rows), VECTORS, replace=False)]
+        shape = (len(vectors), len(images), *vectors[0].shape[1:3])
+        drawn = np.arange(np.prod(shape))
+        if len(drawn) > VECTORS:
+            drawn = np.random.default_rng(0).choice(drawn, VECTORS, replace=False)
+        view, image, down, across = np.unravel_index(drawn, shape)
+        rows = np.empty((len(drawn), vectors[0].shape[-1]), np.float32)
+        for number, each in enumerate(vectors):
+            own = view == number
+            rows[own] = each[images[image[own]], down[own], across[own]]
         mean, deviation = rows.mean(0, dtype="float64"), rows.std(0, dtype="float64")
         deviation = np.where(deviation > LEAST_DEVIATION * deviation.mean(), deviation, NOT_USED)
         standard = ((rows - mean) / deviation).astype("float32")
@@ -169,10 +192,26 @@ class Regions(keras.layers.Layer):
         self.mean[index].assign(mean)
         self.deviation[index].assign(deviation)
         self.components[index].assign(components)
+        return len(rows)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "channels": self.channels}
+
+
+def _left_one_out(errors: np.ndarray, axes: Any, least: float) -> np.ndarray:
+    """Standardises the e_R of each image by those of the others: `[N, places, places]`.
+
+    Args:
+        errors: e_R, `[N, places, places]`.
+        axes: over which mean and deviation are taken.
+        least: deviation.
+    """
+    standardised = np.empty_like(errors)
+    for i, own in enumerate(errors):
+        others = np.delete(errors, i, axis=0)
+        standardised[i] = (own - others.mean(axes)) / np.maximum(others.std(axes), least)
+    return standardised
 
 
 def cells_of(maps: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -122,8 +122,9 @@ def margins_of(
         second = [(side, tiling.half_stride(side)) for side in tile]
     else:  # the map is blurred, a reconstruction is not
         second = 2 * [(1 if score is None else BLUR_RADIUS + 1, 1)]
+    strides = tiling.strides_of(window[:2], stride)
     rows, columns = (
-        tiling.two_stage_margin(side, stride, *of_second)
-        for side, of_second in zip(window[:2], second, strict=True)
+        tiling.two_stage_margin(side, step, *of_second)
+        for side, step, of_second in zip(window[:2], strides, second, strict=True)
     )
     return rows, columns

@@ -122,7 +122,8 @@ def train(
         methods.settings_of(method, settings)  # a mistake is found before other workers are awaited
     cluster = distribution.connect(distribute)  # before TensorFlow computes anything
     images = data.load(spec, seed=seed)
-    method = default_method(images, settings) if method is None else method
+    if method is None:
+        method = _default_of_chief(cluster, folder if resume else None, images, settings)
     hyper_parameters = methods.settings_of(method, settings).as_dict()
     for name, value in hyper_parameters.items():
         if name.endswith("batch_size"):  # a stage may have its own
@@ -141,6 +142,21 @@ def train(
             run = _trained(cluster, state, folder, config, images, callbacks)
         cluster.barrier()
     return run
+
+
+def _default_of_chief(
+    cluster: Cluster,
+    folder: RunFolder | None,
+    images: AnomalyData,
+    settings: Mapping[str, Any] | None,
+) -> str:
+    """Returns the method of the run in `folder`, if there is one, else the data's default.
+
+    The default depends on the pretrained weights of a machine: all workers take the chief's.
+    """
+    old, names = (folder.read_config() if folder else None), methods.names()
+    method = old["method"] if old else default_method(images, settings)
+    return names[cluster.broadcast(names.index(method))] if method in names else method
 
 
 def _state_on_chief(
@@ -183,12 +199,13 @@ def _trained(
         model = build()
     model.prepare()  # a mistake is found before anything is written
     steps = stage_steps(settings["steps"], model.stages)
-    config |= {"learnt_from": list(model.learnt_from), **model.pretrained}
+    pretrained = model.pretrained
+    config |= {"learnt_from": list(model.learnt_from), **pretrained}
     config |= {"window": list(model.window), "score": model.score}
     config |= {"versions": versions(), "images": _sizes(images)}
     if cluster.is_chief:
         if state == RunState.STARTED:
-            check_same_weights(folder.path, folder.read_config() or {}, model.pretrained)
+            check_same_weights(folder.path, folder.read_config() or {}, pretrained)
         folder.start(state, config, split_of(images))
     cluster.barrier()  # before it, others might find the checkpoint of the run that is replaced
 

@@ -48,6 +48,7 @@ from tfgad.data.tiling.windows import (
     half_stride,
     hann_weights,
     pad_to_grid,
+    strides_of,
     tile_starts,
 )
 
@@ -63,6 +64,7 @@ __all__ = [
     "hann_weights",
     "pad_to_grid",
     "split_axis",
+    "strides_of",
     "tile_starts",
     "two_stage_margin",
 ]

@@ -5,7 +5,7 @@ Windows are cut and blended by tensor arithmetic alone, so that an exported mode
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -154,6 +154,26 @@ def hann_weights(height: int, width: int) -> np.ndarray:
     """Returns the weights of a window's pixels, `[height, width]`: a Hann window, nowhere 0."""
     rows, columns = (np.hanning(side + 2)[1:-1] for side in (height, width))
     return np.outer(rows, columns).astype("float32")
+
+
+def strides_of(window: Sequence[int], stride: int) -> tuple[int, int]:
+    """Returns the strides along rows and columns that divide the sides of a window.
+
+    Each is the divisor of the side next below `stride`, or next above where that is less than a
+    quarter of it: windows of a prime side do not overlap.
+
+    Args:
+        window: `(h, w)`.
+        stride: that is wanted, in pixels.
+    """
+
+    def divisor(side: int) -> int:
+        divisors = [each for each in range(1, side + 1) if side % each == 0]
+        below = max(each for each in divisors if each <= stride)
+        return below if 4 * below >= min(stride, side) else min(d for d in divisors if d > stride)
+
+    height, width = window
+    return divisor(height), divisor(width)
 
 
 def half_stride(side: int) -> int:
