@@ -191,6 +191,17 @@ def test_multistage_on_weaves():
             assert_shown(cell, *mean_and_deviation(ious), f_measure)
 
 
+def test_multistage_with_pretrained_weights():
+    ways = ("source", "known", "cut", "perlin", "pasted", "fused", "true")
+    found = results("multistage_vgg16")
+    shown = [cells for _, cells in rows("docs/results.md", "### With VGG16's weights")][1:]
+    assert len(shown) == len(ways)
+    for cells, way in zip(shown, ways, strict=True):
+        for cell, weave in zip(cells, ("twill", "satin", "check"), strict=True):
+            iou = found[f"weave:{weave}"]["1"]["figures"][way]["iou_at_even_odds"]
+            assert_shown(cell, iou, 2 * iou / (1 + iou))
+
+
 def test_multistage_on_real_fabric():
     ways = ("source", "cut", "pasted", "fused", "true")
     names = {"multistage_aitex": "0", "multistage_aitex_from_weaves": "1"}

@@ -53,9 +53,8 @@ LEAST_DEVIATION, NOT_USED = 1e-4, 1e12
 LEAST_SHARE = 0.5
 LEAST_SPREAD = 1e-3  # of logarithms: good images that are nearly copies of each other
 LEAST_PEAK = 1e-3  # above 0, which stands for no statistics
-LEAST_ROWS = (
-    6  # descriptions of a side; with fewer, as of the whole of a few images, it is left out
-)
+# Descriptions of a side; with fewer, as of the whole of a few images, the side is left out.
+LEAST_ROWS = 6
 
 
 @keras.saving.register_keras_serializable("tfgad")
