@@ -143,35 +143,52 @@ def test_sides_without_a_common_divisor_are_taken(images):
 
 def test_random_weights_are_said_to_be(caplog):
     model = tfgad.build("feature_regions", (48, 48, 1), **SMALL)
+    assert model.pretrained == {}
+    for score in (model, model.predict):
+        with pytest.raises(UsageError, match="not adapted"):
+            score(np.zeros((1, 48, 48, 1), "float32"))
+    for _ in range(2):
+        model.prepare()
     assert model.pretrained == {
         "features": "random",
         "features_network": "EfficientNet-Lite0",
         "features_sha256": None,
     }
     assert model.notice == ""
-    with pytest.raises(UsageError, match="not adapted"):
-        model(np.zeros((1, 48, 48, 1), "float32"))
-    for _ in range(2):
-        model.prepare()
     with_text = [each for each in caplog.records if "are random" in each.message]
     assert [each.levelno for each in with_text] == [logging.WARNING]
 
 
-def test_pretrained_weights_come_with_their_licence_and_digest(monkeypatch, tmp_path):
+def test_keras_predicts_what_the_model_says(model, images):
+    expected = model.anomaly(images)["score"]
+    np.testing.assert_allclose(model.predict(images, verbose=0)["score"], expected, rtol=1e-5)
+    np.testing.assert_allclose(tf.function(model)(images)["score"], expected, rtol=1e-5)
+
+
+def test_a_model_keeps_the_description_of_its_weights(monkeypatch, tmp_path, images):
     file = tmp_path / "lite0.pth"
     file.write_bytes(b"weights")
     monkeypatch.setenv("TFGAD_LITE0_WEIGHTS", str(file))
     model = tfgad.build("feature_regions", (48, 48, 1), maps=1)
     assert "www.apache.org/licenses/LICENSE-2.0" in model.notice
-    assert model.pretrained["features"] == "lite0.pth"
-    assert len(model.pretrained["features_sha256"]) == 12
     with pytest.raises(UsageError, match="Lite0 weights"):
         model.prepare()  # it is no file of weights
+    monkeypatch.setattr(feature_regions, "load_lite0_weights", lambda network, path: None)
+    model.adapt(images[:4])
+    model.save(tmp_path / "model.keras")
+    file.write_bytes(b"others")
+    copy = tfgad.load_model(tmp_path / "model.keras")
+    copy.prepare()
+    assert copy.pretrained == model.pretrained
+    assert copy.pretrained["features"] == "lite0.pth"
+    assert len(copy.pretrained["features_sha256"]) == 12
 
 
 def test_a_run_is_not_resumed_with_other_weights(tmp_path):
     old = {"features": "a.pth", "features_sha256": "1" * 12}
     check_same_weights(tmp_path, old, {"features": "b.pth", "features_sha256": "1" * 12})
     check_same_weights(tmp_path, {}, {})
-    with pytest.raises(UsageError, match="was started with features_sha256 '111111111111'"):
+    with pytest.raises(
+        UsageError, match=r"other weights \(1+\) than are here \(2+\); give the same"
+    ):
         check_same_weights(tmp_path, old, {"features": "a.pth", "features_sha256": "2" * 12})

@@ -60,11 +60,18 @@ def test_a_shade_is_found_by_its_tone_and_the_usual_one_is_not(places):
     assert np.argmax(shaded.mean(0)) // SIZE >= 32
 
 
-def test_good_parts_that_are_copies_have_finite_statistics():
-    images, residuals = parts(1, 0)
+@pytest.mark.parametrize(("count", "problem"), [(1, "are too few"), (3, "are all alike")])
+def test_images_that_say_nothing_of_variation_are_refused(count, problem):
     layer = Places((SIZE, SIZE), 1)
     assert not layer.is_adapted
-    layer.adapt(layer.values(np.repeat(images, 3, 0), np.repeat(residuals, 3, 0)).numpy())
+    values = np.repeat(layer.values(*parts(1, 0)).numpy(), count, axis=0)
+    with pytest.raises(UsageError, match=f"normal images '{count}': {problem}"):
+        layer.adapt(values)
+
+
+def test_two_parts_that_are_nearly_copies_have_finite_statistics():
+    layer, values = Places((SIZE, SIZE), 1), Places((SIZE, SIZE), 1).values(*parts(1, 0)).numpy()
+    layer.adapt(np.concatenate([values, values + 1e-6]))
     assert layer.is_adapted
     assert np.all(np.isfinite(layer(*parts(2, 1))))
 

@@ -7,7 +7,7 @@ feature maps. Its weights stay as they are. Two things are learnt from the maps:
   a principal component analysis, and how unusual its residual is at that place of the part. PCA of
   pretrained features, with the components of low variance as the evidence, is Rippel et al.'s
   (ICPR 2020), of means over the whole image. Here it is of means and standard deviations over
-  regions of four sizes.
+  regions of three sizes.
 - The score `marks`: a small head on the feature maps is trained to mark synthetic defects, which
   are added to good images (`data/synthetic_defects.py`) and seen through the network. With m the
   mask, p the head's probabilities and p_t = m p + (1 - m)(1 - p), its loss is the focal loss (Lin
@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import keras
@@ -49,14 +50,14 @@ from tfgad.networks import precision
 from tfgad.networks.defect_head import defect_head
 from tfgad.networks.efficientnet_lite0 import (
     MISSING,
+    NAME,
     NOTICE,
-    describe_lite0_weights,
     find_lite0_weights,
     lite0,
     load_lite0_weights,
 )
 from tfgad.networks.layers import Adam
-from tfgad.networks.pretrained import IMAGENET, RANDOM
+from tfgad.networks.pretrained import IMAGENET, RANDOM, Weights
 from tfgad.scores.cues import tiles_of
 from tfgad.scores.joint import Joint
 from tfgad.scores.regions import GRID, Regions, cells_of
@@ -116,6 +117,7 @@ class FeatureRegions(Detector):
     Args:
         config: hyper-parameters.
         image_shape: `(height, width, channels)` of the windows: of the images, as a rule.
+        pretrained: the description of the weights that a saved model holds.
         **kwargs: `seed`, `score`, `stride`, `tile`; see `Detector`.
     """
 
@@ -123,8 +125,16 @@ class FeatureRegions(Detector):
     tile_scores = (JOINT, REGIONS)
     takes_xla = False  # it cannot turn images or resize them bicubically
 
-    def __init__(self, config: Config, image_shape: tuple[int, int, int], **kwargs: Any):
+    def __init__(
+        self,
+        config: Config,
+        image_shape: tuple[int, int, int],
+        *,
+        pretrained: Mapping[str, str | None] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(config, image_shape, **kwargs)
+        self.description = dict(pretrained or {})
         self.strides = STRIDES[: config.maps]
         self.features = lite0((SIDE, SIDE, image_shape[2]), self.strides)
         channels = sum(maps.shape[-1] for maps in self.features.output.values())
@@ -149,22 +159,30 @@ class FeatureRegions(Detector):
         Raises:
             UsageError: they are not on this machine, or cannot be read.
         """
-        self.is_prepared = True
         if self.has_weights.numpy():
+            self.is_prepared = True
             return
+        weights = Weights(RANDOM, NAME)
         if self.config.weights == RANDOM:
             logger.warning("EfficientNet-Lite0's weights are random: it has learnt nothing")
         else:
             path = find_lite0_weights()
             if path is None:
                 raise UsageError("weights", IMAGENET, *MISSING)
+            weights = Weights.of_file(path, NAME)
             load_lite0_weights(self.features, path)
+        self.description = weights.as_config("features")
         self.has_weights.assign(1.0)
+        self.is_prepared = True
 
     @property
     def pretrained(self) -> dict[str, str | None]:
-        """Name, network and digest of the weights, for a run's configuration."""
-        return describe_lite0_weights(self.config.weights).as_config("features")
+        """Name, network and digest of the weights that the model holds; empty before `prepare`."""
+        return self.description
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments and the networks."""
+        return {**super().get_config(), "pretrained": self.description}
 
     @property
     def notice(self) -> str:
@@ -265,7 +283,8 @@ class FeatureRegions(Detector):
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
         """Refuses to score before `adapt`: there is no score that needs no statistics."""
-        self._refuse_unadapted(self.score)
+        with tf.init_scope():  # not a tensor of the graph that is being traced
+            self._refuse_unadapted(self.score)
         return super().__call__(images, *args, **kwargs)
 
     def _score_in_force(self) -> str:

@@ -29,7 +29,6 @@ import numpy as np
 from keras import layers
 
 from tfgad.errors import UsageError, nearest
-from tfgad.networks.pretrained import RANDOM, Weights
 from tfgad.networks.torch_file import read_torch_file
 
 # `efficientnet_lite_builder.py` of Google's code: of pixels in [0, 255], all channels alike.
@@ -164,16 +163,6 @@ def find_lite0_weights() -> Path | None:
     folders = (package and package.submodule_search_locations) or []
     files = (Path(folder) / "models" / FILE for folder in folders)
     return next((path for path in files if path.is_file()), None)
-
-
-def describe_lite0_weights(weights: str) -> Weights:
-    """Returns the description of ImageNet's weights on this machine, or of random ones.
-
-    Args:
-        weights: `imagenet` or `random`.
-    """
-    path = None if weights == RANDOM else find_lite0_weights()
-    return Weights(weights, NAME) if path is None else Weights.of_file(path, NAME)
 
 
 def load_lite0_weights(model: keras.Model, path: str | Path) -> None:

@@ -30,6 +30,7 @@ import tensorflow as tf
 from tfgad.data.sampling import batched, spread
 from tfgad.data.warping import gaussian_blur
 from tfgad.scores.cues import FLOOR, PEAK_QUANTILE, TONE_SIGMA, peak_by_tile, quantile, tiles_of
+from tfgad.scores.regions import check_vary
 
 CELL = 4  # pixels along the side of a cell
 RESIDUAL_SIGMA = 2.0  # pixels; 1, 3 and 5 give .725, .704 and .674 on magnetic tile
@@ -97,7 +98,12 @@ class Places(keras.layers.Layer):
         return tf.stack([standard[..., 0], tone], axis=-1)
 
     def adapt(self, values: np.ndarray) -> None:
-        """Estimates the statistics from what `values` returned of normal images, `[N, h, w, K]`."""
+        """Estimates the statistics from what `values` returned of normal images, `[N, h, w, K]`.
+
+        Raises:
+            UsageError: fewer than two images, or images that are all alike.
+        """
+        check_vary(values)
         mean, square = (
             gaussian_blur(each[None], CELL_SIGMA)[0].numpy()
             for each in (values.mean(0), np.square(values).mean(0))

@@ -123,8 +123,10 @@ def check_same_weights(path: Path, old: Mapping[str, Any], new: Mapping[str, str
         old: the configuration that the run was started with.
         new: the entries of the configuration for the weights that are here now.
     """
-    digests = {key: value for key, value in new.items() if key.endswith("_sha256")}
-    check_same(path, {**old, "settings": {}}, {**digests, "settings": {}})
+    for key, digest in new.items():
+        if key.endswith("_sha256") and old.get(key) != digest:
+            problem = f"was started with other weights ({old.get(key)}) than are here ({digest})"
+            raise UsageError("out", path, problem, "give the same file of weights")
 
 
 def weights_to_resume(
