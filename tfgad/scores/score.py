@@ -17,7 +17,8 @@ from tfgad.data import tiling
 from tfgad.data.warping import gaussian_blur
 
 CUES, DENSITY = "cues", "density"  # names of scores that methods have beside their paper's
-JOINT, MARKS = "joint", "marks"  # of methods that look at whole tiles; see `joint.py`
+# Of methods with a network that marks synthetic defects; see `joint.py` and `feature_regions.py`.
+JOINT, MARKS = "joint", "marks"
 PLACES = "places"  # of methods that reconstruct, on parts that lie alike; see `places.py`
 REGIONS = "regions"  # of pretrained features; see `regions.py`
 DRAEM = "draem"  # the score of DRAEM's paper
@@ -118,7 +119,7 @@ def margins_of(
         stride: of the detector's windows, in pixels.
         score: name of the score; None for the reconstruction instead of a map.
     """
-    if score in (CUES, PLACES, JOINT, MARKS):  # computed tile by tile
+    if score in (CUES, PLACES, JOINT, MARKS):  # computed tile by tile, of most methods
         second = [(side, tiling.half_stride(side)) for side in tile]
     else:  # the map is blurred, a reconstruction is not
         second = 2 * [(1 if score is None else BLUR_RADIUS + 1, 1)]
