@@ -126,6 +126,40 @@ def test_other_methods_on_fabric():
         assert_shown(shown["wgan_gp"][i], statistics.mean(run[key] for run in of_seeds))
 
 
+def test_whole_parts():
+    (spec,) = (key for key in results("magnetic_tile") if key.startswith("folder:"))
+    of_data = results("magnetic_tile")[spec]
+    trivial = {"mean deviation": "mean_deviation", "levelled deviation": "mean_deviation_levelled"}
+    trivial |= {"PCA of patches": "patch_pca", "PCA of features": "feature_pca"}
+    of_score = {"joint": "feature_regions", "regions": "feature_regions, regions"}
+    of_score |= {"marks": "feature_regions, marks", "places": "ganomaly"}
+    shown = list(rows("docs/results.md", "## Whole parts"))
+    heads = [i for i, (name, _) in enumerate(shown) if name in ("256x256 pixels", "AUROC by kind")]
+    figures, by_kind = shown[1 : heads[1]], shown[heads[1] + 1 :]
+    assert (len(figures), len(by_kind)) == (8, 4)
+    for name, (*cells, false_alarms) in figures:
+        if name in trivial:
+            for cell, key in zip(cells, FIGURES, strict=True):
+                assert_shown(cell, of_data["baselines"][trivial[name]][key])
+            continue
+        score = next(score for score in of_score if score in name.split(", ")[1])
+        runs = of_data[of_score[score]]
+        for cell, key in zip(cells, FIGURES, strict=True):
+            assert_shown(cell, *spread_of(run[key] for run in runs))
+        if score in ("joint", "places"):
+            assert_shown(false_alarms, *spread_of(run["false_positive_rate"] for run in runs))
+    for name, cells in by_kind:
+        runs = of_data[of_score[name.split(", ")[-2] if "places" in name else name]]
+        for cell, kind in zip(cells, shown[heads[1]][1], strict=True):
+            assert_shown(cell, *spread_of(run["by_kind"][kind] for run in runs))
+
+
+def spread_of(values: Iterable[float]) -> tuple[float, ...]:
+    """Returns mean and standard deviation; of one value, itself."""
+    values = tuple(values)
+    return values if len(values) == 1 else mean_and_deviation(values)
+
+
 def auroc(name: str, method: str, spec: str, score: str, seed: str = "0") -> float:
     """Returns a figure of `examples/benchmarks/mnist_one_class.py`."""
     return results(name)[method][spec][seed]["auroc"][score]
