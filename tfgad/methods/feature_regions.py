@@ -108,7 +108,7 @@ class Config:
 
 @register(
     "feature_regions",
-    "features of a pretrained network, and a head trained on synthetic defects",
+    "pretrained features, and a head trained on synthetic defects",
     Config,
 )
 class FeatureRegions(Detector):

@@ -116,7 +116,9 @@ class Regions(keras.layers.Layer):
         """Returns z_R of e_R `[B, places, places]`."""
         return (errors - self.place_mean[index]) / self.place_deviation[index]
 
-    def adapt(self, cells: np.ndarray, views: Sequence[np.ndarray] = (), per_place: bool = True):
+    def adapt(
+        self, cells: np.ndarray, views: Sequence[np.ndarray] = (), per_place: bool = True
+    ) -> None:
         """Estimates the statistics from normal images.
 
         Args:
