@@ -117,6 +117,22 @@ def test_the_table_of_false_alarms_by_fabric():
             assert_shown(of_images, *(row["interval"][1] for row in of["image"]))
 
 
+def test_what_the_unet_learns_from():
+    found = results("ablation")["weave:herringbone"]
+    variants = {"as it is": "all", "Perlin noise": "perlin", "shapes and Perlin": "mix"}
+    variants |= {"the U-Net reads": "image+reconstruction"}
+    shown = list(rows("docs/results.md", "### What the U-Net learns from"))
+    assert len(shown) == 1 + 9 + 1 + 6
+    of_rows = [found["cues"]]
+    for name, _ in shown[2:10]:
+        (variant,) = (key for start, key in variants.items() if name.startswith(start))
+        of_rows.append(found[variant][name.split(", ")[-1]])
+    of_rows += [found["all"]["joined"][name] for name, _ in shown[11:]]
+    for (_, cells), figures in zip([*shown[1:10], *shown[11:]], of_rows, strict=True):
+        for cell, key in zip(cells, FIGURES, strict=True):
+            assert_shown(cell, figures[key])
+
+
 def test_other_methods_on_fabric():
     shown = dict(rows("docs/results.md", "### Other methods on fabric"))
     of_seeds = results("aitex_03_wgan_gp")["aitex:03?tile=128"]["wgan_gp"]
