@@ -65,9 +65,10 @@ class Detector(Trained):
         image_shape: `(height, width, channels)` of the windows.
         seed: of all randomness in training.
         score: one of `scores`, `cues`, `density`, `places`, or `auto`: of a method that
-            reconstructs, `density` where windows are whole images and `cues` where images are
-            larger; the first of `scores` otherwise. That of `config`, if not given. A run on
-            resized images has `places` instead of `cues`.
+            reconstructs, `density` where windows are whole images, and the first of `tile_scores`
+            or else `cues` where images are larger; of others the first of `tile_scores` or else of
+            `scores`. That of `config`, if not given. A run on resized images has `places` instead
+            of `cues`.
         stride: of the windows on larger images, in pixels; where it does not divide a side, the
             divisor next to it is taken (`tiling.strides_of`). That of `config`, if not given.
         tile: `(height, width)` of the images that the threshold is set on; the window's, if not

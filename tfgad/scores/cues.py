@@ -56,6 +56,7 @@ import tensorflow as tf
 from tfgad.data import tiling
 from tfgad.data.sampling import batched, spread
 from tfgad.data.warping import gaussian_blur
+from tfgad.scores.statistics_layer import StatisticsLayer
 
 LEVEL_QUANTILE = 0.1
 PEAK_QUANTILE = 0.9
@@ -74,7 +75,7 @@ GRID = 4  # quantiles are taken over every fourth pixel: blurred maps are smooth
 
 
 @keras.saving.register_keras_serializable("tfgad")
-class Cues(keras.layers.Layer):
+class Cues(StatisticsLayer):
     """Layer from images and their error maps to one anomaly map, standardised on normal images.
 
     Args:
@@ -86,7 +87,7 @@ class Cues(keras.layers.Layer):
     """
 
     def __init__(self, groups: Sequence[int], name: str = "cues", **kwargs: Any):
-        super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
+        super().__init__(name, **kwargs)
         self.groups = tuple(groups)
         self.weights_of_maps = np.repeat([1 / (n * len(groups)) for n in groups], groups)
         count = sum(groups)
@@ -97,9 +98,6 @@ class Cues(keras.layers.Layer):
         # Standard deviation of the steepest plane of normal images; 0: no plane is subtracted.
         self.steepest_light = self._statistic("steepest_light", (), "zeros")
         self.built = True
-
-    def _statistic(self, name: str, shape: tuple[int, ...], initializer: str) -> keras.Variable:
-        return self.add_weight(shape, initializer, name=name, trainable=False, dtype="float32")
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Loads the weights; in a file without `steepest_light`, the last of them, it is 0."""

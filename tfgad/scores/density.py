@@ -34,6 +34,7 @@ from tfgad.errors import UsageError
 from tfgad.scores.cues import FLOOR
 from tfgad.scores.error_maps import mean_of_map, over_window
 from tfgad.scores.score import MeanErrorScore
+from tfgad.scores.statistics_layer import StatisticsLayer
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
@@ -46,7 +47,7 @@ REGULARISATION = 0.1  # added to the variances of the whitened vectors, which ar
 
 
 @keras.saving.register_keras_serializable("tfgad")
-class Density(keras.layers.Layer):
+class Density(StatisticsLayer):
     """Negative log-likelihood of vectors under a Gaussian mixture, in nats: `[B, K]` to `[B]`.
 
     Component m has a matrix A_m, a vector b_m and a number c_m, with Σ exp(c_m) = 1:
@@ -63,7 +64,7 @@ class Density(keras.layers.Layer):
     """
 
     def __init__(self, size: int, name: str = "density", **kwargs: Any):
-        super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
+        super().__init__(name, **kwargs)
         self.size = size
         self.mean = self._statistic("mean", (size,), "zeros")
         self.deviation = self._statistic("deviation", (size,), "ones")
@@ -72,11 +73,6 @@ class Density(keras.layers.Layer):
         uniform = keras.initializers.Constant(-np.log(COMPONENTS))
         self.constants = self._statistic("constants", (COMPONENTS,), uniform)
         self.built = True
-
-    def _statistic(
-        self, name: str, shape: tuple[int, ...], initializer: str | keras.Initializer
-    ) -> keras.Variable:
-        return self.add_weight(shape, initializer, name=name, trainable=False, dtype="float32")
 
     @property
     def is_adapted(self) -> bool:

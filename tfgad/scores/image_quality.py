@@ -38,6 +38,7 @@ import tensorflow as tf
 from scipy import stats
 
 from tfgad.data import tiling
+from tfgad.scores.statistics_layer import StatisticsLayer
 from tfgad.scores.tile_statistics import (
     FLAT,
     FLAT_DEVIATION,
@@ -58,7 +59,7 @@ MARGIN = 1.75
 
 
 @keras.saving.register_keras_serializable("tfgad")
-class ImageQuality(keras.layers.Layer):
+class ImageQuality(StatisticsLayer):
     """Layer that returns the reason why an image is outside the limits of good images.
 
     The limits are weights. They are infinite until `calibrate` sets them, and in models saved
@@ -80,24 +81,19 @@ class ImageQuality(keras.layers.Layer):
         name: str = "image_quality",
         **kwargs: Any,
     ):
-        super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
+        super().__init__(name, **kwargs)
         self.tile, self.window, self.channels = _pair(tile), _pair(window), channels
         self.statistics = STATISTICS + (OF_COLOUR if channels == 3 else ())
         sides = [(each.below, each.above) for each in self.statistics]
         self.reasons = np.array([[REASONS.index(reason) for reason in side] for side in sides])
         count = len(self.statistics)
-        self.median = self._weight("median", (count,), "zeros")
-        self.deviation = self._weight("deviation", (count,), "zeros")
-        self.seen = self._weight("seen", (2, count), "zeros")  # least and greatest value
-        self.tiles = self._weight("tiles", (), "zeros")  # number of tiles in `adapt`
+        self.median = self._statistic("median", (count,), "zeros")
+        self.deviation = self._statistic("deviation", (count,), "zeros")
+        self.seen = self._statistic("seen", (2, count), "zeros")  # least and greatest value
+        self.tiles = self._statistic("tiles", (), "zeros")  # number of tiles in `adapt`
         infinite = keras.initializers.Constant(np.inf)
-        self.limits = self._weight("limits", (2, count), infinite)  # distances below and above
+        self.limits = self._statistic("limits", (2, count), infinite)  # distances below and above
         self.built = True
-
-    def _weight(
-        self, name: str, shape: tuple[int, ...], initializer: str | keras.Initializer
-    ) -> keras.Variable:
-        return self.add_weight(shape, initializer, name=name, trainable=False, dtype="float32")
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Loads the weights. Models saved without this layer have none and get no limits."""

@@ -37,6 +37,7 @@ from tfgad.scores.cues import (
     quantile,
     tiles_of,
 )
+from tfgad.scores.statistics_layer import StatisticsLayer
 
 LEAST_PEAK = 1.0  # of logits, a factor of e in the odds: a network may be sure of every image
 
@@ -49,7 +50,7 @@ class LogitMaps(Protocol):
 
 
 @keras.saving.register_keras_serializable("tfgad")
-class Joint(keras.layers.Layer):
+class Joint(StatisticsLayer):
     """Layer from a map of cues and logits to one anomaly map, standardised on normal images.
 
     Args:
@@ -58,9 +59,9 @@ class Joint(keras.layers.Layer):
     """
 
     def __init__(self, name: str = "joint", **kwargs: Any):
-        super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
-        self.level = self.add_weight((), "zeros", name="level", trainable=False)
-        self.peak = self.add_weight((), "ones", name="peak", trainable=False)
+        super().__init__(name, **kwargs)
+        self.level = self._statistic("level", (), "zeros")
+        self.peak = self._statistic("peak", (), "ones")
         self.built = True
 
     def call(self, cues: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -31,6 +31,7 @@ from tfgad.data.sampling import batched, spread
 from tfgad.data.warping import gaussian_blur
 from tfgad.scores.cues import FLOOR, PEAK_QUANTILE, TONE_SIGMA, peak_by_tile, quantile, tiles_of
 from tfgad.scores.regions import check_vary
+from tfgad.scores.statistics_layer import StatisticsLayer
 
 CELL = 4  # pixels along the side of a cell
 RESIDUAL_SIGMA = 2.0  # pixels; 1, 3 and 5 give .725, .704 and .674 on magnetic tile
@@ -42,7 +43,7 @@ ADAPT_IMAGES = 256
 
 
 @keras.saving.register_keras_serializable("tfgad")
-class Places(keras.layers.Layer):
+class Places(StatisticsLayer):
     """Layer from images and residuals to an anomaly map, standardised by place on normal images.
 
     Args:
@@ -53,7 +54,7 @@ class Places(keras.layers.Layer):
     """
 
     def __init__(self, size: tuple[int, int], channels: int, name: str = "places", **kwargs: Any):
-        super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
+        super().__init__(name, **kwargs)
         self.size, self.channels = (size[0], size[1]), channels
         cells = tuple(-(-side // CELL) for side in self.size)
         # The residual's, and the tone's of each channel.
@@ -61,9 +62,6 @@ class Places(keras.layers.Layer):
         self.deviation = self._statistic("deviation", (*cells, 1 + channels), "ones")
         self.peaks = self._statistic("peaks", (2,), "zeros")  # 0: not adapted
         self.built = True
-
-    def _statistic(self, name: str, shape: tuple[int, ...], initializer: str) -> keras.Variable:
-        return self.add_weight(shape, initializer, name=name, trainable=False, dtype="float32")
 
     @property
     def is_adapted(self) -> bool:

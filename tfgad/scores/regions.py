@@ -37,6 +37,7 @@ import tensorflow as tf
 
 from tfgad.errors import UsageError
 from tfgad.scores.cues import PEAK_QUANTILE
+from tfgad.scores.statistics_layer import StatisticsLayer
 
 CELLS = 8  # along a side
 SIDES = (1, 2, 4)  # of regions, in cells
@@ -57,7 +58,7 @@ LEAST_PEAK = 1e-3  # above 0, which stands for no statistics
 
 
 @keras.saving.register_keras_serializable("tfgad")
-class Regions(keras.layers.Layer):
+class Regions(StatisticsLayer):
     """Layer from the moments of cells to a map of residuals, standardised on normal images.
 
     Args:
@@ -67,7 +68,7 @@ class Regions(keras.layers.Layer):
     """
 
     def __init__(self, channels: int, name: str = "regions", **kwargs: Any):
-        super().__init__(name=name, **{"dtype": "float32", "trainable": False, **kwargs})
+        super().__init__(name, **kwargs)
         self.channels = channels
         size = 2 * channels
         self.mean, self.deviation, self.components = [], [], []
@@ -83,9 +84,6 @@ class Regions(keras.layers.Layer):
             self.place_deviation.append(self._statistic(f"place_deviation_{side}", places, "ones"))
         self.peak = self._statistic("peak", (), "zeros")  # 0: not adapted
         self.built = True
-
-    def _statistic(self, name: str, shape: tuple[int, ...], initializer: str) -> keras.Variable:
-        return self.add_weight(shape, initializer, name=name, trainable=False, dtype="float32")
 
     @property
     def is_adapted(self) -> bool:
