@@ -17,7 +17,7 @@ from tfgad.data.datasets.folder.check import (
     within_depth,
     without_copies,
 )
-from tfgad.data.datasets.folder.groups import check_enough_groups, groups_of
+from tfgad.data.datasets.folder.groups import check_enough_groups, groups_of, groups_of_some
 from tfgad.data.datasets.folder.layout import GOOD, MASKS, Layout, read_layout
 from tfgad.data.datasets.folder.masks import GroundTruth, read_ground_truth
 from tfgad.data.datasets.folder.stream import Form, stream_normal, stream_test
@@ -78,9 +78,10 @@ def load(
         seed: decides which images are held out.
         depth: bits of the camera, 9 to 16, whose files have 16. By default the smallest of 10, 12,
             14 and 16 that holds all good images. An image with higher levels is skipped.
-        group: how good images come in groups that share light, material and machine, such as rolls
-            or days: `folder`, the first folder below `good/`, or a regular expression whose one
-            capture group finds the group in the name of a file. Whole groups are then held out. By
+        group: how images come in groups that share light, material and machine, such as rolls or
+            days: `folder`, the first folder below `good/`, or a regular expression whose one
+            capture group finds the group in the name of a file. Whole groups are then held out, and
+            intervals draw whole groups. A good image must have a group, a defective one may. By
             default each image is a group of its own.
 
     Raises:
@@ -138,6 +139,7 @@ def load(
         unmasked=frozenset(truth.missing.keys() & tested.keys()),
         files=files,
         depth=depth,
+        test_groups=groups_of_some(list(tested), group),
         train_origins=origins_of(train),
         calibration_origins=origins_of(held),
     )
