@@ -8,8 +8,9 @@
 
 Every run trains on normal images only, keeps its last step, and sets its threshold on held-out
 normal images; the test set is scored once. The JSON holds every figure of every seed with its 95 %
-interval, which draws whole groups of images, the table their mean and spread. Figures that it holds already are kept. AITEX, fabric 03: 2
-minutes of two CPU cores per seed with `ganomaly`, 5 with `ganomaly_unet`.
+interval, which draws whole groups of images, the table their mean and spread. Figures that it holds
+already are kept. AITEX, fabric 03: 2 minutes of two CPU cores per seed with `ganomaly`, 5 with
+`ganomaly_unet`.
 """
 
 import argparse
