@@ -34,7 +34,7 @@ from sklearn.decomposition import PCA
 from tfgad import plots
 from tfgad.data.augmentation import random_affine
 from tfgad.data.datasets.mnist_files import read_published
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, exit_on_usage_error
 from tfgad.evaluation import metrics
 from tfgad.networks.precision import POLICIES
 from tfgad.processor import has_bfloat16
@@ -198,4 +198,5 @@ def loss_curves(losses, curve, labels):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

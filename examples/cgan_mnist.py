@@ -21,6 +21,7 @@ from sklearn.neural_network import MLPClassifier
 
 import tfgad
 from tfgad import plots
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import predict_test_set
 from tfgad.methods import settings_of
 
@@ -77,4 +78,5 @@ def as_rows(images):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -25,6 +25,7 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 import keras
 
 from tfgad import plots
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import predict_test_set
 from tfgad.methods import settings_of
 
@@ -65,4 +66,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

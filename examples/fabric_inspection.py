@@ -16,6 +16,7 @@ import numpy as np
 
 import tfgad
 from tfgad import plots
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import figures_of, predict_test_set
 from tfgad.export.saved_model import export
 
@@ -86,4 +87,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

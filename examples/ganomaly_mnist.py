@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tfgad
 from tfgad import plots
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import predict_test_set, reconstructions
 from tfgad.methods import settings_of
 
@@ -41,4 +42,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

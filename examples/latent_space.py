@@ -30,6 +30,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import tfgad
 from tfgad import plots
+from tfgad.errors import exit_on_usage_error
 from tfgad.methods import settings_of
 from tfgad.training.loop import stage_steps
 
@@ -126,4 +127,5 @@ def scatter(places: np.ndarray, labels: np.ndarray, title: str) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tfgad
 from tfgad import evaluation, training
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import baselines, metrics
 from tfgad.export.saved_model import export_run
 from tfgad.files import write_text
@@ -122,4 +123,5 @@ def cell(value, interval):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -16,6 +16,7 @@ from pathlib import Path
 import tfgad
 from tfgad import evaluation, plots
 from tfgad.data.datasets.weave.cloth import FABRICS
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import metrics
 from tfgad.multistage import (
     adaptation,
@@ -77,4 +78,5 @@ def report(name, run, images):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -43,6 +43,7 @@ import tensorflow as tf
 
 from tfgad import files, plots
 from tfgad.data.datasets.mnist_files import read_published
+from tfgad.errors import exit_on_usage_error
 from tfgad.training import run_config
 
 COMMON, RARE = 500, 20  # images per class
@@ -168,4 +169,5 @@ def table(results, digit):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from tfgad.data.datasets.weave.weave import DEFECTS, WEAVES, render
+from tfgad.errors import exit_on_usage_error
 
 SIZE = 128
 COLUMNS = 8
@@ -95,4 +96,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -46,6 +46,25 @@ def run(script, *arguments):
     return out.getvalue()
 
 
+@pytest.mark.parametrize("script", ["ganomaly_mnist.py", "benchmarks/one_class.py"])
+def test_a_wrong_argument_is_one_line(script, tmp_path, capsys):
+    out = ["--out", tmp_path / "out.json"]
+    with pytest.raises(SystemExit) as stopped:
+        run(script, "--data", "weave:tartan", *(out if "benchmarks" in script else []))
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "tartan" in line] == lines
+
+
+def test_every_example_ends_so():
+    scripts = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("benchmarks/*.py")]
+    assert len(scripts) > 30
+    for script in scripts:
+        assert script.read_text().endswith("    with exit_on_usage_error():\n        main()\n"), (
+            script
+        )
+
+
 @pytest.mark.slow
 def test_fabric_inspection(tmp_path):
     few = ["--data", FEW_TILES, "--steps", "2+2", "--out", tmp_path]
@@ -287,7 +306,7 @@ def test_latent_search_benchmark_compares_the_same_networks():
 
 
 @pytest.mark.slow
-def test_ablation_goes_on_where_it_stopped(tmp_path):
+def test_ablation_goes_on_where_it_stopped(tmp_path, capsys):
     few = ["--data", FEW_TILES, "--steps", "2", "--unet-steps", "2"]
     few += ["--runs", tmp_path, "--out", tmp_path / "found.json"]
     run("benchmarks/ablation.py", *few, "--only", "all")
@@ -299,8 +318,9 @@ def test_ablation_goes_on_where_it_stopped(tmp_path):
     assert found["all"] == first["all"]
     assert found["without blob"]["marks"] != found["all"]["marks"]
     assert sum(line.startswith("| ") for line in out.splitlines()) == 1 + 1 + 4 + 6
-    with pytest.raises(UsageError, match="has results of"):
+    with pytest.raises(SystemExit):
         run("benchmarks/ablation.py", *few, "--seed", "1")
+    assert "has results of" in capsys.readouterr().err
 
 
 def test_ablation_refuses_a_painter_that_knows_a_tested_fabric(monkeypatch):

@@ -1,7 +1,11 @@
 """The error that a user's mistake raises, and other errors in one line."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+
+USAGE_ERROR = 2  # the exit code
 
 
 class UsageError(ValueError):
@@ -19,6 +23,16 @@ class UsageError(ValueError):
     def __init__(self, argument: str, value: object, problem: str, hint: str):
         self.argument, self.value, self.problem, self.hint = argument, value, problem, hint
         super().__init__(f"{argument} {str(value)!r}: {problem}; {hint}")
+
+
+@contextlib.contextmanager
+def exit_on_usage_error() -> Iterator[None]:
+    """Ends a script at a `UsageError`: with its line on standard error, and exit code 2."""
+    try:
+        yield
+    except UsageError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(USAGE_ERROR) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -37,7 +37,7 @@ from tfgad import evaluation, files
 from tfgad.data.sampling import batched, spread
 from tfgad.data.spec import Spec
 from tfgad.data.synthetic_defects import FILLINGS, SHAPES, Mix, with_defects
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, exit_on_usage_error
 from tfgad.multistage.painter import load_painter
 from tfgad.scores.cues import ADAPT_IMAGES
 from tfgad.training import loop, run_config
@@ -275,4 +275,5 @@ def table(found):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

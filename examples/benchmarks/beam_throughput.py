@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from tfgad import files
+from tfgad.errors import exit_on_usage_error
 from tfgad.inference import beam, predictor, results, scoring
 from tfgad.training import run_config
 
@@ -79,4 +80,5 @@ def rate(count, work):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

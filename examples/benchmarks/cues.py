@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from tfgad import files, training
 from tfgad.data.sampling import batched
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import metrics
 from tfgad.scores import cues
 from tfgad.training import run_config
@@ -107,4 +108,5 @@ def figures_of(test, errors, groups):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from tfgad.data.datasets.weave.weave import DEFECTS, render
 from tfgad.data.spec import Spec
+from tfgad.errors import exit_on_usage_error
 from tfgad.inference.predictor import SavedModelPredictor, saved_model_folder
 from tfgad.scores import drift
 from tfgad.scores.drift import CalibrationScores, DriftTest
@@ -187,4 +188,5 @@ def first_alarm(calibration, scores):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

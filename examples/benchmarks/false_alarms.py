@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from tfgad.errors import exit_on_usage_error
 from tfgad.scores.rate_interval import clopper_pearson, rate_interval
 from tfgad.scores.thresholds import threshold_from_normals
 
@@ -128,4 +129,5 @@ def rounded(value):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

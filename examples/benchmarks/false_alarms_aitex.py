@@ -28,6 +28,7 @@ import numpy as np
 from tfgad.data.datasets.aitex import DEFECT_PIXELS
 from tfgad.data.datasets.aitex_strips import fabrics, strips
 from tfgad.data.split import hold_out
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation.baselines import MeanDeviation, PatchPCA, scores
 from tfgad.scores.rate_interval import clopper_pearson, rate_interval
 from tfgad.scores.thresholds import threshold_from_normals
@@ -129,4 +130,5 @@ def tiles_of(of):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

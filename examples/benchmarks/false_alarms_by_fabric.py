@@ -28,6 +28,7 @@ import numpy as np
 
 from tfgad.data.origins import Origins
 from tfgad.data.sampling import batched
+from tfgad.errors import exit_on_usage_error
 from tfgad.scores.calibration import largest_of_images
 from tfgad.scores.rate_interval import rate_interval
 from tfgad.scores.thresholds import threshold_from_normals
@@ -99,4 +100,5 @@ def scores_of(run, stream, score):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from tfgad.data.datasets.weave.weave import render
 from tfgad.data.spec import Spec
+from tfgad.errors import exit_on_usage_error
 from tfgad.inference.predictor import SavedModelPredictor, saved_model_folder
 
 RESULTS = Path(__file__).parent / "results" / "image_quality.json"
@@ -107,4 +108,5 @@ def blind_images(good):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

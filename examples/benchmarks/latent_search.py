@@ -41,7 +41,7 @@ import tensorflow as tf
 
 from tfgad import files
 from tfgad.core.latent_search import SearchOptions, compiled_search
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, exit_on_usage_error
 from tfgad.evaluation import metrics
 from tfgad.training import run_config
 
@@ -295,4 +295,5 @@ def table(result):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

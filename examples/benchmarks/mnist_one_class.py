@@ -38,6 +38,7 @@ from tfgad.data.datasets.mnist import normal_classes
 from tfgad.data.datasets.mnist_files import read_published
 from tfgad.data.sampling import batched
 from tfgad.data.spec import Spec
+from tfgad.errors import exit_on_usage_error
 from tfgad.scores.score import DENSITY
 from tfgad.training import run_config
 
@@ -186,4 +187,5 @@ def cell(of_seeds, score):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

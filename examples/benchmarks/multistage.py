@@ -57,6 +57,7 @@ import tensorflow as tf
 from tfgad import evaluation, files
 from tfgad.core.settings import parse
 from tfgad.data.perlin import with_perlin_defects
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import metrics
 from tfgad.multistage import (
     adaptation,
@@ -374,4 +375,5 @@ def difference(rows, way, other):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -27,6 +27,7 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 import numpy as np
 
 from tfgad import evaluation, files, training
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import baselines, metrics
 from tfgad.training import run_config
 
@@ -136,4 +137,5 @@ def table(result):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -47,6 +47,7 @@ from sklearn.preprocessing import StandardScaler
 import tfgad
 from tfgad import files
 from tfgad.data.spec import Spec
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation.generated_images import (
     SUBSET,
     kernel_inception_distance,
@@ -227,4 +228,5 @@ def two_sample(real, other):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -34,6 +34,7 @@ import numpy as np
 from PIL import Image
 
 from tfgad import files
+from tfgad.errors import exit_on_usage_error
 from tfgad.export.saved_model import METADATA
 from tfgad.serving.client import Client, ClientError
 from tfgad.training import run_config
@@ -182,4 +183,5 @@ def table(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad import files
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, exit_on_usage_error
 from tfgad.training import run_config
 
 WINDOW, TILE, BATCH = (32, 32, 1), (128, 128, 1), 64
@@ -83,4 +83,5 @@ def pipeline_rate(data, count=2000):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

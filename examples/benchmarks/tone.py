@@ -29,6 +29,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
+from tfgad.errors import exit_on_usage_error
 from tfgad.scores import cues
 from tfgad.training import run_config
 
@@ -121,4 +122,5 @@ def tone_of(form, train):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

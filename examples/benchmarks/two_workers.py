@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from tfgad import files, training
+from tfgad.errors import exit_on_usage_error
 from tfgad.training import run_config
 
 # isort: split
@@ -117,4 +118,5 @@ def pace(found):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -22,6 +22,7 @@ from tfgad import evaluation, files, training
 import numpy as np
 import tensorflow as tf
 
+from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import baselines
 from tfgad.training import run_config
 
@@ -88,4 +89,5 @@ def cell(value):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()
