@@ -11,8 +11,7 @@ many digits arrive, once it watches: it is killed after a random number of them 
 
 At the end each image must have one row in the table, with the score that it has when nothing is
 killed; the good ones must be in the folder and the defective ones in the other, with the bytes that
-were written. Most of the time, 5 minutes on two idle cores, is
-for starting TensorFlow. `mnist:5`
+were written. Most of the time is for starting TensorFlow: 5 minutes on two idle cores. `mnist:5`
 needs the data set (`TFGAD_DATA_DIR`); with `--data digits:5` it runs without.
 """
 

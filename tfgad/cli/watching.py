@@ -27,20 +27,16 @@ from tfgad.quiet import import_tensorflow
 def watch(
     model: Model,
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Where images arrive, in sub-folders too.")
+        Path, typer.Argument(metavar="FOLDER", help="Folder in which images arrive.")
     ],
-    csv: Annotated[
-        Path, typer.Option(metavar="FILE", help="Table to append to: one row for each image.")
-    ],
+    csv: Annotated[Path, typer.Option(metavar="FILE", help="Table to append to.")],
     bad: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Move defective images to this folder.")
+        Path | None, typer.Option(metavar="DIR", help="Folder to move defective images to.")
     ] = None,
     maps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for a heat map of each image.")
     ] = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Score the images that are there, and end.")
-    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Score what is there, and end.")] = False,
     settle: Annotated[
         float, typer.Option(min=0, help="Seconds for which a file must not change.")
     ] = 1,
@@ -54,11 +50,12 @@ def watch(
 ) -> None:
     """Score images as they arrive in a folder, until SIGTERM or Ctrl-C.
 
-    The table records what was scored: started again with the same table, however it was stopped,
-    the command scores each image once. A file that changes is scored again, in a row of its own;
-    one that cannot be read is reported once.
+    The table records what was scored: however the command was stopped, started
+    again with the same table it scores each image once. A file that changes is
+    scored again, in a row of its own. One that cannot be read is reported once.
 
-    Exit codes: 0 stopped; with --once 1 if images were not scored; 2 a usage error or a full disk.
+    Exit codes: 0 stopped; 1 with --once, if images were not scored; 2 a usage
+    error or a full disk.
     """
     if os.name != "posix":
         raise UsageError("command", "watch", "needs the file locks of Unix", "use Linux or macOS")

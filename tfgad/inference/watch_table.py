@@ -16,6 +16,7 @@ import fcntl
 import io
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from tfgad.files import unwritable
 from tfgad.inference import results
 
 COLUMNS = (*results.COLUMNS, "bytes", "modified_ns")
+HEADER = f"{','.join(COLUMNS)}\r\n".encode()
 ANOTHER = "name another file"
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class Table:
                 os.ftruncate(self._file.fileno(), self._length)
             self._read(content[: self._length])
             if not self._length:
-                self._write(_line(dict(zip(COLUMNS, COLUMNS, strict=True))))
+                self._write(HEADER)
         except BaseException:
             self._file.close()
             raise
@@ -96,7 +98,7 @@ class Table:
         """
         numbers = {"bytes": str(version.size), "modified_ns": str(version.modified_ns)}
         self._write(_line({**row, **numbers}))
-        self.seen[row["image"]] = Seen(version, row["verdict"])
+        self.seen[row["image"]] = Seen(version, sys.intern(row["verdict"]))
 
     def sync(self) -> None:
         """Waits until the rows are on the disk.
@@ -139,10 +141,9 @@ class Table:
         Raises:
             UsageError: it is another table.
         """
-        header = _line(dict(zip(COLUMNS, COLUMNS, strict=True)))
-        if content.startswith(header):
+        if content.startswith(HEADER):
             return content[: content.rindex(b"\n") + 1]
-        if header.startswith(content):
+        if HEADER.startswith(content):
             return b""
         problem = f"is no table of `tfgad watch` with the columns {', '.join(COLUMNS)}"
         raise UsageError("csv", self.path, problem, ANOTHER)
@@ -155,7 +156,7 @@ class Table:
             for row in rows:
                 line = rows.line_num
                 version = Version(int(row["bytes"]), int(row["modified_ns"]))
-                self.seen[row["image"]] = Seen(version, row["verdict"])
+                self.seen[row["image"]] = Seen(version, sys.intern(row["verdict"]))
         except (ValueError, TypeError, csv.Error) as error:
             problem = f"is damaged at or behind line {line}"
             raise UsageError("csv", self.path, problem, f"repair it, or {ANOTHER}") from error
