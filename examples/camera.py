@@ -13,8 +13,7 @@ Several of them let the server score several frames in a batch.
 Prints a line a second, and at the end the verdicts per second, the median (p50) and the 99th
 percentile (p99) of the time from frame to verdict, and how many frames were dropped or refused. It
 runs for `--seconds`, by default 20. On two cores that other programs kept busy, the command above
-gave 4.5 verdicts a second, p50 1.1 s, p99 1.5 s, and dropped 503 of 600 frames: so late a verdict is
-at most, however long the camera runs.
+gave 4.5 verdicts a second, p50 1.1 s, p99 1.5 s, and dropped 503 of 600 frames.
 """
 
 import argparse

@@ -1,13 +1,11 @@
 """Images that arrive in a folder are scored once each, whatever happens in between."""
 
-import csv
 import errno
 import os
 import shutil
 import threading
 import time
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,77 +13,13 @@ from tfgad.data.image_files import ImageError
 from tfgad.errors import UsageError
 from tfgad.inference import results, watch
 from tfgad.inference.watch import Folder, Watch
-from tfgad.inference.watch_table import COLUMNS, Table, Version, shown
+from tfgad.inference.watch_table import COLUMNS, Table
 
-SIDE = 8
-GOOD, BAD = 100, 200  # grey levels
-
-
-class Brightness:
-    """A predictor whose score is the mean grey level of an image."""
-
-    image_shape = window = (SIDE, SIDE, 1)
-    resized, score, threshold, depth = False, "mean", 150.0, None
-    calibration_scores = None
-
-    def predict_images(self, images):
-        scores = [127.5 * (1 + float(image.mean())) for image in images]
-        return [
-            {"score": score, "probability": score / 300, "is_anomalous": score > 150, "map": image}
-            for score, image in zip(scores, images[..., 0], strict=True)
-        ]
+from .conftest import BAD, GOOD, SIDE, Brightness
 
 
 class Killed(BaseException):
     """What ends a watch in these tests; nothing catches it."""
-
-
-class Scene:
-    """A folder `in`, the table and the outputs beside it, and what a process does with them."""
-
-    def __init__(self, folder):
-        self.folder, self.csv = folder / "in", folder / "results.csv"
-        self.bad, self.maps = folder / "bad", folder / "maps"
-        self.folder.mkdir()
-
-    def write(self, name, level=GOOD, side=SIDE):
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((side, side), level, np.uint8)).save(path, "PNG")
-        return path
-
-    def process(self, passes=1, settle=0, predictor=None, **options):
-        """Opens folder and table, makes some passes, and closes both, as the end of a process."""
-        outputs = [options[name] for name in ("bad", "maps") if name in options]
-        folder = Folder(self.folder, settle, outputs)
-        try:
-            table = Table(self.csv)
-            try:
-                watching = Watch(
-                    predictor or Brightness(), folder, table, threading.Event(), **options
-                )
-                return [list(watching.arrived()) for _ in range(passes)]
-            finally:
-                table.close()
-        finally:
-            folder.close()
-
-    def rows(self):
-        with self.csv.open(newline="") as file:
-            return list(csv.DictReader(file))
-
-    def verdicts(self):
-        """The verdicts of each image, by its path within the folder."""
-        found = {}
-        for row in self.rows():
-            name = row["image"].removeprefix(f"{shown(self.folder.resolve())}/")
-            found.setdefault(name, []).append(row["verdict"])
-        return found
-
-
-@pytest.fixture
-def scene(tmp_path):
-    return Scene(tmp_path)
 
 
 def test_each_image_has_one_row_in_the_order_of_arrival(scene):
@@ -119,25 +53,6 @@ def test_odd_names(scene, name):
     scene.csv.read_text("utf-8")
     assert len(scene.csv.read_bytes().splitlines()) == 2
     assert os.listdir(os.fsencode(scene.bad)) == [name]
-
-
-def test_odd_names_stay_apart():
-    names = ["a\nb", "a\\nb", "a\\\nb", os.fsdecode(b"\xff"), "\xff", "\\udcff", "\\xff"]
-    assert len({shown(name) for name in names}) == len(names)
-    assert all(shown(name).isprintable() for name in names)
-
-
-def test_a_row_torn_anywhere_is_written_again(scene):
-    for name, level in (("a.png", GOOD), ("b.png", BAD), ("c.png", GOOD)):
-        scene.write(name, level)
-    (scene.folder / "broken.png").write_text("no image")
-    scene.process()
-    whole, rows = scene.csv.read_bytes(), scene.rows()
-    for cut in (*range(0, len(whole), 7), len(whole) - 1):
-        scene.csv.write_bytes(whole[:cut])
-        scene.process()
-        found = scene.rows()
-        assert sorted(map(str, found)) == sorted(map(str, rows)), whole[:cut]
 
 
 STEPS = {  # in the order of work
@@ -340,64 +255,6 @@ def test_a_second_watch_is_refused(scene):
     folder.close()
     table.close()
     assert scene.process() == [[]]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"image,score\r\na.png,1\r\n",  # of `tfgad score`
-        b"photographs of a holiday",
-        b"\n",
-        ",".join(COLUMNS).encode() + b"\r\na.png,1,1,good,,12\r\n",
-        ",".join(COLUMNS).encode() + b"\r\na.png,1,1,good,,12,x\r\n",
-        ",".join(COLUMNS).encode() + b"\r\n\xfc.png,1,1,good,,12,1\r\n",  # saved by another program
-    ],
-)
-def test_another_file_than_a_table_is_refused_and_kept(scene, content):
-    scene.csv.write_bytes(content)
-    with pytest.raises(UsageError, match="name another file"):
-        Table(scene.csv)
-    assert scene.csv.read_bytes() == content
-
-
-def test_a_full_disk_leaves_whole_rows(scene):
-    table = Table(scene.csv)
-    row = dict.fromkeys(results.COLUMNS, "0")
-    table.append({**row, "image": "a"}, Version(1, 1))
-    before, file = scene.csv.read_bytes(), table._file
-
-    class Full:
-        """A file on a disk that has room for five more bytes."""
-
-        left = 5
-
-        def write(self, content):
-            if not self.left:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            written = file.write(content[: self.left])
-            self.left -= written
-            return written
-
-        def fileno(self):
-            return file.fileno()
-
-    table._file = Full()
-    with pytest.raises(UsageError, match="No space left on device"):
-        table.append({**row, "image": "b"}, Version(1, 1))
-    assert scene.csv.read_bytes() == before
-    assert set(table.seen) == {"a"}
-    file.close()
-
-
-@pytest.mark.parametrize("change", [os.unlink, lambda path: shutil.copy(path, path + ".new")])
-def test_a_table_replaced_while_in_use_is_noticed(scene, change):
-    table = Table(scene.csv)
-    change(str(scene.csv))
-    if scene.csv.exists():
-        os.replace(f"{scene.csv}.new", scene.csv)
-    with pytest.raises(UsageError, match="was replaced or deleted while in use"):
-        table.sync()
-    table.close()
 
 
 def test_a_stop_lets_the_present_images_be_written(scene):
