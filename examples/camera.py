@@ -116,8 +116,11 @@ def main():
     arguments = parser.parse_args()
     frames = of_folder(arguments.frames) if arguments.frames else twill()
     clients = [Client(arguments.url, arguments.model) for _ in range(arguments.workers)]
-    for client in clients:  # the first call of each connects
-        client.score(frames[0])
+    try:
+        for client in clients:  # the first call of each connects
+            client.score(frames[0])
+    except ClientError as error:
+        raise SystemExit(f"{arguments.url}: {error}") from None
 
     queue, verdicts = Queue(arguments.queue), Verdicts()
     workers = [threading.Thread(target=verdicts.ask, args=(each, queue)) for each in clients]
