@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from tfgad.cli import catalogue, console, exporting, info, multistage, scoring, serving, training
+from tfgad.cli import (
+    catalogue,
+    console,
+    exporting,
+    info,
+    multistage,
+    scoring,
+    serving,
+    training,
+    watching,
+)
 from tfgad.version import __version__
 
 app = typer.Typer(
@@ -46,6 +56,7 @@ for command in (
     training.calibrate,
     training.evaluate,
     scoring.score,
+    watching.watch,
     exporting.export,
     info.info,
 ):

@@ -148,7 +148,7 @@ def _score_with_beam(
         scored = beam.score(
             model, images, csv, maps=maps, runner=runner.value, options=options, **reading
         )
-    _say_counts(csv, scored.counts)
+    say_counts(csv, scored.counts)
     for fitting, count in scored.doubtful.items():
         console.warn(doubt(f"{count} images", fitting))
     for name, reason in scored.broken[:WARNED]:
@@ -177,10 +177,8 @@ def _report_scores(rows: list[dict[str, str]], broken: list[ImageError], csv: Pa
         results.write_csv(csv, rows)
     for row in rows:
         if not csv and row["score"]:
-            numbers = f"probability {float(row['probability']):.3f}  score {row['score']:<8}"
-            reason = row["reason"] and f"  ({row['reason']})"
-            console.say(f"{row['verdict']:<9}  {numbers}  {row['image']}{reason}")
-    _say_counts(csv, collections.Counter(row["verdict"] for row in rows))
+            console.say(verdict_line(row))
+    say_counts(csv, collections.Counter(row["verdict"] for row in rows))
     for error in broken:
         console.warn(f"not scored: {error}")
     _say_hints(beyond)
@@ -193,6 +191,14 @@ def _say_hints(beyond: Sequence[str]) -> None:
         console.warn(results.hint(beyond))
 
 
-def _say_counts(csv: Path | str | None, counts: Mapping[str, int]) -> None:
+def verdict_line(row: Mapping[str, str]) -> str:
+    """Returns the row of an image that was scored, as one line for people."""
+    numbers = f"probability {float(row['probability']):.3f}  score {row['score']:<8}"
+    reason = row["reason"] and f"  ({row['reason']})"
+    return f"{row['verdict']:<9}  {numbers}  {row['image']}{reason}"
+
+
+def say_counts(csv: Path | str | None, counts: Mapping[str, int]) -> None:
+    """Writes how many images have each verdict, and where the table is."""
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     console.say(f"{csv}: {summary}" if csv else summary)

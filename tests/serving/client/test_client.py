@@ -3,12 +3,17 @@
 import base64
 import contextlib
 import io
+import json
+import re
+import runpy
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +24,8 @@ for package in ("requests", "tensorflow_serving"):
 from tfgad.serving.client import Client, ClientError  # noqa: E402
 
 from ..conftest import PATIENCE, REASONS, encoded, kept_port, until  # noqa: E402
+
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.integration
 
@@ -210,3 +217,46 @@ def test_a_grpc_client_reconnects_to_a_restarted_server():
     until(lambda: version(client) == [3])
     client.close()
     server.stop(None)
+
+
+@pytest.mark.parametrize("interface", ["http", "grpc"])
+def test_the_camera_example_scores_drops_or_counts_each_frame(
+    server, pictures, tmp_path, monkeypatch, capsys, interface
+):
+    for number, picture in enumerate(pictures[:5]):
+        (tmp_path / f"{number}.png").write_bytes(encoded(picture))
+    (tmp_path / "broken.png").write_text("no image")  # the last of six
+    url = server.url if interface == "http" else f"grpc://{server.grpc}"
+    options = ["--url", url, "--model", "native", "--frames", tmp_path, "--fps", 2000]
+    options += ["--queue", 2, "--workers", 1, "--seconds", 1.2]
+    monkeypatch.setattr(sys, "argv", ["camera.py", *map(str, options)])
+    runpy.run_path(str(ROOT / "examples" / "camera.py"), run_name="__main__")
+    a_second, at_the_end = capsys.readouterr().out.splitlines()
+    assert a_second.startswith("  1 s: ")
+    numbers = re.search(
+        r"([\d.]+) verdicts/s, p50 (\d+) ms, p99 (\d+) ms; (\d+) frames: (\d+) scored, "
+        r"\d+ defective, (\d+) dropped, (\d+) INVALID_ARGUMENT$",
+        at_the_end,
+    )
+    rate, p50, p99, taken, scored, dropped, refused = map(float, numbers.groups())
+    assert taken == scored + dropped + refused == 2400
+    assert min(rate, scored, dropped, refused) > 0
+    assert p50 <= p99
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_curl_examples_of_the_docs(server, pictures, expected, tmp_path):
+    for name, picture in zip(("part", "other"), pictures[:2], strict=True):
+        (tmp_path / f"{name}.png").write_bytes(encoded(picture))
+    page = (ROOT / "docs" / "serving.md").read_text()
+    answers = []
+    for code in re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        code = code.replace("http://127.0.0.1:8501", server.url)
+        code = code.replace("weave_twill_ganomaly", "native")
+        done = subprocess.run(["bash", "-ec", code], cwd=tmp_path, capture_output=True, text=True)
+        answers.append(done.stdout)
+    one, two, served = answers
+    assert json.loads(one)["predictions"][0]["score"] == pytest.approx(expected["score"][0], 1e-4)
+    assert json.loads(two)["outputs"]["score"] == pytest.approx(expected["score"][:2], 1e-4)
+    assert '"AVAILABLE"' in served
+    assert '"signature_def"' in served
