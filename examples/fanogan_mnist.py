@@ -17,7 +17,7 @@ import tfgad
 from tfgad import plots
 from tfgad.evaluation import predict_test_set, reconstructions
 from tfgad.methods import settings_of
-from tfgad.training.loop import stage_steps
+from tfgad.training.stages import stage_steps
 
 
 def main():

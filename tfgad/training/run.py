@@ -9,7 +9,9 @@ from typing import Any
 
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.options import Size
 from tfgad.data.origins import IMAGE, TILE, Origins
+from tfgad.data.pixels import STRETCH
 from tfgad.errors import UsageError
 from tfgad.scores.calibration import Threshold
 from tfgad.scores.rate_interval import PROMISE
@@ -69,14 +71,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         UsageError: the folder does not exist, is no run, or its training is not finished.
     """
     run = RunFolder(folder)
-    if not run.path.is_dir():
-        raise UsageError("run", folder, "is not there", "give the folder of a run")
-    config = run.read_config()
-    if config is None:
-        raise UsageError("run", folder, "is not a run", "give a folder that `tfgad train` wrote")
-    if not run.is_finished():
-        hint = "continue it with its command and --resume"
-        raise UsageError("run", folder, "is not finished", hint)
+    config = run.read_finished()
     return Run(run.path, config, load_model(run.model))
 
 
@@ -183,5 +178,10 @@ def check_shape(run: Run, images: AnomalyData) -> None:
     """Raises UsageError unless the images have the shape that the run's model was trained on."""
     trained_on, given = tuple(run.config["image_shape"]), images.image_shape
     if given != trained_on and (run.config["resized"] or given[2] != trained_on[2]):
-        hint = f"load the data with size={trained_on[0]} and channels={trained_on[2]}"
+        size = Size(*trained_on[:2])
+        hint = f"load the data with size={size} and channels={trained_on[2]}"
         raise UsageError("data", f"images of {given}", f"but the run has {trained_on}", hint)
+    fit = run.config.get("fit", STRETCH)
+    if run.config["resized"] and images.resized and images.fit != fit:
+        hint = f"load the data with fit={fit}"
+        raise UsageError("data", f"fit={images.fit}", f"but the run has fit={fit}", hint)
