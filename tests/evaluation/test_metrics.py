@@ -237,3 +237,38 @@ def test_images_outside_count_at_the_threshold_alone():
         labels, scores, threshold=3.5, outside=outside, images_of=np.array([0, 0, 0, 1, 1])
     )
     assert (of_one["false_positive_rate"], of_one["recall"]) == (1, 1)
+
+
+def test_intervals_count_groups():
+    # 100 images of 20 parts, of which each is found in all of its images or in none: as good as 20
+    # independent images, with a standard deviation of the recall of 0.5 / sqrt(20).
+    labels, scores = np.repeat([0, 1], 100), np.tile(np.repeat([0.0, 1.0], 5), 20)
+    groups = np.arange(200) // 5
+    by_part = metrics.evaluate(labels, scores, threshold=0.5, groups=groups)
+    low, high = by_part["recall_ci"]
+    assert high - low == pytest.approx(2 * 1.96 * 0.5 / 20**0.5, abs=0.06)
+    alone = metrics.evaluate(labels, scores, threshold=0.5)
+    assert by_part["recall"] == alone["recall"] == 0.5
+    assert high - low > 1.8 * (alone["recall_ci"][1] - alone["recall_ci"][0])
+
+
+def test_a_draw_takes_whole_groups_good_and_defective_images_alike():
+    labels = np.array([0, 0, 1, 1, 0, 1], bool)
+    draws = intervals.draw_images(
+        labels, 50, np.random.default_rng(0), np.array([0, 0, 1, 2, 2, 2])
+    )
+    assert (draws[:, 0] == draws[:, 1]).all()
+    assert (draws[:, 3] == draws[:, 4]).all()
+    assert (draws[:, 3] == draws[:, 5]).all()
+    assert (draws[:, [0, 2, 3]].sum(axis=1) == 3).all()
+    assert (draws[:, 0] == 1).all()  # the one group without a defect
+
+
+def test_a_draw_without_a_good_image_gives_no_interval():
+    # Good images stand beside defective ones, and one group has none.
+    labels, scores = np.array([0, 1, 1]), np.array([0.0, 2.0, 1.0])
+    found = metrics.evaluate(labels, scores, threshold=0.5, groups=np.array([0, 0, 1]))
+    assert found["image_auroc"] == 1
+    assert found["image_auroc_ci"] is None
+    assert found["false_positive_rate_ci"] is None
+    assert found["recall_ci"] == [1, 1]

@@ -68,6 +68,8 @@ class AnomalyData:
         files: the files of a data set in a folder, else None.
         depth: bits of the grey levels: 8, or the given or detected depth of 16-bit files.
         fit: how images of another aspect ratio are resized; see `tfgad.data.pixels.resize`.
+        test_groups: name of a test image -> its group, where the groups are known of some; an image
+            that is not named has a group of its own.
         train_origins, calibration_origins: the group of each element of `train` and `calibration`
             in order, and the image that it is a tile of; None if each has a group of its own.
     """
@@ -91,6 +93,7 @@ class AnomalyData:
     files: Files | None = None
     depth: int = 8
     fit: str = STRETCH
+    test_groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
     train_origins: Origins | None = None
     calibration_origins: Origins | None = None
 
@@ -112,6 +115,22 @@ class AnomalyData:
         if self.counted_unit == self.unit:
             return None
         return np.unique([self.image_of(name) for name in names], return_inverse=True)[1]
+
+    def groups_of(self, names: Sequence[str]) -> np.ndarray:
+        """Numbers the groups of test elements: those of their images, whose tiles share them.
+
+        Args:
+            names: names of N elements of `test`.
+
+        Returns:
+            int `[N]`, from 0 up, none left out.
+        """
+        images = (self.image_of(name) for name in names)
+        groups = [
+            (image in self.test_groups, self.test_groups.get(image, image)) for image in images
+        ]
+        known = {group: number for number, group in enumerate(sorted(set(groups)))}
+        return np.array([known[group] for group in groups], int)
 
     def is_masked(self, names: Sequence[str]) -> np.ndarray:
         """Returns for which test elements the mask is known: bool `[N]`."""

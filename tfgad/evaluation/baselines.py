@@ -217,6 +217,7 @@ def evaluate_baselines(
             maps,
             masked=masked,
             images_of=images_of,
+            groups=data.groups_of(names),
             bootstrap=bootstrap,
             seed=seed,
         )

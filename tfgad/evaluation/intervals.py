@@ -1,7 +1,10 @@
 """Bootstrap intervals of the figures of a test set.
 
-A draw takes as many normal and as many anomalous images as there are, with replacement. All draws
-are computed together, from one sort of the scores and one histogram of the map per image.
+A draw takes as many groups of images as there are, with replacement, and all images of each: images
+of a group share their cause, so that they vary less than as many independent ones (the cluster
+bootstrap; Davison and Hinkley, Bootstrap Methods and Their Application, 1997, section 3.8). Groups
+with and without an anomalous image are drawn apart. All draws are computed together, from one sort
+of the scores and one histogram of the map per image.
 """
 
 from __future__ import annotations
@@ -18,14 +21,33 @@ PIXEL_SAMPLE = 1_000_000  # pixels that place the grid
 Intervals = dict[str, list[float] | None]
 
 
-def draw_images(labels: np.ndarray, bootstrap: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns how often each draw takes each image: float32 `[bootstrap, N]`."""
-    draws = np.zeros((bootstrap, labels.size), np.float32)
-    for members in (np.flatnonzero(labels), np.flatnonzero(~labels)):
+def draw_images(
+    labels: np.ndarray,
+    bootstrap: int,
+    rng: np.random.Generator,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
+    """Returns how often each draw takes each image.
+
+    Args:
+        labels: bool `[N]`.
+        bootstrap: number of draws.
+        rng: of the draws.
+        groups: int `[N]`, the group of each image, from 0 up, none left out. If not given, each
+            image is a group of its own, and a draw has as many anomalous images as there are.
+
+    Returns:
+        float32 `[bootstrap, N]`.
+    """
+    if groups is None:
+        groups = np.arange(labels.size)
+    anomalous = np.bincount(groups, weights=labels) > 0
+    draws = np.zeros((bootstrap, anomalous.size), np.float32)
+    for members in (np.flatnonzero(anomalous), np.flatnonzero(~anomalous)):
         if members.size:
             uniform = np.full(members.size, 1 / members.size)
             draws[:, members] = rng.multinomial(members.size, uniform, size=bootstrap)
-    return draws
+    return draws[:, groups]
 
 
 def image_intervals(labels: np.ndarray, scores: np.ndarray, draws: np.ndarray) -> Intervals:
@@ -46,7 +68,8 @@ def image_intervals(labels: np.ndarray, scores: np.ndarray, draws: np.ndarray) -
     anomalous, normal = found[:, -1:], false_alarms[:, -1:]
     called = np.maximum(found + false_alarms, 1)  # 0 only where found is 0 too
     gained = np.diff(found, axis=-1, prepend=0)
-    roc = _from_origin(false_alarms / normal), _from_origin(found / anomalous)
+    with np.errstate(invalid="ignore"):  # a draw of groups without a normal image: no interval
+        roc = _from_origin(false_alarms / normal), _from_origin(found / anomalous)
     return {
         "image_auroc": _interval(area(*roc)),
         "image_ap": _interval(np.sum(gained * found / called, axis=-1) / anomalous[:, 0]),
@@ -100,11 +123,13 @@ def alarm_intervals(labels: np.ndarray, alarm: np.ndarray, draws: np.ndarray) ->
         alarm: bool `[N]`, of the images that are called anomalous.
         draws: `[draws, N]`, of `draw_images`.
     """
-    return {
-        key: _interval(draws[:, members] @ alarm[members].astype(np.float32) / members.sum())
-        for key, members in (("false_positive_rate", ~labels), ("recall", labels))
-        if members.any()
-    }
+    found: Intervals = {}
+    for key, members in (("false_positive_rate", ~labels), ("recall", labels)):
+        drawn = draws[:, members]
+        with np.errstate(invalid="ignore"):  # a draw without any: no interval
+            rates = drawn @ alarm[members].astype(np.float32) / drawn.sum(axis=-1)
+        found |= {key: _interval(rates)} if members.any() else {}
+    return found
 
 
 def _interval(values: np.ndarray) -> list[float] | None:

@@ -155,14 +155,15 @@ def evaluate(
     *,
     masked: np.ndarray | None = None,
     images_of: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     outside: np.ndarray | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Returns every figure of a test set with its 95 % bootstrap interval, ready for JSON.
 
-    A bootstrap draw takes as many normal and as many anomalous images as there are, with
-    replacement; the pixel figures follow the same drawn images. Their intervals come from maps
+    A bootstrap draw takes as many groups of images as there are, with replacement, see
+    `intervals`; the pixel figures follow the same drawn images. Their intervals come from maps
     binned once into 2,000 quantiles, one histogram per image; the figures themselves are exact.
 
     Args:
@@ -175,6 +176,9 @@ def evaluate(
             mask is. All if not given.
         images_of: int `[N]`, from 0 up, the image that each is a tile of. Images are then
             counted, see `by_image`, and drawn with all of their tiles.
+        groups: int `[N]`, from 0 up, the group of each, such as the strip that a tile was cut from
+            or the part that several images show. Groups are drawn whole. If not given, each is a
+            group of its own. The tiles of an image are in one group.
         outside: bool `[N]`, whether each is called anomalous whatever its score, because it is
             unlike any good image. It counts for the figures at the threshold; none if not given.
         bootstrap: draws; 0 leaves every interval None.
@@ -193,10 +197,12 @@ def evaluate(
     count = len(scores)
     masked = np.ones(count, bool) if masked is None else np.asarray(masked, bool)
     images_of = np.arange(count) if images_of is None else images_of
+    groups = np.arange(count) if groups is None else np.asarray(groups)
+    _, groups = by_image(labels, groups, images_of)
     outside = np.zeros(count, bool) if outside is None else np.asarray(outside, bool)
     _, outside = by_image(labels, outside, images_of)
     labels, scores = by_image(labels, scores, images_of)
-    draws = of_pixels = draw_images(labels, bootstrap, np.random.default_rng(seed))
+    draws = of_pixels = draw_images(labels, bootstrap, np.random.default_rng(seed), groups)
     figures = image_metrics(labels, scores)
     figures |= {"pixel_auroc": None, "pixel_aupro": None}
     intervals = image_intervals(labels, scores, draws)
@@ -206,7 +212,8 @@ def evaluate(
         if not masked.all():  # else a draw might hold no defect with a mask
             masks, maps = np.asarray(masks)[masked], np.asarray(maps)[masked]
             drawn, images_of = np.unique(images_of[masked], return_inverse=True)
-            of_pixels = draw_images(labels[drawn], bootstrap, np.random.default_rng(seed))
+            _, of_drawn = np.unique(groups[drawn], return_inverse=True)
+            of_pixels = draw_images(labels[drawn], bootstrap, np.random.default_rng(seed), of_drawn)
         figures["pixel_auroc"] = pixel_auroc(masks, maps)
         figures["pixel_aupro"] = pixel_aupro(masks, maps)
         intervals |= pixel_intervals(*checked_maps(masks, maps), of_pixels[:, images_of])

@@ -120,6 +120,8 @@ def figures_of(
 ) -> dict[str, Any]:
     """Returns `metrics.evaluate` of predictions, the `unit` counted, and the number of `reasons`.
 
+    The intervals draw whole groups of images, see `AnomalyData.groups_of`; `interval_groups` is
+    their number.
     With a threshold and several tiles an image, `false_alarms` has those of `metrics.false_alarms`.
 
     Args:
@@ -128,6 +130,7 @@ def figures_of(
         threshold: the calibrated score; None if there is none.
     """
     outside = np.array(predictions.reasons) != ""
+    groups = images.groups_of(predictions.names)
     figures = metrics.evaluate(
         predictions.labels,
         predictions.scores,
@@ -136,8 +139,10 @@ def figures_of(
         threshold,
         masked=predictions.masked,
         images_of=predictions.images_of,
+        groups=groups,
         outside=outside,
     )
+    figures["interval_groups"] = int(groups.max()) + 1
     if threshold is not None and images.unit == TILE:
         names = [images.image_of(name) for name in predictions.names]
         figures["false_alarms"] = metrics.false_alarms(

@@ -48,6 +48,28 @@ def test_whole_groups_are_held_out(rolls, group, size):
             assert name.split("/")[1] == of_roll
 
 
+def test_test_images_are_numbered_by_group_or_image(rolls):
+    save(rolls / "dent" / "roll0_2.png", 101)
+    data = load(f"folder:{rolls}?tile=24&group=(roll\\d+)")
+    names = [each["name"].decode() for each in data.test.as_numpy_iterator()]
+    numbers = data.groups_of(names)
+    assert set(numbers) == set(range(max(numbers) + 1))
+    of_names = dict(zip(names, numbers, strict=True))
+    good = {name.split("/")[1] for name in names if name.startswith("good/")}
+    # The expression matches each good image and one dent; the other dent is a group of its own.
+    assert len(set(numbers)) == len(good | {"roll0"}) + 1
+    assert (
+        sum(
+            number == of_names[next(name for name in names if name.startswith("dent/1.png"))]
+            for number in numbers
+        )
+        == 2
+    )  # its two tiles
+    for name, number in of_names.items():
+        roll = "roll0" if "roll0_2" in name else name.split("/")[1]
+        assert all(number == of_names[other] for other in names if f"/{roll}/" in other)
+
+
 def test_an_added_roll_moves_no_other(rolls):
     before = load(f"folder:{rolls}?size=24&group=folder").files
     for i in range(3):

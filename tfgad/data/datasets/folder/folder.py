@@ -17,6 +17,7 @@ from tfgad.data.datasets.folder.check import (
     within_depth,
     without_copies,
 )
+from tfgad.data.datasets.folder.groups import groups_of_some
 from tfgad.data.datasets.folder.layout import GOOD, MASKS, Layout, read_layout
 from tfgad.data.datasets.folder.masks import GroundTruth, read_ground_truth
 from tfgad.data.datasets.folder.parts import find_groups, split
@@ -79,9 +80,10 @@ def load(
         seed: decides which images are held out.
         depth: bits of the camera, 9 to 16, whose files have 16. By default the smallest of 10, 12,
             14 and 16 that holds all good images. An image with higher levels is skipped.
-        group: how good images come in groups that share light, material and machine, such as rolls
-            or days: `folder`, the first folder below `good/`, or a regular expression whose one
-            capture group finds the group in the name of a file. Whole groups are then held out. By
+        group: how images come in groups that share light, material and machine, such as rolls or
+            days: `folder`, the first folder below `good/`, or a regular expression whose one
+            capture group finds the group in the name of a file. Whole groups are then held out, and
+            intervals draw whole groups. A good image must have a group, a defective one may. By
             default each image is a group of its own.
         good: name of the folders of good images, in any letter case.
         fit: how images of another aspect ratio than `size` are resized: `stretch`, or `letterbox`,
@@ -143,6 +145,7 @@ def load(
         files=files,
         depth=depth,
         fit=fit,
+        test_groups=groups_of_some(list(tested), group, good),
         train_origins=origins_of(train),
         calibration_origins=origins_of(held),
     )

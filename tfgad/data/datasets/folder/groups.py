@@ -50,6 +50,22 @@ def groups_of(names: Sequence[str], group: str | None, good: str = GOOD) -> dict
     return {name: value for name, value in found.items() if value}
 
 
+def groups_of_some(names: Sequence[str], group: str | None, good: str = GOOD) -> dict[str, str]:
+    """Returns the group of each test image that has one, as `groups_of` finds it.
+
+    Args:
+        names: of test images, good and defective ones, relative to the data set's folder.
+        group, good: as `groups_of` takes them.
+
+    Returns:
+        Name -> group. Without groups it is empty.
+    """
+    if group is None or group == EACH:
+        return {}
+    find = functools.partial(_folder, good=good) if group == FOLDER else _matcher(group)
+    return {name: value for name in names if (value := find(name))}
+
+
 def check_enough_groups(option: str | None, count: int, parts: Sequence[str]) -> None:
     """Raises UsageError if there are fewer groups than parts that need one.
 
