@@ -92,6 +92,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path):
 
         def interrupted(stage, remaining_steps, step=step):
             seen.append((stage, remaining_steps))
+            assert (folder / LOCK).exists()
             return [Interrupt(step)]
 
         with pytest.raises(KeyboardInterrupt):
@@ -116,7 +117,16 @@ def test_a_finished_run_goes_on_by_more_steps(whole, tmp_path):
         with pytest.raises(UsageError, match="was started with steps"):
             train("fanogan", DATA, folder, settings=FANOGAN | {"steps": fewer}, resume=True)
     assert load_run(folder)
-    run = train("fanogan", DATA, folder, settings=FANOGAN, resume=True)
+    is_locked = []
+    run = train(
+        "fanogan",
+        DATA,
+        folder,
+        settings=FANOGAN,
+        resume=True,
+        callbacks=lambda *_: is_locked.append((folder / LOCK).exists()) or [],
+    )
+    assert is_locked == [True]
     assert_same_state(run.model, whole.model)
     assert tfgad.load_model(folder).steps_done == 9
     assert not (folder / CHECKPOINT).exists()

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from tfgad.cli import catalogue, console, exporting, info, multistage, scoring, serving, training
+from tfgad.cli import (
+    catalogue,
+    comparing,
+    console,
+    exporting,
+    info,
+    learning,
+    multistage,
+    scoring,
+    serving,
+    training,
+)
 from tfgad.version import __version__
 
 app = typer.Typer(
@@ -45,6 +56,8 @@ for command in (
     training.train,
     training.calibrate,
     training.evaluate,
+    comparing.compare,
+    learning.learn,
     scoring.score,
     exporting.export,
     info.info,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tfgad.training import held_out
 from tfgad.training.run_config import absolute_spec
 from tfgad.training.run_folder import RunFolder
 from tfgad.training.saving import load_model, save_model
+
+logger = logging.getLogger(__name__)
 
 LEAST_IMAGES = 2  # to train on, and to calibrate by: the variation of one image is not known
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
@@ -94,6 +97,9 @@ def calibrate(
             or another `per`.
     """
     check_shape(run, images)
+    if run.config.get("learned"):
+        text = "the threshold is set on %s alone, without the images that were learned since"
+        logger.warning(text, images.spec)
     images = held_out.for_calibration(run, images)
     check_enough(images.spec, images.calibration_size)
     origins, per = images.calibration_origins, per or default_per(run)

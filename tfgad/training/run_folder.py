@@ -176,7 +176,11 @@ class RunFolder:
         The configuration goes last: after an interrupted removal the folder still counts as a
         training, which can be replaced.
         """
-        files.remove_parts(self.path, lambda path: self._is_part(path.name), last=self.config_name)
+        files.remove_parts(
+            self.path,
+            lambda path: self._is_part(path.name) and path.name != LOCK,  # held by whoever removes
+            last=self.config_name,
+        )
 
     def _is_part(self, name: str) -> bool:
         """Returns whether a training writes such a child, or leaves one when it is killed."""

@@ -78,8 +78,11 @@ def test_groups_are_found_below_a_folder_of_another_name(tmp_path):
     for roll in "abc":
         for i in range(3):
             save(tmp_path / "OK" / roll / f"{i}.png", np.full((8, 8), 20 * ord(roll) % 200 + i))
+    for i in range(2):
+        save(tmp_path / "NG" / f"{i}.png", np.full((8, 8), 250 + i))
     data = load(f"folder:{tmp_path}?size=8&good=ok&group=folder")
-    assert set(data.files.groups.values()) == {"a", "b", "c"}
+    assert set(data.files.groups.values()) < {"a", "b", "c"}
+    assert set(data.test_groups.values()) == {"a", "b", "c"} - set(data.files.groups.values())
 
 
 @pytest.mark.parametrize("test", ["test", "test_public"])

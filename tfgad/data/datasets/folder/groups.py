@@ -55,7 +55,8 @@ def groups_of_some(names: Sequence[str], group: str | None, good: str = GOOD) ->
 
     Args:
         names: of test images, good and defective ones, relative to the data set's folder.
-        group, good: as `groups_of` takes them.
+        group: as `groups_of` takes it.
+        good: as `groups_of` takes it.
 
     Returns:
         Name -> group. Without groups it is empty.
@@ -84,8 +85,8 @@ def check_enough_groups(option: str | None, count: int, parts: Sequence[str]) ->
 def _folder(name: str, good: str) -> str | None:
     """Returns the first folder below `good/`, `train/good/` or the like."""
     folders = name.split("/")[:-1]
-    below = next((i + 1 for i, each in enumerate(folders[:2]) if each.lower() == good.lower()), 0)
-    return folders[below] if below < len(folders) else None
+    of_good = [i for i, each in enumerate(folders[:2]) if each.lower() == good.lower()]
+    return folders[of_good[0] + 1] if of_good and of_good[0] + 1 < len(folders) else None
 
 
 def _matcher(text: str) -> Callable[[str], str | None]:
