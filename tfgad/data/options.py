@@ -79,7 +79,7 @@ def _read(kind: type, key: str, text: str) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        return kind.parse(text) if issubclass(kind, Size) else kind(text)
+        return Size.parse(text) if kind is Size else kind(text)
     except (KeyError, ValueError):
         expected = KIND_OF_VALUE[kind]
         raise UsageError(
