@@ -49,6 +49,9 @@ def home(tmp_path_factory):
     save(home / "new", 20, shade=40, seed=2)
     save(home / "rejected", 2, shade=70, seed=3)
     save(home / "newer", 10, shade=20, seed=4)
+    save(home / "mixed" / "train" / "good", 4, seed=5)
+    save(home / "mixed" / "test" / "good", 8, shade=40, seed=6)
+    save(home / "mixed" / "test" / "dent", 4, dent=True, seed=7)
     train("vae", f"folder:{home / 'parts'}?size={SIDE}", home / "run", settings=SMALL)
     shutil.copytree(home / "run", home / "kept")
     given = ("--good", home / "new", "--false-alarms", home / "rejected", "--out", home / "second")
@@ -138,19 +141,20 @@ def test_what_cannot_be_learned_is_refused(home, tmp_path):
 
 
 def test_two_runs_are_compared_on_the_same_images(home, tmp_path, capsys):
-    assert command("compare", home / "run", home / "second", "--out", tmp_path) == 0
+    given = ("--data", f"folder:{home / 'mixed'}", "--out", tmp_path)
+    assert command("compare", home / "run", home / "second", *given) == 0
     shown = capsys.readouterr().out
     found = json.loads((tmp_path / "comparison.json").read_text())
-    assert found["unit"] == "image"
-    assert found["compared"] == load(home, "parts").test_size
-    assert sum(found["verdicts"].values()) == found["compared"]
+    assert (found["unit"], found["compared"]) == ("image", 12)
     assert "image AUROC" in shown
+    assert "the second alone 8" in shown  # to the first, lighter images are defective
+    assert sum(found["verdicts"].values()) == 12
     for each in found["figures"].values():
         low, high = each["interval"]
         assert low <= high
         assert each["difference"] == pytest.approx(each["second"] - each["first"])
+    alarms = found["figures"]["false_positive_rate"]
+    assert (alarms["first"], alarms["second"], alarms["interval"]) == (1, 0, [-1, -1])
     rows = list(csv.DictReader((tmp_path / "differences.csv").open()))
-    verdicts = found["verdicts"]
-    assert len(rows) == verdicts["first_alone_right"] + verdicts["second_alone_right"]
-    assert all(row["first_verdict"] != row["second_verdict"] for row in rows)
-    assert (tmp_path / "differences.png").exists() == bool(rows)
+    assert [row["right"] for row in rows] == ["second"] * 8
+    assert Image.open(tmp_path / "differences.png").height > 500

@@ -134,7 +134,7 @@ def _gallery(found: Comparison, folders: tuple[Path, Path]) -> bytes:
     for i in found.differing[picked]:
         places = [int(run.shown[i]) for run in found.runs]
         pairs = list(zip(found.runs, places, strict=True))
-        images.append([np.asarray(run.predictions.images[place]) for run, place in pairs])
+        images.append([run.predictions.images[np.array([place])][0] for run, place in pairs])
         maps.append([run.predictions.maps[place] for run, place in pairs])
         masks.append(found.runs[0].predictions.masks[places[0]][..., 0])
         alarms.append([bool(run.alarms[i]) for run in found.runs])
@@ -147,5 +147,5 @@ def _gallery(found: Comparison, folders: tuple[Path, Path]) -> bytes:
         ]
         titles.append([f"{found.runs[0].names[i][-34:]}\n{truth}", *verdicts])
     thresholds = [run.threshold for run in found.runs]
-    names = [folder.name for folder in folders]
+    names = [folder.name[-20:] for folder in folders]
     return plots.png(differences(images, maps, masks, titles, alarms, thresholds, names))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from tfgad.plots.style import ANOMALOUS, HEAT, NORMAL, OUTLINE, STYLE
+from tfgad.plots.style import ANOMALOUS, HEAT, INK, NORMAL, OUTLINE, STYLE
 
 ROW, WIDTH = 1.9, 6.6  # inches
 
@@ -34,23 +34,23 @@ def differences(
         titles: for each row the texts above the image and above the two maps.
         alarms: for each row, whether each run calls the image anomalous.
         thresholds: of the two runs. Each run's maps share a colour scale.
-        headings: of the two runs.
+        headings: names of the two runs.
     """
-    figure = Figure(figsize=(WIDTH, 0.5 + ROW * len(images)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, ROW * len(images)), layout="constrained")
     cells = figure.subplots(len(images), 3, squeeze=False)
     scales = [_scale([row[run] for row in maps], thresholds[run]) for run in (0, 1)]
-    figure.suptitle(f"First: {headings[0]}     Second: {headings[1]}", fontsize=9)
     for row, axes in enumerate(cells):
         for place, cell in enumerate(axes):
             run = max(place - 1, 0)
             _show(cell, images[row][run])
-            colour = "black"
+            colour, title = INK, titles[row][place]
             if place:
+                title = f"{headings[run]}: {title}"
                 cell.imshow(maps[row][run], cmap=HEAT, norm=scales[run])
                 colour = ANOMALOUS if alarms[row][run] else NORMAL
             elif np.any(masks[row]):
                 cell.contour(np.pad(masks[row], 1)[1:-1, 1:-1], [0.5], colors=OUTLINE)
-            cell.set_title(titles[row][place], fontsize=7, color=colour, pad=3)
+            cell.set_title(title, fontsize=7, color=colour, pad=3)
     return figure
 
 
