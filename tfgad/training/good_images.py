@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tfgad import data
 from tfgad.core.detector import Detector
-from tfgad.data.anomaly_data import IMAGE, AnomalyData
+from tfgad.data.anomaly_data import IMAGE, AnomalyData, Files
 from tfgad.data.origins import Origins
 from tfgad.data.sampling import batched
 from tfgad.errors import UsageError
@@ -87,7 +87,7 @@ def _of_files(run: Run, images: AnomalyData, split: Split, part: str, source: st
     if len(names) < expected:
         text = "%s: %d of %d images that %s was made from are gone or have changed"
         logger.warning(text, images.spec, expected - len(names), expected, run.folder)
-    return _normals(*images.files.of_good(names), images.files.origins_of(names), source)
+    return _good(images.files, names, source)
 
 
 def new_images(
@@ -122,13 +122,15 @@ def new_images(
         if part == "train" or hold_out:
             check_enough(images.spec, len(split[part]), f"that are new {purpose}")
 
-    def normals(part: str) -> Normals:
-        names = set(split[part])
-        found, size = images.files.of_good(names)
-        return _normals(found, size, images.files.origins_of(names), images.spec)
+    files, source = images.files, images.spec
+    learned = _good(files, split["train"], source)
+    held = _good(files, split["calibration"], source) if hold_out else learned
+    return learned, held, with_folder(split, images)
 
-    learned = normals("train")
-    return learned, normals("calibration") if hold_out else learned, with_folder(split, images)
+
+def _good(files: Files, names: Collection[str], source: str) -> Normals:
+    """Returns the good images of some names."""
+    return _normals(*files.of_good(names), files.origins_of(names), source)
 
 
 def _normals(images: tf.data.Dataset, size: int, origins: Origins | None, source: str) -> Normals:
@@ -141,11 +143,12 @@ def _normals(images: tf.data.Dataset, size: int, origins: Origins | None, source
         groups = np.array([f"{source}/{i}" for i in range(size)], str)
         return Normals(images, size, Origins(groups, kind=IMAGE))
 
-    def own(names: np.ndarray | None) -> np.ndarray | None:
-        return None if names is None else np.array([f"{source}/{name}" for name in names], str)
+    def own(names: np.ndarray) -> np.ndarray:
+        return np.array([f"{source}/{name}" for name in names], str)
 
     groups = origins.groups if origins.kind == "group" else own(origins.groups)
-    return Normals(images, size, Origins(groups, own(origins.images), origins.kind))
+    tiles_of = None if origins.images is None else own(origins.images)
+    return Normals(images, size, Origins(groups, tiles_of, origins.kind))
 
 
 def together(parts: Sequence[Normals]) -> Normals:

@@ -180,15 +180,14 @@ def _state_on_chief(
 
     state = RunState.NEW
     if cluster.is_chief:
-        split, old = split_of(images), folder.read_config() if resume else None
-        steps, asked = config["settings"]["steps"], config
-        goes_on = bool(old) and is_longer(steps, old["settings"].get("steps", steps))
-        if old and goes_on:
+        split, asked, goes_on = split_of(images), config, False
+        old, steps = folder.read_config(), config["settings"]["steps"]
+        if old and resume and is_longer(steps, old["settings"].get("steps", steps)):
             if "parent" in old:
                 hint = "give more images with `tfgad learn`"
                 raise UsageError("out", folder.path, "was written by `tfgad learn`", hint)
             settings = {**config["settings"], "steps": old["settings"]["steps"]}
-            asked = {**config, "settings": settings}
+            asked, goes_on = {**config, "settings": settings}, True
         state = folder.state(asked, split, resume=resume, overwrite=overwrite, upgrade=upgrade)
         if goes_on and state == RunState.FINISHED:
             state = RunState.STARTED
