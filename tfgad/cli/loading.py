@@ -47,10 +47,11 @@ def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
     if given.kind == own.kind:
         defaults = {"channels": channels, "depth": depth, **own.options}
     else:
-        size = {"size": Size(height, width), "fit": config.get("fit")}
-        defaults = {"channels": channels, "depth": depth}
-        defaults |= size if config["resized"] else {"tile": height}
-    for name, other in (("size", "tile"), ("tile", "size")):  # a data set takes one of them
+        size = Size(height, width)
+        defaults = {"channels": channels, "depth": depth, "size": size, "fit": config.get("fit")}
+        if not config["resized"]:  # a weave has a size, a folder a tile, and not both
+            defaults |= {"tile": height, "size": None if given.kind == "folder" else size}
+    for name, other in (("size", "tile"), ("tile", "size")):
         if name in given.options:
             defaults[other] = None
     return defaults
