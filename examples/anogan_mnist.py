@@ -39,7 +39,7 @@ from tfgad.evaluation import metrics
 from tfgad.networks.precision import POLICIES
 from tfgad.processor import has_bfloat16
 from tfgad.training import save_model
-from tfgad.training.loop import stage_steps
+from tfgad.training.stages import stage_steps
 
 NORMAL, ANOMALY = (7, 8), 2
 TRAIN, HELD_OUT, TEST, BATCH = 400, 200, 600, 64

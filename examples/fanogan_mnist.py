@@ -18,7 +18,7 @@ from tfgad import plots
 from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import predict_test_set, reconstructions
 from tfgad.methods import settings_of
-from tfgad.training.loop import stage_steps
+from tfgad.training.stages import stage_steps
 
 
 def main():

@@ -32,7 +32,7 @@ import tfgad
 from tfgad import plots
 from tfgad.errors import exit_on_usage_error
 from tfgad.methods import settings_of
-from tfgad.training.loop import stage_steps
+from tfgad.training.stages import stage_steps
 
 SETTINGS = {"vae": {"latent_dim": 16, "steps": "2000"}, "fanogan": {}}
 # The networks of each method from images to codes and back.

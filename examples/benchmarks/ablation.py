@@ -40,7 +40,7 @@ from tfgad.data.synthetic_defects import FILLINGS, SHAPES, Mix, with_defects
 from tfgad.errors import UsageError, exit_on_usage_error
 from tfgad.multistage.painter import load_painter
 from tfgad.scores.cues import ADAPT_IMAGES
-from tfgad.training import loop, run_config
+from tfgad.training import run_config, stages
 
 METHOD = "ganomaly_unet"
 FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
@@ -146,7 +146,7 @@ def fit(model, images, steps, checkpoint):
             start=first,
         )
 
-    loop.fit_stages(model, steps, batches, checkpoint, loop.no_callbacks)
+    stages.fit_stages(model, steps, batches, checkpoint, stages.no_callbacks)
 
 
 def trained_ganomaly(spec, images, arguments):

@@ -240,8 +240,14 @@ def test_a_folder_without_options_is_read_with_those_of_the_run(folder_run, tmp_
 def test_data_of_another_kind_have_the_size_of_the_run():
     config = {"data": "weave:twill?size=64", "image_shape": [64, 64, 1], "resized": False}
     defaults = loading.data_defaults(config, "folder:parts")
-    assert defaults == {"channels": 1, "depth": 16, "size": 64, "tile": 64}  # a run without depth
-    assert loading.data_defaults({**config, "resized": True}, "folder:parts")["tile"] is None
+    assert defaults["tile"] == 64
+    assert (defaults["size"], defaults["depth"]) == (None, 16)  # a run without depth
+    config |= {"image_shape": [64, 32, 1], "resized": True, "fit": "letterbox"}
+    defaults = loading.data_defaults(config, "folder:parts")
+    assert (str(defaults["size"]), defaults["fit"]) == ("64x32", "letterbox")
+    assert "tile" not in defaults
+    defaults = loading.data_defaults({**config, "data": "folder:a?tile=64"}, "weave:twill")
+    assert str(defaults["size"]) == "64x32"
 
 
 def test_a_size_asks_for_whole_images_whatever_the_run_was_given():

@@ -265,4 +265,4 @@ def test_a_missing_file(tmp_path):
 def test_resize_equals_tensorflows(shape):
     image = np.random.default_rng(0).uniform(-1, 1, (*shape, 3)).astype(np.float32)
     expected = tf.image.resize(image, (32, 32), antialias=True)
-    np.testing.assert_allclose(resize(image, 32), expected, atol=1e-5)
+    np.testing.assert_allclose(resize(image, (32, 32)), expected, atol=1e-5)

@@ -120,7 +120,7 @@ def test_plain_tensorflow_gives_the_scores_of_python(model, as_is, resizing, pic
     assert_close(expected, answers["pixels"])
     for name, answer in answers["pixels"].items():
         np.testing.assert_array_equal(answers["files"][name], answer)
-    resized = model.anomaly(np.stack([resize(each, 48) for each in in_range(pictures)]))
+    resized = model.anomaly(np.stack([resize(each, (48, 48)) for each in in_range(pictures)]))
     np.testing.assert_allclose(answers["resized"]["score"], resized["score"], rtol=1e-5, atol=1e-5)
     difference = in_range(answers["reconstruction"]["reconstruction"]) - model.reconstruct(
         in_range(pictures)

@@ -3,6 +3,7 @@
 import functools
 import shutil
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,15 @@ from PIL import Image
 
 from tfgad import files
 from tfgad.data.image_files import ImageError
+from tfgad.data.pixels import from_uint8
 from tfgad.errors import UsageError
-from tfgad.export.saved_model import CALIBRATION, METADATA, export, metadata_of_model
+from tfgad.export.saved_model import (
+    CALIBRATION,
+    METADATA,
+    _Endpoints,
+    export,
+    metadata_of_model,
+)
 from tfgad.inference import predictor, results, saved_model, scoring
 from tfgad.scores.image_quality import ImageQuality
 from tfgad.training import Run, load_model
@@ -331,3 +339,20 @@ def test_a_black_strip_among_good_cloth_is_anomalous(
         assert (black["reason"], bool(black["is_anomalous"])) == ("too dark", True)
         assert black["probability"] == 1
         assert black["score"] < scorer.threshold
+
+
+def test_a_letterboxed_model_predicts_as_its_run(fitted):
+    model, shape = fitted("ganomaly"), (48, 48, 1)
+    images = np.random.default_rng(0).integers(60, 200, (2, 30, 70, 1)).astype(np.uint8)
+    config = {"image_shape": shape, "resized": True, "fit": "letterbox"}
+    ours = predictor.RunPredictor(Run(Path("run"), config, model)).predict_images(
+        from_uint8(images)
+    )
+    endpoints = _Endpoints(model, shape, True, 8, "letterbox")
+    theirs = endpoints.score(tf.constant(images))
+    assert theirs["map"].shape == (2, 30, 70)
+    for i, each in enumerate(ours):
+        np.testing.assert_allclose(theirs["score"][i], each["score"], rtol=1e-3)
+        np.testing.assert_allclose(theirs["map"][i], each["map"], atol=1e-3)
+    stretched = predictor.RunPredictor(Run(Path("run"), config | {"fit": "stretch"}, model))
+    assert stretched(from_uint8(images[0]))["score"] != pytest.approx(ours[0]["score"], rel=1e-3)

@@ -12,7 +12,7 @@ from tfgad.errors import UsageError
 from tfgad.evaluation import evaluate
 from tfgad.multistage.painter import LEAST_MASK
 from tfgad.multistage.painter_folder import MODELS
-from tfgad.training import loop
+from tfgad.training import loop, stages
 from tfgad.training.run_config import LAST_OF_PAINTER
 
 pytestmark = pytest.mark.slow  # for the painter that it trains
@@ -64,7 +64,7 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path, loaded_o
             stream = tf.data.Dataset.from_tensor_slices(tiles[:, :height, :width]).repeat()
             return stream.skip(4 * first).batch(4, drop_remainder=True)
 
-        loop.fit_stages(model, steps, batches, tmp_path / checkpoint, loop.no_callbacks)
+        stages.fit_stages(model, steps, batches, tmp_path / checkpoint, stages.no_callbacks)
         return model
 
     whole = fitted({"ganomaly": 1, "unet": 2}, "whole.weights.h5")

@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfgad
 from tfgad import data
 from tfgad.core.settings import Common
 from tfgad.errors import UsageError
 from tfgad.training import callbacks, run_config
 from tfgad.training import run as run_module
-from tfgad.training.loop import stage_steps, train
+from tfgad.training.lock import LOCK, locked
+from tfgad.training.loop import train
 from tfgad.training.run import Run, calibrate, check_shape, load_run
 from tfgad.training.run_folder import CHECKPOINT, CONFIG, MODEL, RunFolder, RunState
 from tfgad.training.saving import save_model
+from tfgad.training.stages import stage_steps
 
 DATA = "digits:8?size=24"
 FANOGAN = {
@@ -84,11 +87,12 @@ def assert_same_state(ours, theirs):
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path):
     folder = tmp_path / "run"
     seen = []
-    # Checkpoints hold steps 2, 4, 5 (a stage ends), 6 and 8: steps 3 and 7 are done again.
+    # Ctrl-C saves the step: none is done again.
     for step, resume in ((3, False), (7, True)):
 
         def interrupted(stage, remaining_steps, step=step):
             seen.append((stage, remaining_steps))
+            assert (folder / LOCK).exists()
             return [Interrupt(step)]
 
         with pytest.raises(KeyboardInterrupt):
@@ -97,13 +101,75 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path):
             load_run(folder)
     run = train("fanogan", DATA, folder, settings=FANOGAN, resume=True)
 
-    assert seen == [("gan", 5), ("gan", 3), ("encoder", 4)]
+    assert seen == [("gan", 5), ("gan", 2), ("encoder", 4)]
     assert int(run.model.step) == 9
     assert_same_state(run.model, whole.model)
     timeless = [
         {k: v for k, v in r.config.items() if k != "training_seconds"} for r in (run, whole)
     ]
     assert timeless[0] == timeless[1]
+
+
+@pytest.mark.slow
+def test_a_finished_run_goes_on_by_more_steps(whole, tmp_path):
+    folder = tmp_path / "run"
+    train("fanogan", DATA, folder, settings=FANOGAN | {"steps": "5+2"})
+    for fewer in ("4+4", "5+1"):
+        with pytest.raises(UsageError, match="was started with steps"):
+            train("fanogan", DATA, folder, settings=FANOGAN | {"steps": fewer}, resume=True)
+    assert load_run(folder)
+    is_locked = []
+    run = train(
+        "fanogan",
+        DATA,
+        folder,
+        settings=FANOGAN,
+        resume=True,
+        callbacks=lambda *_: is_locked.append((folder / LOCK).exists()) or [],
+    )
+    assert is_locked == [True]
+    assert_same_state(run.model, whole.model)
+    assert tfgad.load_model(folder).steps_done == 9
+    assert not (folder / CHECKPOINT).exists()
+
+
+LOCKED = """
+import sys, time
+from pathlib import Path
+from tfgad.training.lock import locked
+
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_training_into_a_folder_is_refused_until_the_first_is_killed(tmp_path):
+    folder = tmp_path / "new" / "run"
+    command = [sys.executable, "-c", LOCKED, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "locked\n"
+        with pytest.raises(UsageError, match="is being trained by another process"):
+            train("ganomaly", DATA, folder, settings=GANOMALY, overwrite=True)
+        first.kill()
+    assert [path.name for path in folder.iterdir()] == [LOCK]
+    with locked(folder):
+        assert RunFolder(folder).state({}, None, resume=False, overwrite=False, upgrade=dict) == 0
+    assert not any(folder.iterdir())
+
+
+def test_a_lock_leaves_nothing_behind(tmp_path, monkeypatch, caplog):
+    with locked(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "kept").touch()
+        with pytest.raises(UsageError, match="another process"):
+            locked(tmp_path / "a" / "b").__enter__()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "kept"]
+    (tmp_path / "file").touch()
+    with locked(tmp_path / "file"):  # `train` says what is wrong with it
+        pass
+    monkeypatch.setattr("tfgad.training.lock.fcntl", None)
+    with locked(tmp_path / "a"), locked(tmp_path / "a"):
+        assert "a is not locked (this system has no file locks)" in caplog.text
 
 
 KILLED = f"""

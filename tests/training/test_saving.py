@@ -12,6 +12,8 @@ def test_what_is_no_model_is_not_loaded(tmp_path, content):
     path = tmp_path / "model.keras"
     with pytest.raises(UsageError, match="is not there"):
         load_model(path)
+    with pytest.raises(UsageError, match="is not a run"):
+        load_model(tmp_path)
     path.write_bytes(content)
     with pytest.raises(UsageError, match="is no model that can be read") as error:
         load_model(path)

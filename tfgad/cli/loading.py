@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfgad.data.options import Size
 from tfgad.data.pixels import FULL_DEPTH
 from tfgad.data.spec import Spec
 from tfgad.quiet import import_tensorflow
@@ -39,13 +40,18 @@ def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
         Options by name, for `tfgad.data.load`. Those in the spec take precedence there.
     """
     own, given = Spec.parse(config["data"]), Spec.parse(spec or config["data"])
-    side, _, channels = config["image_shape"]
+    height, width, channels = config["image_shape"]
     depth = config.get("depth", FULL_DEPTH)  # runs of earlier versions read all 16 bits
     # A run on 8-bit files does not determine how deeper files are read.
     depth = depth if depth > 8 else None
     if given.kind == own.kind:
         defaults = {"channels": channels, "depth": depth, **own.options}
     else:
-        tile = None if config["resized"] else side
-        defaults = {"channels": channels, "depth": depth, "size": side, "tile": tile}
-    return {**defaults, "tile": None} if "size" in given.options else defaults
+        size = Size(height, width)
+        defaults = {"channels": channels, "depth": depth, "size": size, "fit": config.get("fit")}
+        if not config["resized"]:  # a weave has a size, a folder a tile, and not both
+            defaults |= {"tile": height, "size": None if given.kind == "folder" else size}
+    for name, other in (("size", "tile"), ("tile", "size")):
+        if name in given.options:
+            defaults[other] = None
+    return defaults

@@ -9,9 +9,11 @@ import typer
 
 from tfgad.cli import (
     catalogue,
+    comparing,
     console,
     exporting,
     info,
+    learning,
     multistage,
     scoring,
     serving,
@@ -55,6 +57,8 @@ for command in (
     training.train,
     training.calibrate,
     training.evaluate,
+    comparing.compare,
+    learning.learn,
     scoring.score,
     watching.watch,
     exporting.export,

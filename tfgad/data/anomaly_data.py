@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfgad.data.origins import IMAGE, TILE, Origins
+from tfgad.data.pixels import STRETCH
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -66,6 +67,7 @@ class AnomalyData:
             their tiles have label 1.
         files: the files of a data set in a folder, else None.
         depth: bits of the grey levels: 8, or the given or detected depth of 16-bit files.
+        fit: how images of another aspect ratio are resized; see `tfgad.data.pixels.resize`.
         test_groups: name of a test image -> its group, where the groups are known of some; an image
             that is not named has a group of its own.
         train_origins, calibration_origins: the group of each element of `train` and `calibration`
@@ -90,6 +92,7 @@ class AnomalyData:
     unmasked: frozenset[str] = frozenset()
     files: Files | None = None
     depth: int = 8
+    fit: str = STRETCH
     test_groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
     train_origins: Origins | None = None
     calibration_origins: Origins | None = None

@@ -6,11 +6,37 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfgad.errors import UsageError, nearest
 
-KIND_OF_VALUE = {int: "a whole number", float: "a number", bool: "true or false"}
+
+class Size(NamedTuple):
+    """Height and width in pixels. As text it is `96x64`, or `128` for a square."""
+
+    height: int
+    width: int
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Reads `HxW`, or one side of a square.
+
+        Raises:
+            ValueError: the text is neither.
+        """
+        height, times, width = text.partition("x")
+        return cls(int(height), int(width if times else height))
+
+    def __str__(self) -> str:
+        return f"{self.height}" if self.height == self.width else f"{self.height}x{self.width}"
+
+
+KIND_OF_VALUE = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Size: "a side such as 128, or HEIGHTxWIDTH such as 96x64",
+}
 
 
 def parameters(loader: Callable[..., Any]) -> dict[str, type]:
@@ -53,7 +79,7 @@ def _read(kind: type, key: str, text: str) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        return kind(text)
+        return Size.parse(text) if kind is Size else kind(text)
     except (KeyError, ValueError):
         expected = KIND_OF_VALUE[kind]
         raise UsageError(

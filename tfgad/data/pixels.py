@@ -1,8 +1,15 @@
-"""Grey levels and float32 images: scaling by depth, conversion to 8 bits, resizing."""
+"""Grey levels and float32 images: scaling by depth, conversion to 8 bits, resizing.
+
+An image of another aspect ratio than asked for is stretched, or letterboxed: it keeps its aspect
+ratio, lies in the middle, and is padded by its own mirror image. A padding of one colour would be
+a defect to some methods, and would change the brightness and contrast of the image. Mirrored, it
+holds nothing that the image does not hold.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -11,6 +18,7 @@ from tfgad.data.image_files import ImageError, guard
 
 DEPTHS = (10, 12, 14, 16)  # bits of cameras that write 16-bit files
 FULL_DEPTH = 16
+STRETCH, LETTERBOX = FITS = ("stretch", "letterbox")
 LUMA = (19595, 38470, 7471)  # of ITU-R BT.601 in 65536ths, as Pillow converts colour to grey
 
 
@@ -86,18 +94,57 @@ def deep_grey(colour: np.ndarray) -> np.ndarray:
     return (luma >> 16).astype(np.uint16)
 
 
-def resize(image: np.ndarray, side: int) -> np.ndarray:
-    """Resizes an image to a square, bilinearly and with antialiasing.
+def resize(image: np.ndarray, size: Sequence[int], fit: str = STRETCH) -> np.ndarray:
+    """Resizes an image, bilinearly and with antialiasing.
 
-    Equals `tf.image.resize(image, (side, side), antialias=True)`, computed by Pillow.
+    Stretched it equals `tf.image.resize(image, size, antialias=True)`, computed by Pillow.
 
     Args:
         image: float32 `[H, W, C]`.
-        side: side of the square in pixels.
+        size: `(height, width)` of what is returned, in pixels.
+        fit: one of `FITS`.
 
     Returns:
-        float32 `[side, side, C]`, within the image's range.
+        float32 `[height, width, C]`, within the image's range.
     """
+    height, width = fitted_size(image.shape, size) if fit == LETTERBOX else size[:2]
     planes = [Image.fromarray(image[:, :, i]) for i in range(image.shape[2])]
-    resized = [plane.resize((side, side), Image.Resampling.BILINEAR) for plane in planes]
-    return np.stack([np.asarray(plane) for plane in resized], axis=2)
+    resized = [plane.resize((width, height), Image.Resampling.BILINEAR) for plane in planes]
+    return mirrored(np.stack([np.asarray(plane) for plane in resized], axis=2), size)
+
+
+def fitted_size(shape: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
+    """Returns height and width, each at least 1, of the largest image of an aspect ratio in a size.
+
+    Args:
+        shape: `(height, width, ...)` of the image whose aspect ratio is kept.
+        size: `(height, width)`.
+    """
+    (high, wide), (height, width) = shape[:2], size[:2]
+    if wide * height <= high * width:  # whole numbers: a graph rounds them alike
+        return height, max(1, (2 * wide * height + high) // (2 * high))
+    return max(1, (2 * high * width + wide) // (2 * wide)), width
+
+
+def mirrored(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Pads an image `[h, w, ...]` on both sides by its mirror image, to `[height, width, ...]`."""
+    for axis, length in enumerate(size[:2]):
+        count = image.shape[axis]
+        if count != length:
+            before = (length - count) // 2
+            widths = [(0, 0)] * image.ndim
+            widths[axis] = (before, length - count - before)
+            image = np.pad(image, widths, "symmetric")
+    return image
+
+
+def without_padding(padded: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Returns the part of a letterboxed image or map `[H, W, ...]` that is not padding.
+
+    Args:
+        padded: the image or map.
+        shape: `(height, width, ...)` of the image before it was letterboxed.
+    """
+    height, width = fitted_size(shape, padded.shape)
+    top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
+    return padded[top : top + height, left : left + width]

@@ -40,7 +40,8 @@ import tensorflow as tf
 
 from tfgad import files
 from tfgad.core.detector import Detector
-from tfgad.export import decoding, warmup
+from tfgad.data.pixels import LETTERBOX, STRETCH
+from tfgad.export import decoding, letterbox, warmup
 from tfgad.networks.pretrained import keys_of
 from tfgad.scores.calibration import RATES
 from tfgad.training import Run
@@ -59,6 +60,7 @@ def export(
     resized: bool,
     metadata: dict[str, Any],
     depth: int | None = None,
+    fit: str = STRETCH,
 ) -> Path:
     """Writes the next version of a model, whole or not at all.
 
@@ -72,6 +74,7 @@ def export(
             data set's parts as `images`, `versions`.
         depth: bits of PNG files of 16 bits, for `score_bytes` and for programs that read files for
             the model; see `tfgad.data.pixels.scaled`.
+        fit: how images are resized to another aspect ratio; see `tfgad.data.pixels.resize`.
 
     Returns:
         The folder of the version, `directory/<number>`.
@@ -82,12 +85,14 @@ def export(
     model.calibration.require_calibrated()
     directory = Path(directory)
     metadata = {**metadata, **metadata_of_model(model, image_shape, resized, depth)}
+    if fit != STRETCH:
+        metadata["fit"] = fit
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # Servers load folders named by a number; this one is not until it is renamed.
         with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as partial:
             unfinished = Path(partial) / "version"
-            _save(model, _Endpoints(model, image_shape, resized, depth), unfinished)
+            _save(model, _Endpoints(model, image_shape, resized, depth, fit), unfinished)
             files.write_json(unfinished / METADATA, metadata)
             if model.notice:
                 (unfinished / NOTICE).write_text(model.notice, encoding="utf-8")
@@ -107,6 +112,7 @@ def export_run(run: Run, directory: str | os.PathLike) -> Path:
         resized=run.config["resized"],
         metadata=_metadata_of_training(run),
         depth=run.config.get("depth"),
+        fit=run.config.get("fit", STRETCH),
     )
 
 
@@ -193,8 +199,10 @@ class _Endpoints:
         image_shape: tuple[int, int, int],
         resized: bool,
         depth: int | None,
+        fit: str,
     ):
         self.model, self.resized, self.depth = model, resized, depth
+        self.is_letterboxed = resized and fit == LETTERBOX
         self.anomaly = model.traced_anomaly(model.score)
         self.size, self.channels = image_shape[:2], image_shape[2]
 
@@ -215,7 +223,7 @@ class _Endpoints:
 
     def reconstruct(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         reconstruction = self.model.reconstruct_in_graph(self._prepared(_from_uint8(images)))
-        reconstruction = self._resized_to(tf.shape(images)[1:3], reconstruction)
+        reconstruction = self._resized_back(tf.shape(images)[1:3], reconstruction)
         grey_levels = tf.clip_by_value(tf.round((reconstruction + 1) * 127.5), 0, 255)
         return {"reconstruction": tf.cast(grey_levels, tf.uint8)}
 
@@ -234,7 +242,10 @@ class _Endpoints:
 
     def _prepared(self, images: tf.Tensor) -> tf.Tensor:
         """Returns images `[B, H, W, C]` in [-1, 1], resized if need be, refused if too small."""
-        images = self._resized_to(self.size, images)
+        if self.is_letterboxed:
+            images = letterbox.letterboxed(images, self.size)
+        else:
+            images = self._resized_to(self.size, images)
         smallest = self.model.window[:2]
         message = f"images are smaller than {smallest[0]}x{smallest[1]} pixels"
         enough = tf.debugging.assert_greater_equal(tf.shape(images)[1:3], smallest, message)
@@ -244,9 +255,15 @@ class _Endpoints:
     def _predictions(self, images: tf.Tensor, map_size: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the predictions of images that `_prepared` returned, with maps of a size."""
         scored = self.anomaly(images)
-        anomaly_map = self._resized_to(map_size, scored["map"][..., None])[..., 0]
+        anomaly_map = self._resized_back(map_size, scored["map"][..., None])[..., 0]
         prediction = self.model.prediction(images, scored["score"])
         return {"score": scored["score"], **prediction, "map": anomaly_map}
+
+    def _resized_back(self, size: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """Returns images or maps of the model's size at that of the images they belong to."""
+        if self.is_letterboxed:
+            images = letterbox.without_padding(images, size)
+        return self._resized_to(size, images)
 
     def _resized_to(self, size: Any, images: tf.Tensor) -> tf.Tensor:
         # The filter of `tfgad.data.pixels.resize`.

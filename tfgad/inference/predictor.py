@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfgad.core.detector import Detector
-from tfgad.data.pixels import resize
+from tfgad.data.pixels import LETTERBOX, STRETCH, resize, without_padding
 from tfgad.data.tiling import fill_by_block
 from tfgad.export.saved_model import metadata_of_model
 from tfgad.inference import saved_model
@@ -75,7 +75,7 @@ class RunPredictor:
         height, width, channels = run.config["image_shape"]
         self.image_shape, self.resized = (height, width, channels), run.config["resized"]
         self.threshold = float(run.model.calibration.threshold)
-        self.depth = run.config.get("depth")
+        self.depth, self.fit = run.config.get("depth"), run.config.get("fit", STRETCH)
         self.calibration_scores = run.model.calibration.seen
         if not run.model.image_quality.is_adapted:
             log.warning(UNCHECKED, run.folder, "calibrate it again: tfgad calibrate RUN")
@@ -88,9 +88,11 @@ class RunPredictor:
         """Predicts images of one size; see `Predictor`."""
         prepared = images
         if self.resized:
-            prepared = np.stack([resize(image, self.image_shape[0]) for image in images])
+            prepared = np.stack([resize(image, self.image_shape[:2], self.fit) for image in images])
         scored = predict_any_size(self.model, prepared)
         maps = list(scored["map"])
+        if self.resized and self.fit == LETTERBOX:
+            maps = [without_padding(each, images.shape[1:3]) for each in maps]
         if self.resized:
             maps = [_resize_map(each, *images.shape[1:3]) for each in maps]
         reasons = tf.constant(scored["reason"])

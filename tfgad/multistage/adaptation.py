@@ -23,15 +23,20 @@ from tfgad.multistage.painter import Painter
 from tfgad.multistage.painter_config import PainterConfig
 from tfgad.multistage.segmenter_config import AdaptationConfig, SegmenterConfig, settings_of_run
 from tfgad.multistage.segmenter_training import METHOD, Rows, fit, upgraded_settings
-from tfgad.multistage.sources import Source, good_images, held_out_origins
+from tfgad.multistage.sources import (
+    Source,
+    good_images,
+    held_out_origins,
+    refuse_letterboxed,
+)
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
 from tfgad.networks.pretrained import keys_of
-from tfgad.training.loop import Callbacks, no_callbacks
 from tfgad.training.run import Run, check_enough, load_run
 from tfgad.training.run_config import learnt_from, new_config
 from tfgad.training.run_folder import RunFolder, RunState
 from tfgad.training.split_file import merged, split_with_paths
+from tfgad.training.stages import Callbacks, no_callbacks
 
 POWER = 0.9  # of the falling rate (Chen et al. 2017, section 4.1)
 
@@ -257,6 +262,7 @@ def _upgraded(config: dict[str, Any], depth: int) -> dict[str, Any]:
 
 def _check_alike(run: Run, images: AnomalyData) -> None:
     """Raises UsageError unless the images have the form that the run was trained on."""
+    refuse_letterboxed(images)
     side, _, channels = trained_on = run.model.window
     resized = run.config["resized"]
     if (images.image_shape, images.resized) != (trained_on, resized):

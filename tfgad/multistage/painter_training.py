@@ -24,10 +24,10 @@ from tfgad.multistage.sources import Source, kinds_of
 from tfgad.multistage.style import CODE_DIM, LAYER, style_network
 from tfgad.networks.defects import FUSER_STEP
 from tfgad.networks.vgg import feature_extractor, grey_or_colour
-from tfgad.training.loop import Callbacks, fit_stages, no_callbacks
 from tfgad.training.run_config import absolute_spec, upgraded, versions, weights_to_resume
 from tfgad.training.run_folder import RunState
 from tfgad.training.split_file import merged
+from tfgad.training.stages import Callbacks, fit_stages, no_callbacks
 
 STYLES = 1500  # patches that the components of the style code are fitted to
 BATCH = 64

@@ -17,7 +17,7 @@ from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.segmenter_config import SegmenterConfig, settings_of_run
 from tfgad.multistage.sources import Source, joined_origins
-from tfgad.training.loop import Callbacks, finish, fit_stages, no_callbacks
+from tfgad.training.loop import finish
 from tfgad.training.run import Run, check_enough, load_run
 from tfgad.training.run_config import (
     absolute_spec,
@@ -28,6 +28,7 @@ from tfgad.training.run_config import (
 )
 from tfgad.training.run_folder import RunFolder, RunState
 from tfgad.training.split_file import Split, merged
+from tfgad.training.stages import Callbacks, fit_stages, no_callbacks
 
 METHOD = "segmenter"
 Rows = dict[str, np.ndarray]  # arguments of `segmentation_batches`: defective, masks, good

@@ -14,6 +14,7 @@ from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.datasets.aitex_strips import fabrics
 from tfgad.data.datasets.weave.cloth import FABRICS
 from tfgad.data.origins import Origins
+from tfgad.data.pixels import STRETCH
 from tfgad.data.sampling import spread, spread_positions
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError, nearest
@@ -120,6 +121,7 @@ def read_source(images: AnomalyData) -> Source:
     if not rows:
         hint = "add images of defects beside the good ones"
         raise UsageError("data", images.spec, "has no defects to learn from", hint)
+    refuse_letterboxed(images)
     return Source(
         spec=images.spec,
         good=good_images(images.train, images.train_size),
@@ -132,6 +134,13 @@ def read_source(images: AnomalyData) -> Source:
         depth=images.depth,
         files=split_with_paths(images, {images.image_of(row["name"].decode()) for row in rows}),
     )
+
+
+def refuse_letterboxed(images: AnomalyData) -> None:
+    """Raises UsageError for padded images: a painter and a segmenter know stretched ones alone."""
+    if images.fit != STRETCH:
+        hint = "leave fit= out, or give tile="
+        raise UsageError("data option fit", images.fit, "is not for segmenters", hint)
 
 
 def good_images(images: tf.data.Dataset, size: int) -> np.ndarray:

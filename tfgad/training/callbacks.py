@@ -57,9 +57,14 @@ class Checkpoint(keras.callbacks.Callback):
         self._save()
 
     def _save(self) -> None:
-        content = _InMemory(self.path)
-        self.model.save_weights(content, overwrite=True)
-        files.write_bytes(self.path, content.getvalue())
+        write_checkpoint(self.model, self.path)
+
+
+def write_checkpoint(model: keras.Model, path: Path) -> None:
+    """Writes weights, optimizers and step to a file that ends in `.weights.h5`, whole or not."""
+    content = _InMemory(path)
+    model.save_weights(content, overwrite=True)
+    files.write_bytes(path, content.getvalue())
 
 
 class _InMemory(io.BytesIO):

@@ -84,6 +84,24 @@ def for_test(run: Run, images: AnomalyData) -> AnomalyData:
     return dataclasses.replace(images, test=of, test_size=size)
 
 
+def known_files(run: Run, images: AnomalyData, given: Mapping[str, str]) -> list[str]:
+    """Returns the names of those files that a run was trained on or calibrated by.
+
+    Args:
+        run: the run.
+        images: the data set of the files.
+        given: name of each file -> hash of its content.
+
+    Raises:
+        UsageError: the run does not know, as it has no `split.json`.
+    """
+    seen = _seen(run, images, given, PARTS)
+    if seen is None:
+        problem = "has no split.json, which names the images that it was trained on"
+        raise UsageError("run", run.folder, problem, "train it again")
+    return seen
+
+
 def _seen(
     run: Run, images: AnomalyData, given: Mapping[str, str], parts: Iterable[str] = ("train",)
 ) -> list[str] | None:
@@ -141,7 +159,8 @@ def _with_their_groups(run: Run, images: AnomalyData, seen: Iterable[str]) -> se
 
 def _trained_on(run: Run) -> set[str]:
     """Returns the specs of all data sets that a run was trained on."""
-    return {run.config["data"], *(run.config.get("sources") or ())}
+    learned = [spec for entry in run.config.get("learned", ()) for spec in entry.values()]
+    return {run.config["data"], *(run.config.get("sources") or ()), *learned}
 
 
 def _is_its_folder(run: Run, images: AnomalyData) -> bool:

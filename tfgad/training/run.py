@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.options import Size
 from tfgad.data.origins import IMAGE, TILE, Origins
+from tfgad.data.pixels import STRETCH
 from tfgad.errors import UsageError
 from tfgad.scores.calibration import Threshold
 from tfgad.scores.rate_interval import PROMISE
@@ -17,6 +20,8 @@ from tfgad.training import held_out
 from tfgad.training.run_config import absolute_spec
 from tfgad.training.run_folder import RunFolder
 from tfgad.training.saving import load_model, save_model
+
+logger = logging.getLogger(__name__)
 
 LEAST_IMAGES = 2  # to train on, and to calibrate by: the variation of one image is not known
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
@@ -69,14 +74,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         UsageError: the folder does not exist, is no run, or its training is not finished.
     """
     run = RunFolder(folder)
-    if not run.path.is_dir():
-        raise UsageError("run", folder, "is not there", "give the folder of a run")
-    config = run.read_config()
-    if config is None:
-        raise UsageError("run", folder, "is not a run", "give a folder that `tfgad train` wrote")
-    if not run.is_finished():
-        hint = "continue it with its command and --resume"
-        raise UsageError("run", folder, "is not finished", hint)
+    config = run.read_finished()
     return Run(run.path, config, load_model(run.model))
 
 
@@ -99,6 +97,9 @@ def calibrate(
             or another `per`.
     """
     check_shape(run, images)
+    if run.config.get("learned"):
+        text = "the threshold is set on %s alone, without the images that were learned since"
+        logger.warning(text, images.spec)
     images = held_out.for_calibration(run, images)
     check_enough(images.spec, images.calibration_size)
     origins, per = images.calibration_origins, per or default_per(run)
@@ -183,5 +184,10 @@ def check_shape(run: Run, images: AnomalyData) -> None:
     """Raises UsageError unless the images have the shape that the run's model was trained on."""
     trained_on, given = tuple(run.config["image_shape"]), images.image_shape
     if given != trained_on and (run.config["resized"] or given[2] != trained_on[2]):
-        hint = f"load the data with size={trained_on[0]} and channels={trained_on[2]}"
+        size = Size(*trained_on[:2])
+        hint = f"load the data with size={size} and channels={trained_on[2]}"
         raise UsageError("data", f"images of {given}", f"but the run has {trained_on}", hint)
+    fit = run.config.get("fit", STRETCH)
+    if run.config["resized"] and images.resized and images.fit != fit:
+        hint = f"load the data with fit={fit}"
+        raise UsageError("data", f"fit={images.fit}", f"but the run has fit={fit}", hint)

@@ -13,7 +13,7 @@ import numpy
 import tensorflow as tf
 
 from tfgad.data.defect_sources import NO_PAINTER
-from tfgad.data.pixels import FULL_DEPTH
+from tfgad.data.pixels import FULL_DEPTH, STRETCH
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.networks.pretrained import IMAGENET, RANDOM, keys_of, known_as, sha256_of
@@ -30,6 +30,7 @@ def new_config(
     image_shape: tuple[int, ...],
     resized: bool,
     depth: int,
+    fit: str = STRETCH,
 ) -> dict[str, Any]:
     """Returns the part of a run's configuration that is known before it is trained.
 
@@ -41,6 +42,8 @@ def new_config(
         image_shape: `(H, W, C)` of the images.
         resized: whether whole images were resized; see `AnomalyData`.
         depth: bits of the grey levels; see `AnomalyData`.
+        fit: how images are resized to another aspect ratio; see `AnomalyData`. It is kept only if
+            they are not stretched.
     """
     config = {
         "method": method,
@@ -50,6 +53,7 @@ def new_config(
         "image_shape": list(image_shape),
         "resized": resized,
         "depth": depth,
+        **({"fit": fit} if fit != STRETCH else {}),
     }
     if settings.get("painter", NO_PAINTER) == NO_PAINTER:
         return config

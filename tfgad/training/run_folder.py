@@ -4,6 +4,7 @@
     split.json              of a data set of files: which of them train and which calibrate
     checkpoint.weights.h5   weights, optimizers and step, until the training is finished
     model.keras             the fitted, calibrated model, once the training is finished
+    .lock                   while it is trained, see `tfgad.training.lock`
     logs/                   TensorBoard: losses, samples, reconstructions
     previews/               the same pictures as PNG
     metrics.json, report.html   results of an evaluation
@@ -23,6 +24,7 @@ from typing import Any, ClassVar
 
 from tfgad import files
 from tfgad.errors import UsageError
+from tfgad.training.lock import LOCK
 from tfgad.training.run_config import check_same, learnt_from
 from tfgad.training.split_file import SPLIT, Split, check_same_files, write_split
 
@@ -59,7 +61,7 @@ class RunFolder:
         {"method", "data", "seed", "settings", "image_shape", "resized"}
     )
     parts: ClassVar[frozenset[str]] = frozenset(
-        {CONFIG, CHECKPOINT, MODEL, SPLIT, "metrics.json", "report.html"}
+        {CONFIG, CHECKPOINT, MODEL, SPLIT, LOCK, "metrics.json", "report.html"}
     )
     folders: ClassVar[frozenset[str]] = frozenset({"logs", "previews"})
 
@@ -88,6 +90,23 @@ class RunFolder:
             return None
         if "sources" in config:  # of a segmenter, perhaps of a version without the key
             config.setdefault("learnt_from", learnt_from(config))
+        return config
+
+    def read_finished(self) -> dict[str, Any]:
+        """Returns the configuration of a finished training.
+
+        Raises:
+            UsageError: the folder does not exist, is no training, or one that is not finished.
+        """
+        if not self.path.is_dir():
+            raise UsageError(self.kind, self.path, "is not there", "give the folder of a run")
+        config = self.read_config()
+        if config is None:
+            hint = "give a folder that `tfgad train` wrote"
+            raise UsageError(self.kind, self.path, "is not a run", hint)
+        if not self.is_finished():
+            hint = "continue it with its command and --resume"
+            raise UsageError(self.kind, self.path, "is not finished", hint)
         return config
 
     def is_finished(self) -> bool:
@@ -157,7 +176,11 @@ class RunFolder:
         The configuration goes last: after an interrupted removal the folder still counts as a
         training, which can be replaced.
         """
-        files.remove_parts(self.path, lambda path: self._is_part(path.name), last=self.config_name)
+        files.remove_parts(
+            self.path,
+            lambda path: self._is_part(path.name) and path.name != LOCK,  # held by whoever removes
+            last=self.config_name,
+        )
 
     def _is_part(self, name: str) -> bool:
         """Returns whether a training writes such a child, or leaves one when it is killed."""
@@ -172,5 +195,5 @@ class RunFolder:
             return not self.path.exists()
         names = {path.name for path in self.path.iterdir()}
         return self.config_name not in names and all(
-            files.is_or_becomes(name, (self.config_name, SPLIT)) for name in names
+            files.is_or_becomes(name, (self.config_name, SPLIT, LOCK)) for name in names
         )

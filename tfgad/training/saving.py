@@ -10,6 +10,7 @@ import keras
 from tfgad import files
 from tfgad.core.detector import Detector
 from tfgad.errors import UsageError, first_line
+from tfgad.training.run_folder import RunFolder
 
 
 def load_model(path: str | os.PathLike[str]) -> Detector:
@@ -18,14 +19,18 @@ def load_model(path: str | os.PathLike[str]) -> Detector:
     `keras.saving.load_model` does the same once the methods are imported: `import tfgad.methods`.
 
     Args:
-        path: of a `.keras` file.
+        path: of a `.keras` file, or of the folder of a finished run.
 
     Raises:
-        UsageError: the file does not exist, or holds no detector.
+        UsageError: the file does not exist, or holds no detector; or the folder holds no run, or
+            one that is not finished.
     """
     path = Path(path)
+    if path.is_dir():
+        RunFolder(path).read_finished()
+        path = RunFolder(path).model
     if not path.is_file():
-        raise UsageError("model", path, "is not there", "give a .keras file")
+        raise UsageError("model", path, "is not there", "give a run, or a .keras file")
     hint = "give a .keras file that tfgad wrote"
     try:
         model = keras.saving.load_model(path)

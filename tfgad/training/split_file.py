@@ -40,9 +40,14 @@ def split_with_paths(images: AnomalyData, learnt: Iterable[str] = ()) -> Split |
     if split is None or of_images is None:
         return None
     split["train"] |= {name: of_images.test[name] for name in learnt}
+    return with_folder(split, images)
+
+
+def with_folder(split: Split, images: AnomalyData) -> Split:
+    """Returns the split of a data set by full paths; names that are full paths stay."""
     folder = folder_of(images)
     return {
-        part: {f"{folder}/{name}": digest for name, digest in of_part.items()}
+        part: {str(folder / name): digest for name, digest in of_part.items()}
         for part, of_part in split.items()
     }
 

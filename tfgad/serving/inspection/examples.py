@@ -102,5 +102,5 @@ def _digits(name: str, side: int) -> Iterator[tuple[str, np.ndarray]]:
     bad = [int(np.argmax(images.test_labels == digit)) for digit in others[:OTHER_DIGITS]]
     for index in (*good, *bad):
         label = int(images.test_labels[index])
-        enlarged = resize(images.test[index][:, :, None].astype(np.float32), side)
+        enlarged = resize(images.test[index][:, :, None].astype(np.float32), (side, side))
         yield f"{label} {'good' if label in normal else 'other'}", np.rint(enlarged).astype("u1")

@@ -314,12 +314,12 @@ def test_a_small_defect_survives_resizing(mvtec):
 
 
 def test_files_outside_the_layout_are_logged(mvtec, caplog):
-    save(mvtec / "validation" / "good" / "000.png")
+    save(mvtec / "test_private" / "good" / "000.png")
     save_mask(mvtec / "ground_truth" / "cut" / "007_mask.png", (0, 0, 4, 4))
     save(mvtec / "test" / "OK" / "000.png", 33)
     save_mask(mvtec / "ground_truth" / "OK" / "000.png", (0, 0, 4, 4))
     load(f"folder:{mvtec}")
-    assert "not part of the layout: 1 (validation/good/000.png)" in caplog.text
+    assert "not part of the layout: 1 (test_private/good/000.png)" in caplog.text
     assert "masks that fit no image: 1 (ground_truth/cut/007_mask.png)" in caplog.text
     assert "the images in OK/ count as defective" in caplog.text
 
@@ -327,8 +327,10 @@ def test_files_outside_the_layout_are_logged(mvtec, caplog):
 def test_a_folder_without_good_is_refused_with_its_subfolders(tmp_path):
     for kind in ("OK", "NG"):
         save(tmp_path / kind / "0.png")
-    with pytest.raises(UsageError, match=r"has no good images, but NG/, OK/"):
+    with pytest.raises(UsageError, match=r"has no good images, but NG/, OK/.*\?good=OK"):
         load(f"folder:{tmp_path}")
+    with pytest.raises(UsageError, match="has no images in a folder Good/, but NG/, OK/"):
+        load(f"folder:{tmp_path}?good=Good")
 
 
 def test_no_image_changes_its_part_when_the_folder_grows(tmp_path):
@@ -441,7 +443,20 @@ def test_unusable_folders(tmp_path, make, message):
 
 @pytest.mark.parametrize(
     "option",
-    ["channels=2", "size=0", "tile=0", "tile=99999", "calibration=1", "depth=8", "depth=17"],
+    [
+        "channels=2",
+        "size=0",
+        "size=4x0",
+        "size=1x2x3",
+        "size=8&tile=8",
+        "fit=crop",
+        "fit=letterbox&tile=8",
+        "tile=0",
+        "tile=99999",
+        "calibration=1",
+        "depth=8",
+        "depth=17",
+    ],
 )
 def test_options_out_of_range(mvtec, option):
     with pytest.raises(UsageError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,15 +17,16 @@ from tfgad.data.datasets.folder.check import (
     within_depth,
     without_copies,
 )
-from tfgad.data.datasets.folder.groups import check_enough_groups, groups_of, groups_of_some
+from tfgad.data.datasets.folder.groups import groups_of_some
 from tfgad.data.datasets.folder.layout import GOOD, MASKS, Layout, read_layout
 from tfgad.data.datasets.folder.masks import GroundTruth, read_ground_truth
+from tfgad.data.datasets.folder.parts import find_groups, split
 from tfgad.data.datasets.folder.stream import Form, stream_normal, stream_test
 from tfgad.data.image_files import MAX_PIXELS
+from tfgad.data.options import Size
 from tfgad.data.origins import Origins
-from tfgad.data.pixels import FULL_DEPTH
-from tfgad.data.split import LEAST, hold_out_by_name
-from tfgad.errors import UsageError
+from tfgad.data.pixels import FITS, FULL_DEPTH, STRETCH
+from tfgad.errors import UsageError, nearest
 from tfgad.files import summarize
 
 if TYPE_CHECKING:
@@ -33,22 +34,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Part of the good images that is used for the test if the folder has no good test images.
-TEST_PART = 0.2
-# The same test images for every seed of the data, so that runs can be compared.
-TEST_SEED = 0
+SIDE = 128  # pixels, of images whose size is not given
 
 
 def load(
     name: str,
     *,
-    size: int = 128,
+    size: Size | int | None = None,
     tile: int | None = None,
     channels: int | None = None,
     calibration: float = 0.2,
     seed: int = 0,
     depth: int | None = None,
     group: str | None = None,
+    good: str = GOOD,
+    fit: str = STRETCH,
 ) -> AnomalyData:
     """Loads the images of a folder, laid out in one of the ways of `layout.read_layout`.
 
@@ -66,12 +66,14 @@ def load(
 
     Args:
         name: path of the folder; `~` is the home directory.
-        size: side in pixels of the loaded images. Each image is resized to a square, with
-            antialiasing; in its mask a defect of any size remains.
+        size: side in pixels of the loaded images, or `(height, width)`, in a spec `96x64`; by
+            default 128. Each image is resized to it, with antialiasing; in its mask a defect of any
+            size remains.
         tile: side of tiles. If given, the images are not resized but cut into tiles at their native
             resolution. The tiles cover the image; the last of a row or column may overlap its
             neighbour; an image smaller than a tile is padded by reflection. A tile is anomalous if
-            its mask is not empty. Without masks an evaluation counts whole images.
+            its mask is not empty. Without masks an evaluation counts whole images. It excludes
+            `size`.
         channels: 1 for grey, 3 for colour. By default 1 if all images are grey, else 3.
         calibration: part of the good training images that is held out, by whole images; at least
             two of four or more.
@@ -83,26 +85,29 @@ def load(
             capture group finds the group in the name of a file. Whole groups are then held out, and
             intervals draw whole groups. A good image must have a group, a defective one may. By
             default each image is a group of its own.
+        good: name of the folders of good images, in any letter case.
+        fit: how images of another aspect ratio than `size` are resized: `stretch`, or `letterbox`,
+            which keeps the aspect ratio and pads with the mirrored image; see
+            `tfgad.data.pixels`.
 
     Raises:
         UsageError: the folder does not exist or has no good images, it has masks of which none
             fits an image, an option is out of range, or a good image has no group.
     """
-    side = size if tile is None else tile
-    _check_options(side, channels, depth)
+    shape = _image_size(size, tile, fit)
+    _check_options(shape, channels, depth, fit)
     root = pathlib.Path(name).expanduser()
-    layout = read_layout(root)
-    good, test, depth, unread = _read(root, layout, depth)
-    truth = _read_ground_truth(root, layout, [*good, *test], tile is not None)
-    good, contradicted = _without_defects(good, truth)
-    groups = _groups(layout, good, group)
-    split = _split(layout, good, test, calibration, seed, groups)
-    parts, copies = without_copies(*split)
+    layout = read_layout(root, good)
+    normal, test, depth, unread = _read(root, layout, depth)
+    truth = _read_ground_truth(root, layout, [*normal, *test], tile is not None)
+    normal, contradicted = _without_defects(normal, truth)
+    groups = find_groups(layout, normal, group, good)
+    parts, copies = without_copies(*split(layout, normal, test, calibration, seed, groups))
     for reason in unread:
         log.warning("skipped %s", reason)
     known = {each.sample.name: each for part in parts for each in part}
     grey = all(each.shape[2] == 1 for each in known.values())
-    form = Form(side, tile is not None, channels or (1 if grey else 3), depth)
+    form = Form(shape, tile is not None, channels or (1 if grey else 3), depth, fit)
 
     def of_good(names: Collection[str]) -> tuple[tf.data.Dataset, int]:
         images = [each for name, each in known.items() if name in names]
@@ -124,7 +129,7 @@ def load(
     test_stream, test_size = of_test(tested)
     return AnomalyData(
         spec=f"folder:{name}",
-        image_shape=(form.side, form.side, form.channels),
+        image_shape=(*form.size, form.channels),
         train=train_stream,
         calibration=calibration_stream,
         test=test_stream,
@@ -139,23 +144,46 @@ def load(
         unmasked=frozenset(truth.missing.keys() & tested.keys()),
         files=files,
         depth=depth,
-        test_groups=groups_of_some(list(tested), group),
+        fit=fit,
+        test_groups=groups_of_some(list(tested), group, good),
         train_origins=origins_of(train),
         calibration_origins=origins_of(held),
     )
 
 
-def _check_options(side: int, channels: int | None, depth: int | None) -> None:
+def _image_size(size: Size | int | None, tile: int | None, fit: str) -> tuple[int, int]:
+    """Returns height and width of the loaded images.
+
+    Raises:
+        UsageError: both are given, or `fit` with a tile.
+    """
+    if tile is None:
+        given = SIDE if size is None else size
+        return (given, given) if isinstance(given, int) else (given[0], given[1])
+    hint = "give size= to resize whole images, or tile= to cut them at native resolution"
+    if size is not None:
+        raise UsageError("data option size", size, "cannot go with tile=", hint)
+    if fit != STRETCH:
+        raise UsageError("data option fit", fit, "cannot go with tile=", hint)
+    return tile, tile
+
+
+def _check_options(
+    size: tuple[int, int], channels: int | None, depth: int | None, fit: str
+) -> None:
     """Raises UsageError for an option out of range."""
     if channels not in (None, 1, 3):
         raise UsageError("channels", channels, "is neither grey nor colour", "give 1 or 3")
     if depth is not None and not 8 < depth <= FULL_DEPTH:
         raise UsageError("depth", depth, "is not a depth of 16-bit files", "give 9 to 16")
-    if side < 1:
-        raise UsageError("size or tile", side, "is not the side of an image", "give at least 1")
-    if side**2 > MAX_PIXELS:
+    if fit not in FITS:
+        raise UsageError("data option fit", fit, "is not known", nearest(fit, FITS))
+    named = str(Size(*size))
+    if min(size) < 1:
+        raise UsageError("size or tile", named, "is not the side of an image", "give at least 1")
+    if size[0] * size[1] > MAX_PIXELS:
         raise UsageError(
-            "size or tile", side, f"gives images of more than {MAX_PIXELS:,} pixels", "give less"
+            "size or tile", named, f"gives images of more than {MAX_PIXELS:,} pixels", "give less"
         )
 
 
@@ -224,50 +252,6 @@ def _without_defects(good: list[Checked], truth: GroundTruth) -> tuple[list[Chec
     if skipped:
         log.warning("skipped good images with a defect in their mask: %s", summarize(skipped))
     return [each for each in good if each.sample.name not in truth.masks], skipped
-
-
-def _groups(layout: Layout, good: Sequence[Checked], group: str | None) -> dict[str, str] | None:
-    """Returns the group of each good image by name; None without groups.
-
-    Raises:
-        UsageError: an image has none, or there are too few for a split.
-    """
-    groups = groups_of([each.sample.name for each in good], group)
-    if groups is not None:
-        parts = ("training", "calibration", "test")[: 3 if layout.good_is_all else 2]
-        check_enough_groups(group, len(set(groups.values())), parts)
-    return groups
-
-
-def _split(
-    layout: Layout,
-    good: list[Checked],
-    test: list[Checked],
-    calibration: float,
-    seed: int,
-    groups: Mapping[str, str] | None,
-) -> tuple[list[Checked], list[Checked], list[Checked]]:
-    """Returns the images for training, calibration and test; each holds whole groups."""
-
-    def names_of(images: Sequence[Checked]) -> list[str]:
-        names = [each.sample.name for each in images]
-        return names if groups is None else [groups[name] for name in names]
-
-    def held_out(
-        images: list[Checked], *arguments: Any, **options: Any
-    ) -> tuple[list[Checked], list[Checked]]:
-        of_each = names_of(images)
-        names = sorted(set(of_each)) if groups is not None else of_each
-        kept, _ = hold_out_by_name(names, *arguments, **options)
-        stays = {names[i] for i in kept}
-        pairs = list(zip(of_each, images, strict=True))
-        return [c for n, c in pairs if n in stays], [c for n, c in pairs if n not in stays]
-
-    if layout.good_is_all:
-        good, for_test = held_out(good, TEST_PART, TEST_SEED, "test", least=1, least_kept=LEAST)
-        test = for_test + test
-    kept, held = held_out(good, calibration, seed)
-    return kept, held, test
 
 
 def _origins(

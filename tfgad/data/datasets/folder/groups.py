@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 
@@ -14,13 +15,14 @@ EACH = "image"  # the value that gives each image its own group, as without `gro
 OPTION = "data option group"
 
 
-def groups_of(names: Sequence[str], group: str | None) -> dict[str, str] | None:
+def groups_of(names: Sequence[str], group: str | None, good: str = GOOD) -> dict[str, str] | None:
     """Returns the group of each good image, as the option `group=` finds it.
 
     Args:
         names: of the good images, relative to the data set's folder.
         group: `"folder"`: the first folder below `good/`. A regular expression: what its one
             capture group matches, anywhere in the name. None or `"image"`: no groups.
+        good: the name of the folders of good images.
 
     Returns:
         Name -> group; None without groups.
@@ -30,7 +32,7 @@ def groups_of(names: Sequence[str], group: str | None) -> dict[str, str] | None:
     """
     if group is None or group == EACH:
         return None
-    find = _folder if group == FOLDER else _matcher(group)
+    find = functools.partial(_folder, good=good) if group == FOLDER else _matcher(group)
     found = {name: find(name) for name in names}
     without = [name for name, value in found.items() if not value]
     if without:
@@ -48,19 +50,20 @@ def groups_of(names: Sequence[str], group: str | None) -> dict[str, str] | None:
     return {name: value for name, value in found.items() if value}
 
 
-def groups_of_some(names: Sequence[str], group: str | None) -> dict[str, str]:
+def groups_of_some(names: Sequence[str], group: str | None, good: str = GOOD) -> dict[str, str]:
     """Returns the group of each test image that has one, as `groups_of` finds it.
 
     Args:
         names: of test images, good and defective ones, relative to the data set's folder.
         group: as `groups_of` takes it.
+        good: as `groups_of` takes it.
 
     Returns:
         Name -> group. Without groups it is empty.
     """
     if group is None or group == EACH:
         return {}
-    find = _folder if group == FOLDER else _matcher(group)
+    find = functools.partial(_folder, good=good) if group == FOLDER else _matcher(group)
     return {name: value for name in names if (value := find(name))}
 
 
@@ -79,11 +82,11 @@ def check_enough_groups(option: str | None, count: int, parts: Sequence[str]) ->
         raise UsageError(OPTION, option, problem, hint)
 
 
-def _folder(name: str) -> str | None:
-    """Returns the first folder below `good/` or `train/good/`."""
+def _folder(name: str, good: str) -> str | None:
+    """Returns the first folder below `good/`, `train/good/` or the like."""
     folders = name.split("/")[:-1]
-    below = next((i + 1 for i, each in enumerate(folders[:2]) if each.lower() == GOOD), 0)
-    return folders[below] if below < len(folders) else None
+    of_good = [i for i, each in enumerate(folders[:2]) if each.lower() == good.lower()]
+    return folders[of_good[0] + 1] if of_good and of_good[0] + 1 < len(folders) else None
 
 
 def _matcher(text: str) -> Callable[[str], str | None]:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 GOOD = "good"
 MASKS = ("ground_truth", "groundtruth", "masks")  # names of the folder of masks
-# Names of folders that probably hold good images; only `good` is taken for one.
+# Names of folders that probably hold good images; none is taken for one unless `good=` names it.
 LIKE_GOOD = ("ok", "normal", "defect_free", "no_defect", "nodefect", "pass", "negative")
 
 
@@ -29,12 +29,14 @@ class Sample:
         name: its path relative to the data set's folder.
         kind: the name of the folder it is in: `"good"` or the kind of defect.
         masks: the files that mark its defect.
+        is_held_out: whether the layout itself sets this good image aside for the threshold.
     """
 
     path: pathlib.Path
     name: str
     kind: str
     masks: tuple[pathlib.Path, ...] = ()
+    is_held_out: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +57,13 @@ class Layout:
     masks: pathlib.Path | None = None
 
 
-def read_layout(root: pathlib.Path) -> Layout:
+def read_layout(root: pathlib.Path, good: str = GOOD) -> Layout:
     """Recognises one of three layouts.
 
     - `train/good`, `test/<kind>` and `ground_truth/<kind>/<stem>_mask.png`, as in MVTec AD
-      (Bergmann et al., CVPR 2019);
+      (Bergmann et al., CVPR 2019). Images in `validation/good` are held out for the threshold, as
+      in MVTec LOCO AD (IJCV 2022); and the folder of the test may be `test_public`, with
+      `ground_truth` in it, as in MVTec AD 2 (2025);
     - `good` and any other folders, each a kind of defect, with or without `ground_truth`;
     - images directly in the folder, all good.
 
@@ -68,6 +72,10 @@ def read_layout(root: pathlib.Path) -> Layout:
     do not have the suffix of an image are ignored. Images and masks without a place in the layout
     are logged.
 
+    Args:
+        root: the folder.
+        good: the name of the folders of good images.
+
     Raises:
         UsageError: the folder does not exist or has no good images.
     """
@@ -75,35 +83,58 @@ def read_layout(root: pathlib.Path) -> Layout:
         problem = "is not a folder" if root.exists() else "does not exist"
         raise UsageError("folder", root, problem, "check the path")
     try:
-        layout, mask_files = _layout(root)
+        layout, mask_files = _layout(root, good)
     except OSError as error:
         problem = f"cannot be read ({error.strerror}: {error.filename})"
         raise UsageError("folder", root, problem, "check the permissions") from error
     log_ignored_files(root)
     if not layout.good:
-        hint = f"put {NAMES} images of good parts into it, or into its folder good/ or train/good/"
-        found = sorted(f"{path.name}/" for path in _folders(root))
-        problem = f"has no good images, but {', '.join(found)}" if found else "has no good images"
-        raise UsageError("folder", root, problem, hint)
+        raise _without_good(root, good)
     _log_unused(root, layout, mask_files)
     return layout
 
 
-def _layout(root: pathlib.Path) -> tuple[Layout, list[pathlib.Path]]:
+def _without_good(root: pathlib.Path, good: str) -> UsageError:
+    """Returns the error for a folder without good images, which names the folders that it has."""
+    found = [path for path in _folders(root) if path.name.lower() not in MASKS]
+    if any(path.name.lower() == "train" for path in found):
+        found = [below for train in _folders(root, "train") for below in _folders(train)]
+    shown = [f"{path.relative_to(root).as_posix()}/" for path in found if path.name != good]
+    problem = "has no good images" if good == GOOD else f"has no images in a folder {good}/"
+    hint = f"put {NAMES} images of good parts into it, or into its folder good/ or train/good/"
+    if shown:
+        problem += f", but {', '.join(shown)}"
+        like = next((p.name for p in found if p.name.lower() in LIKE_GOOD), found[0].name)
+        hint = f"name the folder of good images, such as ?good={like}, or {hint}"
+    return UsageError("folder", root, problem, hint)
+
+
+def _layout(root: pathlib.Path, good_name: str) -> tuple[Layout, list[pathlib.Path]]:
     """Returns the layout, and all files of its folders of masks."""
-    trained = [good for train in _folders(root, "train") for good in _folders(train, GOOD)]
-    tests = _folders(root, "test") if trained else [root]
+    name = good_name.lower()
+    trained = [good for train in _folders(root, "train") for good in _folders(train, name)]
+    tests = _folders(root, "test", "test_public") if trained else [root]
     masks = _folders(root, *MASKS) or [each for test in tests for each in _folders(test, *MASKS)]
     mask_files = [path for folder in masks for path in named_like_images(folder.rglob("*"))]
-    if not trained and not _folders(root, GOOD):
-        return Layout(_samples(root, root, GOOD, [], named_like_images(root.glob("*")))), []
-    good = [s for folder in trained or _folders(root, GOOD) for s in _of_kind(root, folder, masks)]
+    if not trained and not _folders(root, name):
+        images = named_like_images(root.glob("*")) if name == GOOD else []
+        return Layout(_samples(root, root, GOOD, [], images)), []
+    if name != GOOD and any(_folders(parent, GOOD) for parent in tests):
+        problem = "is taken for good, but there is good/ beside it"
+        raise UsageError("data option good", good_name, problem, "rename one of the folders")
+    validated = [f for each in _folders(root, "validation") for f in _folders(each, name)]
+    held_out = validated if trained else []
+    folders = trained or _folders(root, name)
+    good = [s for folder in folders for s in _of_kind(root, folder, masks, name)]
+    for folder in held_out:
+        samples = _of_kind(root, folder, masks, name)
+        good += [dataclasses.replace(sample, is_held_out=True) for sample in samples]
     test = [
         sample
         for parent in tests
         for folder in _folders(parent)
-        if folder.name.lower() not in MASKS and (trained or folder.name.lower() != GOOD)
-        for sample in _of_kind(root, folder, masks)
+        if folder.name.lower() not in MASKS and (trained or folder.name.lower() != name)
+        for sample in _of_kind(root, folder, masks, name)
     ]
     is_all = bool(test) and not trained
     found = [*(mask for sample in test for mask in sample.masks), *mask_files, *masks]
@@ -126,10 +157,10 @@ def _folders(parent: pathlib.Path, *names: str) -> list[pathlib.Path]:
 
 
 def _of_kind(
-    root: pathlib.Path, folder: pathlib.Path, masks: Sequence[pathlib.Path]
+    root: pathlib.Path, folder: pathlib.Path, masks: Sequence[pathlib.Path], good: str
 ) -> tuple[Sample, ...]:
     """Lists the images of one kind, including those in subfolders."""
-    kind = GOOD if folder.name.lower() == GOOD else folder.name
+    kind = GOOD if folder.name.lower() == good else folder.name
     of_kind = [each for parent in masks for each in _folders(parent, folder.name.lower())]
     return _samples(root, folder, kind, of_kind, named_like_images(folder.rglob("*")))
 
@@ -173,7 +204,7 @@ def _log_unused(root: pathlib.Path, layout: Layout, mask_files: Sequence[pathlib
     if others:
         log.warning("ignored, not part of the layout: %s", summarize(_names(root, others)))
     for kind in sorted({s.kind for s in layout.test if s.kind.lower() in LIKE_GOOD}):
-        log.warning("the images in %s/ count as defective: only good/ holds good ones", kind)
+        log.warning("the images in %s/ count as defective; if they are good, give good=", kind)
 
 
 def _names(root: pathlib.Path, paths: Sequence[pathlib.Path]) -> list[str]:

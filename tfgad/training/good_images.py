@@ -1,0 +1,181 @@
+"""The good images of a run and new ones beside them, for `tfgad.training.learning`."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfgad import data
+from tfgad.core.detector import Detector
+from tfgad.data.anomaly_data import IMAGE, AnomalyData, Files
+from tfgad.data.origins import Origins
+from tfgad.data.sampling import batched
+from tfgad.errors import UsageError
+from tfgad.files import summarize
+from tfgad.scores.calibration import largest_of_images
+from tfgad.training import held_out
+from tfgad.training.run import Run, check_enough, check_shape
+from tfgad.training.split_file import Split, folder_of, merged, read_split, split_of, with_folder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normals:
+    """A stream of good images.
+
+    Attributes:
+        images: float32 `[H, W, C]` in [-1, 1], one at a time.
+        size: how many they are.
+        origins: of each.
+    """
+
+    images: tf.data.Dataset
+    size: int
+    origins: Origins
+
+
+def earlier(
+    run: Run, own: AnomalyData, old_held: AnomalyData
+) -> tuple[list[Normals], Normals, Split | None]:
+    """Returns what a run was trained on, what set its threshold, and the files of both.
+
+    Raises:
+        UsageError: files that it was trained on are gone or have changed.
+    """
+    split = read_split(run.folder)
+    if own.files and split is None:
+        problem = "has no split.json, which names the images that it was trained on"
+        raise UsageError("run", run.folder, problem, "train it again")
+    check_enough(old_held.spec, old_held.calibration_size)
+    origins = old_held.calibration_origins
+    held = [_normals(old_held.calibration, old_held.calibration_size, origins, "old")]
+    trained = [_normals(own.train, own.train_size, own.train_origins, "old")]
+    if own.files and split:
+        trained = [_of_files(run, own, split, "train", "old")]
+        split = merged([with_folder(split, own)])
+    for number, entry in enumerate(run.config.get("learned", ())):
+        for spec in entry.values():
+            images = data.load(spec)
+            trained.append(_of_files(run, images, split or {}, "train", f"learned {number}"))
+        held.append(
+            _of_files(run, data.load(entry["good"]), split or {}, "calibration", f"{number}")
+        )
+    return trained, together(held), split
+
+
+def _of_files(run: Run, images: AnomalyData, split: Split, part: str, source: str) -> Normals:
+    """Returns the images of a folder that a part of a run's split has.
+
+    Raises:
+        UsageError: none of them is there as it was.
+    """
+    if not images.files:
+        raise UsageError("data", images.spec, "has no files", "give folder:PATH")
+    digests = set(split.get(part, {}).values())
+    good = images.files.train | images.files.calibration
+    names = {name for name, digest in good.items() if digest in digests}
+    if not names:
+        problem = f"has none of the images that {run.folder} was made from"
+        raise UsageError("data", images.spec, problem, "put them back")
+    own = f"{folder_of(images)}/"
+    expected = sum(not n.startswith("/") or n.startswith(own) for n in split.get(part, ()))
+    if len(names) < expected:
+        text = "%s: %d of %d images that %s was made from are gone or have changed"
+        logger.warning(text, images.spec, expected - len(names), expected, run.folder)
+    return _good(images.files, names, source)
+
+
+def new_images(
+    run: Run, images: AnomalyData, *, hold_out: bool, known: Split | None = None
+) -> tuple[Normals, Normals, Split]:
+    """Returns new images to learn from, those to hold out, and the files of both.
+
+    Args:
+        run: images that it knows already are left out.
+        images: a folder of good images.
+        hold_out: False to learn from all of them; the second is then the first.
+        known: images that are left out, too.
+
+    Raises:
+        UsageError: the images have another shape, or too few are new.
+    """
+    check_shape(run, images)
+    split = split_of(images)
+    if not images.files or split is None:
+        hint = "give a folder of good images"
+        raise UsageError("good", images.spec, "is no folder of image files", hint)
+    if not hold_out:
+        split = {"train": split["train"] | split["calibration"], "calibration": {}}
+    both = split["train"] | split["calibration"]
+    seen = set(held_out.known_files(run, images, both))
+    again = {digest for part in (known or {}).values() for digest in part.values()}
+    seen |= {name for name, digest in both.items() if digest in again}
+    if seen:
+        logger.warning("left out, as they are known already: %s", summarize(sorted(seen)))
+    split = {part: {n: d for n, d in of.items() if n not in seen} for part, of in split.items()}
+    for part, purpose in (("train", "to learn from"), ("calibration", "for the threshold")):
+        if part == "train" or hold_out:
+            check_enough(images.spec, len(split[part]), f"that are new {purpose}")
+
+    files, source = images.files, images.spec
+    learned = _good(files, split["train"], source)
+    held = _good(files, split["calibration"], source) if hold_out else learned
+    return learned, held, with_folder(split, images)
+
+
+def _good(files: Files, names: Collection[str], source: str) -> Normals:
+    """Returns the good images of some names."""
+    return _normals(*files.of_good(names), files.origins_of(names), source)
+
+
+def _normals(images: tf.data.Dataset, size: int, origins: Origins | None, source: str) -> Normals:
+    """Returns a stream whose origins differ from those of other sources.
+
+    Groups keep their names: a roll of old and of new images is one roll. Names of files may be the
+    same in two folders, and mean nothing then.
+    """
+    if origins is None:
+        groups = np.array([f"{source}/{i}" for i in range(size)], str)
+        return Normals(images, size, Origins(groups, kind=IMAGE))
+
+    def own(names: np.ndarray) -> np.ndarray:
+        return np.array([f"{source}/{name}" for name in names], str)
+
+    groups = origins.groups if origins.kind == "group" else own(origins.groups)
+    tiles_of = None if origins.images is None else own(origins.images)
+    return Normals(images, size, Origins(groups, tiles_of, origins.kind))
+
+
+def together(parts: Sequence[Normals]) -> Normals:
+    """Returns streams one after another. An image that is no tile is its own image."""
+    first, *others = parts
+    images = first.images
+    for each in others:
+        images = images.concatenate(each.images)
+    origins = [each.origins for each in parts]
+    tiles = any(each.images is not None for each in origins)
+    joined = Origins(
+        np.concatenate([each.groups for each in origins]),
+        np.concatenate([e.groups if e.images is None else e.images for e in origins])
+        if tiles
+        else None,
+        first.origins.kind,
+    )
+    return Normals(images, sum(each.size for each in parts), joined)
+
+
+def alarms_of(model: Detector, normals: Normals, per: str) -> np.ndarray:
+    """Returns which tiles or images a model calls anomalous, as its rate counts: bool `[N]`."""
+    found = []
+    for batch in batched(normals.images):
+        predicted = model.prediction(batch, model.anomaly(batch)["score"])
+        found.append(predicted["is_anomalous"].numpy())
+    alarms = np.concatenate(found)
+    if per == IMAGE:
+        alarms, _ = largest_of_images(alarms.astype(float), normals.origins)
+    return alarms.astype(bool)

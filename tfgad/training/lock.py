@@ -1,0 +1,83 @@
+"""A lock on a folder, so that two trainings do not write into it at once.
+
+The lock is on a file in the folder. The system releases it when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfgad.errors import UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the lock on a folder, which is made if it is not there.
+
+    On leaving, the file of the lock is removed, and so are folders that were made for it and are
+    still empty. A folder that cannot be written is not locked. Neither is one on a system or file
+    system without locks: a warning says so.
+
+    Raises:
+        UsageError: another process, or another place in this one, holds it.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    handle = _acquired(folder)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink()  # before it is released: no other process holds it yet
+            os.close(handle)
+        for each in made:
+            with contextlib.suppress(OSError):
+                each.rmdir()
+
+
+def _acquired(folder: Path) -> int | None:
+    """Returns the open, locked file; None where there can be none."""
+    unlocked = "%s is not locked (%s): start no second training into it"
+    if fcntl is None:
+        log.warning(unlocked, folder, "this system has no file locks")
+        return None
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:  # whoever writes there will say why it cannot be done
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            hint = "wait for it, or name another folder"
+            raise UsageError("out", folder, "is being trained by another process", hint) from None
+        except OSError as error:
+            os.close(handle)
+            log.warning(unlocked, folder, error.strerror)
+            return None
+        if _is_still(folder / LOCK, handle):
+            return handle
+        os.close(handle)  # its holder removed it in between: there may be a new one
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Returns whether an open file is the one that a path names."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
