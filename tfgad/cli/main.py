@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from tfgad.cli import catalogue, console, exporting, info, multistage, scoring, serving, training
+from tfgad.cli import (
+    catalogue,
+    checking,
+    console,
+    exporting,
+    info,
+    multistage,
+    scoring,
+    serving,
+    training,
+)
 from tfgad.version import __version__
 
 app = typer.Typer(
@@ -15,7 +25,7 @@ app = typer.Typer(
     cls=console.Commands,
     help="Detect anomalies and defects in images, with models trained on good images alone.",
     epilog="Exit codes: 0 done; 1 done, but images that cannot be read were skipped; "
-    "2 a usage error; 130 stopped by Ctrl-C.",
+    "2 a usage error; 3 of `check`, the model does not keep its promise; 130 stopped by Ctrl-C.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -45,6 +55,7 @@ for command in (
     training.train,
     training.calibrate,
     training.evaluate,
+    checking.check,
     scoring.score,
     exporting.export,
     info.info,
