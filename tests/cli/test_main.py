@@ -16,9 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tfgad import __version__, data, training
-from tfgad.cli import console, loading, main
+from tfgad.cli import checking, console, loading, main
 from tfgad.cli.demo import demo
 from tfgad.cli.progress import Progress
+from tfgad.data.pixels import to_uint8
 from tfgad.data.registry import KINDS
 from tfgad.errors import UsageError
 from tfgad.evaluation import baselines, metrics
@@ -81,12 +82,14 @@ def saved_model(run, tmp_path_factory):
 
 
 load_predictor = functools.cache(predictor.load_predictor)
+load_to_check = functools.cache(checking._load)
 
 
 @pytest.fixture(autouse=True)
 def load_predictors_once(monkeypatch):
-    """Keeps the models that `score` loads, with their traced graphs, for later tests."""
+    """Keeps the models that `score` and `check` load, with their graphs, for later tests."""
     monkeypatch.setattr(predictor, "load_predictor", load_predictor)
+    monkeypatch.setattr(checking, "_load", load_to_check)
 
 
 # Commands
@@ -189,7 +192,83 @@ def test_evaluate_prints_the_trivial_detectors_beside_the_method(run, tmp_path):
     assert figures["baselines"].keys() == baselines.NAMES.keys() - {"feature_pca"}
     assert figures["baselines_left_out"] == {}
     assert f"{figures['image_auroc']:.3f}" in result.stdout
-    assert (tmp_path / "report" / "report.html").is_file()
+    for finding in figures["findings"]:
+        assert finding in result.stdout
+    assert figures["best_baseline"]["name"] in figures["baselines"]
+    assert figures["false_positive_rate_asked"] == 0.01
+    for kind in figures["by_kind"]:
+        assert f" {kind} " in result.stdout
+    rows = list(csv.DictReader((tmp_path / "report" / "scores.csv").open(newline="")))
+    assert {row["kind"] for row in rows} == {"good", *figures["by_kind"]}
+    alarms = [row["verdict"] == "defective" for row in rows if row["label"] == "good"]
+    assert np.mean(alarms) == figures["false_positive_rate"]
+    assert "scoring the test set: 6 of 6" in result.stderr
+    assert "trivial detectors: 18 of 18" in result.stderr
+    last = result.stdout.splitlines()[-1].split(", ")
+    assert {*last} == {str(path) for path in (tmp_path / "report").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def new_good(tmp_path_factory):
+    """A folder of eight good images that are new to the run."""
+    folder = tmp_path_factory.mktemp("good")
+    for index, tile in enumerate(data.load(f"{WEAVE}&seed=3").train):
+        Image.fromarray(to_uint8(tile.numpy())[..., 0]).save(folder / f"{index}.png")
+    return folder
+
+
+def test_check_of_a_run_and_of_its_saved_model(run, saved_model, new_good, tmp_path):
+    found = []
+    for model in (run, saved_model):
+        result = tfgad("check", model, "--data", new_good, "--json", tmp_path / "c.json")
+        found.append(json.loads((tmp_path / "c.json").read_text()))
+        assert result.exit_code == (3 if found[-1]["broken"] else 0), result.stderr
+        for finding in found[-1]["findings"]:
+            assert finding in result.stdout
+        assert found[-1].pop("model") == str(model)
+    assert found[0]["images"] == 8
+    assert found[0]["false_alarms"] == found[1]["false_alarms"]
+    assert found[0]["reasons"] == found[1]["reasons"]
+
+
+def test_check_of_black_images_has_an_exit_code_of_its_own(run, tmp_path):
+    for index in range(4):
+        black = np.zeros((48, 48), np.uint8)
+        black[index] = 1  # no copies
+        Image.fromarray(black).save(tmp_path / f"{index}.png")
+    result = tfgad("check", run, "--data", tmp_path)
+    assert result.exit_code == 3
+    assert "4 of 4 images are unlike any good one: 4 too dark" in result.stdout
+    assert "the promise is broken: false alarms, image quality" in result.stdout
+
+
+def test_check_of_the_own_data_takes_what_is_new(run, saved_model, tmp_path):
+    result = tfgad("check", run, "--data", WEAVE, "--json", tmp_path / "c.json")
+    assert json.loads((tmp_path / "c.json").read_text())["images"] == 3  # of the test, the good
+    assert "left out: 3 defective images" in result.stderr
+    line = mistake(tmp_path, "check", saved_model, "--data", WEAVE)
+    assert "is what the model was trained on" in line
+
+
+@pytest.mark.slow
+def test_evaluate_of_good_images_alone_checks_them(run, new_good, tmp_path):
+    checked = tfgad("check", run, "--data", new_good)
+    result = tfgad("evaluate", run, "--data", f"folder:{new_good}", "--out", tmp_path / "out")
+    assert result.exit_code == checked.exit_code
+    assert result.stdout == checked.stdout
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["check.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data", "nowhere"], "is not of the form KIND:NAME"),
+        (["--data", "folder:nowhere"], "does not exist"),
+        (["--data", "weave:plain", "--json", "a.png"], "is named like an image"),
+    ],
+)
+def test_mistakes_of_check(run, tmp_path, arguments, said):
+    assert said in mistake(tmp_path, "check", run, *arguments)
 
 
 def test_calibrate_sets_another_threshold(run, tmp_path):
@@ -531,13 +610,6 @@ def test_false_positive_rates_outside_0_to_1(run, tmp_path):
     assert "between 0 and 1" in mistake(tmp_path, "calibrate", run, "--false-positive-rate", 1)
 
 
-def test_evaluation_needs_test_images(run, tmp_path):
-    for i in range(4):
-        write_image(tmp_path / "parts" / f"{i}.png", seed=i)
-    spec = f"folder:{tmp_path / 'parts'}"
-    assert "has no test images" in mistake(tmp_path, "evaluate", run, "--data", spec)
-
-
 # Demo
 
 
@@ -547,7 +619,8 @@ def test_demo_writes_its_files(tmp_path):
     with Progress() as progress:
         demo(tmp_path / "demo", progress, spec=WEAVE, settings=settings)
     written = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert written == {"run", "saved_model", "metrics.json", "report.html", "heat_maps.png"}
+    results = {"metrics.json", "report.html", "scores.csv", "heat_maps.png"}
+    assert written - {"gallery.png"} == {"run", "saved_model", *results}
     assert (tmp_path / "demo" / "saved_model" / "1" / "saved_model.pb").is_file()
     assert "holds a demo already" in mistake(tmp_path, "demo", "--out", tmp_path / "demo")
 

@@ -1,8 +1,8 @@
-"""The lines about a threshold's rate on new groups and about false alarms, word for word."""
+"""The lines about a threshold's rate on new groups, word for word."""
 
 import pytest
 
-from tfgad.cli.console import false_alarms, rate_on_new_groups
+from tfgad.cli.console import rate_on_new_groups
 
 RECORD = {
     "images": 126,
@@ -43,15 +43,3 @@ RECORD = {
 )
 def test_a_record_is_one_sentence(changes, line):
     assert rate_on_new_groups({**RECORD, **changes}) == line
-
-
-def test_false_alarms_name_what_the_threshold_was_set_for():
-    found = {
-        "tile": {"normal": 1381, "false_positive_rate": 0.029},
-        "image": {"normal": 10, "false_positive_rate": 0.5},
-    }
-    line = "the threshold was set per tile; false alarms: 2.9 % of 1381 good tiles, "
-    assert false_alarms(found, "tile") == line + "50 % of 10 good images"
-    found["image"]["false_positive_rate"] = None
-    assert false_alarms(found, "tile") == line.removesuffix(", ")
-    assert false_alarms({}, "image") == "the threshold was set per image; false alarms: none"

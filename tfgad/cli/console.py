@@ -19,7 +19,7 @@ from tfgad.errors import UsageError, nearest
 from tfgad.files import FREE_SPACE, NO_SPACE, is_full
 
 # Exit codes besides 0; 130 is what shells give a command that Ctrl-C has stopped.
-BROKEN_IMAGES, MISTAKE, STOPPED = 1, 2, 130
+BROKEN_IMAGES, MISTAKE, BROKEN_PROMISE, STOPPED = 1, 2, 3, 130
 
 # The commands that take --resume.
 RESUMABLE = ("train",), ("synthesize", "train"), ("segment", "train"), ("segment", "adapt")
@@ -128,12 +128,19 @@ def figures_table(title: str, columns: Mapping[str, Mapping], rows: Mapping[str,
         rows: metric -> its name; a metric that no column has is left out.
     """
     first, *others = columns
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    # Without padding, and long names folded, 80 columns hold six columns of figures.
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=0,
+    )
     table.add_column("", no_wrap=True)
-    table.add_column(first, justify="right", style="bold")
-    table.add_column("95 % interval", justify="center", no_wrap=True)
+    table.add_column(first, justify="right", style="bold", overflow="fold")
+    table.add_column("95 % interval", justify="center")
     for name in others:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for key, name in rows.items():
         values = [figures.get(key) for figures in columns.values()]
         if any(value is not None for value in values):
@@ -200,19 +207,23 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
     return f"{start}; {end}" if missing > 0 else start
 
 
-def false_alarms(found: Mapping[str, Mapping[str, Any]], per: str) -> str:
-    """Returns the false alarms of tiles and images, and for which of them the threshold was set.
+def kinds_table(kinds: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> Table:
+    """Returns a table of the figures of each kind of defect.
 
     Args:
-        found: of `tfgad.evaluation.metrics.false_alarms`.
-        per: `"tile"` or `"image"`.
+        kinds: of `tfgad.evaluation.by_kind.by_kind`.
+        names: figure -> its name in tables.
     """
-    rates = [
-        f"{100 * of_unit['false_positive_rate']:.2g} % of {of_unit['normal']} good {unit}s"
-        for unit, of_unit in found.items()
-        if of_unit["false_positive_rate"] is not None
-    ]
-    return f"the threshold was set per {per}; false alarms: {', '.join(rates) or 'none'}"
+    table = Table(box=SIMPLE_HEAD, padding=0)
+    table.add_column("kind", overflow="fold")
+    keys = list(next(iter(kinds.values())))
+    for key in keys:
+        table.add_column(names[key], justify="right")
+    for kind, figures in kinds.items():
+        values = (figures[key] for key in keys)
+        cells = [str(each) if isinstance(each, int) else _number(each) for each in values]
+        table.add_row(Text(kind), *cells)
+    return table
 
 
 def _plural(noun: str, count: int) -> str:

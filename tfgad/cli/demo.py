@@ -16,11 +16,11 @@ from tfgad.errors import UsageError
 from tfgad.evaluation import evaluate
 from tfgad.export.saved_model import export_run
 from tfgad.training import Run
-from tfgad.training.run_folder import RunFolder
+from tfgad.training.run_folder import RESULTS, RunFolder
 
 METHOD, DATA = "ganomaly_unet", "weave:twill"
 RUN, SAVED_MODEL, HEAT_MAPS = "run", "saved_model", "heat_maps.png"
-FILES = (HEAT_MAPS, "metrics.json", "report.html")
+FILES = (HEAT_MAPS, *RESULTS)
 SHOWN = 16  # test tiles in the figure of heat maps; every second one is defective
 
 
@@ -53,8 +53,7 @@ def demo(
     run = training.train(METHOD, spec, out / RUN, settings=settings, callbacks=callbacks)
     assert run is not None  # only further workers of a distributed training have no run
     images = data.load(run.config["data"])
-    progress.phase("scoring the test tiles")
-    figures = evaluate(run, images, out)
+    figures = evaluate(run, images, out, progress.at)
     progress.phase("drawing heat maps")
     plots.save(_heat_maps(run, images), out / HEAT_MAPS)
     progress.phase("exporting the model")

@@ -54,6 +54,7 @@ class Progress:
             disable=not on_terminal,
         )
         self._task: TaskID | None = None
+        self._name, self._done = "", 0
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -71,20 +72,36 @@ class Progress:
             steps: how often `advance` will be called; None if that is not known.
         """
         self._end_phase()
+        self._name, self._done = name, 0
         self._task = self._bars.add_task(name, total=steps, note="")
         if self._lines:
             self._lines.phase(name, steps)
 
-    def advance(self, note: str = "") -> None:
-        """Counts one more step of the phase.
+    def advance(self, note: str = "", steps: int = 1) -> None:
+        """Counts further steps of the phase.
 
         Args:
             note: shown behind the bar, such as the losses.
+            steps: how many.
         """
+        self._done += steps
         if self._task is not None:
-            self._bars.update(self._task, advance=1, note=note)
+            self._bars.update(self._task, advance=steps, note=note)
         if self._lines:
-            self._lines.advance(note)
+            self._lines.advance(note, steps)
+
+    def at(self, name: str, done: int, total: int) -> None:
+        """Shows how much of a phase is done, and starts it where it is another one.
+
+        Args:
+            name: of the phase.
+            done: steps of it.
+            total: its steps; 0 if that is not known.
+        """
+        if name != self._name:
+            self.phase(name, total or None)
+        if done > self._done:
+            self.advance(steps=done - self._done)
 
     def _end_phase(self) -> None:
         """Ends the current phase; its bar stays on the terminal if it counted steps."""
@@ -108,12 +125,12 @@ class Lines:
         """Starts a phase; see `Progress.phase`."""
         self.name, self.steps, self.done, self.started = name, steps, 0, time.monotonic()
 
-    def advance(self, note: str) -> None:
-        """Counts one more step, and writes a line when another tenth of the steps is done."""
-        self.done += 1
+    def advance(self, note: str, steps: int) -> None:
+        """Counts further steps, and writes a line when another tenth of all is done."""
+        before, self.done = self.done, self.done + steps
         if self.steps is None:
             return
-        if self.done * TENTHS // self.steps == (self.done - 1) * TENTHS // self.steps:
+        if self.done * TENTHS // self.steps == before * TENTHS // self.steps:
             return
         left = (time.monotonic() - self.started) * (self.steps / self.done - 1)
         line = f"{self.name}: {self.done} of {self.steps}, {left:.0f} s left"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfgad.cli import console
+from tfgad.cli import checking, console
 from tfgad.cli.arguments import Data, OtherData, Overwrite, Rate, RunFolder, settings_given
 from tfgad.cli.loading import load_run_and_data
 from tfgad.cli.progress import Progress, training_callbacks
@@ -137,35 +137,43 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the report; by default the run's.")
     ] = None,
 ) -> None:
-    """Score a test set, beside trivial detectors, and write a report."""
+    """Score a test set, beside trivial detectors, and write a report.
+
+    A folder with good images alone is checked as by `tfgad check`, with its exit codes; the results
+    are in check.json.
+    """
     if out:
         results.check_writable("out", out, folder=True)
     loaded, images = load_run_and_data(run, data)
     from tfgad import evaluation
+    from tfgad.training.run_folder import CHECK
+
+    if images.files and not images.kinds:
+        with Progress() as progress:
+            found = checking.check_run(loaded, images, progress)
+        checking.report(run, found, (out or run) / CHECK)
+        return
 
     with Progress() as progress:
-        progress.phase("scoring the test set")
-        figures = evaluation.evaluate(loaded, images, out)
+        figures = evaluation.evaluate(loaded, images, out, progress.at)
     _show_figures(loaded.config["method"], images.spec, figures)
-    folder = out or run
-    console.say(f"{folder / 'report.html'}, {folder / 'metrics.json'}")
+    console.say(", ".join(str(path) for path in evaluation.written(out or run)))
 
 
 def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
-    """Prints the method's figures beside those of the trivial detectors."""
+    """Prints the method's figures beside those of the trivial detectors, and what they mean."""
     from tfgad.evaluation import baselines, metrics
+    from tfgad.evaluation.by_kind import KIND_FIGURES
 
     rows = metrics.names_of(figures["unit"])
     trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
     console.show(console.figures_table(spec, {method: figures, **trivial}, rows))
+    if figures["by_kind"]:
+        console.show(console.kinds_table(figures["by_kind"], KIND_FIGURES))
     for name, reason in figures["baselines_left_out"].items():
         console.say(f"{baselines.NAMES[name]} is left out: {reason}")
-    if "false_alarms" in figures:
-        console.say(console.false_alarms(figures["false_alarms"], figures["threshold_per"]))
-    for label, reasons in figures.get("reasons", {}).items():
-        if reasons:
-            counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-            console.say(f"of the {label} images, unlike any good one: {counts}")
+    for finding in figures["findings"]:
+        console.say(finding)
 
 
 def _show_threshold(run: Run) -> None:

@@ -121,11 +121,16 @@ class Detector(Trained):
             if not self.reconstructs:
                 return (*self.tile_scores, *self.scores)[0]
             return DENSITY if self.tile == self.window[:2] else (*self.tile_scores, CUES)[0]
-        known = (*self.scores, *self.tile_scores)
-        known += (CUES, DENSITY, PLACES) if self.reconstructs else ()
-        if score not in known:
-            raise UsageError("score", score, "is not one of this method", nearest(score, known))
+        if score not in self.score_names:
+            hint = nearest(score, self.score_names)
+            raise UsageError("score", score, "is not one of this method", hint)
         return score
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The names of all scores that the method has."""
+        of_maps = (CUES, DENSITY, PLACES) if self.reconstructs else ()
+        return (*self.scores, *self.tile_scores, *of_maps)
 
     def build(self, input_shape: Any = None) -> None:
         """Makes the weights of scoring: statistics of normal images, and the threshold."""

@@ -14,7 +14,9 @@ from tfgad.data.pixels import STRETCH
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["IMAGE", "TILE", "AnomalyData", "Files"]
+__all__ = ["IMAGE", "TILE", "UNNAMED", "AnomalyData", "Files"]
+
+UNNAMED = "anomalous"  # the kind of an anomaly without a name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,8 @@ class AnomalyData:
             of its image, a slash, and its position.
         unmasked: names of the anomalous test images whose mask is missing in a set with masks. All
             their tiles have label 1.
+        test_kinds: name of an anomalous test image -> its kind, where no folder in the name is one
+            of `kinds`.
         files: the files of a data set in a folder, else None.
         depth: bits of the grey levels: 8, or the given or detected depth of 16-bit files.
         fit: how images of another aspect ratio are resized; see `tfgad.data.pixels.resize`.
@@ -90,6 +94,7 @@ class AnomalyData:
     train_labels: np.ndarray | None = None
     unit: str = IMAGE
     unmasked: frozenset[str] = frozenset()
+    test_kinds: Mapping[str, str] = dataclasses.field(default_factory=dict)
     files: Files | None = None
     depth: int = 8
     fit: str = STRETCH
@@ -140,3 +145,9 @@ class AnomalyData:
     def image_of(self, name: str) -> str:
         """Returns the name of the image of a test element: its own, or that of its tile."""
         return name.rpartition("/")[0] if self.unit == TILE else name
+
+    def kind_of(self, name: str) -> str:
+        """Returns the kind of an anomalous test element, `UNNAMED` if it has no name."""
+        image = self.image_of(name)
+        folders = [folder for folder in image.split("/")[:-1] if folder in self.kinds]
+        return self.test_kinds.get(image) or next(iter(folders), UNNAMED)

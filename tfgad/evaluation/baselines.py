@@ -7,6 +7,7 @@ images only, draw a map, and score an image by the maximum of its map.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from tfgad.data.stored import StoredRows, stored
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
 from tfgad.evaluation.feature_pca import FeaturePCA
+from tfgad.evaluation.predictions import Progress, no_progress
 from tfgad.networks.efficientnet_lite0 import find_lite0_weights
 
 if TYPE_CHECKING:
@@ -174,6 +176,13 @@ def scores(maps: np.ndarray) -> np.ndarray:
 def evaluate_baselines(
     data: AnomalyData, *, bootstrap: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
+    """Returns the figures of `scored_baselines`."""
+    return scored_baselines(data, bootstrap=bootstrap, seed=seed)[0]
+
+
+def scored_baselines(
+    data: AnomalyData, *, bootstrap: int = 1000, seed: int = 0, progress: Progress = no_progress
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Fits the trivial detectors to the training images and evaluates them on the test set.
 
     At most 2,000 training images are used, taken evenly from the set.
@@ -182,8 +191,10 @@ def evaluate_baselines(
         data: a data set.
         bootstrap: draws of the intervals.
         seed: of the intervals and the training patches.
+        progress: called as the detectors score.
 
     Returns:
+        The figures, and detector -> its scores of the test images, `[N]`. The figures are
         `baseline_image_auroc`, the figure of the first detector (None if the test holds one class),
         `baselines`, which maps `mean_deviation`, `mean_deviation_levelled`, `patch_pca` and of
         images of whole parts `feature_pca` to the figures of `metrics.evaluate`; and
@@ -207,12 +218,18 @@ def evaluate_baselines(
             left_out["feature_pca"] = NO_WEIGHTS
         else:
             detectors["feature_pca"] = FeaturePCA(weights, seed)
-    figures = {}
-    for name, detector in detectors.items():
-        maps = _maps(detector.fit(train), test["image"])
+    figures, found = {}, {}
+    for number, (name, detector) in enumerate(detectors.items()):
+
+        def done(images: int, before: int = number * len(names)) -> None:
+            progress("trivial detectors", before + images, len(detectors) * len(names))
+
+        done(0)
+        maps = _maps(detector.fit(train), test["image"], done)
+        found[name] = scores(maps)
         figures[name] = metrics.evaluate(
             test["label"],
-            scores(maps),
+            found[name],
             masks,
             maps,
             masked=masked,
@@ -221,11 +238,12 @@ def evaluate_baselines(
             bootstrap=bootstrap,
             seed=seed,
         )
-    return {
+    of_all = {
         "baseline_image_auroc": figures["mean_deviation"]["image_auroc"],
         "baselines": figures,
         "baselines_left_out": left_out,
     }
+    return of_all, found
 
 
 def _stacked(images: tf.data.Dataset) -> np.ndarray:
@@ -233,12 +251,16 @@ def _stacked(images: tf.data.Dataset) -> np.ndarray:
     return np.concatenate(list(images.batch(CHUNK).as_numpy_iterator()))
 
 
-def _maps(detector: Baseline, images: StoredRows) -> np.ndarray:
-    """Returns the maps of all images, `[N, H, W]`; only `CHUNK` images are in memory at a time."""
+def _maps(detector: Baseline, images: StoredRows, done: Callable[[int], None]) -> np.ndarray:
+    """Returns the maps of all images, `[N, H, W]`; only `CHUNK` images are in memory at a time.
+
+    `done` is called with the number of images that have one.
+    """
     maps = np.empty((len(images), *images.shape[1:3]), np.float32)
     for start in range(0, len(images), CHUNK):
         part = slice(start, start + CHUNK)
         maps[part] = detector.maps(images[part])
+        done(min(part.stop, len(images)))
     return maps
 
 

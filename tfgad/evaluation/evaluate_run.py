@@ -7,43 +7,57 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from tfgad import files, plots
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
-from tfgad.evaluation import baselines, metrics, report
+from tfgad.evaluation import metrics, report
+from tfgad.evaluation.baselines import scored_baselines
+from tfgad.evaluation.findings import meaning
+from tfgad.evaluation.gallery import gallery
 from tfgad.evaluation.predictions import (
+    Progress,
     TestPredictions,
     check_test_images,
     figures_of,
+    no_progress,
     predict_test_set,
     reconstructions,
 )
+from tfgad.evaluation.scores_table import scores_table
+from tfgad.evaluation.units import units_of
 from tfgad.training import Run, held_out
 from tfgad.training.run import check_shape
 from tfgad.training.run_config import absolute_spec as from_anywhere
+from tfgad.training.run_folder import RESULTS
 
+METRICS, REPORT, SCORES, GALLERY = RESULTS
 SHOWN = 16  # images in the report's heat maps: half of them normal
 
 
-def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str, Any]:
-    """Scores the test set, beside the trivial detectors, and writes `metrics.json` and a report.
+def evaluate(
+    run: Run, images: AnomalyData, out: Path | None = None, progress: Progress = no_progress
+) -> dict[str, Any]:
+    """Scores the test set, beside the trivial detectors, and writes the files of `RESULTS`.
 
     Args:
         run: a finished run.
         images: the data set; nothing of its test was used before.
-        out: folder for `metrics.json` and `report.html`; the run's folder if not given.
+        out: folder for the files; the run's folder if not given.
+        progress: called with a step's name, how much of it is done, and of how much.
 
     Returns:
         The content of `metrics.json`: the `unit` counted, `"image"` or `"tile"`, also by the
         figures named `image_...`; the figures of `metrics.evaluate`; for a model with a
         `pixel_threshold` also those of `metrics.segmentation` at it, and `iou_at_threshold`, that
-        at the threshold of images; `threshold_per`, whether the rate that the threshold was set for
-        is a share of tiles or of images, and `false_alarms` of both, if images have several tiles;
-        under `reasons`, how many images were unlike any good one, which
-        count as anomalous at the threshold; `baseline_image_auroc`, and all figures of the trivial
-        detectors under `baselines`.
+        at the threshold of images; under `reasons`, how many images were unlike any good one,
+        which count as anomalous at the threshold; `baseline_image_auroc`, and all figures of the
+        trivial detectors under `baselines`.
+
+        And what `findings.meaning` adds: the comparison with the best trivial detector, the rate
+        of false alarms beside the one asked for, the figures by kind, and all that in words.
 
     Raises:
         UsageError: images of another form, or test images that the model was trained on.
@@ -53,21 +67,31 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     images = held_out.for_test(run, images)
     check_test_images(images)
     # First, for it may find fault with a file of weights: the scores would be lost.
-    of_baselines = baselines.evaluate_baselines(images)
-    predictions = predict_test_set(run.model, images)
+    of_baselines, rivals = scored_baselines(images, progress=progress)
+    predictions = predict_test_set(run.model, images, progress=progress)
+    progress("computing figures", 0, 0)
     threshold = float(run.model.calibration.threshold)
     figures = figures_of(predictions, images, threshold) | of_baselines
-    figures["threshold_per"] = run.model.calibration.per
     if run.model.pixel_threshold is not None and images.has_masks:
         figures |= _segmentation(predictions, run.model.pixel_threshold, threshold)
+    units = units_of(predictions, images)
+    figures |= meaning(run, images, predictions, units, rivals, figures)
+    progress("drawing pictures", 0, 0)
+    mistakes = gallery(predictions, images, units[images.counted_unit], threshold)
+    pictures = _pictures(run, images, predictions, threshold)
     out = out or run.folder
-    files.write_json(out / "metrics.json", figures)
+    files.write_json(out / METRICS, figures)
+    files.write_text(out / SCORES, scores_table(predictions, images, threshold))
+    if mistakes:
+        plots.save(mistakes, out / GALLERY)
+    else:
+        (out / GALLERY).unlink(missing_ok=True)  # of an earlier evaluation
     report.write_report(
-        out / "report.html",
+        out / REPORT,
         title=f"{run.config['method']} on {images.spec}",
         metrics=figures,
         baselines=figures["baselines"],
-        pictures=_pictures(run, images, predictions, threshold),
+        pictures=[*_of_mistakes(mistakes), *pictures],
         data=_data_metadata(run, images),
         configuration={
             "Settings": {"method": run.config["method"], **run.config["settings"]},
@@ -76,6 +100,11 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
         },
     )
     return figures
+
+
+def written(folder: Path) -> list[Path]:
+    """Returns the files of `RESULTS` that an evaluation wrote into a folder."""
+    return [folder / name for name in RESULTS if (folder / name).exists()]
 
 
 def _check_untrained(run: Run, spec: str) -> None:
@@ -156,6 +185,17 @@ def _pictures(
         f"Scores of good and anomalous {images.counted_unit}s about the threshold.",
         "Histogram of scores",
     )
+
+
+def _of_mistakes(figure: Figure | None) -> list[report.Picture]:
+    """Returns the gallery as a picture of the report, if there is one."""
+    if figure is None:
+        return []
+    caption = (
+        "The worst mistakes of the score, worst first: good images with the highest scores, then "
+        "defective ones with the lowest. Those unlike any good image are left out."
+    )
+    return [report.Picture(figure, caption, "False alarms and misses, with their heat maps")]
 
 
 def _shown(predictions: TestPredictions) -> np.ndarray:

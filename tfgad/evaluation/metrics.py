@@ -7,13 +7,12 @@ not define (one class only, no masks) is None, which JSON can hold, never NaN.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from tfgad.data.anomaly_data import IMAGE, TILE
+from tfgad.data.anomaly_data import IMAGE
 from tfgad.evaluation.intervals import (
     alarm_intervals,
     draw_images,
@@ -229,40 +228,6 @@ def evaluate(
     return figures | {
         f"{key}_ci": None if value is None else intervals.get(key) for key, value in figures.items()
     }
-
-
-def false_alarms(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    images: Sequence[str],
-    threshold: float,
-    outside: np.ndarray | None = None,
-) -> dict[str, dict[str, float | int | None]]:
-    """Returns the false alarms of tiles and of whole images, each called anomalous by any tile.
-
-    Args:
-        labels: int `[N]`, 0 normal, 1 anomalous, of tiles.
-        scores: float `[N]`.
-        images: N names, the image of each tile. An image with an anomalous tile is anomalous.
-        threshold: a score.
-        outside: as `at_threshold` takes it.
-
-    Returns:
-        Of `tile` and of `image`: the number of `normal` ones, and the `false_positive_rate`, None
-        without any.
-    """
-    outside = np.zeros(len(scores), bool) if outside is None else outside
-    images_of = np.unique(images, return_inverse=True)[1]
-    found = {}
-    for unit, members in ((TILE, None), (IMAGE, images_of)):
-        of_unit, unit_scores = by_image(labels, scores, members)
-        _, unit_outside = by_image(labels, outside, members)
-        confusion = at_threshold(of_unit, unit_scores, threshold, unit_outside)
-        found[unit] = {
-            "normal": int(np.count_nonzero(of_unit == 0)),
-            "false_positive_rate": confusion["false_positive_rate"],
-        }
-    return found
 
 
 def by_image(

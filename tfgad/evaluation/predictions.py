@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,18 @@ from matplotlib.figure import Figure
 
 from tfgad import plots
 from tfgad.core.detector import Detector
-from tfgad.data.anomaly_data import TILE, AnomalyData
+from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.sampling import batched
 from tfgad.data.stored import StoredRows, stored
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
+
+# Name of a step, how much of it is done, and of how much; 0 of 0 if that is not known.
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(name: str, done: int, total: int) -> None:
+    """Shows no progress."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +70,10 @@ def check_test_images(images: AnomalyData) -> None:
 
 
 def predict_test_set(
-    model: Detector, images: AnomalyData, score: str | None = None
+    model: Detector,
+    images: AnomalyData,
+    score: str | None = None,
+    progress: Progress = no_progress,
 ) -> TestPredictions:
     """Scores every image of the test set.
 
@@ -71,6 +81,7 @@ def predict_test_set(
         model: a fitted detector.
         images: the data set.
         score: name of a score other than the model's own.
+        progress: called after each batch.
 
     Raises:
         UsageError: there are no test images.
@@ -85,6 +96,7 @@ def predict_test_set(
             found, reasons = model.anomaly(image, score), model.image_quality(image)
             maps[count : count + len(image)] = found["map"]
             count += len(image)
+            progress("scoring the test set", count, images.test_size)
             yield {**batch, "score": found["score"].numpy(), "reason": reasons.numpy()}
 
     columns = stored(scored())
@@ -122,7 +134,6 @@ def figures_of(
 
     The intervals draw whole groups of images, see `AnomalyData.groups_of`; `interval_groups` is
     their number.
-    With a threshold and several tiles an image, `false_alarms` has those of `metrics.false_alarms`.
 
     Args:
         predictions: of the data set's test images.
@@ -143,11 +154,6 @@ def figures_of(
         outside=outside,
     )
     figures["interval_groups"] = int(groups.max()) + 1
-    if threshold is not None and images.unit == TILE:
-        names = [images.image_of(name) for name in predictions.names]
-        figures["false_alarms"] = metrics.false_alarms(
-            predictions.labels, predictions.scores, names, threshold, outside
-        )
     return {"unit": images.counted_unit, **figures, "reasons": _count_reasons(predictions)}
 
 

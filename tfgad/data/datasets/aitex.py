@@ -61,6 +61,7 @@ def load(
     """
     fabric = strips(name, calibration=calibration, seed=seed, root=root)
     _check_tile(tile, fabric)
+    kinds = _kinds(fabric.test)
     train, held, test = (_cut(of, tile) for of in (fabric.train, fabric.calibration, fabric.test))
     return AnomalyData(
         spec=f"aitex:{name}",
@@ -72,7 +73,8 @@ def load(
         calibration_size=len(held["label"]),
         test_size=len(test["label"]),
         has_masks=True,
-        kinds=_kinds(fabric.test),
+        kinds=tuple(dict.fromkeys(kinds.values())),
+        test_kinds=kinds,
         skipped=fabric.skipped,
         unit=TILE,
         train_origins=_origins(train["name"]),
@@ -117,9 +119,13 @@ def _tiles(strip: Strip, tile: int) -> Iterator[tuple[np.ndarray, bool, np.ndarr
                 yield strip.image[window], defect_pixels > 0, strip.mask[window], name
 
 
-def _kinds(test: Iterable[Strip]) -> tuple[str, ...]:
-    codes = sorted({strip.name.split("_")[1] for strip in test if strip.label})
-    return tuple(DEFECTS.get(code, code) for code in codes)
+def _kinds(test: Iterable[Strip]) -> dict[str, str]:
+    """Returns the kind of each defective strip by its name, in the order of the codes."""
+    codes = {strip.name: strip.name.split("_")[1] for strip in test if strip.label}
+    return {
+        name: DEFECTS.get(codes[name], codes[name])
+        for name in sorted(codes, key=lambda name: codes[name])
+    }
 
 
 def _scale(image: tf.Tensor) -> tf.Tensor:

@@ -129,18 +129,22 @@ def _one_class(
     labels = np.searchsorted(classes, images.train_labels[is_good])
     kept, held = hold_out(len(good), calibration, seed)
     slices = tf.data.Dataset.from_tensor_slices
+    test = _test(images, normal)
     return AnomalyData(
         spec=f"{kind}:{name}",
         image_shape=(size, size, 1),
         train=slices(good[kept]).map(scale, tf.data.AUTOTUNE),
         calibration=slices(good[held]).map(scale, tf.data.AUTOTUNE),
-        test=slices(_test(images, normal)).map(scale_test, tf.data.AUTOTUNE),
+        test=slices(test).map(scale_test, tf.data.AUTOTUNE),
         train_size=len(kept),
         calibration_size=len(held),
         test_size=len(images.test),
         has_masks=False,
         resized=True,
         kinds=tuple(c for i, c in enumerate(class_names) if i not in normal),
+        test_kinds=dict(
+            zip(test["name"], (class_names[i] for i in images.test_labels), strict=True)
+        ),
         classes=tuple(class_names[i] for i in classes),
         train_labels=labels[kept].astype(np.int32),
     )

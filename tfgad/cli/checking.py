@@ -1,0 +1,174 @@
+"""`tfgad check`: whether a model still keeps its promise, on good images that are new to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tfgad import files
+from tfgad.cli import console
+from tfgad.cli.arguments import Model
+from tfgad.cli.loading import data_defaults
+from tfgad.cli.progress import Progress
+from tfgad.data.spec import Spec
+from tfgad.errors import UsageError
+from tfgad.inference import results
+from tfgad.quiet import import_tensorflow
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tfgad.data.anomaly_data import AnomalyData
+    from tfgad.inference.predictor import Predictor
+    from tfgad.training import Run
+
+UNKNOWN_DATA = "unknown:data"  # of a model that was exported by hand
+NONE_LEFT = "give --data of good images that are new to the model"
+
+
+def check(
+    model: Model,
+    data: Annotated[
+        str, typer.Option(help="Good images: a folder of them, or a data set, as for `train`.")
+    ],
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Results to write.")] = None,
+) -> None:
+    """Check on new good images that a model still keeps its false-positive rate.
+
+    Compares the share of false alarms with the rate that was asked for, the scores with those of
+    calibration, and the images' quality with that of good ones. Defective images in the data are
+    left out, and so are images that a run was trained on or calibrated by.
+
+    Exit code 3: the promise is broken. More false alarms than asked for, by the lower end of the
+    interval; or the scores have drifted; or images are unlike any good one.
+    """
+    if json:
+        results.check_writable("json", json)
+    spec = f"folder:{data}" if Path(data).is_dir() else data
+    Spec.parse(spec)
+    import_tensorflow()
+    with Progress() as progress:
+        progress.phase("loading the model")
+        predictor, config, run = _load(model)
+        progress.phase("reading the data")
+        from tfgad.data import load
+
+        images = load(spec, **data_defaults(config, spec))
+        found = check_good_images(predictor, config, run, images, progress)
+    report(model, found, json)
+
+
+def check_run(run: Run, images: AnomalyData, progress: Progress) -> dict[str, Any]:
+    """Returns what `check_good_images` does, of a run in memory."""
+    from tfgad.inference.predictor import RunPredictor
+
+    config = {**run.config, **run.calibration}
+    return check_good_images(RunPredictor(run), config, run, images, progress)
+
+
+def check_good_images(
+    predictor: Predictor,
+    config: dict[str, Any],
+    run: Run | None,
+    images: AnomalyData,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Checks a model on the good images of a data set that are new to it.
+
+    Args:
+        predictor: the model.
+        config: metadata of the model: its `data`, `false_positive_rate`, and `per`.
+        run: the run of the model; None of an exported one.
+        images: the data set.
+        progress: shows the scoring.
+
+    Returns:
+        What `tfgad.evaluation.good_images.check_promise` does, and the `data`.
+
+    Raises:
+        UsageError: no good image is new to the model, or the images do not fit it.
+    """
+    import numpy as np
+
+    from tfgad.evaluation import good_images
+    from tfgad.training import held_out
+
+    _check_fits(predictor, images)
+    if run:
+        images = held_out.unseen(run, images)
+    elif _same_data(config["data"], images.spec):
+        hint = "give the run's folder, which knows which images are new"
+        raise UsageError("data", images.spec, "is what the model was trained on", hint)
+    else:
+        images = held_out.all_good(images)
+
+    def score(batch: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        found = predictor.predict_images(batch)
+        scores = np.array([each["score"] for each in found])
+        return scores, [each.get("reason", "") for each in found]
+
+    scored = good_images.score_good_images(score, images, progress.at)
+    if not len(scored.scores):
+        raise UsageError("data", images.spec, "has no good image that is new", NONE_LEFT)
+    if not np.isfinite(scored.scores).all():
+        hint = "train it again with a smaller learning rate"
+        raise UsageError("model", config.get("method"), "gives scores that are not finite", hint)
+    if scored.defective:
+        console.warn(f"left out: {scored.defective} defective images")
+    promise = good_images.check_promise(
+        scored,
+        predictor.threshold,
+        config["false_positive_rate"],
+        config.get("per", "tile"),
+        predictor.calibration_scores,
+    )
+    return {"data": images.spec, **promise}
+
+
+def report(model: Path, found: dict[str, Any], json: Path | None) -> None:
+    """Prints the results and writes them.
+
+    Raises:
+        typer.Exit: the promise is broken.
+    """
+    if json:
+        files.write_json(json, {"model": files.printable(model), **found})
+    for finding in found["findings"]:
+        console.say(finding)
+    if found["broken"]:
+        console.say(f"{model}: the promise is broken: {', '.join(found['broken'])}")
+        raise typer.Exit(console.BROKEN_PROMISE)
+    console.say(f"{model}: the promise holds, as far as {found['images']} images can tell")
+
+
+def _load(model: Path) -> tuple[Predictor, dict[str, Any], Run | None]:
+    """Loads a run or an exported model, with what `check_good_images` needs to know of it."""
+    from tfgad.inference.predictor import RunPredictor
+    from tfgad.inference.saved_model import SavedModelPredictor, saved_model_folder
+    from tfgad.training import load_run
+
+    if folder := saved_model_folder(model):
+        exported = SavedModelPredictor(folder)
+        return exported, {"data": UNKNOWN_DATA, **exported.metadata}, None
+    run = load_run(model)
+    return RunPredictor(run), {**run.config, **run.calibration}, run
+
+
+def _check_fits(predictor: Predictor, images: AnomalyData) -> None:
+    """Raises UsageError unless the images have the size and channels of the model's."""
+    side, _, channels = predictor.image_shape
+    if images.image_shape != tuple(predictor.image_shape):
+        hint = f"load the data with size={side} and channels={channels}"
+        problem = f"but the model has {tuple(predictor.image_shape)}"
+        raise UsageError("data", f"images of {images.image_shape}", problem, hint)
+
+
+def _same_data(own: str, given: str) -> bool:
+    """Returns whether two specs name the same images."""
+    from tfgad.training.run_config import absolute_spec
+
+    of_both = [Spec.parse(absolute_spec(spec)) for spec in (own, given)]
+    seeds = {spec.options.get("seed", "0") for spec in of_both if spec.kind == "weave"}
+    return len({(spec.kind, spec.name) for spec in of_both}) == 1 and len(seeds) < 2
