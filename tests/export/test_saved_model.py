@@ -14,7 +14,15 @@ from tfgad.data.images import read_image
 from tfgad.data.pixels import resize
 from tfgad.errors import UsageError
 from tfgad.export import warmup
-from tfgad.export.saved_model import CALIBRATION, METADATA, NOTICE, export, metadata_of_model
+from tfgad.export.saved_model import (
+    CALIBRATION,
+    METADATA,
+    NOTICE,
+    REGIONS,
+    REGIONS_BYTES,
+    export,
+    metadata_of_model,
+)
 from tfgad.scores.calibration import Calibration
 
 # Run by a Python that finds neither tfgad nor, being isolated, PYTHONPATH and its own folder:
@@ -314,7 +322,7 @@ def test_thresholds_that_a_model_does_not_know_are_left_out(model, monkeypatch):
 
 def test_a_method_without_reconstruction_has_no_such_signature(fitted, tmp_path):
     path = export_small(fitted("wgan_gp"), tmp_path)
-    expected = [CALIBRATION, "score_bytes", "serving_default"]
+    expected = [CALIBRATION, REGIONS, REGIONS_BYTES, "score_bytes", "serving_default"]
     assert sorted(tf.saved_model.load(path).signatures) == expected
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from tfgad import files, plots
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.spec import Spec
+from tfgad.data.titles import product_name
 from tfgad.errors import UsageError
 from tfgad.evaluation import baselines, metrics, report
 from tfgad.evaluation.predictions import (
@@ -64,7 +65,7 @@ def evaluate(run: Run, images: AnomalyData, out: Path | None = None) -> dict[str
     files.write_json(out / "metrics.json", figures)
     report.write_report(
         out / "report.html",
-        title=f"{run.config['method']} on {images.spec}",
+        title=f"{run.config['method']} on {product_name({'data': str(images.spec)})}",
         metrics=figures,
         baselines=figures["baselines"],
         pictures=_pictures(run, images, predictions, threshold),

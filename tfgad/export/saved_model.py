@@ -11,6 +11,9 @@ them:
     serving_default   images uint8 [B, H, W, C]
     score_bytes       image_bytes string [B], each a whole PNG (8 or 16 bits) or JPEG file, which
                       is turned upright by its EXIF orientation
+    regions           images as for `serving_default` -> the same outputs without the map; instead
+                      regions float32 [B, 64, 9] and region_count int32 [B], see below
+    regions_bytes     the same, of image_bytes as for `score_bytes`
     reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; only where the method
                       reconstructs images
     calibration       no input -> threshold, scale, false_positive_rate float32 []; the
@@ -23,6 +26,13 @@ The first two return `score`, `probability` float32 [B], `is_anomalous` bool [B]
 [B, H, W] and `reason` string [B]: why an image is unlike any good one, such as "too dark"; empty
 where it is not. All images of a batch have one size, at least the window's; where the model was
 trained on resized images, files of one batch may differ in size, and no size is too small.
+
+`regions` lists the connected regions of the map above the threshold, the largest first, one in a
+row: x, y, width, height, area, peak, mean, centroid_x, centroid_y, in pixels of the image (see
+`tfgad.scores.map_regions.Region`). Rows below the last one are zeros. `region_count` counts all
+regions, also those beyond 64, which are not listed; it is -1 where the score is no maximum of the
+map, so that its threshold says nothing of pixels. An image may be anomalous without a region: it
+has a reason, or its peak is lost where the map is resized.
 
 The numbers of the calibration are weights of the model. The metadata repeat them for people and
 for other programs; tfgad decides by the signature `calibration`.
@@ -40,15 +50,17 @@ import tensorflow as tf
 
 from tfgad import files
 from tfgad.core.detector import Detector
-from tfgad.export import decoding, warmup
+from tfgad.export import decoding, regions_in_graph, warmup
 from tfgad.networks.pretrained import keys_of
 from tfgad.scores.calibration import RATES
+from tfgad.scores.score import PEAKS
 from tfgad.training import Run
 from tfgad.training.run import RECORD, calibration_numbers
 
 METADATA = "assets.extra/tfgad.json"  # TensorFlow leaves the folder assets.extra to others
 NOTICE = "assets.extra/NOTICE"  # of weights that are others' work
-CALIBRATION = "calibration"  # the signature
+# Signatures. The regions have signatures of their own, since they would slow the others down.
+CALIBRATION, REGIONS, REGIONS_BYTES = "calibration", "regions", "regions_bytes"
 
 
 def export(
@@ -98,14 +110,14 @@ def export(
         raise files.unwritable("directory", directory, error, hint) from error
 
 
-def export_run(run: Run, directory: str | os.PathLike) -> Path:
-    """Exports a run's model with all metadata of the run; see `export`."""
+def export_run(run: Run, directory: str | os.PathLike, name: str | None = None) -> Path:
+    """Exports a run's model with all metadata of the run, and the product's name; see `export`."""
     return export(
         run.model,
         directory,
         image_shape=tuple(run.config["image_shape"]),
         resized=run.config["resized"],
-        metadata=_metadata_of_training(run),
+        metadata={**_metadata_of_training(run), **({"name": name} if name else {})},
         depth=run.config.get("depth"),
     )
 
@@ -163,9 +175,17 @@ def _save(model: Detector, endpoints: _Endpoints, folder: Path) -> None:
     channels = model.window[2]
     images = tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")
     image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
+    # Traced once each, for two signatures.
+    score = tf.function(endpoints.score, [images], autograph=False)
+    score_bytes = tf.function(endpoints.score_bytes, [image_bytes], autograph=False)
     forms = {
-        "serving_default": (endpoints.score, [images]),
-        "score_bytes": (endpoints.score_bytes, [image_bytes]),
+        "serving_default": (score, [images]),
+        "score_bytes": (score_bytes, [image_bytes]),
+        REGIONS: (lambda images: endpoints.with_regions(score(images)), [images]),
+        REGIONS_BYTES: (
+            lambda image_bytes: endpoints.with_regions(score_bytes(image_bytes)),
+            [image_bytes],
+        ),
         CALIBRATION: (endpoints.calibration, []),
     }
     if model.reconstructs:
@@ -197,6 +217,7 @@ class _Endpoints:
         self.model, self.resized, self.depth = model, resized, depth
         self.anomaly = model.traced_anomaly(model.score)
         self.size, self.channels = image_shape[:2], image_shape[2]
+        self._window = tf.constant(model.window[:2])
 
     def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._predictions(self._prepared(_from_uint8(images)), tf.shape(images)[1:3])
@@ -212,6 +233,17 @@ class _Endpoints:
         alike = tf.reduce_all(sizes == sizes[:1])
         # The maps of a batch have one size: the model's own, if the files differ.
         return self._predictions(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
+
+    def with_regions(self, predictions: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns predictions with the regions of the map in place of the map."""
+        anomaly_map = predictions["map"]
+        scored = tf.constant(self.size) if self.resized else tf.shape(anomaly_map)[1:3]
+        is_peak = tf.reduce_any(tf.constant(self.model.score in PEAKS) | (scored != self._window))
+        found = regions_in_graph.find_regions(anomaly_map, self.model.calibration.threshold.value)
+        unknown = {"regions": 0.0, "region_count": -1}
+        known = {name: tf.where(is_peak, found[name], unknown[name]) for name in found}
+        others = {name: value for name, value in predictions.items() if name != "map"}
+        return {**others, **known}
 
     def reconstruct(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         reconstruction = self.model.reconstruct_in_graph(self._prepared(_from_uint8(images)))
