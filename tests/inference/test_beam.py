@@ -131,6 +131,7 @@ def test_patterns_files_and_duplicates_into_parquet(model, tiles, tmp_path):
         "double",
         "string",
         "string",
+        *(5 * ["int64"]),
     ]
     paths = [tiles / name for name in ("a/0.png", "b/1.png", "a/2.png", "b/3.png", "a/4.png")]
     expected = plain(model, [*paths, tiles / "b/7.png"])
@@ -139,6 +140,7 @@ def test_patterns_files_and_duplicates_into_parquet(model, tiles, tmp_path):
     for row in rows:  # a batch sums in another order than an image alone
         verdict = expected[row["image"]]
         assert row["score"] == pytest.approx(verdict.score, rel=1e-6, abs=1e-6)
+        assert row["regions"] == len(scoring.regions_of(verdict))
         assert row["probability"] == pytest.approx(verdict.probability, rel=1e-6, abs=1e-6)
 
 

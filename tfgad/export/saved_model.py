@@ -50,7 +50,8 @@ import tensorflow as tf
 
 from tfgad import files
 from tfgad.core.detector import Detector
-from tfgad.export import decoding, regions_in_graph, warmup
+from tfgad.export import decoding, warmup
+from tfgad.export.regions_in_graph import find_at_sizes, find_regions, known_if
 from tfgad.networks.pretrained import keys_of
 from tfgad.scores.calibration import RATES
 from tfgad.scores.score import PEAKS
@@ -175,17 +176,11 @@ def _save(model: Detector, endpoints: _Endpoints, folder: Path) -> None:
     channels = model.window[2]
     images = tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")
     image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
-    # Traced once each, for two signatures.
-    score = tf.function(endpoints.score, [images], autograph=False)
-    score_bytes = tf.function(endpoints.score_bytes, [image_bytes], autograph=False)
     forms = {
-        "serving_default": (score, [images]),
-        "score_bytes": (score_bytes, [image_bytes]),
-        REGIONS: (lambda images: endpoints.with_regions(score(images)), [images]),
-        REGIONS_BYTES: (
-            lambda image_bytes: endpoints.with_regions(score_bytes(image_bytes)),
-            [image_bytes],
-        ),
+        "serving_default": (endpoints.score, [images]),
+        "score_bytes": (endpoints.score_bytes, [image_bytes]),
+        REGIONS: (endpoints.regions, [images]),
+        REGIONS_BYTES: (endpoints.regions_bytes, [image_bytes]),
         CALIBRATION: (endpoints.calibration, []),
     }
     if model.reconstructs:
@@ -216,34 +211,50 @@ class _Endpoints:
     ):
         self.model, self.resized, self.depth = model, resized, depth
         self.anomaly = model.traced_anomaly(model.score)
+        self._threshold = model.calibration.threshold.value
         self.size, self.channels = image_shape[:2], image_shape[2]
-        self._window = tf.constant(model.window[:2])
 
     def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._predictions(self._prepared(_from_uint8(images)), tf.shape(images)[1:3])
 
     def score_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, sizes = self._decoded(image_bytes)
+        alike = tf.reduce_all(sizes == sizes[:1])
+        # The maps of a batch have one size: the model's own, if the files differ.
+        return self._predictions(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
+
+    def _decoded(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns files as prepared images `[B, H, W, C]`, and their own sizes int32 `[B, 2]`."""
+
         def decoded(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = decoding.decode(file, self.channels, self.depth)
             return self._prepared(image[None])[0], tf.shape(image)[:2]
 
         side = self.size if self.resized else (None, None)
         form = tf.TensorSpec((*side, self.channels)), tf.TensorSpec(2, tf.int32)
-        images, sizes = tf.map_fn(decoded, image_bytes, fn_output_signature=form)
-        alike = tf.reduce_all(sizes == sizes[:1])
-        # The maps of a batch have one size: the model's own, if the files differ.
-        return self._predictions(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
+        return tf.map_fn(decoded, image_bytes, fn_output_signature=form)
 
-    def with_regions(self, predictions: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Returns predictions with the regions of the map in place of the map."""
-        anomaly_map = predictions["map"]
-        scored = tf.constant(self.size) if self.resized else tf.shape(anomaly_map)[1:3]
-        is_peak = tf.reduce_any(tf.constant(self.model.score in PEAKS) | (scored != self._window))
-        found = regions_in_graph.find_regions(anomaly_map, self.model.calibration.threshold.value)
-        unknown = {"regions": 0.0, "region_count": -1}
-        known = {name: tf.where(is_peak, found[name], unknown[name]) for name in found}
-        others = {name: value for name, value in predictions.items() if name != "map"}
-        return {**others, **known}
+    def regions(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        predictions = self.score(images)
+        return self._with_regions(predictions, find_regions(predictions["map"], self._threshold))
+
+    def regions_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, sizes = self._decoded(image_bytes)
+        predictions = self._predictions(images, tf.shape(images)[1:3])
+        if self.resized:  # each map to the size of its file
+            found = find_at_sizes(predictions["map"], sizes, self._threshold, self._resized_to)
+        else:
+            found = find_regions(predictions["map"], self._threshold)
+        return self._with_regions(predictions, found)
+
+    def _with_regions(
+        self, predictions: dict[str, tf.Tensor], found: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """Returns predictions with the regions in place of the map."""
+        size = tf.constant(self.size) if self.resized else tf.shape(predictions["map"])[1:3]
+        is_peak = tf.constant(self.model.score in PEAKS) | (size != self.model.window[:2])
+        del predictions["map"]
+        return {**predictions, **known_if(tf.reduce_any(is_peak), found)}
 
     def reconstruct(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         reconstruction = self.model.reconstruct_in_graph(self._prepared(_from_uint8(images)))
