@@ -343,6 +343,11 @@ def test_small_regions_are_left_out_and_counted(run, images, tmp_path, monkeypat
         assert (f"{line}without any other: {bare}\n" in result.stderr) == (left_out > 0)
 
 
+def test_a_product_has_no_name_in_litert_files(tmp_path):
+    given = ["export", tmp_path, tmp_path / "out", "--format", "litert", "--name", "lids"]
+    assert "is not kept in LiteRT files; leave it out" in mistake(tmp_path, *given)
+
+
 def test_a_pixels_size_needs_a_length_and_a_table(run, images, tmp_path):
     given = ["score", run, images[0], "--mm-per-pixel"]
     for length in ("0", "-1", "nan", "inf"):

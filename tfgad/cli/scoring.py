@@ -82,13 +82,14 @@ def score(
 ) -> None:
     """Score images of any size; files that cannot be read are reported and skipped.
 
-    Beside the table NAME.csv, NAME.defects.csv lists the regions of each image's map above the
-    threshold: box, area, peak, mean and centroid, in pixels of the image. The verdict is that of
-    the score, whatever regions --min-area leaves out: the false-positive rate was set for scores.
+    Beside the table NAME.csv, NAME.defects.csv lists the regions of each image's
+    map above the threshold: box, area, peak, mean and centroid, in pixels of the
+    image. The verdict is that of the score, whatever regions --min-area leaves
+    out: the false-positive rate was set for scores.
 
-    With --runner Apache Beam scores them, on this machine or on a cluster. Model, images, table
-    and maps may then be remote. Files that cannot be scored are listed in NAME.dead_letters.csv
-    beside the table.
+    With --runner Apache Beam scores them, on this machine or on a cluster. Model,
+    images, table and maps may then be remote. Files that cannot be scored are
+    listed in NAME.dead_letters.csv beside the table.
     """
     if mm_per_pixel is not None:
         if not 0 < mm_per_pixel < float("inf"):
