@@ -56,7 +56,9 @@ def test_heat_maps_say_whether_the_verdict_is_right():
     written = texts(figure)
     assert {"passed 1", "false alarm 3", "missed 1", "found 3"} <= set(written)
     assert "a" in written
-    assert any(text.startswith("…") and text.endswith("file.png") for text in written)
+    long = [text for text in written if text.startswith("a very")]
+    assert [text.replace("\n", "") for text in long] == [names[3]]
+    assert max(map(len, long[0].split("\n"))) <= 16
     without = texts(plots.heat_maps(images, maps, masks, scores, 2.0))
     assert without.count("anomalous 3") == without.count("normal 1") == 2
 
@@ -67,6 +69,17 @@ def test_heat_maps_scale_has_the_threshold_in_its_middle():
     low, high = figure.axes[3].images[1].get_clim()
     assert (low + high) / 2 == pytest.approx(3.0)
     assert "3\nthreshold" in texts(figure)
+    below, across = figure.axes[2:4]
+    assert not below.collections  # the first map ends at 2
+    (line,) = across.collections
+    assert list(line.levels) == [3.0]
+
+
+def test_a_threshold_of_scores_that_are_no_maxima_is_not_drawn_on_maps():
+    maps = np.linspace(0, 4, 2 * 32 * 32).reshape(2, 32, 32)
+    figure = plots.heat_maps(make_images(2), maps, scores=np.array([1.0, 3.5]), threshold=3.0)
+    assert not any("threshold" in text for text in texts(figure))
+    assert not figure.axes[3].collections
 
 
 def test_heat_maps_of_another_scale_than_the_threshold():
@@ -92,6 +105,21 @@ def test_roc_marks_the_threshold():
     assert "at the threshold\n50.0% found\n50.0% false alarms" in texts(figure)
     (point,) = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert point.get_xydata().tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 2.5, 9.0])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_the_label_of_the_threshold_lies_within_the_axes(threshold, direction):
+    labels, scores = np.array([0, 0, 1, 1]), np.array([1.0, 3.0, 2.0, 4.0])
+    figure = plots.roc(labels, direction * scores, direction * threshold)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    (label,) = [each for each in axes.texts if "at the threshold" in each.get_text()]
+    box, room = label.get_window_extent(), axes.get_window_extent()
+    assert room.x0 <= box.x0
+    assert room.y0 <= box.y0
+    assert box.x1 <= room.x1
+    assert box.y1 <= room.y1
 
 
 def test_score_histogram_loses_no_image():

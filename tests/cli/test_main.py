@@ -25,8 +25,9 @@ from tfgad.errors import UsageError
 from tfgad.evaluation import baselines, metrics
 from tfgad.export.saved_model import METADATA, metadata_of_model, metadata_of_run
 from tfgad.files import write_json
-from tfgad.inference import predictor, results
+from tfgad.inference import predictor, results, scoring
 from tfgad.methods import METHODS, settings_of
+from tfgad.scores.map_regions import find_regions
 from tfgad.training import run_folder
 
 WEAVE = "weave:plain?size=48&train=8&calibration=4&test=6"
@@ -385,8 +386,9 @@ def images(tmp_path):
 
 
 def test_score_writes_a_table_and_a_heat_map_for_each_image(run, images, tmp_path):
-    table, maps = tmp_path / "results.csv", tmp_path / "maps"
-    result = tfgad("score", run, *images, "--csv", table, "--maps", maps)
+    table, maps, raw = (tmp_path / name for name in ("results.csv", "maps", "raw"))
+    given = ["--maps", maps, "--raw-maps", raw, "--mm-per-pixel", "0.1"]
+    result = tfgad("score", run, *images, "--csv", table, *given)
     assert result.exit_code == 0, result.stderr
     rows = list(csv.DictReader(table.open(newline="")))
     assert [row["image"] for row in rows] == [str(image) for image in images]
@@ -400,6 +402,43 @@ def test_score_writes_a_table_and_a_heat_map_for_each_image(run, images, tmp_pat
     written = {path.relative_to(maps).as_posix(): path for path in maps.rglob("*.png")}
     assert set(written) == {"a.png.png", "a.bmp.png", "more/a.png.png"}
     assert Image.open(written["a.bmp.png"]).size == (70, 70)
+    regions = list(csv.DictReader((tmp_path / "results.defects.csv").open(newline="")))
+    for row, name in zip(rows, ("a.png.tiff", "a.bmp.tiff", "more/a.png.tiff"), strict=True):
+        anomaly_map = np.asarray(Image.open(raw / name))
+        expected = find_regions(anomaly_map, threshold)
+        of_image = [each for each in regions if each["image"] == row["image"]]
+        assert int(row["regions"]) == len(of_image) == len(expected)
+        assert [int(each["area"]) for each in of_image] == [each.area for each in expected]
+
+
+def test_small_regions_are_left_out_and_counted(run, images, tmp_path, monkeypatch):
+    anomaly_map = np.zeros((9, 9), "float32")
+    anomaly_map[0, :5], anomaly_map[3, :2], anomaly_map[8, 8] = 2, 3, 4
+    monkeypatch.setattr(scoring, "regions_of", lambda verdict: find_regions(anomaly_map, 1.0))
+    table = tmp_path / "results.csv"
+    for least, areas in ((1, ["5", "2", "1"]), (2, ["5", "2"]), (6, [])):
+        result = tfgad("score", run, *images, "--csv", table, "--min-area", least)
+        rows = list(csv.DictReader(table.open(newline="")))
+        regions = csv.DictReader(table.with_suffix(".defects.csv").open(newline=""))
+        assert [row["area"] for row in regions] == 3 * areas
+        assert [row["regions"] for row in rows] == 3 * [str(len(areas))]
+        left_out = 3 * (3 - len(areas))
+        bare = 0 if areas else sum(row["verdict"] == "defective" for row in rows)
+        line = f"regions below --min-area {least} left out: {left_out}; defective images "
+        assert (f"{line}without any other: {bare}\n" in result.stderr) == (left_out > 0)
+
+
+def test_a_product_has_no_name_in_litert_files(tmp_path):
+    given = ["export", tmp_path, tmp_path / "out", "--format", "litert", "--name", "lids"]
+    assert "is not kept in LiteRT files; leave it out" in mistake(tmp_path, *given)
+
+
+def test_a_pixels_size_needs_a_length_and_a_table(run, images, tmp_path):
+    given = ["score", run, images[0], "--mm-per-pixel"]
+    for length in ("0", "-1", "nan", "inf"):
+        table = ["--csv", tmp_path / "t.csv"]
+        assert "is not above 0" in mistake(tmp_path, *given, length, *table)
+    assert "needs a table to write; add --csv FILE" in mistake(tmp_path, *given, "0.1")
 
 
 def test_score_of_a_folder_prints_one_line_per_image(run, images, tmp_path):

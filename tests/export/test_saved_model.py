@@ -14,8 +14,17 @@ from tfgad.data.images import read_image
 from tfgad.data.pixels import resize
 from tfgad.errors import UsageError
 from tfgad.export import warmup
-from tfgad.export.saved_model import CALIBRATION, METADATA, NOTICE, export, metadata_of_model
+from tfgad.export.saved_model import (
+    CALIBRATION,
+    METADATA,
+    NOTICE,
+    REGIONS,
+    REGIONS_BYTES,
+    export,
+    metadata_of_model,
+)
 from tfgad.scores.calibration import Calibration
+from tfgad.scores.map_regions import as_outputs, find_regions
 
 # Run by a Python that finds neither tfgad nor, being isolated, PYTHONPATH and its own folder:
 # calls signatures on inputs from one file, and writes what they answer into another.
@@ -294,11 +303,28 @@ def test_each_signature_has_a_warm_up_request_that_it_answers(as_is, resizing, s
             asked.append(request.model_spec.signature_name)
             inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
             answer = loaded[asked[-1]](**{name: tf.constant(each) for name, each in inputs.items()})
-            if asked[-1] == "reconstruct":
-                assert answer["reconstruction"].shape == (1, 48, 48, 1)
-            else:
-                assert answer["map"].shape == (1, 48, 48)
+            shapes = {"reconstruction": (1, 48, 48, 1), "regions": (1, 64, 9), "map": (1, 48, 48)}
+            (name,) = shapes.keys() & answer.keys()
+            assert answer[name].shape == shapes[name]
         assert asked == sorted(set(loaded) - {CALIBRATION})  # which has no inputs
+
+
+def test_regions_of_files_are_in_pixels_of_each_file(resizing, pictures):
+    """A batch of files of two sizes, which a resizing model takes, gives what each gives alone."""
+    signatures = tf.saved_model.load(resizing).signatures
+    threshold = signatures[CALIBRATION]()["threshold"].numpy()
+    files = [encoded(pictures[0]), encoded(pictures[1].repeat(3, 0).repeat(2, 1))]
+    together = signatures[REGIONS_BYTES](image_bytes=tf.constant(files))
+    assert "map" not in together
+    assert max(together["region_count"]) > 0
+    for index, file in enumerate(files):
+        alone = signatures["score_bytes"](image_bytes=tf.constant([file]))
+        expected = as_outputs(find_regions(alone["map"][0].numpy(), threshold))
+        assert together["region_count"][index] == expected["region_count"]
+        close = {"rtol": 1e-3, "atol": 1e-3}
+        np.testing.assert_allclose(together["regions"][index], expected["regions"], **close)
+    as_array = signatures[REGIONS](images=tf.constant(pictures[:1]))
+    np.testing.assert_allclose(as_array["regions"][0], together["regions"][0], rtol=1e-3, atol=1e-3)
 
 
 def test_the_warm_up_file_is_the_same_each_time(as_is):
@@ -314,7 +340,7 @@ def test_thresholds_that_a_model_does_not_know_are_left_out(model, monkeypatch):
 
 def test_a_method_without_reconstruction_has_no_such_signature(fitted, tmp_path):
     path = export_small(fitted("wgan_gp"), tmp_path)
-    expected = [CALIBRATION, "score_bytes", "serving_default"]
+    expected = [CALIBRATION, REGIONS, REGIONS_BYTES, "score_bytes", "serving_default"]
     assert sorted(tf.saved_model.load(path).signatures) == expected
 
 

@@ -1,5 +1,6 @@
 """Scoring with Beam's local runner: the verdicts of `tfgad score`, whole files or none."""
 
+import collections
 import csv
 import pathlib
 import shutil
@@ -14,7 +15,7 @@ from tfgad.data.image_files import ImageError
 from tfgad.data.images import read_image
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import export
-from tfgad.inference import predictor, results, saved_model, scoring
+from tfgad.inference import heat_maps, predictor, results, saved_model, scoring
 
 pytest.importorskip("apache_beam", reason="needs tfgad[scale]")
 from apache_beam.io.filesystem import FileMetadata, FileSystem
@@ -74,12 +75,19 @@ def assert_rows_are_those_of(rows, expected):
         assert float(row["score"]) == pytest.approx(verdict.score, rel=1e-5)  # six digits
         assert float(row["probability"]) == pytest.approx(verdict.probability, abs=1e-5)
         assert row["verdict"] == results.verdict_name(verdict.is_anomalous)
+        assert row["regions"] == str(len(scoring.regions_of(verdict)))
 
 
 def test_a_folder_of_many_sizes(model, tiles, tmp_path):
     table, maps = tmp_path / "scores.csv", tmp_path / "maps"
-    scored = beam.score(model, [str(tiles)], str(table), maps=str(maps))
+    scored = beam.score(model, [str(tiles)], str(table), maps=str(maps), mm_per_pixel=0.1)
     expected = plain(model, results.find_images([tiles]))
+    regions = read_csv(tmp_path / "scores.defects.csv")
+    assert tuple(regions[0]) == results.region_columns(0.1)
+    counts = collections.Counter(row["image"] for row in regions)
+    assert {row["image"]: int(row["regions"]) for row in read_csv(table)} == {
+        name: counts[name] for name, each in expected.items() if not isinstance(each, ImageError)
+    }
     assert_rows_are_those_of(read_csv(table), expected)
     assert sum(scored.counts.values()) == 14
     assert scored.counts["not scored"] == 4
@@ -95,13 +103,14 @@ def test_a_folder_of_many_sizes(model, tiles, tmp_path):
     for verdict in verdicts:
         place = maps / verdict.path.relative_to(tiles)
         written = read_image(place.with_name(f"{place.name}.png"), channels=3)
-        difference = written - results.overlay(verdict).astype("float32") / 127.5 + 1
+        difference = written - heat_maps.overlay(verdict).astype("float32") / 127.5 + 1
         assert np.abs(difference).max() <= 2 / 255 + 1e-6  # one grey level
     assert len([path for path in maps.rglob("*") if path.is_file()]) == len(verdicts)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "maps",
         "scores.csv",
         "scores.dead_letters.csv",
+        "scores.defects.csv",
         "tiles",
     ]
 
@@ -122,6 +131,7 @@ def test_patterns_files_and_duplicates_into_parquet(model, tiles, tmp_path):
         "double",
         "string",
         "string",
+        *(5 * ["int64"]),
     ]
     paths = [tiles / name for name in ("a/0.png", "b/1.png", "a/2.png", "b/3.png", "a/4.png")]
     expected = plain(model, [*paths, tiles / "b/7.png"])
@@ -130,6 +140,7 @@ def test_patterns_files_and_duplicates_into_parquet(model, tiles, tmp_path):
     for row in rows:  # a batch sums in another order than an image alone
         verdict = expected[row["image"]]
         assert row["score"] == pytest.approx(verdict.score, rel=1e-6, abs=1e-6)
+        assert row["regions"] == len(scoring.regions_of(verdict))
         assert row["probability"] == pytest.approx(verdict.probability, rel=1e-6, abs=1e-6)
 
 

@@ -1,6 +1,8 @@
 """Images of any size: tiles that change nothing, maps that show what was found."""
 
+import dataclasses
 import functools
+import json
 import shutil
 import types
 from pathlib import Path
@@ -21,8 +23,9 @@ from tfgad.export.saved_model import (
     export,
     metadata_of_model,
 )
-from tfgad.inference import predictor, results, saved_model, scoring
+from tfgad.inference import heat_maps, predictor, results, saved_model, scoring
 from tfgad.scores.image_quality import ImageQuality
+from tfgad.scores.map_regions import find_regions
 from tfgad.training import Run, load_model
 
 
@@ -131,7 +134,7 @@ class Half:
     """A predictor of images resized to 32x32 whose map is 1 on the left half of each image."""
 
     image_shape, window, resized = (32, 32, 1), (32, 32, 1), True
-    score, threshold, depth = "residual", 0.5, None
+    score, threshold, scale, depth = "residual", 0.5, 0.1, None
 
     def __init__(self):
         self.batches = []
@@ -222,27 +225,30 @@ def test_together_or_alone_makes_no_difference(exported, resized):
             np.testing.assert_allclose(together[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_heat_covers_what_is_above_the_threshold_and_nothing_else(tmp_path):
+def test_a_map_without_a_threshold_has_a_scale_of_its_own(tmp_path):
     (verdict,) = scoring.score_files(Half(), [write_grey(tmp_path / "grey.png")])
     assert verdict.map_threshold is None  # the score of one window is no maximum
-    picture = results.overlay(verdict)
+    assert scoring.regions_of(verdict) is None
+    picture = heat_maps.overlay(verdict)
     assert picture.shape == (40, 60, 3)
     assert (picture[:, 30:] == 128).all()
     assert (picture[:, :30, 0] > picture[:, :30, 2]).all()  # warm
+    passed = dataclasses.replace(verdict, is_anomalous=False)
+    faint = heat_maps.overlay(passed).astype(int)
+    assert (faint[:, 30:] == 128).all()
+    assert (np.ptp(faint[:, :30], axis=-1) < np.ptp(picture[:, :30].astype(int), axis=-1)).all()
 
 
 def test_strips_of_a_picture_are_those_of_the_whole(tmp_path, monkeypatch):
     (verdict,) = scoring.score_files(Half(), [write_grey(tmp_path / "grey.png")])
-    whole = results.overlay(verdict)
-    monkeypatch.setattr(results, "STRIP", 7 * 60)
-    np.testing.assert_array_equal(results.overlay(verdict), whole)
-
-
-def test_a_map_of_its_own_scale_is_shown_on_defective_images_only(tmp_path):
-    scorer = Half()
-    (verdict,) = scoring.score_files(scorer, [write_grey(tmp_path / "grey.png")])
-    passed = scoring.Verdict(**{**vars(verdict), "is_anomalous": False})
-    assert (results.overlay(passed) == 128).all()
+    verdict = dataclasses.replace(verdict, map=verdict.map.T[:40, :20].repeat(3, 1))
+    for threshold in (None, 0.5):  # the second with a contour
+        verdict = dataclasses.replace(verdict, map_threshold=threshold)
+        monkeypatch.setattr(heat_maps, "STRIP", 2**20)
+        whole = heat_maps.overlay(verdict)
+        for rows in (1, 7):
+            monkeypatch.setattr(heat_maps, "STRIP", rows * 60)
+            np.testing.assert_array_equal(heat_maps.overlay(verdict), whole)
 
 
 def test_the_scale_of_a_peak_is_the_threshold(tmp_path):
@@ -250,6 +256,44 @@ def test_the_scale_of_a_peak_is_the_threshold(tmp_path):
     scorer.image_shape = (64, 64, 1)
     (verdict,) = scoring.score_files(scorer, [write_grey(tmp_path / "grey.png")])
     assert verdict.map_threshold == 0.5
+    (region,) = scoring.regions_of(verdict)
+    assert region[:5] == (0, 0, 30, 40, 1200)
+
+
+def test_raw_maps_keep_values_threshold_and_scale(tmp_path):
+    scorer = Half()
+    scorer.image_shape = (64, 64, 1)
+    (verdict,) = scoring.score_files(scorer, [write_grey(tmp_path / "grey.png")])
+    values = np.random.default_rng(0).normal(size=(40, 60)).astype("float32")
+    results.write_raw_map(tmp_path / "raw.tiff", dataclasses.replace(verdict, map=values))
+    with Image.open(tmp_path / "raw.tiff") as image:
+        np.testing.assert_array_equal(np.asarray(image), values)
+        numbers = json.loads(image.tag_v2[270])
+    assert numbers == {"score": 0.75, "threshold": 0.5, "scale": 0.1}
+
+
+def test_regions_in_the_tables(tmp_path):
+    anomaly_map = np.zeros((20, 30), "float32")
+    anomaly_map[2:6, 3:13], anomaly_map[10, 20] = 2, 3
+    found = find_regions(anomaly_map, 1.0)
+    assert list(results.scored_row("a.png", 3, 1, True, "", found).values())[5:] == [
+        *("2", "3", "2", "10", "4"),
+    ]
+    unknown, none = (results.scored_row("a.png", 3, 1, True, "", each) for each in (None, []))
+    assert list(unknown.values())[5:] == 5 * [""]
+    assert list(none.values())[5:] == ["0", *(4 * [""])]
+    assert results.listed(found, 2) == found[:1]
+    assert results.listed(None, 2) is None
+    path = tmp_path / "t.defects.csv"
+    assert results.regions_path(str(tmp_path / "t.parquet")) == str(path)
+    rows = results.region_rows("a.png", found, mm_per_pixel=0.5)
+    results.write_csv(path, rows, results.region_columns(0.5))
+    assert path.read_text().splitlines() == [
+        "image,x,y,width,height,area,area_mm2,peak,mean,centroid_x,centroid_y",
+        "a.png,3,2,10,4,40,10,2,2,7.5,3.5",
+        "a.png,20,10,1,1,1,0.25,3,3,20,10",
+    ]
+    assert "area_mm2" not in results.region_columns(None)
 
 
 def test_ignored_files_are_counted(tmp_path, caplog):
@@ -264,7 +308,7 @@ def test_ignored_files_are_counted(tmp_path, caplog):
 
 def test_maps_mirror_the_folders_of_their_images(tmp_path):
     images = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.jpg"]
-    places = results.map_paths(tmp_path / "maps", images)
+    places = results.map_paths("maps", tmp_path / "maps", images)
     assert list(places.values()) == [tmp_path / "maps/a/x.png", tmp_path / "maps/b/x.png"]
 
 
@@ -300,8 +344,8 @@ def test_a_damaged_saved_model_is_refused(fitted, tmp_path, content):
 def test_a_table_is_written_whole(tmp_path):
     rows = [results.row(ImageError(tmp_path / "a, b.png", "is empty"))]
     results.write_csv(tmp_path / "t.csv", rows)
-    expected = f'image,score,probability,verdict,reason\r\n"{tmp_path}/a, b.png",,,'
-    expected += "not scored,is empty\r\n"
+    expected = "image,score,probability,verdict,reason,regions,x,y,width,height\r\n"
+    expected += f'"{tmp_path}/a, b.png",,,not scored,is empty,,,,,\r\n'
     assert (tmp_path / "t.csv").read_bytes().decode() == expected
 
 

@@ -12,6 +12,7 @@ from tfgad.cli import console
 from tfgad.cli.arguments import RunFolder
 from tfgad.cli.loading import load_run_and_data
 from tfgad.cli.progress import Progress
+from tfgad.errors import UsageError
 from tfgad.quiet import import_tensorflow
 
 
@@ -35,6 +36,10 @@ def export(
         str | None,
         typer.Option(help="For litert: images to compare scores on; by default the run's own."),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="The product, as the inspection page calls it; for savedmodel."),
+    ] = None,
 ) -> None:
     """Write a run's model for other programs, with preprocessing and threshold.
 
@@ -43,6 +48,8 @@ def export(
     much its scores differ.
     """
     if format is ExportFormat.LITERT:
+        if name is not None:
+            raise UsageError("--name", name, "is not kept in LiteRT files", "leave it out")
         _export_litert(run, directory, data)
         return
     import_tensorflow()
@@ -51,7 +58,7 @@ def export(
 
     with Progress() as progress:
         progress.phase("exporting")
-        written = export_run(training.load_run(run), directory)
+        written = export_run(training.load_run(run), directory, name)
     console.say(str(written))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import enum
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,9 @@ from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.errors import UsageError
 from tfgad.inference import results
 from tfgad.quiet import import_tensorflow
+
+if TYPE_CHECKING:
+    from tfgad.scores.map_regions import Region
 
 WARNED = 20  # broken files of a Beam job that are named one by one; the dead letters list them all
 
@@ -45,6 +49,17 @@ def score(
     maps: Annotated[
         str | None, typer.Option(metavar="DIR", help="Folder for a heat map of each image.")
     ] = None,
+    raw_maps: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder for the values of each map, as float32 TIFF."),
+    ] = None,
+    min_area: Annotated[
+        int,
+        typer.Option(min=1, help="Pixels of the smallest region to list; no verdict changes."),
+    ] = 1,
+    mm_per_pixel: Annotated[
+        float | None, typer.Option(help="Side of a pixel in mm: lists areas in mm², too.")
+    ] = None,
     runner: Annotated[
         Runner | None,
         typer.Option(help="Score with Apache Beam; MODEL must then be an exported model."),
@@ -67,74 +82,134 @@ def score(
 ) -> None:
     """Score images of any size; files that cannot be read are reported and skipped.
 
-    With --runner Apache Beam scores them, on this machine or on a cluster. Model, images, table
-    and maps may then be remote. Files that cannot be scored are listed in NAME.dead_letters.csv
-    beside the table.
+    Beside the table NAME.csv, NAME.defects.csv lists the regions of each image's
+    map above the threshold: box, area, peak, mean and centroid, in pixels of the
+    image. The verdict is that of the score, whatever regions --min-area leaves
+    out: the false-positive rate was set for scores.
+
+    With --runner Apache Beam scores them, on this machine or on a cluster. Model,
+    images, table and maps may then be remote. Files that cannot be scored are
+    listed in NAME.dead_letters.csv beside the table.
     """
+    if mm_per_pixel is not None:
+        if not 0 < mm_per_pixel < float("inf"):
+            raise UsageError("--mm-per-pixel", mm_per_pixel, "is not above 0", "give millimetres")
+        if csv is None:
+            hint = "add --csv FILE"
+            raise UsageError("--mm-per-pixel", mm_per_pixel, "needs a table to write", hint)
     reading = {"depth": depth, "max_pixels": max_pixels}
+    output = _Output(csv, maps, raw_maps, min_area, mm_per_pixel)
     if runner:
-        _score_with_beam(model, images, csv, maps, runner, runner_options or [], reading)
+        _score_with_beam(model, images, output, runner, runner_options or [], reading)
     elif runner_options:
         raise UsageError("--runner-option", runner_options[0], "needs a runner", "add --runner")
     else:
-        paths = [Path(image) for image in images]
-        table, map_folder = (Path(given) if given else None for given in (csv, maps))
-        _score(Path(model), paths, table, map_folder, reading)
+        _score(Path(model), [Path(image) for image in images], output, reading)
 
 
-def _score(
-    model: Path, images: list[Path], csv: Path | None, maps: Path | None, reading: dict[str, Any]
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Output:
+    """The options of `score` that say what is written."""
+
+    csv: str | None
+    maps: str | None
+    raw_maps: str | None
+    min_area: int
+    mm_per_pixel: float | None
+
+
+@dataclasses.dataclass
+class _Tables:
+    """The rows of both tables so far, and what was left out of them."""
+
+    output: _Output
+    images: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    regions: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    small: int = 0  # regions that --min-area left out
+    bare: int = 0  # defective images that it left without a region
+
+    def add_verdict(self, result: Any, found: Sequence[Region] | None) -> None:
+        """Adds an image with its regions; None if these are unknown."""
+        listed = results.listed(found, self.output.min_area)
+        row = results.row(result, listed)
+        self.images.append(row)
+        self.regions += results.region_rows(row["image"], listed, self.output.mm_per_pixel)
+        self.small += len(found or ()) - len(listed or ())
+        self.bare += bool(found) and not listed and result.is_anomalous
+
+    def write(self) -> None:
+        """Writes both, if a table is asked for."""
+        if self.output.csv:
+            columns = results.region_columns(self.output.mm_per_pixel)
+            path = Path(results.regions_path(self.output.csv))
+            results.write_csv(path, self.regions, columns)
+            results.write_csv(Path(self.output.csv), self.images)
+
+
+def _score(model: Path, images: list[Path], output: _Output, reading: dict[str, Any]) -> None:
     """Scores files one after another; see `score`."""
     paths = results.find_images(images)
-    if csv:
-        results.check_writable("csv", csv)
-    if maps:
-        results.check_writable("maps", maps, folder=True)
-    map_paths = results.map_paths(maps, paths) if maps else {}
+    if output.csv:
+        results.check_writable("csv", Path(output.csv))
+        results.check_writable("csv", Path(results.regions_path(output.csv)))
+    map_paths = _map_paths("maps", output.maps, paths, ".png")
+    raw_paths = _map_paths("raw-maps", output.raw_maps, paths, ".tiff")
     import_tensorflow()
     from tfgad.inference import predictor, scoring
 
-    rows, broken, scored = [], [], []
+    tables = _Tables(output)
+    broken, scored = [], []
     with Progress() as progress:
         progress.phase("loading the model")
         loaded = predictor.load_predictor(model)
         progress.phase("scoring", len(paths))
         try:
             for result in scoring.score_files(loaded, paths, **reading):
-                rows.append(results.row(result))
                 if isinstance(result, ImageError):
+                    tables.images.append(results.row(result))
                     broken.append(result)
                 else:
+                    tables.add_verdict(result, scoring.regions_of(result))
                     scored.append((result.image.shape, result.score))
-                    if maps:
+                    if map_paths:
                         results.write_map(map_paths[result.path], result)
+                    if raw_paths:
+                        results.write_raw_map(raw_paths[result.path], result)
                 del result  # frees a large image before the next one is read
                 progress.advance()
         except UsageError:  # such as a full disk: the scores so far are written all the same
-            if csv and rows:
-                results.write_csv(csv, rows)
-                console.warn(f"{csv} holds {len(rows)} of {len(paths)} images")
+            if output.csv and tables.images:
+                tables.write()
+                console.warn(f"{output.csv} holds {len(tables.images)} of {len(paths)} images")
             raise
     try:
-        _report_scores(rows, broken, csv)
+        _report_scores(tables, broken)
     finally:
         size = scoring.calibrated_size(loaded)
         if notice := scoring.drift_notice(loaded.calibration_scores, size, scored):
             console.warn(notice)
 
 
+def _map_paths(
+    argument: str, folder: str | None, images: Sequence[Path], suffix: str
+) -> dict[Path, Path]:
+    """Returns the path of each image's map; empty if no folder is given for them."""
+    if folder is None:
+        return {}
+    results.check_writable(argument, Path(folder), folder=True)
+    return results.map_paths(argument, Path(folder), images, suffix)
+
+
 def _score_with_beam(
     model: str,
     images: list[str],
-    csv: str | None,
-    maps: str | None,
+    output: _Output,
     runner: Runner,
     options: list[str],
     reading: dict[str, Any],
 ) -> None:
     """Scores files with Apache Beam; see `score`."""
-    if csv is None:
+    if output.csv is None:
         hint = "add --csv FILE, a .csv or .parquet file"
         raise UsageError("--runner", runner.value, "needs a table to write", hint)
     import_tensorflow()
@@ -146,9 +221,19 @@ def _score_with_beam(
     with Progress() as progress:
         progress.phase(f"scoring with {runner.value}")
         scored = beam.score(
-            model, images, csv, maps=maps, runner=runner.value, options=options, **reading
+            model,
+            images,
+            output.csv,
+            maps=output.maps,
+            raw_maps=output.raw_maps,
+            min_area=output.min_area,
+            mm_per_pixel=output.mm_per_pixel,
+            runner=runner.value,
+            options=options,
+            **reading,
         )
-    say_counts(csv, scored.counts)
+    say_counts(output.csv, scored.counts)
+    _say_small(scored.small, scored.bare, output.min_area)
     for fitting, count in scored.doubtful.items():
         console.warn(doubt(f"{count} images", fitting))
     for name, reason in scored.broken[:WARNED]:
@@ -161,29 +246,36 @@ def _score_with_beam(
         raise typer.Exit(console.BROKEN_IMAGES)
 
 
-def _report_scores(rows: list[dict[str, str]], broken: list[ImageError], csv: Path | None) -> None:
-    """Writes the table or prints it, and names the files that could not be scored.
+def _report_scores(tables: _Tables, broken: list[ImageError]) -> None:
+    """Writes the tables or prints the rows, and names the files that could not be scored.
 
     Raises:
         UsageError: none could be scored; nothing is written then.
         typer.Exit: some could not.
     """
     beyond = sorted({error.beyond for error in broken if error.beyond})
-    if len(broken) == len(rows):
+    if len(broken) == len(tables.images):
         first = broken[0]
         others = f", nor {len(broken) - 1} others" if len(broken) > 1 else ""
         raise UsageError("image", first.path, f"{first.reason}{others}", results.hint(beyond))
-    if csv:
-        results.write_csv(csv, rows)
-    for row in rows:
-        if not csv and row["score"]:
+    tables.write()
+    for row in tables.images:
+        if not tables.output.csv and row["score"]:
             console.say(verdict_line(row))
-    say_counts(csv, collections.Counter(row["verdict"] for row in rows))
+    say_counts(tables.output.csv, collections.Counter(row["verdict"] for row in tables.images))
+    _say_small(tables.small, tables.bare, tables.output.min_area)
     for error in broken:
         console.warn(f"not scored: {error}")
     _say_hints(beyond)
     if broken:
         raise typer.Exit(console.BROKEN_IMAGES)
+
+
+def _say_small(small: int, bare: int, min_area: int) -> None:
+    """Says how many regions were left out, and how many defective images have no others."""
+    if small:
+        what = f"regions below --min-area {min_area} left out: {small}"
+        console.warn(f"{what}; defective images without any other: {bare}")
 
 
 def _say_hints(beyond: Sequence[str]) -> None:
@@ -194,8 +286,9 @@ def _say_hints(beyond: Sequence[str]) -> None:
 def verdict_line(row: Mapping[str, str]) -> str:
     """Returns the row of an image that was scored, as one line for people."""
     numbers = f"probability {float(row['probability']):.3f}  score {row['score']:<8}"
+    regions = f"regions {row['regions'] or '-':<2}"
     reason = row["reason"] and f"  ({row['reason']})"
-    return f"{row['verdict']:<9}  {numbers}  {row['image']}{reason}"
+    return f"{row['verdict']:<9}  {numbers}  {regions}  {row['image']}{reason}"
 
 
 def say_counts(csv: Path | str | None, counts: Mapping[str, int]) -> None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from tfgad import files, plots
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.spec import Spec
+from tfgad.data.titles import product_name
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics, report
 from tfgad.evaluation.baselines import scored_baselines
@@ -88,7 +89,7 @@ def evaluate(
         (out / GALLERY).unlink(missing_ok=True)  # of an earlier evaluation
     report.write_report(
         out / REPORT,
-        title=f"{run.config['method']} on {images.spec}",
+        title=f"{run.config['method']} on {product_name({'data': str(images.spec)})}",
         metrics=figures,
         baselines=figures["baselines"],
         pictures=[*_of_mistakes(mistakes), *pictures],

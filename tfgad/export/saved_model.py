@@ -11,6 +11,9 @@ them:
     serving_default   images uint8 [B, H, W, C]
     score_bytes       image_bytes string [B], each a whole PNG (8 or 16 bits) or JPEG file, which
                       is turned upright by its EXIF orientation
+    regions           images as for `serving_default` -> the same outputs without the map; instead
+                      regions float32 [B, 64, 9] and region_count int32 [B], see below
+    regions_bytes     the same, of image_bytes as for `score_bytes`
     reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; only where the method
                       reconstructs images
     calibration       no input -> threshold, scale, false_positive_rate float32 []; the
@@ -23,6 +26,13 @@ The first two return `score`, `probability` float32 [B], `is_anomalous` bool [B]
 [B, H, W] and `reason` string [B]: why an image is unlike any good one, such as "too dark"; empty
 where it is not. All images of a batch have one size, at least the window's; where the model was
 trained on resized images, files of one batch may differ in size, and no size is too small.
+
+`regions` lists the connected regions of the map above the threshold, the largest first, one in a
+row: x, y, width, height, area, peak, mean, centroid_x, centroid_y, in pixels of the image (see
+`tfgad.scores.map_regions.Region`). Rows below the last one are zeros. `region_count` counts all
+regions, also those beyond 64, which are not listed; it is -1 where the score is no maximum of the
+map, so that its threshold says nothing of pixels. An image may be anomalous without a region: it
+has a reason, or its peak is lost where the map is resized.
 
 The numbers of the calibration are weights of the model. The metadata repeat them for people and
 for other programs; tfgad decides by the signature `calibration`.
@@ -42,14 +52,17 @@ from tfgad import files
 from tfgad.core.detector import Detector
 from tfgad.data.pixels import LETTERBOX, STRETCH
 from tfgad.export import decoding, letterbox, warmup
+from tfgad.export.regions_in_graph import find_at_sizes, find_regions, known_if
 from tfgad.networks.pretrained import keys_of
 from tfgad.scores.calibration import RATES
+from tfgad.scores.score import PEAKS
 from tfgad.training import Run
 from tfgad.training.run import RECORD, calibration_numbers
 
 METADATA = "assets.extra/tfgad.json"  # TensorFlow leaves the folder assets.extra to others
 NOTICE = "assets.extra/NOTICE"  # of weights that are others' work
-CALIBRATION = "calibration"  # the signature
+# Signatures. Regions have their own, since they take 6 % more time (docs/serving.md).
+CALIBRATION, REGIONS, REGIONS_BYTES = "calibration", "regions", "regions_bytes"
 
 
 def export(
@@ -103,14 +116,14 @@ def export(
         raise files.unwritable("directory", directory, error, hint) from error
 
 
-def export_run(run: Run, directory: str | os.PathLike) -> Path:
-    """Exports a run's model with all metadata of the run; see `export`."""
+def export_run(run: Run, directory: str | os.PathLike, name: str | None = None) -> Path:
+    """Exports a run's model with all metadata of the run, and the product's name; see `export`."""
     return export(
         run.model,
         directory,
         image_shape=tuple(run.config["image_shape"]),
         resized=run.config["resized"],
-        metadata=_metadata_of_training(run),
+        metadata={**_metadata_of_training(run), **({"name": name} if name else {})},
         depth=run.config.get("depth"),
         fit=run.config.get("fit", STRETCH),
     )
@@ -172,6 +185,8 @@ def _save(model: Detector, endpoints: _Endpoints, folder: Path) -> None:
     forms = {
         "serving_default": (endpoints.score, [images]),
         "score_bytes": (endpoints.score_bytes, [image_bytes]),
+        REGIONS: (endpoints.regions, [images]),
+        REGIONS_BYTES: (endpoints.regions_bytes, [image_bytes]),
         CALIBRATION: (endpoints.calibration, []),
     }
     if model.reconstructs:
@@ -204,22 +219,50 @@ class _Endpoints:
         self.model, self.resized, self.depth = model, resized, depth
         self.is_letterboxed = resized and fit == LETTERBOX
         self.anomaly = model.traced_anomaly(model.score)
+        self._threshold = model.calibration.threshold.value
         self.size, self.channels = image_shape[:2], image_shape[2]
 
     def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._predictions(self._prepared(_from_uint8(images)), tf.shape(images)[1:3])
 
     def score_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, sizes = self._decoded(image_bytes)
+        alike = tf.reduce_all(sizes == sizes[:1])
+        # The maps of a batch have one size: the model's own, if the files differ.
+        return self._predictions(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
+
+    def _decoded(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns files as prepared images `[B, H, W, C]`, and their own sizes int32 `[B, 2]`."""
+
         def decoded(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = decoding.decode(file, self.channels, self.depth)
             return self._prepared(image[None])[0], tf.shape(image)[:2]
 
         side = self.size if self.resized else (None, None)
         form = tf.TensorSpec((*side, self.channels)), tf.TensorSpec(2, tf.int32)
-        images, sizes = tf.map_fn(decoded, image_bytes, fn_output_signature=form)
-        alike = tf.reduce_all(sizes == sizes[:1])
-        # The maps of a batch have one size: the model's own, if the files differ.
-        return self._predictions(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
+        return tf.map_fn(decoded, image_bytes, fn_output_signature=form)
+
+    def regions(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        predictions = self.score(images)
+        return self._with_regions(predictions, find_regions(predictions["map"], self._threshold))
+
+    def regions_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, sizes = self._decoded(image_bytes)
+        predictions = self._predictions(images, tf.shape(images)[1:3])
+        if self.resized:  # each map to the size of its file
+            found = find_at_sizes(predictions["map"], sizes, self._threshold, self._resized_back)
+        else:
+            found = find_regions(predictions["map"], self._threshold)
+        return self._with_regions(predictions, found)
+
+    def _with_regions(
+        self, predictions: dict[str, tf.Tensor], found: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """Returns predictions with the regions in place of the map."""
+        size = tf.constant(self.size) if self.resized else tf.shape(predictions["map"])[1:3]
+        is_peak = tf.constant(self.model.score in PEAKS) | (size != self.model.window[:2])
+        del predictions["map"]
+        return {**predictions, **known_if(tf.reduce_any(is_peak), found)}
 
     def reconstruct(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         reconstruction = self.model.reconstruct_in_graph(self._prepared(_from_uint8(images)))

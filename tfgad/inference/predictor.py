@@ -40,6 +40,7 @@ class Predictor(Protocol):
             resolution.
         score: name of the anomaly score.
         threshold: scores above it are anomalous.
+        scale: of the calibration; see `tfgad.scores.calibration.probability`.
         depth: bits of files of 16 bits; 8 or None if unknown, see `tfgad.data.pixels.scaled`.
         calibration_scores: what the model stores of its calibration scores, for the drift test;
             None if it was calibrated by an earlier tfgad.
@@ -50,6 +51,7 @@ class Predictor(Protocol):
     window: tuple[int, int, int]
     score: str
     threshold: float
+    scale: float
     depth: int | None
     calibration_scores: CalibrationScores | None
 
@@ -75,6 +77,7 @@ class RunPredictor:
         height, width, channels = run.config["image_shape"]
         self.image_shape, self.resized = (height, width, channels), run.config["resized"]
         self.threshold = float(run.model.calibration.threshold)
+        self.scale = float(run.model.calibration.scale)
         self.depth, self.fit = run.config.get("depth"), run.config.get("fit", STRETCH)
         self.calibration_scores = run.model.calibration.seen
         if not run.model.image_quality.is_adapted:

@@ -1,4 +1,4 @@
-"""Input and output of scoring: a list of image files, a CSV table, a heat map for each image."""
+"""Input and output of scoring: a list of image files, CSV tables, maps."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from tfgad.errors import UsageError
 from tfgad.files import printable
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tfgad.inference.scoring import Verdict
+    from tfgad.scores.map_regions import Region
 
 GOOD, DEFECTIVE, NOT_SCORED = "good", "defective", "not scored"
-COLUMNS = ("image", "score", "probability", "verdict", "reason")
+# Of a row per image: the number of its regions, and the box of the largest.
+BOX = ("x", "y", "width", "height")
+COLUMNS = ("image", "score", "probability", "verdict", "reason", "regions", *BOX)
+# Of a row per region; with the size of a pixel, `area_mm2` follows `area`.
+REGION_COLUMNS = ("image", *BOX, "area", "peak", "mean", "centroid_x", "centroid_y")
 # Argument of `read_image` -> the hint about files that go beyond it, for `tfgad score`.
 OPTIONS = {
     "max_pixels": "give a larger --max-pixels to read larger images",
     "depth": "give a larger --depth to read files of more bits",
 }
-STRIP = 2**20  # pixels that are coloured at once; their colours take 64 bytes each
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -63,22 +65,72 @@ def hint(beyond: Iterable[str]) -> str:
     return ", ".join(hints) or "give images that can be scored"
 
 
-def row(result: Verdict | ImageError) -> dict[str, str]:
-    """Returns the row of a file in the table."""
+def row(result: Verdict | ImageError, regions: Sequence[Region] | None = None) -> dict[str, str]:
+    """Returns the row of a file in the table.
+
+    Args:
+        result: the verdict, or why there is none.
+        regions: to count and to list, the largest first; None if unknown, see `scoring.regions_of`.
+    """
     if isinstance(result, ImageError):
         values = (printable(result.path), "", "", NOT_SCORED, result.reason)
-        return dict(zip(COLUMNS, values, strict=True))
+        return dict(zip(COLUMNS, values + 5 * ("",), strict=True))
+    path = printable(result.path)
     return scored_row(
-        printable(result.path), result.score, result.probability, result.is_anomalous, result.reason
+        path, result.score, result.probability, result.is_anomalous, result.reason, regions
     )
 
 
 def scored_row(
-    image: str, score: float, probability: float, is_anomalous: bool, reason: str = ""
+    image: str,
+    score: float,
+    probability: float,
+    is_anomalous: bool,
+    reason: str = "",
+    regions: Sequence[Region] | None = None,
 ) -> dict[str, str]:
-    """Returns the row of an image that was scored."""
-    values = (image, f"{score:.6g}", f"{probability:.6g}", verdict_name(is_anomalous), reason)
-    return dict(zip(COLUMNS, values, strict=True))
+    """Returns the row of an image that was scored; see `row`."""
+    values = [image, f"{score:.6g}", f"{probability:.6g}", verdict_name(is_anomalous), reason]
+    values.append("" if regions is None else str(len(regions)))
+    box = [str(getattr(regions[0], name)) for name in BOX] if regions else 4 * [""]
+    return dict(zip(COLUMNS, values + box, strict=True))
+
+
+def listed(regions: Sequence[Region] | None, min_area: int) -> list[Region] | None:
+    """Returns the regions of at least so many pixels; None if they are unknown."""
+    return None if regions is None else [each for each in regions if each.area >= min_area]
+
+
+def region_columns(mm_per_pixel: float | None) -> tuple[str, ...]:
+    """Returns the columns of the table of regions: with the area in mm² if it is known."""
+    if mm_per_pixel is None:
+        return REGION_COLUMNS
+    place = REGION_COLUMNS.index("area") + 1
+    return (*REGION_COLUMNS[:place], "area_mm2", *REGION_COLUMNS[place:])
+
+
+def region_rows(
+    image: str, regions: Sequence[Region] | None, mm_per_pixel: float | None = None
+) -> list[dict[str, str]]:
+    """Returns the rows of an image in the table of regions, with `region_columns`.
+
+    Args:
+        image: its name.
+        regions: of the image; None if they are unknown.
+        mm_per_pixel: length of a pixel's side.
+    """
+    rows = []
+    for region in regions or ():
+        values = {name: f"{value:.6g}" for name, value in region._asdict().items()}
+        if mm_per_pixel is not None:
+            values["area_mm2"] = f"{region.area * mm_per_pixel**2:.6g}"
+        rows.append({"image": image, **values})
+    return rows
+
+
+def regions_path(table: str) -> str:
+    """Returns the path of the table of regions beside a table: `NAME.defects.csv`."""
+    return f"{os.path.splitext(table)[0]}.defects.csv"
 
 
 def verdict_name(is_anomalous: bool) -> str:
@@ -86,13 +138,13 @@ def verdict_name(is_anomalous: bool) -> str:
     return DEFECTIVE if is_anomalous else GOOD
 
 
-def write_csv(path: Path, rows: Iterable[dict[str, str]]) -> None:
-    """Writes the table whole or not at all.
+def write_csv(path: Path, rows: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> None:
+    """Writes a table whole or not at all.
 
     Raises:
         UsageError: the path cannot be written.
     """
-    files.write_text(path, csv_text(rows, COLUMNS))
+    files.write_text(path, csv_text(rows, columns))
 
 
 def csv_text(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> str:
@@ -104,11 +156,19 @@ def csv_text(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def map_paths(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
-    """Returns the path of each image's heat map: `folder` mirrors the images' own folders.
+def map_paths(
+    argument: str, folder: Path, images: Sequence[Path], suffix: str = ".png"
+) -> dict[Path, Path]:
+    """Returns the path of each image's map: `folder` mirrors the images' own folders.
 
     A map is named as its image; where two would have one name (a.png, a.jpg), all are
     `a.png.png` and `a.jpg.png`.
+
+    Args:
+        argument: that names the folder, for the error.
+        folder: of the maps.
+        images: their paths.
+        suffix: of the maps.
 
     Raises:
         UsageError: a map would take the place of an image.
@@ -116,12 +176,12 @@ def map_paths(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
     resolved = [image.resolve() for image in images]
     common = os.path.commonpath([image.parent for image in resolved])
     names = [image.relative_to(common) for image in resolved]
-    maps = [name.with_suffix(".png") for name in names]
+    maps = [name.with_suffix(suffix) for name in names]
     if max(collections.Counter(maps).values()) > 1:
-        maps = [name.with_name(f"{name.name}.png") for name in names]
+        maps = [name.with_name(f"{name.name}{suffix}") for name in names]
     places = [folder / name for name in maps]
     if {place.resolve() for place in places} & set(resolved):
-        raise UsageError("maps", folder, "would overwrite the images", "name another folder")
+        raise UsageError(argument, folder, "would overwrite the images", "name another folder")
     return dict(zip(images, places, strict=True))
 
 
@@ -131,70 +191,20 @@ def write_map(path: Path, verdict: Verdict) -> None:
     Raises:
         UsageError: the path cannot be written.
     """
+    from tfgad.inference.heat_maps import map_png
+
     files.write_bytes(path, map_png(verdict))
 
 
-def map_png(verdict: Verdict) -> bytes:
-    """Returns an image with its heat map over it, as a PNG file of the image's size."""
-    from PIL import Image
+def write_raw_map(path: Path, verdict: Verdict) -> None:
+    """Writes the values of a map, see `tfgad.inference.heat_maps.raw_map_tiff`.
 
-    content = io.BytesIO()
-    Image.fromarray(overlay(verdict)).save(content, "PNG")
-    return content.getvalue()
-
-
-def overlay(verdict: Verdict) -> np.ndarray:
-    """Returns the image with `heat` over it: uint8 `[H, W, 3]`."""
-    import numpy as np
-
-    scale, (height, width) = heat_scale(verdict), verdict.map.shape
-    picture = np.empty((height, width, 3), np.uint8)
-    step = max(1, STRIP // width)
-    for start in range(0, height, step):
-        rows = slice(start, start + step)
-        cloth, colours = (verdict.image[rows] + 1) / 2, _heat(verdict, rows, scale)
-        alpha = colours[..., 3:]
-        picture[rows] = np.rint(255 * (cloth * (1 - alpha) + colours[..., :3] * alpha))
-    return picture
-
-
-def heat(verdict: Verdict) -> np.ndarray:
-    """Returns the colours of the report where the map is above the threshold, and none elsewhere.
-
-    Returns:
-        red, green, blue and opacity, float `[H, W, 4]` in [0, 1].
+    Raises:
+        UsageError: the path cannot be written.
     """
-    return _heat(verdict, slice(None), heat_scale(verdict))
+    from tfgad.inference.heat_maps import raw_map_tiff
 
-
-def _heat(verdict: Verdict, rows: slice, scale: tuple[float, float, float]) -> np.ndarray:
-    """Returns some rows of `heat`, given the `heat_scale`."""
-    import numpy as np
-
-    from tfgad.plots import HEAT
-
-    lowest, middle, _ = scale
-    values = verdict.map[rows]
-    colours = HEAT(np.clip((values - lowest) / (2 * max(middle - lowest, 1e-12)), 0, 1))
-    above = verdict.is_anomalous and not verdict.reason
-    shown = verdict.map_threshold is not None or above
-    colours[..., 3] *= (values > middle) * shown
-    return colours
-
-
-def heat_scale(verdict: Verdict) -> tuple[float, float, float]:
-    """Returns the values of the map at the lower end, the middle and the upper end of the colours.
-
-    As in the report, the map's median is at the lower end and the threshold in the middle. If the
-    score is no maximum of the map, the map has a scale of its own: then the upper half of its range
-    is shown, and for a defective image only.
-    """
-    import numpy as np
-
-    median, middle = float(np.median(verdict.map)), verdict.map_threshold
-    if middle is None:
-        middle = (median + float(verdict.map.max())) / 2
-    return median, middle, 2 * middle - median
+    files.write_bytes(path, raw_map_tiff(verdict))
 
 
 def check_writable(argument: str, path: Path, *, folder: bool = False) -> None:

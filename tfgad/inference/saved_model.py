@@ -79,7 +79,8 @@ class SavedModelPredictor:
         self.calibration_scores = CalibrationScores.from_numbers(numbers)
         self.image_shape, self.resized = tuple(metadata["image_shape"]), metadata["resized"]
         self.window, self.score = tuple(metadata["window"]), metadata["score"]
-        self.threshold, self.depth = metadata["threshold"], metadata.get("depth")
+        self.threshold, self.scale = metadata["threshold"], metadata["scale"]
+        self.depth = metadata.get("depth")
         self._signatures = signatures or self._model.signatures
         self._serve = self._signatures["serving_default"]
         self._max_pixels = max_pixels

@@ -17,6 +17,7 @@ from tfgad.data.sampling import BATCH_PIXELS
 from tfgad.inference.predictor import Predictor, map_threshold
 from tfgad.scores import drift
 from tfgad.scores.drift import CalibrationScores
+from tfgad.scores.map_regions import Region, find_regions
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Verdict:
         map: float32 `[H, W]`.
         map_threshold: the map exceeds it where the score is above the threshold; None where the
             score is no maximum of the map, so that the map has a scale of its own.
+        scale: of the model's calibration; see `tfgad.scores.calibration.probability`.
         reason: why the image is outside of what good images looked like, such as `"too dark"`;
             empty where it is not.
     """
@@ -45,6 +47,7 @@ class Verdict:
     is_anomalous: bool
     map: np.ndarray
     map_threshold: float | None
+    scale: float
     reason: str = ""
 
 
@@ -177,11 +180,26 @@ def _verdicts(predictor: Predictor, alike: list[tuple[Path, np.ndarray]]) -> Ite
         batch = np.stack(images) if len(images) > 1 else images[0][None]
         predictions = predictor.predict_images(batch)
         for (path, image), prediction in zip(alike, predictions, strict=True):
-            yield verdict_of(path, image, prediction, map_threshold(predictor, image.shape))
+            threshold = map_threshold(predictor, image.shape)
+            yield verdict_of(path, image, prediction, threshold, predictor.scale)
+
+
+def regions_of(verdict: Verdict) -> list[Region] | None:
+    """Returns the connected regions of an image's map above the threshold, the largest first.
+
+    None where the score is no maximum of the map, so that its threshold says nothing of pixels.
+    """
+    if verdict.map_threshold is None:
+        return None
+    return find_regions(verdict.map, verdict.map_threshold)
 
 
 def verdict_of(
-    path: Path, image: np.ndarray, prediction: dict[str, Any], map_threshold: float | None
+    path: Path,
+    image: np.ndarray,
+    prediction: dict[str, Any],
+    map_threshold: float | None,
+    scale: float,
 ) -> Verdict:
     """Returns a prediction of `Predictor.predict_images` as a `Verdict`."""
     return Verdict(
@@ -192,5 +210,6 @@ def verdict_of(
         is_anomalous=bool(prediction["is_anomalous"]),
         map=prediction["map"],
         map_threshold=map_threshold,
+        scale=scale,
         reason=prediction.get("reason", ""),  # SavedModels of earlier versions give none
     )

@@ -27,7 +27,7 @@ from tfgad.errors import UsageError, reason_of
 from tfgad.files import unwritable
 from tfgad.inference import results
 from tfgad.inference.predictor import Predictor
-from tfgad.inference.scoring import Verdict, score_files
+from tfgad.inference.scoring import Verdict, regions_of, score_files
 from tfgad.inference.watch_table import Table, Version, lock, shown
 
 CHUNK = 256  # images between two waits for the disk; about a batch of the smallest images
@@ -229,7 +229,8 @@ class Watch:
 
     def row(self, result: Verdict | ImageError) -> dict[str, str]:
         """Returns the row of a result, without the columns of its version."""
-        return {**results.row(result), "image": shown(result.path)}
+        found = None if isinstance(result, ImageError) else regions_of(result)
+        return {**results.row(result, found), "image": shown(result.path)}
 
     def _move(self, path: Path, version: Version) -> None:
         """Moves a defective image to its place below `bad`, if there is such a folder.
@@ -252,7 +253,7 @@ class Watch:
         except FileNotFoundError:
             log.warning("%s: is gone, and was not moved", shown(path))
         except OSError as error:
-            hint = "name a folder you can write, and give leave to move images to it"
+            hint = "name a folder you can write, and check that images may be moved to it"
             raise unwritable("bad", self._bad, error, hint) from error
 
 

@@ -12,6 +12,8 @@ from sklearn import metrics as sklearn_metrics
 
 from tfgad.plots.style import ANOMALOUS, FAINT, INK, NORMAL, STYLE
 
+LABEL_HEIGHT = 0.25  # of three lines below a point, as a share of the axis
+
 
 @matplotlib.rc_context(STYLE)
 def roc(labels: np.ndarray, scores: np.ndarray, threshold: float | None = None) -> Figure:
@@ -36,9 +38,16 @@ def roc(labels: np.ndarray, scores: np.ndarray, threshold: float | None = None) 
         found = np.mean(scores[labels == 1] > threshold)
         axes.plot(alarms, found, "o", color=ANOMALOUS, markersize=8, clip_on=False, zorder=3)
         words = f"at the threshold\n{found:.1%} found\n{alarms:.1%} false alarms"
-        # Below the curve, on the side where there is room.
-        offset, side = ((12, -8), "left") if alarms < 0.6 else ((-4, -12), "right")
-        looks: Any = {"xytext": offset, "textcoords": "offset points", "va": "top", "ha": side}
+        looks: Any
+        if found > LABEL_HEIGHT:  # below the curve, on the side where there is room
+            offset, side = ((12, -8), "left") if alarms < 0.6 else ((-4, -12), "right")
+            looks = {"xytext": offset, "textcoords": "offset points", "va": "top", "ha": side}
+        else:  # in a corner away from the curve, instead of over the axis
+            looks = {"xytext": (0.98, 0.03), "va": "bottom", "ha": "right"}
+            if alarms > 0.5:
+                looks = {"xytext": (0.02, 0.97), "va": "top", "ha": "left"}
+            looks["textcoords"] = "axes fraction"
+            looks["arrowprops"] = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.8}
         axes.annotate(words, (alarms, found), **looks)
     axes.set(xlabel="false alarms among the normal", ylabel="anomalous ones found")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from tfgad.plots.style import ANOMALOUS, HEAT, INK, NORMAL, OUTLINE, STYLE, TITLE_STYLE
+from tfgad.plots.style import ANOMALOUS, CONTOUR, HEAT, INK, NORMAL, OUTLINE, STYLE, TITLE_STYLE
 
 # Inches: images in a grid, and the room around them.
 ROW_WIDTH, COLUMNS = 9.2, 8
@@ -73,7 +74,9 @@ def painted(
         names: the kind of each.
     """
     rows = ["good fabric", "generated", "fused", "mask"]
-    figure, cells = _grid(images, rows, "Painted defects", head=1)
+    written = [_wrapped(name, images) for name in names]
+    head = max(name.count("\n") for name in written) + 1
+    figure, cells = _grid(images, rows, "Painted defects", head=head)
     for index, stack in enumerate(cells.T):
         for axes, image in zip(
             stack,
@@ -82,7 +85,7 @@ def painted(
         ):
             _show(axes, image)
         _outline(stack[3], masks[index])
-        _write_name(stack[0], names[index], line=0)
+        _write_name(stack[0], written[index], line=0)
     return figure
 
 
@@ -98,9 +101,9 @@ def heat_maps(
 ) -> Figure:
     """Plots for each image the outline of its true mask, its heat map, and the verdict.
 
-    All maps share one colour scale, with the threshold in its middle; where the maps do not reach
-    the threshold's order of magnitude (a score that is no maximum of the map), it ends at their
-    99.9 % quantile instead.
+    All maps share one colour scale, with the threshold in its middle, and a line follows the
+    threshold. Where the scores are not the maxima of the maps, or the maps do not reach the
+    threshold's order of magnitude, there is no line, and the scale ends at their 99.9 % quantile.
 
     Args:
         images: float `[N, H, W, C]` in [-1, 1].
@@ -112,9 +115,12 @@ def heat_maps(
         labels: `[N]`, 0 normal, 1 anomalous: the verdict then says whether it is right.
     """
     rows = ["image", *(["true mask"] if masks is not None else []), "heat map"]
-    head = (names is not None) + (scores is not None)
+    written = [_wrapped(name, images) for name in names or ()]
+    head = max((name.count("\n") + 1 for name in written), default=0) + (scores is not None)
     figure, cells = _grid(images, rows, "Heat maps", head=head, bar=True)
-    lowest, highest = _map_range(maps, threshold)
+    is_peak = scores is None or np.allclose(scores, np.max(maps, axis=(1, 2)), rtol=1e-3)
+    lowest, highest = _map_range(maps, threshold if is_peak else None)
+    shows_threshold = is_peak and threshold is not None and lowest < threshold < highest
     scale = Normalize(lowest, highest, clip=True)
     for index, (image, stack) in enumerate(zip(images, cells.T, strict=True)):
         for axes in stack:
@@ -122,13 +128,15 @@ def heat_maps(
         if masks is not None:
             _outline(stack[1], masks[index])
         stack[-1].imshow(maps[index], cmap=HEAT, norm=scale)
+        if shows_threshold and np.max(maps[index]) > threshold > np.min(maps[index]):
+            stack[-1].contour(maps[index], [threshold], colors=[CONTOUR], linewidths=0.8)
         if scores is not None:
             label = None if labels is None else labels[index]
             _write_verdict(stack[0], scores[index], threshold, label)
         if names is not None:
-            _write_name(stack[0], names[index], line=head - 1)
+            _write_name(stack[0], written[index], line=int(scores is not None))
     ticks = {lowest: f"{lowest:.3g}\nmedian", highest: f"{highest:.3g}"}
-    if threshold is not None and lowest < threshold < highest:
+    if shows_threshold and threshold is not None:
         ticks[threshold] = f"{threshold:.3g}\nthreshold"
     _bar(figure, cells, ScalarMappable(scale, HEAT), ticks)
     return figure
@@ -150,7 +158,7 @@ def _grid(
         The figure and its axes, `[len(rows), N]`.
     """
     count, height, width = np.shape(images)[:3]
-    columns = int(np.clip(round(COLUMNS * height / width), 1, COLUMNS))
+    columns = _columns(images)
     cell = np.array([ROW_WIDTH / columns, ROW_WIDTH / columns * height / width])
     columns = min(columns, count)
     bands = -(-count // columns)
@@ -177,6 +185,12 @@ def _grid(
         if column == 0:
             axes.set_ylabel(rows[row], labelpad=3)
     return figure, cells
+
+
+def _columns(images: np.ndarray) -> int:
+    """Returns how many stacks of images `[N, H, W, C]` fit a band."""
+    height, width = np.shape(images)[1:3]
+    return int(np.clip(round(COLUMNS * height / width), 1, COLUMNS))
 
 
 def _bar(
@@ -236,10 +250,23 @@ def _verdict(alarm: bool, label: int | None) -> str:
     return "false alarm" if alarm else "passed"
 
 
+def _wrapped(name: str, images: np.ndarray) -> str:
+    """Returns a name in lines that are no wider than one of the images, with nothing cut off.
+
+    Lines end after one of `/_-. ` where they can.
+    """
+    room = int(14 * ROW_WIDTH / _columns(images))  # letters of 7 points
+    lines = [""]
+    for part in re.findall(r"[^/_\-. ]*[/_\-. ]|[^/_\-. ]+", name):
+        if len(lines[-1]) + len(part) > room and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+        while len(lines[-1]) > room:
+            lines[-1:] = [lines[-1][:room], lines[-1][room:]]
+    return "\n".join(lines)
+
+
 def _write_name(axes: Axes, name: str, line: int) -> None:
-    """Writes the name, or its end if it is long, in the given line above an image."""
-    figure = cast(Figure, axes.figure)
-    room = int(14 * axes.get_position().width * figure.get_figwidth())  # letters of 7 points
-    name = name if len(name) <= room else "…" + name[1 - room :]
+    """Writes a name above an image, its last line in the given line."""
     place: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
     axes.annotate(name, (0.5, 1), (0, 3 + 72 * LINE * line), ha="center", fontsize=7, **place)

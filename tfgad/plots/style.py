@@ -44,6 +44,8 @@ HEAT = LinearSegmentedColormap.from_list(
     ],
 )
 
+CONTOUR = (1.0, 1.0, 1.0, 1.0)  # of the map at the threshold
+
 
 def png(figure: Figure) -> bytes:
     """Returns the content of a PNG file of a figure."""

@@ -21,6 +21,7 @@ import pytest
 for package in ("requests", "tensorflow_serving"):
     pytest.importorskip(package, reason="needs pip install 'tfgad[serve]'")
 
+from tfgad.scores.map_regions import find_regions, from_outputs  # noqa: E402
 from tfgad.serving.client import Client, ClientError  # noqa: E402
 
 from ..conftest import PATIENCE, REASONS, encoded, kept_port, until  # noqa: E402
@@ -62,6 +63,28 @@ def test_the_client_scores_arrays_files_and_paths(client, pictures, expected, tm
         }
         for name in ("score", "map"):
             np.testing.assert_allclose(given[name], expected[name][:count], rtol=1e-5, atol=1e-5)
+
+
+def test_the_client_lists_regions(client, pictures, expected, fitted, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(pictures[0]))
+    threshold = float(fitted("ganomaly").calibration.threshold)
+    for images, count in ((pictures[:3], 3), (path, 1)):
+        given = client.regions(images)
+        assert set(given) == {
+            "score",
+            "probability",
+            "is_anomalous",
+            "reason",
+            "regions",
+            "region_count",
+        }
+        assert given["region_count"].dtype == np.int32
+        for index in range(count):
+            row = {name: value[index] for name, value in given.items()}
+            found = find_regions(expected["map"][index], threshold)
+            np.testing.assert_allclose(from_outputs(row), found[:64], rtol=1e-4, atol=1e-4)
+            assert row["region_count"] == len(found)
 
 
 def test_the_client_calls_a_signature(client, pictures):

@@ -15,11 +15,12 @@ from PIL import Image
 
 from tfgad.data.image_files import ImageError
 from tfgad.inference import results
-from tfgad.inference.scoring import Verdict, score_files
+from tfgad.inference.scoring import Verdict, regions_of, score_files
+from tfgad.scores.map_regions import find_regions
 from tfgad.serving.file_cost import MAX_SCANS
 from tfgad.serving.inspection import batch as batch_module
 from tfgad.serving.inspection import file_checks
-from tfgad.serving.inspection.batch import Batch, Batches, rows
+from tfgad.serving.inspection.batch import Batch, Batches
 from tfgad.serving.inspection.file_checks import check_limits
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -34,9 +35,13 @@ def scored(predictor, paths):
 
 def test_a_batch_gives_the_results_of_the_command(predictor, paths):
     batch = scored(predictor, paths.values())
-    command = [results.row(each) for each in score_files(predictor, paths.values())]
+    scores = score_files(predictor, paths.values())
+    command = [
+        results.row(each, None if isinstance(each, ImageError) else regions_of(each))
+        for each in scores
+    ]
     expected = [{**row, "image": Path(row["image"]).name} for row in command]
-    assert rows(batch.results) == expected
+    assert batch.rows() == expected
     assert [row["verdict"] == results.NOT_SCORED for row in expected] == [False] * 4 + [True] * 2
     assert expected[4]["reason"] == "is smaller than 32x32 pixels"
 
@@ -106,13 +111,13 @@ def nameless(folder):
 def test_a_closed_batch_keeps_only_its_table(predictor, paths):
     batch = scored(predictor, [paths["good.png"], paths["noise.png"]])
     batch.reconstruction(1)
-    table = rows(batch.verdicts)
+    table = batch.rows()
     batch.close()
     assert batch.bytes == 0
     for index in (0, 1):
         assert batch.with_pictures(index) is None
         assert batch.reconstruction(index) is None
-    assert rows(batch.verdicts) == table
+    assert batch.rows() == table
     assert batch.write_csv().is_file()
     batch.add(paths["good.png"])
     assert batch.results[2].reason == "was not scored: the server was busy, so score it again"
@@ -195,7 +200,7 @@ def test_the_table_is_that_of_the_command(predictor, paths):
     batch = scored(predictor, [paths["good.png"], paths["broken.png"]])
     with batch.write_csv().open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert table == rows(batch.results)
+    assert table == batch.rows()
     assert tuple(table[0]) == results.COLUMNS
 
 
@@ -215,6 +220,17 @@ def test_another_threshold_gives_other_verdicts(predictor, paths):
     with batch.write_csv().open(newline="") as file:
         verdicts = [row["verdict"] for row in csv.DictReader(file)]
     assert verdicts == ["good", results.NOT_SCORED, "defective"]
+
+
+def test_regions_follow_the_threshold(predictor, paths):
+    batch = scored(predictor, [paths["noise.png"]])
+    anomaly_map = batch.with_pictures(0).map
+    for threshold in (float(np.median(anomaly_map)), float(anomaly_map.max()) - 1e-3):
+        batch.threshold = threshold
+        regions = find_regions(anomaly_map, threshold)
+        (row,) = batch.rows()
+        assert row["regions"] == str(len(regions))
+        assert [int(row[name]) for name in results.BOX] == list(regions[0][:4])
 
 
 def test_a_reconstruction_is_made_once(predictor, paths, monkeypatch):

@@ -44,7 +44,9 @@ def batch(predictor, tmp_path):
         blank = np.zeros((48, 48), np.float32)
         for number, score in enumerate(scores):
             name = tmp_path / f"{number}.png"
-            batch.results.append(Verdict(name, blank[..., None], score, 0.1, False, blank, None))
+            batch.results.append(
+                Verdict(name, blank[..., None], score, 0.1, False, blank, None, 1.0)
+            )
         return batch
 
     return scored

@@ -193,7 +193,7 @@ def opacity(element):
 
 
 def coloured(heat):
-    """Returns how many pixels of the heat map are not transparent."""
+    """Returns how many pixels of the heat map are not faint, so that they are above a threshold."""
     return heat.evaluate(
         """async e => {
             await e.decode();
@@ -201,7 +201,7 @@ def coloured(heat):
             const context = canvas.getContext('2d');
             context.drawImage(e, 0, 0);
             const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
-            return pixels.filter((value, index) => index % 4 == 3 && value > 0).length;
+            return pixels.filter((value, index) => index % 4 == 3 && value > 100).length;
         }"""
     )
 

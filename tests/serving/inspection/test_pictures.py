@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfgad.inference import results
+from tfgad.inference import heat_maps
 from tfgad.inference.scoring import Verdict
 from tfgad.serving.inspection import pictures
 
@@ -24,12 +24,13 @@ def verdict_of(anomaly_map, threshold=1.0, **changes):
     peak = float(anomaly_map.max())
     numbers = {"score": peak, "probability": 0.5, "is_anomalous": peak > threshold}
     values = {"path": Path("a.png"), "image": image, "map": anomaly_map, "map_threshold": threshold}
+    values["scale"] = 0.25
     return Verdict(**{**values, **numbers, **changes})
 
 
 def spotted(shape=(40, 60)):
     """A map of zeros with a value of 4 at (20, 30)."""
-    anomaly_map = np.zeros(shape, "float32")
+    anomaly_map = np.full(shape, -9, "float32")
     anomaly_map[20, 30] = 4
     return anomaly_map
 
@@ -41,17 +42,31 @@ def test_an_image_keeps_its_grey_levels(channels):
     np.testing.assert_array_equal(shown.reshape(levels.shape), levels)
 
 
-def test_only_the_spot_has_heat():
-    heat = pixels_of(pictures.heat_uri(verdict_of(spotted())))
+def test_heat_ends_in_a_line_at_the_threshold_and_is_faint_below():
+    anomaly_map = spotted()
+    anomaly_map[18:23, 28:33] = 3
+    anomaly_map[30, 30] = 0.9  # just below
+    heat = pixels_of(pictures.heat_uri(verdict_of(anomaly_map))).astype(int)
     assert heat.shape == (40, 60, 4)
-    assert np.argwhere(heat[..., 3]).tolist() == [[20, 30]]
-    red, _, blue, opacity = heat[20, 30]
-    assert red > 200 > blue
-    assert opacity == round(0.85 * 255)
+    opacity = heat[..., 3]
+    inside = heat[19:22, 29:32].reshape(-1, 4)
+    assert (inside[:, 3] == round(0.85 * 255)).all()
+    assert (inside[:, 0] > 200).all()
+    assert (inside[:, 2] < 200).all()
+    white = (heat == 255).all(axis=-1)
+    assert white.sum() == 25 - 9
+    assert white[18, 28:33].all()
+    assert 30 < opacity[30, 30] < 80
+    assert np.count_nonzero(opacity) == 25 + 1
 
 
-def test_a_good_image_has_no_heat():
-    assert not pixels_of(pictures.heat_uri(verdict_of(spotted(), threshold=4.0)))[..., 3].any()
+def test_two_images_share_one_scale():
+    """The colour of a value hangs on no other value of its image."""
+    first, second = spotted(), spotted()
+    second[:20] = 9
+    heats = [heat_maps.heat(verdict_of(each)) for each in (first, second)]
+    np.testing.assert_array_equal(heats[0][25:], heats[1][25:])
+    assert heat_maps.heat_scale(verdict_of(first)) == (-0.5, 1, 2.5)
 
 
 def test_image_and_heat_blend_to_the_overlay_of_the_command():
@@ -60,7 +75,7 @@ def test_image_and_heat_blend_to_the_overlay_of_the_command():
     heat = pixels_of(pictures.heat_uri(verdict)).astype(float)
     alpha = heat[..., 3:] / 255
     blended = image * (1 - alpha) + heat[..., :3] * alpha
-    np.testing.assert_allclose(blended, results.overlay(verdict), atol=2)
+    np.testing.assert_allclose(blended, heat_maps.overlay(verdict), atol=2)
 
 
 def test_a_small_spot_in_a_large_image_remains_visible(monkeypatch):
@@ -71,7 +86,7 @@ def test_a_small_spot_in_a_large_image_remains_visible(monkeypatch):
     assert reduced.image.shape == (11, 16, 1)
     assert reduced.map.shape == (11, 16)
     assert reduced.map.max() == 4
-    assert np.argwhere(reduced.map).tolist() == [[5, 7]]
+    assert np.argwhere(reduced.map > 0).tolist() == [[5, 7]]
     assert pictures.reduced_image(verdict.image).shape == (11, 16, 1)
 
 

@@ -23,6 +23,7 @@ def verdict_of(score=2.0, threshold=1.0, shape=(40, 60, 1), name="a.png"):
         is_anomalous=score > threshold,
         map=anomaly_map,
         map_threshold=threshold,
+        scale=0.5,
     )
 
 
@@ -69,11 +70,45 @@ def test_a_strip_takes_the_whole_width():
     assert 'class="tfgad"' in viewer.pictures(verdict_of(shape=(300, 20, 1)))
 
 
-def test_only_a_defective_image_has_a_legend():
-    page = viewer.pictures(verdict_of(score=4.0))  # median 0, threshold 1
+def test_the_legend_goes_from_the_threshold_to_the_end_of_the_scale():
+    page = viewer.pictures(verdict_of(score=4.0))
     assert "<span>1</span>" in page
-    assert "<span>2</span>" in page
-    assert "No heat map" in viewer.pictures(verdict_of(score=0.5))
+    assert "<span>4</span>" in page  # 6 scales of 0.5
+    assert "Nothing is above the threshold" in viewer.pictures(verdict_of(score=0.5))
+
+
+def test_regions_have_boxes_and_rows():
+    verdict = verdict_of(score=4.0)
+    verdict.map[20:23, 7:12] = 2
+    page = viewer.pictures(verdict)
+    assert '<rect x="7" y="20" width="5" height="3"/>' in page
+    assert '<rect x="5" y="5" width="1" height="1"/>' in page
+    assert "1 7, 20 5 × 3 15 2 2 5, 5 1 × 1 1 4" in words_of(page)
+    assert "<rect" not in viewer.pictures(verdict_of(score=0.5))
+
+
+def test_regions_that_are_not_shown_are_counted():
+    verdict = verdict_of(shape=(40, 60, 1))
+    verdict.map[:] = 0
+    verdict.map[::2, ::2] = 3  # 600 regions of a pixel
+    page = viewer.pictures(verdict)
+    assert page.count("<rect") == 64
+    words = "600 regions are above the threshold: the 8 largest are listed, 64 have a box."
+    assert words in words_of(page)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"data": "folder:/home/me/parts?size=256", "method": "vae"}, "vae on folder:parts"),
+        ({"data": "folder:/x", "method": "vae", "name": "lids"}, "vae on lids"),
+        ({"data": "mnist:7+8"}, "mnist:7+8"),
+        ({}, "a model"),
+    ],
+)
+def test_a_model_is_named_by_its_product(metadata, expected):
+    page = words_of(viewer.model({**metadata, "image_shape": [8, 8, 1], "resized": True}))
+    assert page.startswith(f"{expected} Resizes")
 
 
 def test_a_reduced_picture_has_a_note(monkeypatch):

@@ -77,6 +77,8 @@ def large_inputs():
         "array": ("serving_default", {"images": grey}),
         "dark tile": ("serving_default", {"images": dark}),
         "black": ("serving_default", {"images": np.zeros_like(grey)}),
+        "regions": ("regions", {"images": grey}),
+        "regions of a file": ("regions_bytes", {"image_bytes": np.array([encoded(deep)], object)}),
     }
     for name, file in files.items():
         inputs[name] = "score_bytes", {"image_bytes": np.array([file], object)}

@@ -75,7 +75,8 @@ def _version(folder: Path, given: str) -> Path:
 class SavedModelHandler(ModelHandler[Pixels, PredictionResult, Any]):
     """Scores `Pixels` with a SavedModel.
 
-    The inference of a result is the prediction of `SavedModelPredictor`, and `map_threshold`.
+    The inference of a result is the prediction of `SavedModelPredictor`, with `map_threshold` and
+    `scale` of a `scoring.Verdict`.
 
     Args:
         folder: of the SavedModel, or of its versions.
@@ -133,8 +134,9 @@ class SavedModelHandler(ModelHandler[Pixels, PredictionResult, Any]):
             else:
                 predictions = model.predict_batch(np.stack([image.pixels for image in alike]))
             threshold = map_threshold(model, shape)
+            of_model = {"map_threshold": threshold, "scale": model.scale}
             for image, prediction in zip(alike, predictions, strict=True):
-                yield PredictionResult(image, {**prediction, "map_threshold": threshold})
+                yield PredictionResult(image, {**prediction, **of_model})
 
     def get_num_bytes(self, batch: Sequence[Pixels]) -> int:
         """Returns the size of the images, which Beam reports."""

@@ -1,4 +1,4 @@
-"""The pipeline: its steps, and a run of it with its options, failures and results."""
+"""The pipeline: a run of it, with its options, failures and results."""
 
 from __future__ import annotations
 
@@ -9,30 +9,36 @@ import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.io import fileio
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics, MetricsFilter
-from apache_beam.ml.inference.base import PredictionResult, RunInference
+from apache_beam.metrics import MetricsFilter
+from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from tfgad.data.image_files import MAX_PIXELS, ImageError
-from tfgad.data.images import read_levels
-from tfgad.data.pixels import doubtful_depth, from_uint8, scaled, to_uint8
+from tfgad.data.image_files import MAX_PIXELS
 from tfgad.errors import UsageError
 from tfgad.inference import results
 from tfgad.inference.beam import storage, tables
-from tfgad.inference.beam.model import InputSpec, Pixels, SavedModelHandler, input_spec_of
+from tfgad.inference.beam.model import InputSpec, SavedModelHandler, input_spec_of
+from tfgad.inference.beam.steps import (
+    BARE,
+    BEYOND,
+    DOUBTFUL,
+    NAMESPACE,
+    SMALL,
+    Decode,
+    Output,
+    Reading,
+    ToRows,
+)
 
 # Beam's DirectRunner first looks for a program of another language, Prism, and downloads it where
 # it is not there. This is what it uses otherwise.
 LOCAL = {"DirectRunner": "FnApiRunner"}
-NAMESPACE = "tfgad"  # of the counters
-DOUBTFUL = "fits bits: "  # the counter of such images, with the bits behind it
-BEYOND = "beyond: "  # the counter of images that go beyond an argument, with its name behind it
 SHOWN = 300  # characters of a runner's message when it fails: its lists of mistakes are long
 
 
@@ -48,6 +54,8 @@ class Scored:
             `tfgad.data.pixels.doubtful_depth`.
         beyond: the arguments that some files go beyond, sorted; see
             `tfgad.data.image_files.ImageError`.
+        small: number of regions that were left out for their area.
+        bare: number of defective images that were left without a region so.
     """
 
     counts: dict[str, int]
@@ -55,14 +63,8 @@ class Scored:
     dead_letters: str
     doubtful: dict[int, int]
     beyond: list[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """How images are read; see `tfgad.data.images.read_levels` and `scaled`."""
-
-    depth: int | None
-    max_pixels: int
+    small: int
+    bare: int
 
 
 def score(
@@ -71,20 +73,26 @@ def score(
     table: str,
     *,
     maps: str | None = None,
+    raw_maps: str | None = None,
+    min_area: int = 1,
+    mm_per_pixel: float | None = None,
     runner: str = "DirectRunner",
     options: Sequence[str] = (),
     depth: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Scored:
-    """Scores images and writes the table, the dead letters and the heat maps.
+    """Scores images and writes the tables, the dead letters and the maps.
 
     Args:
         model: folder of a SavedModel that `tfgad export` wrote, or of its versions.
         images: files, folders, or patterns such as `gs://bucket/day-1/*.png`; `**` goes through
             folders.
-        table: `.csv`, or `.parquet`; with the dead letters beside it as `NAME.dead_letters.csv`.
-            Both are written whole or not at all.
+        table: `.csv`, or `.parquet`; beside it are the regions as `NAME.defects.csv` and the dead
+            letters as `NAME.dead_letters.csv`. All are written whole or not at all.
         maps: folder for heat maps. It mirrors the images' folders; that of `a.png` is `a.png.png`.
+        raw_maps: folder for the values of the maps, as `a.png.tiff`.
+        min_area: pixels of the smallest region that is listed.
+        mm_per_pixel: side of a pixel, for areas in mm².
         runner: a runner of Beam's.
         options: of Beam and of the runner, as `name=value`, or `name` for a flag.
         depth: bits of files of 16 bits, if they differ from the model's.
@@ -98,16 +106,21 @@ def score(
     _check_table(table)
     files, patterns = storage.find_images(images)
     root = storage.common_folder([*files, *map(storage.fixed_part, patterns)])
-    if maps:
-        _check_maps(maps, root)
+    for argument, folder in (("maps", maps), ("raw-maps", raw_maps)):
+        if folder:
+            _check_maps(argument, folder, root)
+    output = Output(maps, raw_maps, min_area, mm_per_pixel)
     pipeline_options = _options(runner, options)
     dead_letters = f"{os.path.splitext(table)[0]}.dead_letters.csv"
-    partial = {path: storage.partial_name(path) for path in (table, dead_letters)}
+    names = (table, results.regions_path(table), dead_letters)
+    partial = {path: storage.partial_name(path) for path in names}
     try:
         with _failures(runner):
             pipeline = beam.Pipeline(options=pipeline_options)
             outputs, reading = list(partial.values()), Reading(depth or spec.depth, max_pixels)
-            build(pipeline, model, spec, reading, files, patterns, outputs, maps=maps, root=root)
+            build(
+                pipeline, model, spec, reading, files, patterns, outputs, output=output, root=root
+            )
             result = pipeline.run()
             state = result.wait_until_finish()
             if state != PipelineState.DONE:
@@ -126,7 +139,7 @@ def build(
     patterns: Sequence[str],
     outputs: Sequence[str],
     *,
-    maps: str | None,
+    output: Output,
     root: str,
 ) -> None:
     """Adds all steps to a pipeline.
@@ -138,8 +151,8 @@ def build(
         reading: of the images.
         files: paths that are taken literally.
         patterns: those that the workers match.
-        outputs: paths of the table and of the dead letters.
-        maps: folder for heat maps.
+        outputs: paths of the table, of the regions and of the dead letters.
+        output: what is written of each image.
         root: the folder that all images have in common.
     """
     named = pipeline | "Files" >> beam.Create(list(files))
@@ -153,73 +166,22 @@ def build(
         (named, matched)
         | beam.Flatten()
         | "Once each" >> beam.Distinct()
-        | "Decode" >> beam.ParDo(_Decode(spec, reading)).with_outputs("broken", main="images")
+        | "Decode" >> beam.ParDo(Decode(spec, reading)).with_outputs("broken", main="images")
     )
-    table, dead_letters = outputs
-    _ = (
+    table, regions, dead_letters = outputs
+    rows = (
         decoded.images
         | RunInference(SavedModelHandler(model, spec))
-        | "Verdicts" >> beam.ParDo(_ToRows(maps, root))
+        | "Verdicts" >> beam.ParDo(ToRows(output, root))
         | "Rows" >> beam.combiners.ToList()
-        | "Table" >> beam.Map(tables.write_table, table)
     )
+    _ = rows | "Table" >> beam.Map(tables.write_table, table)
+    _ = rows | "Regions" >> beam.Map(tables.write_regions, regions, output.mm_per_pixel)
     _ = (
         decoded.broken
         | "Letters" >> beam.combiners.ToList()
         | "Dead letters" >> beam.Map(tables.write_dead_letters, dead_letters)
     )
-
-
-class _Decode(beam.DoFn):
-    """Decodes paths to `Pixels`; files that cannot be scored go to `broken`, with the reason."""
-
-    def __init__(self, spec: InputSpec, reading: Reading):
-        self._spec, self._reading = spec, reading
-        self._broken = Metrics.counter(NAMESPACE, results.NOT_SCORED)
-
-    def process(self, name: str) -> Iterator[Any]:
-        from tfgad.inference import scoring
-
-        try:
-            channels, max_pixels = self._spec.image_shape[2], self._reading.max_pixels
-            levels = read_levels(name, channels, storage.read(name), max_pixels)
-            scoring.check_size(self._spec, name, levels.shape)
-            pixels = to_uint8(scaled(name, levels, self._reading.depth))
-        except ImageError as error:
-            self._broken.inc()
-            if error.beyond:
-                Metrics.counter(NAMESPACE, f"{BEYOND}{error.beyond}").inc()
-            yield beam.pvalue.TaggedOutput("broken", (name, error.reason))
-            return
-        if fitting := doubtful_depth(levels, self._reading.depth):
-            Metrics.counter(NAMESPACE, f"{DOUBTFUL}{fitting}").inc()
-        yield Pixels(name, pixels)
-
-
-class _ToRows(beam.DoFn):
-    """Turns predictions into rows of the table; writes the heat maps."""
-
-    def __init__(self, maps: str | None, root: str):
-        self._maps, self._root = maps, root
-        self._counters = {
-            verdict: Metrics.counter(NAMESPACE, verdict)
-            for verdict in (results.GOOD, results.DEFECTIVE)
-        }
-
-    def process(self, result: PredictionResult) -> Iterator[tables.Row]:
-        from tfgad.inference import scoring
-
-        name, pixels = cast(Pixels, result.example)
-        prediction = cast(dict[str, Any], result.inference)
-        image, map_threshold = from_uint8(pixels), prediction["map_threshold"]
-        verdict = scoring.verdict_of(Path(name), image, prediction, map_threshold)
-        if self._maps:
-            path = storage.map_path(self._maps, self._root, name)
-            storage.write(path, results.map_png(verdict))
-        self._counters[results.verdict_name(verdict.is_anomalous)].inc()
-        yield tables.Row(
-            name, verdict.score, verdict.probability, verdict.is_anomalous, verdict.reason
-        )
 
 
 def _options(runner: str, given: Sequence[str]) -> PipelineOptions:
@@ -248,12 +210,12 @@ def _check_table(table: str) -> None:
         results.check_writable("csv", Path(table))
 
 
-def _check_maps(maps: str, root: str) -> None:
+def _check_maps(argument: str, maps: str, root: str) -> None:
     if f"{root}/".startswith(f"{storage.absolute(maps).rstrip('/')}/"):
         problem = "would hold the maps among the images"
-        raise UsageError("maps", maps, problem, "name another folder")
+        raise UsageError(argument, maps, problem, "name another folder")
     if not storage.is_remote(maps):
-        results.check_writable("maps", Path(maps), folder=True)
+        results.check_writable(argument, Path(maps), folder=True)
 
 
 def _finished(result: Any, partial: dict[str, str], table: str, dead_letters: str) -> Scored:
@@ -281,7 +243,8 @@ def _finished(result: Any, partial: dict[str, str], table: str, dead_letters: st
         for name, count in counted.items()
         if name.startswith(DOUBTFUL)
     }
-    return Scored(counts, broken, dead_letters, doubtful, beyond)
+    left_out = counted.get(SMALL, 0), counted.get(BARE, 0)
+    return Scored(counts, broken, dead_letters, doubtful, beyond, *left_out)
 
 
 @contextlib.contextmanager

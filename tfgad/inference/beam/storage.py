@@ -92,10 +92,10 @@ def _matched(argument: str, pattern: str, limit: int | None = None) -> list[Any]
     return match.metadata_list
 
 
-def map_path(maps: str, root: str, name: str) -> str:
-    """Returns the path of an image's heat map: no two images have the same."""
+def map_path(maps: str, root: str, name: str, suffix: str = ".png") -> str:
+    """Returns the path of an image's map: no two images have the same."""
     inside = absolute(name)[len(root) :].lstrip("/")
-    return f"{maps.rstrip('/')}/{inside}.png"
+    return f"{maps.rstrip('/')}/{inside}{suffix}"
 
 
 def is_remote(path: str) -> bool:

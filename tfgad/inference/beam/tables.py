@@ -10,6 +10,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from tfgad.inference import results
 from tfgad.inference.beam import storage
+from tfgad.scores.map_regions import Region
 
 SUFFIXES = (".csv", ".parquet")
 DEAD_LETTERS = ("image", "reason")
@@ -23,6 +24,7 @@ class Row(NamedTuple):
     probability: float
     is_anomalous: bool
     reason: str
+    regions: list[Region] | None
 
 
 def write_table(rows: list[Row], path: str) -> None:
@@ -42,16 +44,30 @@ def _parquet(rows: list[Row]) -> bytes:
     from pyarrow import parquet
 
     verdicts = [results.verdict_name(row.is_anomalous) for row in rows]
+    largest = [row.regions[0] if row.regions else None for row in rows]
+    counts = [None if row.regions is None else len(row.regions) for row in rows]
+    boxes = [[each and getattr(each, name) for each in largest] for name in results.BOX]
     columns = (
         pyarrow.array([row.image for row in rows], pyarrow.string()),
         pyarrow.array([row.score for row in rows], pyarrow.float64()),
         pyarrow.array([row.probability for row in rows], pyarrow.float64()),
         pyarrow.array(verdicts, pyarrow.string()),
         pyarrow.array([row.reason for row in rows], pyarrow.string()),
+        *(pyarrow.array(each, pyarrow.int64()) for each in (counts, *boxes)),
     )
     content = io.BytesIO()
     parquet.write_table(pyarrow.table(dict(zip(results.COLUMNS, columns, strict=True))), content)
     return content.getvalue()
+
+
+def write_regions(rows: list[Row], path: str, mm_per_pixel: float | None) -> None:
+    """Writes the table of regions as CSV, sorted by the name of their image."""
+    lines = [
+        line
+        for row in sorted(rows)
+        for line in results.region_rows(row.image, row.regions, mm_per_pixel)
+    ]
+    storage.write(path, results.csv_text(lines, results.region_columns(mm_per_pixel)).encode())
 
 
 def write_dead_letters(broken: list[tuple[str, str]], path: str) -> None:

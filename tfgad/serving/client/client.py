@@ -3,6 +3,7 @@
     client = Client("http://127.0.0.1:8501", "parts")
     client.score("part.png")  # {"score": [1], "probability": [1], "is_anomalous": [1], "map": ...}
     client.score(images)  # uint8 [B, H, W, C]
+    client.regions("part.png")  # boxes instead of the map
     Client("grpc://127.0.0.1:8500", "parts").score([file.read_bytes() for file in files])
     Client("https://inspection:8501", "parts", token=token, ca_certificate="ca.pem")
 
@@ -29,6 +30,7 @@ TIMEOUT = 60.0  # seconds for an answer
 RETRIES = 2  # with their pauses 0.6 s; more would keep a user waiting for a server that is down
 
 Encoded = bytes | str | os.PathLike
+Images = np.ndarray | Encoded | Sequence[np.ndarray] | Sequence[Encoded]
 
 
 class Client:
@@ -89,9 +91,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def score(
-        self, images: np.ndarray | Encoded | Sequence[np.ndarray] | Sequence[Encoded]
-    ) -> dict[str, np.ndarray]:
+    def score(self, images: Images) -> dict[str, np.ndarray]:
         """Scores images.
 
         Args:
@@ -107,16 +107,40 @@ class Client:
             ClientError: the server answered an error, or did not answer.
             OSError: a file cannot be read.
         """
+        return self._predict(images, DEFAULT_SIGNATURE, BYTES_SIGNATURE)
+
+    def regions(self, images: Images) -> dict[str, np.ndarray]:
+        """Scores images, and lists the connected regions above the threshold instead of the map.
+
+        Args:
+            images: as for `score`.
+
+        Returns:
+            What `score` does, without the map; `regions` float32 `[B, 64, 9]`, the largest first,
+            the rest zeros; and `region_count` int32 `[B]`, which may be more than are listed, and
+            is -1 where the score has no threshold for pixels.
+            `tfgad.scores.map_regions.from_outputs` makes a list of those of one image.
+
+        Raises:
+            ClientError: the server answered an error, such as that the model was exported by an
+                earlier tfgad, without regions; or it did not answer.
+            OSError: a file cannot be read.
+        """
+        return self._predict(images, "regions", "regions_bytes")
+
+    def _predict(self, images: Images, for_arrays: str, for_files: str) -> dict[str, np.ndarray]:
+        """Calls one of two signatures with images; see `score`."""
         if isinstance(images, np.ndarray):
-            return self.predict({"images": images if images.ndim == 4 else _as_batch(images)})
+            batch = images if images.ndim == 4 else _as_batch(images)
+            return self.predict({"images": batch}, for_arrays)
         listed = [images] if isinstance(images, (bytes, str, os.PathLike)) else list(images)
         files = [_content(each) for each in listed if isinstance(each, (bytes, str, os.PathLike))]
         if len(files) == len(listed):
             array = np.empty(len(files), object)
             array[:] = files
-            return self.predict({"image_bytes": array}, BYTES_SIGNATURE)
+            return self.predict({"image_bytes": array}, for_files)
         batches = [_as_batch(np.asarray(each)) for each in listed]
-        return self.predict({"images": np.concatenate(batches)})
+        return self.predict({"images": np.concatenate(batches)}, for_arrays)
 
     def predict(self, inputs: Arrays, signature: str = DEFAULT_SIGNATURE) -> dict[str, np.ndarray]:
         """Calls a signature.

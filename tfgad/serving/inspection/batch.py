@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,13 @@ from tfgad.data.image_files import ImageError
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.inference import results
 from tfgad.inference.saved_model import SavedModelPredictor
-from tfgad.inference.scoring import Verdict, calibrated_size, drift_notice, score_files
+from tfgad.inference.scoring import (
+    Verdict,
+    calibrated_size,
+    drift_notice,
+    regions_of,
+    score_files,
+)
 from tfgad.serving.inspection import file_checks
 from tfgad.serving.inspection.array_file import ArrayFile, ArrayRef
 from tfgad.serving.inspection.thresholds import at_threshold
@@ -69,6 +74,7 @@ class Batch:
         self._images: dict[int, ArrayRef | None] = {}
         self._maps: dict[int, ArrayRef | None] = {}
         self._reconstructions: dict[int, ArrayRef | None] = {}
+        self._rows: dict[tuple[int, float], dict[str, str]] = {}  # by index and threshold
 
     def __len__(self) -> int:
         return len(self.results)
@@ -130,6 +136,25 @@ class Batch:
             for result in self.results
         ]
 
+    def rows(self) -> list[dict[str, str]]:
+        """Returns the rows of the table, with the columns of `tfgad.inference.results`.
+
+        Regions at a threshold that was not asked for before the batch was closed are left empty.
+        """
+        return [self._row(index, result) for index, result in enumerate(self.verdicts)]
+
+    def _row(self, index: int, result: Verdict | ImageError) -> dict[str, str]:
+        """Returns the row of a file at `threshold`; its regions are found once, in its map."""
+        key = index, self.threshold
+        if key in self._rows:
+            return self._rows[key]
+        anomaly_map = self._arrays.read(self._maps.get(index))
+        if anomaly_map is None or isinstance(result, ImageError):
+            return results.row(result)
+        regions = regions_of(dataclasses.replace(result, map=anomaly_map))
+        self._rows[key] = results.row(result, regions)
+        return self._rows[key]
+
     def with_pictures(self, index: int) -> Verdict | None:
         """Returns the verdict on a scored image, with image and map; None if the batch is closed.
 
@@ -165,7 +190,7 @@ class Batch:
     def write_csv(self) -> Path:
         """Writes the table in the form of `tfgad score --csv`; returns its path."""
         path = Path(self._folder.name) / "verdicts.csv"
-        results.write_csv(path, rows(self.verdicts))
+        results.write_csv(path, self.rows())
         return path
 
     @property
@@ -213,11 +238,6 @@ class Batches:
     def _are_too_many(self) -> bool:
         total = sum(batch.bytes for batch in self._open)
         return len(self._open) > MAX_OPEN_BATCHES or total > MAX_OPEN_BYTES
-
-
-def rows(verdicts: Iterable[Verdict | ImageError]) -> list[dict[str, str]]:
-    """Returns the rows of the table, with the columns of `tfgad.inference.results`."""
-    return [results.row(result) for result in verdicts]
 
 
 def _zeros(shape: tuple[int, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ from tfgad.inference.predictor import SavedModelPredictor
 from tfgad.inference.results import NOT_SCORED
 from tfgad.serving.errors import ServingError
 from tfgad.serving.inspection import viewer
-from tfgad.serving.inspection.batch import Batch, Batches, rows
+from tfgad.serving.inspection.batch import Batch, Batches
 from tfgad.serving.inspection.examples import Examples, examples_for
 from tfgad.serving.inspection.layout import Layout
 from tfgad.serving.inspection.sessions import Sessions
@@ -260,7 +260,7 @@ class Handlers:
         }
 
     def _table(self, batch: Batch, expected: int = 0) -> Update:
-        table = rows(batch.verdicts)
+        table = batch.rows()
         return {
             self.layout.summary: viewer.summary(table, max(expected, len(table)))
             + viewer.notice("" if expected else batch.drift()),

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tfgad.data.pixels import to_uint8
-from tfgad.inference import results
+from tfgad.inference import heat_maps
 from tfgad.inference.scoring import Verdict
 
 # Pixels of a picture: about half of what a 4K screen shows, and 4 MB as PNG. Larger images are
@@ -55,8 +55,8 @@ def image_uri(image: np.ndarray) -> str:
 
 
 def heat_uri(verdict: Verdict) -> str:
-    """Returns the data URI of the heat map alone, transparent where nothing was found."""
-    return _uri(np.rint(255 * results.heat(verdict)).astype(np.uint8))
+    """Returns the data URI of the heat map alone, transparent where the map is low."""
+    return _uri(np.rint(255 * heat_maps.heat(verdict)).astype(np.uint8))
 
 
 def _uri(pixels: np.ndarray) -> str:

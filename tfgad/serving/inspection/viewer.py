@@ -11,9 +11,11 @@ from markupsafe import Markup
 from matplotlib.colors import to_hex
 
 from tfgad.data.image_files import ImageError
-from tfgad.inference import results
-from tfgad.inference.scoring import Verdict
+from tfgad.data.titles import product_name
+from tfgad.inference import heat_maps, results
+from tfgad.inference.scoring import Verdict, regions_of
 from tfgad.plots import HEAT
+from tfgad.scores.map_regions import MAX_REGIONS
 from tfgad.serving.inspection import assets
 from tfgad.serving.inspection.pictures import heat_uri, image_uri, reduced, reduced_image, reduction
 
@@ -24,6 +26,7 @@ BAR_SCALES = 6
 SMALL = 256
 # An image with this ratio of width to height takes the whole width of the page.
 STRIP = 2.5
+LISTED = 8  # regions that are listed below a picture; its boxes are up to MAX_REGIONS
 KINDS = {results.GOOD: "good", results.DEFECTIVE: "bad", results.NOT_SCORED: "none"}
 
 
@@ -103,13 +106,16 @@ def headline(result: Verdict | ImageError, threshold: float, scale: float) -> st
 
 
 def pictures(verdict: Verdict) -> str:
-    """Returns the image with the heat map over it, and the legend of the colours."""
+    """Returns the image with heat map and boxes over it, the legend, and a list of the regions."""
     shape, shown = verdict.image.shape, reduced(verdict)
+    regions = regions_of(verdict) or []
     return _render(
         "pictures",
         _shape(shape),
         image_uri(shown.image),
         heat_uri(shown),
+        regions[:MAX_REGIONS],
+        {"listed": LISTED, "count": len(regions)},
         _legend(shown),
         reduction(shape),
         _enlarge(),
@@ -123,10 +129,11 @@ def reconstruction(image: np.ndarray) -> str:
 
 
 def model(metadata: dict[str, Any]) -> str:
-    """Returns method, data set and input size of a model, in two lines."""
+    """Returns name or data set, method and input size of a model, in two lines."""
     resized = metadata["resized"]
     height, width, _ = metadata["image_shape" if resized else "window"]
-    origin = " on ".join(str(metadata[key]) for key in ("method", "data") if key in metadata)
+    product = product_name(metadata)
+    origin = " on ".join(filter(None, (str(metadata.get("method", "")), product)))
     colour = _colour(metadata["image_shape"][2])
     return _render("model", origin, f"{width} × {height}", colour, resized)
 
@@ -196,22 +203,22 @@ def _bar(score: float, threshold: float, scale: float) -> dict[str, Any]:
 
 
 def _legend(verdict: Verdict) -> dict[str, str]:
-    """Returns the colours of the heat map and their meaning; no colours if it is empty."""
-    threshold = verdict.map_threshold
-    if not verdict.is_anomalous:
-        return {"colours": "", "text": "No heat map: the score is not above the threshold."}
-    if verdict.reason and (threshold is None or verdict.map.max() <= threshold):
-        text = "No heat map: the image differs from the good images as a whole."
-        return {"colours": "", "text": text}
-    _, low, high = results.heat_scale(verdict)
-    text = "Coloured where the map exceeds the threshold."
+    """Returns the colours of the heat map above the threshold, and what they mean."""
+    threshold, (_, low, high) = verdict.map_threshold, heat_maps.heat_scale(verdict)
     if threshold is None:
-        text = (
-            "Coloured in the upper half of the map's range, since this score has no threshold for "
-            "pixels."
-        )
-    colours = ",".join(to_hex(HEAT(x)[:3]) for x in np.linspace(0.5, 1, 8))
-    return {"colours": colours, "low": f"{low:.3g}", "high": f"{high:.3g}", "text": text}
+        text = "This score has no threshold for pixels: the colours span the map's own range."
+        return {"colours": _colours(), "low": f"{low:.3g}", "high": f"{high:.3g}", "text": text}
+    if verdict.map.max() > threshold:
+        text = "The line is the threshold; below it the colours are faint."
+        return {"colours": _colours(), "low": f"{low:.3g}", "high": f"{high:.3g}", "text": text}
+    text = "Nothing is above the threshold: faint colours show what comes nearest."
+    if verdict.reason:
+        text = "Nothing is above the threshold: the image differs from the good images as a whole."
+    return {"colours": "", "text": text}
+
+
+def _colours() -> str:
+    return ",".join(to_hex(HEAT(x)[:3]) for x in np.linspace(0.5, 1, 8))
 
 
 def _colour(channels: int) -> str:

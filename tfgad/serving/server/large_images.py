@@ -12,7 +12,9 @@ import tensorflow as tf
 from tfgad.data.image_files import JPEG_START, PNG_BITS
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.export import decoding
-from tfgad.inference.predictor import SavedModelPredictor
+from tfgad.export.saved_model import REGIONS, REGIONS_BYTES
+from tfgad.inference.predictor import SavedModelPredictor, map_threshold
+from tfgad.scores.map_regions import as_outputs, find_regions
 from tfgad.serving.errors import ServingError
 from tfgad.serving.server.batch import Arrays
 from tfgad.serving.server.graph_runs import graph_errors, graph_run
@@ -22,6 +24,8 @@ from tfgad.serving.server.system import release_memory
 
 # The signatures that `tfgad.export.saved_model` writes.
 DEFAULT_SIGNATURE, SCORE_BYTES, RECONSTRUCT = "serving_default", "score_bytes", "reconstruct"
+# Of the others the regions are found once the whole map is there.
+WITH_MAP = {REGIONS: DEFAULT_SIGNATURE, REGIONS_BYTES: SCORE_BYTES}
 IMAGES = "images"  # the input of `tfgad.export.saved_model` that takes arrays
 
 
@@ -38,7 +42,9 @@ class LargeImages:
     """
 
     def __init__(self, folder: Path, model: Any, signature: Signature, max_pixels: int):
-        self._signature, self._function = signature, model.signatures[signature.name]
+        self._signature = signature
+        self._name = WITH_MAP.get(signature.name, signature.name)  # of what each block is given to
+        self._function = model.signatures[self._name]
         self._is_over: Callable[[], bool] = lambda: False
         self._predictor = SavedModelPredictor(
             folder,
@@ -72,18 +78,23 @@ class LargeImages:
         }
 
     def _outputs(self, inputs: Arrays) -> dict[str, Any]:
-        if self._signature.name == SCORE_BYTES:
-            return self._predictor.predict_pixels(_decode(inputs[IMAGE_BYTES][0]))
-        if self._signature.name == RECONSTRUCT:
+        if self._name == RECONSTRUCT:
             image = self._predictor.reconstruct(from_uint8(inputs[IMAGES][0]))
             return {"reconstruction": to_uint8(image)}
-        return self._predictor.predict_pixels(inputs[IMAGES][0])
+        is_file = self._name == SCORE_BYTES
+        pixels = _decode(inputs[IMAGE_BYTES][0]) if is_file else inputs[IMAGES][0]
+        outputs = self._predictor.predict_pixels(pixels)
+        if self._signature.name not in WITH_MAP:
+            return outputs
+        threshold = map_threshold(self._predictor, pixels.shape)
+        regions = None if threshold is None else find_regions(outputs["map"], threshold)
+        return {**outputs, **as_outputs(regions)}
 
     def _run_block(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         if self._is_over():
             raise ServingError("CANCELLED", "all callers have cancelled")
         inputs = {IMAGES: images}
-        if self._signature.name == SCORE_BYTES:
+        if self._name == SCORE_BYTES:
             # The signature converts 16 bits and colours, so it is given the block as a file.
             inputs = {IMAGE_BYTES: tf.map_fn(_encode, images, tf.string)}
         with graph_run():

@@ -67,8 +67,11 @@ class ScoreWatch:
             log.info("%s: the scores are like those of calibration again", self._name)
 
     def _is_alike(self, outputs: Mapping[str, np.ndarray]) -> bool:
-        """Returns whether the images of a run have the size of those of calibration."""
-        return self._size is None or MAP not in outputs or outputs[MAP].shape[1:3] == self._size
+        """Returns whether the images of a run have the size of those of calibration.
+
+        Without a map their size is unknown.
+        """
+        return self._size is None or (MAP in outputs and outputs[MAP].shape[1:3] == self._size)
 
     @property
     def is_tested(self) -> bool:

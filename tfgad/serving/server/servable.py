@@ -29,6 +29,7 @@ from tfgad.serving.server.large_images import (
     IMAGES,
     RECONSTRUCT,
     SCORE_BYTES,
+    WITH_MAP,
     LargeImages,
 )
 from tfgad.serving.server.model_files import load_saved_model, read_metadata, read_signature_defs
@@ -116,7 +117,7 @@ class Servable:
         """
         if self._predictor is None or self._predictor.resized:
             return {}, {}
-        names = (DEFAULT_SIGNATURE, SCORE_BYTES, RECONSTRUCT)
+        names = (DEFAULT_SIGNATURE, SCORE_BYTES, *WITH_MAP, RECONSTRUCT)
         by_block = self._predictor.metadata.get("by_block")
         pixels = BLOCK_PIXELS if by_block else BLOCK_PIXELS_EARLIER
         large = {

@@ -1,0 +1,104 @@
+"""The steps of the pipeline that read images and write rows, and what the workers count."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import PredictionResult
+
+from tfgad.data.image_files import ImageError
+from tfgad.data.images import read_levels
+from tfgad.data.pixels import doubtful_depth, from_uint8, scaled, to_uint8
+from tfgad.inference import results
+from tfgad.inference.beam import storage, tables
+from tfgad.inference.beam.model import InputSpec, Pixels
+
+NAMESPACE = "tfgad"  # of the counters
+DOUBTFUL = "fits bits: "  # the counter of such images, with the bits behind it
+BEYOND = "beyond: "  # the counter of images that go beyond an argument, with its name behind it
+SMALL, BARE = "small regions", "images without a listed region"  # see `pipeline.Scored`
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What the workers write of an image beside its row; see `pipeline.score`."""
+
+    maps: str | None
+    raw_maps: str | None
+    min_area: int
+    mm_per_pixel: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How images are read; see `tfgad.data.images.read_levels` and `scaled`."""
+
+    depth: int | None
+    max_pixels: int
+
+
+class Decode(beam.DoFn):
+    """Decodes paths to `Pixels`; files that cannot be scored go to `broken`, with the reason."""
+
+    def __init__(self, spec: InputSpec, reading: Reading):
+        self._spec, self._reading = spec, reading
+        self._broken = Metrics.counter(NAMESPACE, results.NOT_SCORED)
+
+    def process(self, name: str) -> Iterator[Any]:
+        """Yields the image of a path."""
+        from tfgad.inference import scoring
+
+        try:
+            channels, max_pixels = self._spec.image_shape[2], self._reading.max_pixels
+            levels = read_levels(name, channels, storage.read(name), max_pixels)
+            scoring.check_size(self._spec, name, levels.shape)
+            pixels = to_uint8(scaled(name, levels, self._reading.depth))
+        except ImageError as error:
+            self._broken.inc()
+            if error.beyond:
+                Metrics.counter(NAMESPACE, f"{BEYOND}{error.beyond}").inc()
+            yield beam.pvalue.TaggedOutput("broken", (name, error.reason))
+            return
+        if fitting := doubtful_depth(levels, self._reading.depth):
+            Metrics.counter(NAMESPACE, f"{DOUBTFUL}{fitting}").inc()
+        yield Pixels(name, pixels)
+
+
+class ToRows(beam.DoFn):
+    """Turns predictions into rows of the table; writes the maps."""
+
+    def __init__(self, output: Output, root: str):
+        self._output, self._root = output, root
+        self._small, self._bare = (Metrics.counter(NAMESPACE, name) for name in (SMALL, BARE))
+        self._counters = {
+            verdict: Metrics.counter(NAMESPACE, verdict)
+            for verdict in (results.GOOD, results.DEFECTIVE)
+        }
+
+    def process(self, result: PredictionResult) -> Iterator[tables.Row]:
+        """Yields the row of an image."""
+        from tfgad.inference import heat_maps, scoring
+
+        name, pixels = cast(Pixels, result.example)
+        prediction = cast(dict[str, Any], result.inference)
+        image, of_map = from_uint8(pixels), (prediction["map_threshold"], prediction["scale"])
+        verdict = scoring.verdict_of(Path(name), image, prediction, *of_map)
+        if self._output.maps:
+            path = storage.map_path(self._output.maps, self._root, name)
+            storage.write(path, heat_maps.map_png(verdict))
+        if self._output.raw_maps:
+            path = storage.map_path(self._output.raw_maps, self._root, name, ".tiff")
+            storage.write(path, heat_maps.raw_map_tiff(verdict))
+        self._counters[results.verdict_name(verdict.is_anomalous)].inc()
+        found = scoring.regions_of(verdict)
+        listed = results.listed(found, self._output.min_area)
+        self._small.inc(len(found or ()) - len(listed or ()))
+        self._bare.inc(bool(found) and not listed and verdict.is_anomalous)
+        yield tables.Row(
+            name, verdict.score, verdict.probability, verdict.is_anomalous, verdict.reason, listed
+        )

@@ -1,0 +1,113 @@
+"""Pictures of anomaly maps: colours over the image, and the values themselves.
+
+All maps of a model share one colour scale, which its calibration fixes, so that two pictures can be
+compared: the threshold is in the middle, and the ends are `COLOUR_SCALES` scales of the calibration
+away from it. Below the threshold the colours are faint. A line follows the threshold.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+from scipy import ndimage
+
+from tfgad.plots import CONTOUR, HEAT
+from tfgad.scores.map_regions import CONNECTED
+
+if TYPE_CHECKING:
+    from tfgad.inference.scoring import Verdict
+
+# At 6 scales from the threshold a probability is 0.0025 or 0.9975.
+COLOUR_SCALES = 6
+FAINT = 0.6  # of the opacity, below the threshold
+STRIP = 2**20  # pixels that are coloured at once; their colours take 64 bytes each
+DESCRIPTION = 270  # the TIFF tag ImageDescription
+
+
+def map_png(verdict: Verdict) -> bytes:
+    """Returns an image with its heat map over it, as a PNG file of the image's size."""
+    content = io.BytesIO()
+    Image.fromarray(overlay(verdict)).save(content, "PNG")
+    return content.getvalue()
+
+
+def raw_map_tiff(verdict: Verdict) -> bytes:
+    """Returns the values of a map as a TIFF file, float32 of one channel and of the image's size.
+
+    The tag ImageDescription holds JSON: `score`, `threshold` on the values (null where the score is
+    no maximum of the map) and `scale`, see `tfgad.scores.calibration.probability`.
+    """
+    numbers = {
+        "score": verdict.score,
+        "threshold": verdict.map_threshold,
+        "scale": verdict.scale,
+    }
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[DESCRIPTION] = json.dumps(numbers)
+    content = io.BytesIO()
+    Image.fromarray(np.asarray(verdict.map, np.float32)).save(content, "TIFF", tiffinfo=tags)
+    return content.getvalue()
+
+
+def overlay(verdict: Verdict) -> np.ndarray:
+    """Returns the image with `heat` over it: uint8 `[H, W, 3]`."""
+    scale, (height, width) = heat_scale(verdict), verdict.map.shape
+    picture = np.empty((height, width, 3), np.uint8)
+    step = max(1, STRIP // width)
+    for start in range(0, height, step):
+        rows = slice(start, min(start + step, height))
+        cloth, colours = (verdict.image[rows] + 1) / 2, _heat(verdict, rows, scale)
+        alpha = colours[..., 3:]
+        picture[rows] = np.rint(255 * (cloth * (1 - alpha) + colours[..., :3] * alpha))
+    return picture
+
+
+def heat(verdict: Verdict) -> np.ndarray:
+    """Returns the colours of the map: faint below the threshold, and a line along it.
+
+    Returns:
+        red, green, blue and opacity, float `[H, W, 4]` in [0, 1].
+    """
+    return _heat(verdict, slice(0, len(verdict.map)), heat_scale(verdict))
+
+
+def _heat(verdict: Verdict, rows: slice, scale: tuple[float, float, float]) -> np.ndarray:
+    """Returns some rows of `heat`, given the `heat_scale`."""
+    lowest, middle, highest = scale
+    values = verdict.map[rows]
+    places = np.clip((values - lowest) / max(highest - lowest, 1e-12), 0, 1)
+    above = values > middle
+    if verdict.map_threshold is None and not (verdict.is_anomalous and not verdict.reason):
+        above[:] = False  # the middle of the map's own range, and no threshold
+    colours = HEAT(np.where(above, places, np.minimum(places, 0.5)))
+    colours[..., 3] *= np.where(above, 1, FAINT)
+    if verdict.map_threshold is not None:
+        colours[_contour(verdict.map, rows, verdict.map_threshold)] = CONTOUR
+    return colours
+
+
+def _contour(anomaly_map: np.ndarray, rows: slice, threshold: float) -> np.ndarray:
+    """Returns where the regions above the threshold end, in some rows: bool `[h, W]`."""
+    first = max(rows.start - 1, 0)
+    above = anomaly_map[first : rows.stop + 1] > threshold
+    inside = ndimage.binary_erosion(above, CONNECTED, border_value=1)
+    start = rows.start - first
+    return (above & ~inside)[start : start + rows.stop - rows.start]
+
+
+def heat_scale(verdict: Verdict) -> tuple[float, float, float]:
+    """Returns the values of the map at the lower end, the middle and the upper end of the colours.
+
+    If the score is no maximum of the map, the map has a scale of its own, from its median to its
+    maximum. The upper half of it then shows as above the threshold, and on a defective image only.
+    """
+    middle = verdict.map_threshold
+    if middle is None:
+        median, largest = float(np.median(verdict.map)), float(verdict.map.max())
+        return median, (median + largest) / 2, largest
+    half = COLOUR_SCALES * verdict.scale
+    return middle - half, middle, middle + half
