@@ -1,6 +1,7 @@
 """Small images and small fitted models that several tests share."""
 
 import builtins
+import collections
 import dataclasses
 import functools
 import os
@@ -35,6 +36,16 @@ SMALL = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    """Puts the files with the most slow tests first, so that no process ends alone with one."""
+    slow = collections.Counter(
+        item.path
+        for item in items
+        if {"slow", "integration"} & {m.name for m in item.iter_markers()}
+    )
+    items.sort(key=lambda item: -slow[item.path])
+
+
 @pytest.fixture(scope="session")
 def images():
     """Sixteen normal images `[16, 48, 48, 1]`: a wave of random phase under noise.
@@ -63,13 +74,29 @@ def build_small():
     return build
 
 
-@pytest.fixture(scope="session")
+def optimise_graphs(is_asked: bool) -> None:
+    """Has TensorFlow optimise each graph at its first run, or not."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not is_asked})
+
+
+# Most graphs run once or twice here, and optimising them takes longer than that. Servers, scripts
+# and plain TensorFlow, which tests start as other processes, do optimise, and are to agree.
+optimise_graphs(False)
+
+
+@pytest.fixture
 def half_precision():
-    """Skips tests of bfloat16 where `ONEDNN_MAX_CPU_ISA` leaves none."""
+    """Skips tests of bfloat16 where `ONEDNN_MAX_CPU_ISA` leaves none.
+
+    Graphs are optimised: what is fused there must be there in bfloat16, too.
+    """
     try:
         processor.check_bfloat16()
     except UsageError as error:
         pytest.skip(str(error))
+    optimise_graphs(True)
+    yield
+    optimise_graphs(False)
 
 
 @pytest.fixture(scope="session")
@@ -101,16 +128,17 @@ def fitted(images, labels, build_small, know_normal_images):
 
     @functools.cache
     def model_of(method: str, side: int):
-        model = build_small(method, side=side)
-        if side == SIDE:
-            train(model)
-        else:
-            for name, network in model_of(method, SIDE).networks().items():
+        model = trained(method)
+        if side != SIDE:
+            model = build_small(method, side=side)
+            for name, network in trained(method).networks().items():
                 getattr(model, name).set_weights(network.get_weights())
         know_normal_images(model, images[:, :side, :side])
         return model
 
-    def train(model):
+    @functools.cache
+    def trained(method: str):
+        model = build_small(method)
         for stage in model.stages:
             model.begin(stage)
             height, width, _ = model.training_window
@@ -120,6 +148,7 @@ def fitted(images, labels, build_small, know_normal_images):
             parts = max(1, model.images_per_step // model.config.batch_size)
             batches = windows.batch(4 * parts, drop_remainder=True)
             model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
+        return model
 
     return lambda method, side=SIDE: model_of(method, side)
 

@@ -25,7 +25,11 @@ def cases(*cases):
 
 
 # A method, and the side of the images it scores: by `cues`, `density` or its critic.
-CASES = cases(*((each, 48) for each in METHODS), *((each, 32) for each in RECONSTRUCTING))
+LARGER = [(each, 48) for each in METHODS]
+CASES = cases(*LARGER, *((each, 32) for each in RECONSTRUCTING))
+# Files hold the graph of `density` as they hold the others: a few methods show it. In half
+# precision every method is saved with it.
+WRITTEN = cases(*LARGER, *((each, 32) for each in RECONSTRUCTING if each in QUICK))
 
 
 @pytest.fixture(scope="module", params=cases(*METHODS))
@@ -36,6 +40,12 @@ def model(request, fitted):
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
 def detector(request, fitted):
     """A model for images of 48 pixels, or of 32, the window's."""
+    return fitted(*request.param)
+
+
+@pytest.fixture(scope="module", params=WRITTEN, ids=lambda case: "-".join(map(str, case)))
+def written(request, fitted):
+    """A model that is saved or exported."""
     return fitted(*request.param)
 
 
@@ -78,15 +88,15 @@ def test_methods_that_reconstruct_score_windows_by_density_and_larger_images_by_
     assert detector.score == expected
 
 
-def test_a_loaded_model_says_the_same_bit_for_bit(detector, images, tmp_path):
-    copy = saved_and_loaded(detector, tmp_path)
-    for size in {detector.tile[0], 32}:
+def test_a_loaded_model_says_the_same_bit_for_bit(written, images, tmp_path):
+    copy = saved_and_loaded(written, tmp_path)
+    for size in {written.tile[0], 32}:
         pieces = images[:4, :size, :size]
-        ours, theirs = detector.anomaly(pieces), copy.anomaly(pieces)
+        ours, theirs = written.anomaly(pieces), copy.anomaly(pieces)
         np.testing.assert_array_equal(ours["score"], theirs["score"])
         np.testing.assert_array_equal(ours["map"], theirs["map"])
     assert copy.calibration.is_calibrated
-    assert_same(state(detector), state(copy))
+    assert_same(state(written), state(copy))
 
 
 def test_a_loaded_model_trains_on_like_the_original(model, copy, images, labels, tmp_path):
@@ -104,13 +114,13 @@ def test_a_loaded_model_trains_on_like_the_original(model, copy, images, labels,
     assert int(original.step) == int(model.step) + 2 * len(model.stages)
 
 
-def test_an_exported_model_says_the_same(detector, images, tmp_path):
-    served = exported(detector, tmp_path)
-    for size in {detector.tile[0], 32}:
+def test_an_exported_model_says_the_same(written, images, tmp_path):
+    served = exported(written, tmp_path)
+    for size in {written.tile[0], 32}:
         pixels = np.round((images[:3, :size, :size] + 1) * 127.5).astype("uint8")
         answer, expected = (
             served(images=pixels),
-            detector.anomaly(pixels.astype("float32") / 127.5 - 1),
+            written.anomaly(pixels.astype("float32") / 127.5 - 1),
         )
         rounding = 1e-5 * np.abs(expected["score"]).max()  # a critic's score may lie beside 0
         np.testing.assert_allclose(answer["score"], expected["score"], atol=rounding)
@@ -153,11 +163,12 @@ def test_half_precision_is_trained_scored_saved_and_exported(
         layer.compute_dtype for layer in next(iter(copy.networks().values())).layers
     }
     np.testing.assert_array_equal(copy.anomaly(x)["score"], predicted["score"])
-    answer = exported(model, tmp_path)(images=pixels)
-    for name in ("score", "map"):
-        expected = predicted[name].numpy()  # scores of a clipped critic lie beside 0
-        size = np.maximum(np.abs(expected), np.ptp(expected))
-        assert (np.abs(answer[name] - expected) <= 1e-3 * size).all()
+    if method in QUICK:  # an export holds the graph that `anomaly` has run
+        answer = exported(model, tmp_path)(images=pixels)
+        for name in ("score", "map"):
+            expected = predicted[name].numpy()  # scores of a clipped critic lie beside 0
+            size = np.maximum(np.abs(expected), np.ptp(expected))
+            assert (np.abs(answer[name] - expected) <= 1e-3 * size).all()
 
 
 def test_networks_trained_in_half_precision_score_in_float32(half_precision, build_small, images):

@@ -1,5 +1,6 @@
 """Trains every method alone and on two replicas, and prints as JSON how far they came apart.
 
+Alone it is trained step by step, without a graph: that traces none, and is one more comparison.
 Batch normalisation is frozen: replicas normalise by their own part of a batch, and differ by that.
 A script of its own, because a CPU is made two before TensorFlow has touched it.
 """
@@ -42,7 +43,9 @@ def trained(method, cluster):
     settings = {name: value for name, value in SMALL.items() if name in known}
     with cluster.strategy.scope():
         model = methods.build(method, (32, 32, 1), 0, **settings)
-        model.compile({role: keras.optimizers.SGD(1e-3) for role in model.roles})
+        alone = cluster.strategy.num_replicas_in_sync == 1
+        optimizers = {role: keras.optimizers.SGD(1e-3) for role in model.roles}
+        model.compile(optimizers, run_eagerly=alone)
     for layer in model._flatten_layers():
         layer.trainable &= not isinstance(layer, keras.layers.BatchNormalization)
     start = [weight.numpy() for weight in model.trainable_weights]

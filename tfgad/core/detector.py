@@ -265,8 +265,14 @@ class Detector(Trained):
 
         Outside of a graph alone.
         """
-        images = tf.TensorSpec([None, None, None, self.window[2]], tf.float32)
-        return self.anomaly_in_graph.get_concrete_function(images, score)
+        return self.anomaly_in_graph.get_concrete_function(self._any_images(), score)
+
+    def traced_errors(self, score: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns `error_maps` for a score: the graph that `anomaly_in_graph` then reads, too."""
+        return self.error_maps.get_concrete_function(self._any_images(), score)
+
+    def _any_images(self) -> tf.TensorSpec:
+        return tf.TensorSpec([None, None, None, self.window[2]], tf.float32)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def anomaly_in_graph(self, images: tf.Tensor, score: str) -> dict[str, tf.Tensor]:
@@ -384,9 +390,9 @@ class Detector(Trained):
             self._density_score().adapt(normals, size, self.descriptions)
         if self.score == PLACES:
             score = PlacesScore(self.places)
-            score.adapt(normals, size, lambda x: self.error_maps(x, PLACES))
+            score.adapt(normals, size, self.traced_errors(PLACES))
         else:
-            self._cues_score().adapt(normals, size, lambda x: self.error_maps(x, CUES))
+            self._cues_score().adapt(normals, size, self.traced_errors(CUES))
         self.predict_function = None  # which may score by the paper's score
 
     def calibrate(

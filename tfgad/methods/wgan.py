@@ -212,7 +212,8 @@ class WGAN(Detector):
         """Estimates the mean of D over normal images, after `Detector.adapt`."""
         super().adapt(normals, size)
         self.normal_logit.assign(0.0)
-        mean = mean_logit(lambda x: -self.error_maps(x, "critic"), normals, size, self.seed)
+        errors = self.traced_errors("critic")
+        mean = mean_logit(lambda x: -errors(x), normals, size, self.seed)
         self.normal_logit.assign(mean)
 
     def sample(self, count: int, seed: int = 0) -> tf.Tensor:
