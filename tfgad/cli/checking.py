@@ -37,12 +37,14 @@ def check(
 ) -> None:
     """Check on new good images that a model still keeps its false-positive rate.
 
-    Compares the share of false alarms with the rate that was asked for, the scores with those of
-    calibration, and the images' quality with that of good ones. Defective images in the data are
-    left out, and so are images that a run was trained on or calibrated by.
+    Compares the share of false alarms with the rate that was asked for, the
+    scores with those of calibration, and the images' quality with that of good
+    ones. Defective images in the data are left out, and so are images that a run
+    was trained on or calibrated by.
 
-    Exit code 3: the promise is broken. More false alarms than asked for, by the lower end of the
-    interval; or the scores have drifted; or images are unlike any good one.
+    Exit code 3: the promise is broken. More false alarms than asked for, by the
+    lower end of the interval; or the scores have drifted; or images are unlike
+    any good one.
     """
     if json:
         results.check_writable("json", json)

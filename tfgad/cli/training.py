@@ -139,8 +139,8 @@ def evaluate(
 ) -> None:
     """Score a test set, beside trivial detectors, and write a report.
 
-    A folder with good images alone is checked as by `tfgad check`, with its exit codes; the results
-    are in check.json.
+    A folder with good images alone is checked as by `tfgad check`, with its exit
+    codes; the results are in check.json.
     """
     if out:
         results.check_writable("out", out, folder=True)

@@ -29,7 +29,6 @@ from tfgad.training.run import check_shape
 log = logging.getLogger(__name__)
 
 PIXEL_BINS = 500  # of a map's values, for the pixel figures of a draw
-
 Draws = np.ndarray  # float32 `[D, N]`: how often each draw takes each image
 
 
