@@ -46,7 +46,7 @@ fabric, plain and satin, with one seed. These are within 0.01 of the best in eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -54,7 +54,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad.data import tiling
-from tfgad.data.sampling import batched, spread
+from tfgad.data.sampling import batch_size, batched, spread
 from tfgad.data.warping import gaussian_blur
 from tfgad.scores.statistics_layer import StatisticsLayer
 
@@ -156,20 +156,26 @@ class Cues(StatisticsLayer):
 
     def adapt(self, images: np.ndarray, errors: np.ndarray) -> None:
         """Estimates the statistics from normal images and their errors, shaped as for `call`."""
-        relative = np.concatenate([self.relative_errors(e[None]).numpy() for e in errors])
+        some = batch_size(images.shape[1:])
+        batches = [slice(start, start + some) for start in range(0, len(images), some)]
+        relative = np.concatenate([self.relative_errors(errors[b]).numpy() for b in batches])
         self.mean.assign(relative.mean(axis=(0, 1, 2), dtype="float64"))
         deviation = relative.std(axis=(0, 1, 2), dtype="float64")
         self.deviation.assign(np.where(deviation > LEAST_DEVIATION, deviation, NOT_USED))
-        texture = [np.max(self.texture(r)) for r in relative]
-        variances = [np.max(variance(plane(x[None]))) for x in images]
+        variances = [np.max(variance(plane(images[b]))) for b in batches]
         self.steepest_light.assign(np.sqrt(max(variances)))
-        tone = [np.max(self.tone(x[None])) for x in images]
-        self.texture_peak.assign(max(float(np.quantile(texture, PEAK_QUANTILE)), FLOOR))
-        self.tone_peak.assign(max(float(np.quantile(tone, PEAK_QUANTILE)), FLOOR))
+        self.texture_peak.assign(peak_of(self.texture(relative[b]) for b in batches))
+        self.tone_peak.assign(peak_of(self.tone(images[b]) for b in batches))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "groups": self.groups}
+
+
+def peak_of(maps: Iterable[tf.Tensor]) -> float:
+    """Returns the value that the maxima of maps `[B, H, W]`, in batches, rarely exceed."""
+    maxima = np.concatenate([np.max(each, axis=(1, 2)) for each in maps])
+    return max(float(np.quantile(maxima, PEAK_QUANTILE)), FLOOR)
 
 
 def plane(images: tf.Tensor) -> tf.Tensor:
