@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Options of a data set that a run determines; the others determine which images it has.
 FORM = ("size", "tile", "fit", "channels", "depth")
 SHOWN = 12  # images in the gallery
+NAME = 34  # letters of a name there
 COLUMNS = (
     *("image", "truth", "right"),
     *("first_verdict", "first_score", "second_verdict", "second_score"),
@@ -145,7 +146,9 @@ def _gallery(found: Comparison, folders: tuple[Path, Path]) -> bytes:
             else f"{'missed' if run.labels[i] else 'passed'} {run.scores[i]:.3g}"
             for run in found.runs
         ]
-        titles.append([f"{found.runs[0].names[i][-34:]}\n{truth}", *verdicts])
+        name = found.runs[0].names[i]
+        name = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
+        titles.append([f"{name}\n{truth}", *verdicts])
     thresholds = [run.threshold for run in found.runs]
     names = [folder.name[-20:] for folder in folders]
     return plots.png(differences(images, maps, masks, titles, alarms, thresholds, names))
