@@ -26,7 +26,7 @@ class Brightness:
     """A predictor whose score is the mean grey level of an image."""
 
     image_shape = window = (SIDE, SIDE, 1)
-    resized, score, threshold, depth = False, "mean", 150.0, None
+    resized, score, threshold, scale, depth = False, "mean", 150.0, 1.0, None
     calibration_scores = CalibrationScores.of(np.random.default_rng(1).normal(MEAN, 10, 100))
 
     def predict_images(self, images):

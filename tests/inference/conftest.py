@@ -18,7 +18,7 @@ class Brightness:
     """A predictor whose score is the mean grey level of an image."""
 
     image_shape = window = (SIDE, SIDE, 1)
-    resized, score, threshold, depth = False, "mean", 150.0, None
+    resized, score, threshold, scale, depth = False, "mean", 150.0, 1.0, None
     calibration_scores = None
 
     def predict_images(self, images):
