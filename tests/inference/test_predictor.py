@@ -16,13 +16,8 @@ from tfgad import files
 from tfgad.data.image_files import ImageError
 from tfgad.data.pixels import from_uint8
 from tfgad.errors import UsageError
-from tfgad.export.saved_model import (
-    CALIBRATION,
-    METADATA,
-    _Endpoints,
-    export,
-    metadata_of_model,
-)
+from tfgad.export.endpoints import Endpoints
+from tfgad.export.saved_model import CALIBRATION, METADATA, export, metadata_of_model
 from tfgad.inference import heat_maps, predictor, results, saved_model, scoring
 from tfgad.scores.image_quality import ImageQuality
 from tfgad.scores.map_regions import find_regions
@@ -392,7 +387,7 @@ def test_a_letterboxed_model_predicts_as_its_run(fitted):
     ours = predictor.RunPredictor(Run(Path("run"), config, model)).predict_images(
         from_uint8(images)
     )
-    endpoints = _Endpoints(model, shape, True, 8, "letterbox")
+    endpoints = Endpoints(model, shape, True, 8, "letterbox")
     theirs = endpoints.score(tf.constant(images))
     assert theirs["map"].shape == (2, 30, 70)
     for i, each in enumerate(ours):

@@ -12,6 +12,7 @@ from tfgad.cli import console
 from tfgad.cli.arguments import Model
 from tfgad.cli.loading import data_defaults
 from tfgad.cli.progress import Progress
+from tfgad.data.options import Size
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.inference import results
@@ -160,9 +161,9 @@ def _load(model: Path) -> tuple[Predictor, dict[str, Any], Run | None]:
 
 def _check_fits(predictor: Predictor, images: AnomalyData) -> None:
     """Raises UsageError unless the images have the size and channels of the model's."""
-    side, _, channels = predictor.image_shape
+    height, width, channels = predictor.image_shape
     if images.image_shape != tuple(predictor.image_shape):
-        hint = f"load the data with size={side} and channels={channels}"
+        hint = f"load the data with size={Size(height, width)} and channels={channels}"
         problem = f"but the model has {tuple(predictor.image_shape)}"
         raise UsageError("data", f"images of {images.image_shape}", problem, hint)
 

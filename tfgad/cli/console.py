@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from tfgad.errors import UsageError, nearest
+from tfgad.errors import USAGE_ERROR, UsageError, nearest
 from tfgad.files import FREE_SPACE, NO_SPACE, is_full
 
 # Exit codes besides 0; 130 is what shells give a command that Ctrl-C has stopped.
-BROKEN_IMAGES, MISTAKE, BROKEN_PROMISE, STOPPED = 1, 2, 3, 130
+BROKEN_IMAGES, BROKEN_PROMISE, STOPPED = 1, 3, 130
 
 # The commands that take --resume.
 RESUMABLE = ("train",), ("synthesize", "train"), ("segment", "train"), ("segment", "adapt")
@@ -85,19 +85,19 @@ class Commands(TyperGroup):
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except UsageError as error:
             warn(_one_line(str(error)))
-            code = MISTAKE
+            code = USAGE_ERROR
         except OSError as error:
             if not is_full(error):
                 raise
             where = error.filename or "of a file"
             warn(f"disk '{where}': {NO_SPACE}; {FREE_SPACE}")
-            code = MISTAKE
+            code = USAGE_ERROR
         except ClickUsageError as error:
             where = error.ctx.command_path if error.ctx else "tfgad"
             message = _one_line(error.format_message()).rstrip(".")
             if message:  # without one, Click has printed the help
                 warn(f"{message}; see `{where} --help`")
-            code = MISTAKE
+            code = USAGE_ERROR
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:

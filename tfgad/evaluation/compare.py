@@ -18,7 +18,7 @@ import numpy as np
 from tfgad.data.anomaly_data import IMAGE, AnomalyData
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
-from tfgad.evaluation.evaluate_run import _check_untrained
+from tfgad.evaluation.evaluate_run import check_untrained
 from tfgad.evaluation.intervals import draw_images
 from tfgad.evaluation.pixel_metrics import AUPRO_LIMIT, area, region_weights
 from tfgad.evaluation.predictions import TestPredictions, predict_test_set
@@ -131,7 +131,7 @@ def compare(
     tested = []
     for run, images in zip(runs, data, strict=True):
         check_shape(run, images)
-        _check_untrained(run, images.spec)
+        check_untrained(run, images.spec)
         tested.append(held_out.for_test(run, images))
     predictions = [
         predict_test_set(run.model, images) for run, images in zip(runs, tested, strict=True)

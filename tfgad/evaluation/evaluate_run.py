@@ -64,7 +64,7 @@ def evaluate(
         UsageError: images of another form, or test images that the model was trained on.
     """
     check_shape(run, images)
-    _check_untrained(run, images.spec)
+    check_untrained(run, images.spec)
     images = held_out.for_test(run, images)
     check_test_images(images)
     # First, for it may find fault with a file of weights: the scores would be lost.
@@ -108,7 +108,7 @@ def written(folder: Path) -> list[Path]:
     return [folder / name for name in RESULTS if (folder / name).exists()]
 
 
-def _check_untrained(run: Run, spec: str) -> None:
+def check_untrained(run: Run, spec: str) -> None:
     """Raises UsageError if the model was trained on the test images of a data set."""
     if _test_set(spec) in map(_test_set, run.config.get("learnt_from") or ()):
         problem = "has test images that the model was trained on"

@@ -50,12 +50,10 @@ import tensorflow as tf
 
 from tfgad import files
 from tfgad.core.detector import Detector
-from tfgad.data.pixels import LETTERBOX, STRETCH
-from tfgad.export import decoding, letterbox, warmup
-from tfgad.export.regions_in_graph import find_at_sizes, find_regions, known_if
+from tfgad.data.pixels import STRETCH
+from tfgad.export import warmup
+from tfgad.export.endpoints import Endpoints
 from tfgad.networks.pretrained import keys_of
-from tfgad.scores.calibration import RATES
-from tfgad.scores.score import PEAKS
 from tfgad.training import Run
 from tfgad.training.run import RECORD, calibration_numbers
 
@@ -97,15 +95,13 @@ def export(
     """
     model.calibration.require_calibrated()
     directory = Path(directory)
-    metadata = {**metadata, **metadata_of_model(model, image_shape, resized, depth)}
-    if fit != STRETCH:
-        metadata["fit"] = fit
+    metadata = {**metadata, **metadata_of_model(model, image_shape, resized, depth, fit)}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # Servers load folders named by a number; this one is not until it is renamed.
         with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as partial:
             unfinished = Path(partial) / "version"
-            _save(model, _Endpoints(model, image_shape, resized, depth, fit), unfinished)
+            _save(model, Endpoints(model, image_shape, resized, depth, fit), unfinished)
             files.write_json(unfinished / METADATA, metadata)
             if model.notice:
                 (unfinished / NOTICE).write_text(model.notice, encoding="utf-8")
@@ -132,8 +128,8 @@ def export_run(run: Run, directory: str | os.PathLike, name: str | None = None) 
 def metadata_of_run(run: Run) -> dict[str, Any]:
     """Returns the metadata that an exported run has in its file `METADATA`."""
     shape, resized = run.config["image_shape"], run.config["resized"]
-    depth = run.config.get("depth")
-    return {**_metadata_of_training(run), **metadata_of_model(run.model, shape, resized, depth)}
+    form = run.config.get("depth"), run.config.get("fit", STRETCH)
+    return {**_metadata_of_training(run), **metadata_of_model(run.model, shape, resized, *form)}
 
 
 def _metadata_of_training(run: Run) -> dict[str, Any]:
@@ -145,7 +141,11 @@ def _metadata_of_training(run: Run) -> dict[str, Any]:
 
 
 def metadata_of_model(
-    model: Detector, image_shape: Sequence[int], resized: bool, depth: int | None = None
+    model: Detector,
+    image_shape: Sequence[int],
+    resized: bool,
+    depth: int | None = None,
+    fit: str = STRETCH,
 ) -> dict[str, Any]:
     """Returns the metadata of a calibrated model that programs need to score with it.
 
@@ -164,6 +164,7 @@ def metadata_of_model(
         "scale": float(model.calibration.scale),
         # Of images; a model of an earlier tfgad has none.
         **({"depth": depth} if depth else {}),
+        **({"fit": fit} if fit != STRETCH else {}),
         # At other false-positive rates: pairs of rate and threshold, where they are known.
         **({"thresholds": thresholds} if thresholds else {}),
     }
@@ -173,7 +174,7 @@ def _next_version(directory: Path) -> int:
     return 1 + max((int(p.name) for p in directory.iterdir() if p.name.isdecimal()), default=0)
 
 
-def _save(model: Detector, endpoints: _Endpoints, folder: Path) -> None:
+def _save(model: Detector, endpoints: Endpoints, folder: Path) -> None:
     """Writes the signatures and the weights they use, not the model with all it holds.
 
     Each signature is traced once. `keras.export.ExportArchive` traces each twice, and every graph
@@ -199,119 +200,3 @@ def _save(model: Detector, endpoints: _Endpoints, folder: Path) -> None:
     module = tf.Module()
     module.weights = list(used.values())
     tf.saved_model.save(module, str(folder), signatures)
-
-
-class _Endpoints:
-    """The functions of the signatures. They return dicts, whose keys name the outputs.
-
-    Args:
-        model: the arguments are those of `export`.
-    """
-
-    def __init__(
-        self,
-        model: Detector,
-        image_shape: tuple[int, int, int],
-        resized: bool,
-        depth: int | None,
-        fit: str,
-    ):
-        self.model, self.resized, self.depth = model, resized, depth
-        self.is_letterboxed = resized and fit == LETTERBOX
-        self.anomaly = model.traced_anomaly(model.score)
-        self._threshold = model.calibration.threshold.value
-        self.size, self.channels = image_shape[:2], image_shape[2]
-
-    def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._predictions(self._prepared(_from_uint8(images)), tf.shape(images)[1:3])
-
-    def score_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images, sizes = self._decoded(image_bytes)
-        alike = tf.reduce_all(sizes == sizes[:1])
-        # The maps of a batch have one size: the model's own, if the files differ.
-        return self._predictions(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
-
-    def _decoded(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns files as prepared images `[B, H, W, C]`, and their own sizes int32 `[B, 2]`."""
-
-        def decoded(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            image = decoding.decode(file, self.channels, self.depth)
-            return self._prepared(image[None])[0], tf.shape(image)[:2]
-
-        side = self.size if self.resized else (None, None)
-        form = tf.TensorSpec((*side, self.channels)), tf.TensorSpec(2, tf.int32)
-        return tf.map_fn(decoded, image_bytes, fn_output_signature=form)
-
-    def regions(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        predictions = self.score(images)
-        return self._with_regions(predictions, find_regions(predictions["map"], self._threshold))
-
-    def regions_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images, sizes = self._decoded(image_bytes)
-        predictions = self._predictions(images, tf.shape(images)[1:3])
-        if self.resized:  # each map to the size of its file
-            found = find_at_sizes(predictions["map"], sizes, self._threshold, self._resized_back)
-        else:
-            found = find_regions(predictions["map"], self._threshold)
-        return self._with_regions(predictions, found)
-
-    def _with_regions(
-        self, predictions: dict[str, tf.Tensor], found: dict[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
-        """Returns predictions with the regions in place of the map."""
-        size = tf.constant(self.size) if self.resized else tf.shape(predictions["map"])[1:3]
-        is_peak = tf.constant(self.model.score in PEAKS) | (size != self.model.window[:2])
-        del predictions["map"]
-        return {**predictions, **known_if(tf.reduce_any(is_peak), found)}
-
-    def reconstruct(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        reconstruction = self.model.reconstruct_in_graph(self._prepared(_from_uint8(images)))
-        reconstruction = self._resized_back(tf.shape(images)[1:3], reconstruction)
-        grey_levels = tf.clip_by_value(tf.round((reconstruction + 1) * 127.5), 0, 255)
-        return {"reconstruction": tf.cast(grey_levels, tf.uint8)}
-
-    def calibration(self) -> dict[str, tf.Tensor]:
-        weights = self.model.calibration
-        return {
-            "threshold": tf.identity(weights.threshold.value),
-            "scale": tf.identity(weights.scale.value),
-            "false_positive_rate": tf.identity(weights.false_positive_rate.value),
-            "rates": tf.constant(RATES, tf.float32),
-            "thresholds": tf.identity(weights.thresholds.value),
-            "quantiles": tf.identity(weights.quantiles.value),
-            "calibration_images": tf.identity(weights.images.value),
-            "calibration_groups": tf.identity(weights.groups.value),
-        }
-
-    def _prepared(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns images `[B, H, W, C]` in [-1, 1], resized if need be, refused if too small."""
-        if self.is_letterboxed:
-            images = letterbox.letterboxed(images, self.size)
-        else:
-            images = self._resized_to(self.size, images)
-        smallest = self.model.window[:2]
-        message = f"images are smaller than {smallest[0]}x{smallest[1]} pixels"
-        enough = tf.debugging.assert_greater_equal(tf.shape(images)[1:3], smallest, message)
-        with tf.control_dependencies([enough]):
-            return tf.identity(images)
-
-    def _predictions(self, images: tf.Tensor, map_size: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the predictions of images that `_prepared` returned, with maps of a size."""
-        scored = self.anomaly(images)
-        anomaly_map = self._resized_back(map_size, scored["map"][..., None])[..., 0]
-        prediction = self.model.prediction(images, scored["score"])
-        return {"score": scored["score"], **prediction, "map": anomaly_map}
-
-    def _resized_back(self, size: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        """Returns images or maps of the model's size at that of the images they belong to."""
-        if self.is_letterboxed:
-            images = letterbox.without_padding(images, size)
-        return self._resized_to(size, images)
-
-    def _resized_to(self, size: Any, images: tf.Tensor) -> tf.Tensor:
-        # The filter of `tfgad.data.pixels.resize`.
-        return tf.image.resize(images, size, antialias=True) if self.resized else images
-
-
-def _from_uint8(images: tf.Tensor) -> tf.Tensor:
-    return decoding.from_levels(images, 127.5)

@@ -1,0 +1,135 @@
+"""The functions of an exported model's signatures; see `tfgad.export.saved_model`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfgad.core.detector import Detector
+from tfgad.data.pixels import LETTERBOX
+from tfgad.export import decoding, letterbox
+from tfgad.export.regions_in_graph import find_at_sizes, find_regions, known_if
+from tfgad.scores.calibration import RATES
+from tfgad.scores.score import PEAKS
+
+
+class Endpoints:
+    """The functions of the signatures. They return dicts, whose keys name the outputs.
+
+    The arguments are those of `tfgad.export.saved_model.export`.
+    """
+
+    def __init__(
+        self,
+        model: Detector,
+        image_shape: tuple[int, int, int],
+        resized: bool,
+        depth: int | None,
+        fit: str,
+    ):
+        self.model, self.resized, self.depth = model, resized, depth
+        self.is_letterboxed = resized and fit == LETTERBOX
+        self.anomaly = model.traced_anomaly(model.score)
+        self._threshold = model.calibration.threshold.value
+        self.size, self.channels = image_shape[:2], image_shape[2]
+
+    def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Signature `serving_default`."""
+        return self._predictions(self._prepared(_from_uint8(images)), tf.shape(images)[1:3])
+
+    def score_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Signature `score_bytes`."""
+        images, sizes = self._decoded(image_bytes)
+        alike = tf.reduce_all(sizes == sizes[:1])
+        # The maps of a batch have one size: the model's own, if the files differ.
+        return self._predictions(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
+
+    def _decoded(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns files as prepared images `[B, H, W, C]`, and their own sizes int32 `[B, 2]`."""
+
+        def decoded(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image = decoding.decode(file, self.channels, self.depth)
+            return self._prepared(image[None])[0], tf.shape(image)[:2]
+
+        side = self.size if self.resized else (None, None)
+        form = tf.TensorSpec((*side, self.channels)), tf.TensorSpec(2, tf.int32)
+        return tf.map_fn(decoded, image_bytes, fn_output_signature=form)
+
+    def regions(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Signature `regions`."""
+        predictions = self.score(images)
+        return self._with_regions(predictions, find_regions(predictions["map"], self._threshold))
+
+    def regions_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Signature `regions_bytes`."""
+        images, sizes = self._decoded(image_bytes)
+        predictions = self._predictions(images, tf.shape(images)[1:3])
+        if self.resized:  # each map to the size of its file
+            found = find_at_sizes(predictions["map"], sizes, self._threshold, self._resized_back)
+        else:
+            found = find_regions(predictions["map"], self._threshold)
+        return self._with_regions(predictions, found)
+
+    def _with_regions(
+        self, predictions: dict[str, tf.Tensor], found: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """Returns predictions with the regions in place of the map."""
+        size = tf.constant(self.size) if self.resized else tf.shape(predictions["map"])[1:3]
+        is_peak = tf.constant(self.model.score in PEAKS) | (size != self.model.window[:2])
+        del predictions["map"]
+        return {**predictions, **known_if(tf.reduce_any(is_peak), found)}
+
+    def reconstruct(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Signature `reconstruct`."""
+        reconstruction = self.model.reconstruct_in_graph(self._prepared(_from_uint8(images)))
+        reconstruction = self._resized_back(tf.shape(images)[1:3], reconstruction)
+        grey_levels = tf.clip_by_value(tf.round((reconstruction + 1) * 127.5), 0, 255)
+        return {"reconstruction": tf.cast(grey_levels, tf.uint8)}
+
+    def calibration(self) -> dict[str, tf.Tensor]:
+        """Signature `calibration`."""
+        weights = self.model.calibration
+        return {
+            "threshold": tf.identity(weights.threshold.value),
+            "scale": tf.identity(weights.scale.value),
+            "false_positive_rate": tf.identity(weights.false_positive_rate.value),
+            "rates": tf.constant(RATES, tf.float32),
+            "thresholds": tf.identity(weights.thresholds.value),
+            "quantiles": tf.identity(weights.quantiles.value),
+            "calibration_images": tf.identity(weights.images.value),
+            "calibration_groups": tf.identity(weights.groups.value),
+        }
+
+    def _prepared(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns images `[B, H, W, C]` in [-1, 1], resized if need be, refused if too small."""
+        if self.is_letterboxed:
+            images = letterbox.letterboxed(images, self.size)
+        else:
+            images = self._resized_to(self.size, images)
+        smallest = self.model.window[:2]
+        message = f"images are smaller than {smallest[0]}x{smallest[1]} pixels"
+        enough = tf.debugging.assert_greater_equal(tf.shape(images)[1:3], smallest, message)
+        with tf.control_dependencies([enough]):
+            return tf.identity(images)
+
+    def _predictions(self, images: tf.Tensor, map_size: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the predictions of images that `_prepared` returned, with maps of a size."""
+        scored = self.anomaly(images)
+        anomaly_map = self._resized_back(map_size, scored["map"][..., None])[..., 0]
+        prediction = self.model.prediction(images, scored["score"])
+        return {"score": scored["score"], **prediction, "map": anomaly_map}
+
+    def _resized_back(self, size: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """Returns images or maps of the model's size at that of the images they belong to."""
+        if self.is_letterboxed:
+            images = letterbox.without_padding(images, size)
+        return self._resized_to(size, images)
+
+    def _resized_to(self, size: Any, images: tf.Tensor) -> tf.Tensor:
+        # The filter of `tfgad.data.pixels.resize`.
+        return tf.image.resize(images, size, antialias=True) if self.resized else images
+
+
+def _from_uint8(images: tf.Tensor) -> tf.Tensor:
+    return decoding.from_levels(images, 127.5)
