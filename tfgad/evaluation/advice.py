@@ -10,6 +10,7 @@ import numpy as np
 from tfgad import methods
 from tfgad.core.settings import STEPS
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.options import Size
 from tfgad.training import Run, choose_method
 
 MOST = 4  # pieces of advice in a line
@@ -67,14 +68,16 @@ def _of_light(baselines: Mapping[str, Mapping[str, Any]], best: str) -> list[str
 
 def _of_size(images: AnomalyData, best: str, masks: np.ndarray | None) -> list[str]:
     """Returns advice on `size=` and `tile=`."""
-    side = images.image_shape[0]
+    size = Size(*images.image_shape[:2])
     if not images.resized:
-        return [f"size={side}, if the images show whole parts"] if best == "feature_pca" else []
+        return [f"size={size}, if the images show whole parts"] if best == "feature_pca" else []
     small = ""
     if masks is not None and (areas := np.count_nonzero(masks, axis=(1, 2, 3))).any():
         pixels = int(np.median(areas[areas > 0]))
-        small = f" (half of the defects cover at most {pixels} of {side * side} pixels)"
-    return [f"size={2 * side}, if the files are larger{small}, or tile={side}, if it is a texture"]
+        small = f" (half of the defects cover at most {pixels} of {size.height * size.width} pixels)"
+    larger = Size(2 * size.height, 2 * size.width)
+    tile = min(size)
+    return [f"size={larger}, if the files are larger{small}, or tile={tile}, if it is a texture"]
 
 
 def _of_score(run: Run) -> list[str]:

@@ -36,6 +36,7 @@ def gallery(
         threshold,
         [predictions.names[i] for i in places],
         np.repeat([0, 1], [len(alarms), len(miss)]),
+        title="The worst false alarms and misses",
     )
 
 

@@ -98,6 +98,7 @@ def heat_maps(
     threshold: float | None = None,
     names: Sequence[str] | None = None,
     labels: np.ndarray | None = None,
+    title: str = "Heat maps",
 ) -> Figure:
     """Plots for each image the outline of its true mask, its heat map, and the verdict.
 
@@ -113,11 +114,12 @@ def heat_maps(
         threshold: scores strictly above it are called anomalous.
         names: of the images.
         labels: `[N]`, 0 normal, 1 anomalous: the verdict then says whether it is right.
+        title: of the figure.
     """
     rows = ["image", *(["true mask"] if masks is not None else []), "heat map"]
     written = [_wrapped(name, images) for name in names or ()]
     head = max((name.count("\n") + 1 for name in written), default=0) + (scores is not None)
-    figure, cells = _grid(images, rows, "Heat maps", head=head, bar=True)
+    figure, cells = _grid(images, rows, title, head=head, bar=True)
     is_peak = scores is None or np.allclose(scores, np.max(maps, axis=(1, 2)), rtol=1e-3)
     lowest, highest = _map_range(maps, threshold if is_peak else None)
     shows_threshold = is_peak and threshold is not None and lowest < threshold < highest
