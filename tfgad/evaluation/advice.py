@@ -73,8 +73,8 @@ def _of_size(images: AnomalyData, best: str, masks: np.ndarray | None) -> list[s
         return [f"size={size}, if the images show whole parts"] if best == "feature_pca" else []
     small = ""
     if masks is not None and (areas := np.count_nonzero(masks, axis=(1, 2, 3))).any():
-        pixels = int(np.median(areas[areas > 0]))
-        small = f" (half of the defects cover at most {pixels} of {size.height * size.width} pixels)"
+        pixels, all_pixels = int(np.median(areas[areas > 0])), size.height * size.width
+        small = f" (half of the defects cover at most {pixels} of {all_pixels} pixels)"
     larger = Size(2 * size.height, 2 * size.width)
     tile = min(size)
     return [f"size={larger}, if the files are larger{small}, or tile={tile}, if it is a texture"]
