@@ -10,6 +10,7 @@ from PIL import Image
 
 import tfgad
 from tfgad import data
+from tfgad.cli import loading
 from tfgad.cli.main import app
 from tfgad.errors import UsageError
 from tfgad.training import calibrate, held_out, load_run, train
@@ -133,7 +134,7 @@ def test_what_cannot_be_learned_is_refused(home, tmp_path):
     for out, message in ((home / "run", "is the run that"), (home / "kept", "holds a run already")):
         with pytest.raises(UsageError, match=message):
             learn(run, load(home, "new"), out)
-    with pytest.raises(UsageError, match="but the run has"):
+    with pytest.raises(UsageError, match="but the model has"):
         learn(run, data.load(f"folder:{home / 'new'}?size=32", channels=1), tmp_path / "x")
     with pytest.raises(UsageError, match="is no folder of image files"):
         learn(run, data.load("digits:8?size=24"), tmp_path / "x")
@@ -158,3 +159,27 @@ def test_two_runs_are_compared_on_the_same_images(home, tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "differences.csv").open()))
     assert [row["right"] for row in rows] == ["second"] * 8
     assert Image.open(tmp_path / "differences.png").height > 500
+
+
+def test_new_images_of_a_group_that_was_trained_on_set_no_threshold(home, tmp_path):
+    for roll in range(4):
+        save(tmp_path / "old" / "good" / f"roll{roll}", 4, seed=10 + roll)
+    spec = f"folder:{tmp_path / 'old'}?size={SIDE}&group=folder"
+    run = train("vae", spec, tmp_path / "run", settings=SMALL)
+    trained_on = set(data.load(spec).train_origins.groups)
+    for number, roll in enumerate([*trained_on, "roll8", "roll9"]):
+        save(tmp_path / "new" / "good" / roll, 4, seed=20 + number)
+    new = data.load(f"folder:{tmp_path / 'new'}?size={SIDE}&group=folder&calibration=0.5&seed=2")
+    assert trained_on & set(new.calibration_origins.groups)  # some would be held out
+    learned, _ = learn(run, new, tmp_path / "second")
+    split = json.loads((learned.folder / "split.json").read_text())
+    held = {name.split("/")[-2] for name in split["calibration"] if "/new/" in name}
+    assert held
+    assert not held & trained_on
+
+
+def test_good_images_in_a_folder_of_another_form(home, tmp_path):
+    config = {**load_run(home / "run").config, "data": "folder:parts?good=OK&group=folder"}
+    assert loading.load_good(config, str(home / "new")).train_size == 16
+    with pytest.raises(UsageError, match="OK"):
+        loading.load_good(config, f"folder:{home / 'new'}")

@@ -248,7 +248,7 @@ def test_check_of_the_own_data_takes_what_is_new(run, saved_model, tmp_path):
     assert json.loads((tmp_path / "c.json").read_text())["images"] == 3  # of the test, the good
     assert "left out: 3 defective images" in result.stderr
     line = mistake(tmp_path, "check", saved_model, "--data", WEAVE)
-    assert "is what the model was trained on" in line
+    assert "is what the model was made from" in line
 
 
 @pytest.mark.slow
@@ -335,6 +335,8 @@ def test_a_size_asks_for_whole_images_whatever_the_run_was_given():
     for spec in ("folder:b?size=32", "folder:b?size=32&channels=1"):
         assert loading.data_defaults(config, spec)["tile"] is None
     assert loading.data_defaults(config, "folder:b")["tile"] == "64"
+    config = {**config, "data": "folder:a?size=64&fit=letterbox", "resized": True}
+    assert loading.data_defaults(config, "folder:b?tile=32")["fit"] is None
     assert (
         loading.data_defaults({**config, "data": "weave:twill"}, "folder:b?size=32")["tile"] is None
     )

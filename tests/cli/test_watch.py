@@ -171,7 +171,7 @@ def test_a_killed_process_is_started_again(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline().startswith("defective")
         process.kill()
-    assert len(rows(tmp_path / "results.csv")) <= 300
+    assert 0 < len(rows(tmp_path / "results.csv")) < 300
     subprocess.run([*command, "--once"], check=True, capture_output=True)
     assert len({row["image"] for row in rows(tmp_path / "results.csv")}) == 300
     assert len(rows(tmp_path / "results.csv")) == 300

@@ -13,14 +13,14 @@ from tfgad.training.run_folder import RunFolder
 def test_test_images_that_were_trained_on_are_refused(tmp_path, spec):
     run = training.Run(tmp_path, {"learnt_from": ["weave:plain", "weave:twill?test=8"]}, None)
     with pytest.raises(UsageError, match="has test images that the model was trained on"):
-        evaluate_run._check_untrained(run, spec)
+        evaluate_run.check_untrained(run, spec)
 
 
 @pytest.mark.parametrize("spec", ["weave:twill?seed=1", "weave:satin", "digits:8"])
 def test_others_are_not(tmp_path, spec):
     run = training.Run(tmp_path, {"learnt_from": ["weave:plain", "weave:twill"]}, None)
-    evaluate_run._check_untrained(run, spec)
-    evaluate_run._check_untrained(training.Run(tmp_path, {}, None), spec)
+    evaluate_run.check_untrained(run, spec)
+    evaluate_run.check_untrained(training.Run(tmp_path, {}, None), spec)
 
 
 @pytest.mark.parametrize("painter", [["weave:satin"], None])

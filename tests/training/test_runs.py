@@ -21,7 +21,7 @@ from tfgad.training import run as run_module
 from tfgad.training.lock import LOCK, locked
 from tfgad.training.loop import train
 from tfgad.training.run import Run, calibrate, check_shape, load_run
-from tfgad.training.run_folder import CHECKPOINT, CONFIG, MODEL, RunFolder, RunState
+from tfgad.training.run_folder import CHECKPOINT, CONFIG, MODEL, RESULTS, RunFolder, RunState
 from tfgad.training.saving import save_model
 from tfgad.training.stages import stage_steps
 
@@ -131,6 +131,12 @@ def test_a_finished_run_goes_on_by_more_steps(whole, tmp_path):
     assert_same_state(run.model, whole.model)
     assert tfgad.load_model(folder).steps_done == 9
     assert not (folder / CHECKPOINT).exists()
+
+    calibrate(run, tfgad.load(DATA), 0.2)
+    (folder / RESULTS[0]).write_text("{}")
+    run = train("fanogan", DATA, folder, settings=FANOGAN | {"steps": "5+5"}, resume=True)
+    assert run.calibration["false_positive_rate"] == 0.2
+    assert not (folder / RESULTS[0]).exists()
 
 
 LOCKED = """

@@ -10,9 +10,8 @@ import typer
 from tfgad import files
 from tfgad.cli import console
 from tfgad.cli.arguments import Model
-from tfgad.cli.loading import data_defaults
+from tfgad.cli.loading import load_good
 from tfgad.cli.progress import Progress
-from tfgad.data.options import Size
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.inference import results
@@ -49,16 +48,14 @@ def check(
     """
     if json:
         results.check_writable("json", json)
-    spec = f"folder:{data}" if Path(data).is_dir() else data
-    Spec.parse(spec)
+    if not Path(data).is_dir():
+        Spec.parse(data)  # a mistake is found before TensorFlow is imported
     import_tensorflow()
     with Progress() as progress:
         progress.phase("loading the model")
         predictor, config, run = _load(model)
         progress.phase("reading the data")
-        from tfgad.data import load
-
-        images = load(spec, **data_defaults(config, spec))
+        images = load_good(config, data)
         found = check_good_images(predictor, config, run, images, progress)
     report(model, found, json)
 
@@ -97,13 +94,14 @@ def check_good_images(
 
     from tfgad.evaluation import good_images
     from tfgad.training import held_out
+    from tfgad.training.run import check_form
 
-    _check_fits(predictor, images)
+    check_form(config, images)
     if run:
         images = held_out.unseen(run, images)
-    elif _same_data(config["data"], images.spec):
+    elif _shares_images(config, images.spec):
         hint = "give the run's folder, which knows which images are new"
-        raise UsageError("data", images.spec, "is what the model was trained on", hint)
+        raise UsageError("data", images.spec, "is what the model was made from", hint)
     else:
         images = held_out.all_good(images)
 
@@ -159,19 +157,12 @@ def _load(model: Path) -> tuple[Predictor, dict[str, Any], Run | None]:
     return RunPredictor(run), {**run.config, **run.calibration}, run
 
 
-def _check_fits(predictor: Predictor, images: AnomalyData) -> None:
-    """Raises UsageError unless the images have the size and channels of the model's."""
-    height, width, channels = predictor.image_shape
-    if images.image_shape != tuple(predictor.image_shape):
-        hint = f"load the data with size={Size(height, width)} and channels={channels}"
-        problem = f"but the model has {tuple(predictor.image_shape)}"
-        raise UsageError("data", f"images of {images.image_shape}", problem, hint)
-
-
-def _same_data(own: str, given: str) -> bool:
-    """Returns whether two specs name the same images."""
+def _shares_images(config: dict[str, Any], spec: str) -> bool:
+    """Returns whether a data set has images that an exported model was made from."""
+    from tfgad.training.held_out import shares_images
     from tfgad.training.run_config import absolute_spec
 
-    of_both = [Spec.parse(absolute_spec(spec)) for spec in (own, given)]
-    seeds = {spec.options.get("seed", "0") for spec in of_both if spec.kind == "weave"}
-    return len({(spec.kind, spec.name) for spec in of_both}) == 1 and len(seeds) < 2
+    given = Spec.parse(absolute_spec(spec))
+    used = [config["data"], config.get("calibration", {}).get("data", config["data"])]
+    used += [spec for entry in config.get("learned", ()) for spec in entry.values()]
+    return any(shares_images(Spec.parse(absolute_spec(own)), given) for own in used)

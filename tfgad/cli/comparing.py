@@ -54,7 +54,7 @@ def compare(
         progress.phase("reading the data")
         runs = [training.load_run(folder) for folder in (first, second)]
         spec = _spec(runs[0].config, data)
-        images = [data_sets.load(spec, **data_defaults(run.config, spec)) for run in runs]
+        images = [data_sets.load(spec, **_form(run.config, spec)) for run in runs]
         progress.phase("scoring the test images with both runs")
         found = comparing.compare(runs, images)
     console.show(_table(found, (first, second)))
@@ -75,6 +75,12 @@ def _spec(config: dict[str, Any], data: str | None) -> str:
     defaults = data_defaults(config, given)
     kept = {k: str(v) for k, v in defaults.items() if k not in FORM and v is not None}
     return str(dataclasses.replace(parsed, options={**kept, **parsed.options}))
+
+
+def _form(config: dict[str, Any], spec: str) -> dict[str, Any]:
+    """Returns the options of the data set that a run determines."""
+    defaults = data_defaults(config, spec)
+    return {name: value for name, value in defaults.items() if name in FORM}
 
 
 def _without_form(spec: Spec) -> Spec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -11,12 +11,11 @@ from rich.table import Table
 
 from tfgad.cli import console
 from tfgad.cli.arguments import Overwrite, RunFolder
-from tfgad.cli.loading import data_defaults
+from tfgad.cli.loading import load_good
 from tfgad.cli.progress import Progress, training_callbacks
 from tfgad.quiet import import_tensorflow
 
 if TYPE_CHECKING:
-    from tfgad.data import AnomalyData
     from tfgad.training.learning import Change
 
 
@@ -44,8 +43,8 @@ def learn(
         progress.phase("reading the images")
         loaded = training.load_run(run)
         before = loaded.calibration
-        new = _load(loaded.config, good)
-        alarms = _load(loaded.config, false_alarms) if false_alarms else None
+        new = load_good(loaded.config, good)
+        alarms = load_good(loaded.config, false_alarms) if false_alarms else None
         progress.phase("learning")
         learned, changes = learn_from(
             loaded,
@@ -65,17 +64,6 @@ def learn(
     console.show(_table(changes, after["unit"]))
     if "rate_interval" in after:
         console.say(console.rate_on_new_groups(after))
-
-
-def _load(config: dict[str, Any], text: str) -> AnomalyData:
-    """Loads a folder of good images as a run's own data are loaded.
-
-    Where its good images are, the run's own option `good` does not say.
-    """
-    from tfgad import data
-
-    spec = f"folder:{text}" if Path(text).is_dir() else text
-    return data.load(spec, **{**data_defaults(config, spec), "good": None})
 
 
 def _table(changes: list[Change], unit: str) -> Table:

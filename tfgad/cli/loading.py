@@ -51,7 +51,27 @@ def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
         defaults = {"channels": channels, "depth": depth, "size": size, "fit": config.get("fit")}
         if not config["resized"]:  # a weave has a size, a folder a tile, and not both
             defaults |= {"tile": height, "size": None if given.kind == "folder" else size}
-    for name, other in (("size", "tile"), ("tile", "size")):
+    for name, others in (("size", ("tile",)), ("tile", ("size", "fit"))):
         if name in given.options:
-            defaults[other] = None
+            defaults |= dict.fromkeys(others)
     return defaults
+
+
+def load_good(config: dict[str, Any], text: str) -> AnomalyData:
+    """Loads good images for a run: those of a folder, or a data set as `data_defaults` loads it.
+
+    A folder that is named by its path need not have the sub-folders of the run's own data.
+
+    Args:
+        config: metadata of the run.
+        text: path of a folder, or a spec.
+    """
+    from tfgad import data
+
+    spec = f"folder:{text}" if Path(text).is_dir() else text
+    defaults = data_defaults(config, spec)
+    if spec != text:
+        defaults["good"] = None
+        if defaults.get("group") == "folder":
+            defaults["group"] = None
+    return data.load(spec, **defaults)

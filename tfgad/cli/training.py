@@ -72,7 +72,10 @@ def train(
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="Of weights, training, data split.")
     ] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue an interrupted run, or one with more --steps."),
+    ] = False,
     overwrite: Overwrite = False,
     distribute: Annotated[
         Distribute, typer.Option(help="Over all GPUs, or the workers that TF_CONFIG names.")

@@ -2,8 +2,8 @@
 
 A loader is a function `(name, *, option=default, ...)` that returns an `AnomalyData`. `name` is
 what follows the colon in a spec such as `weave:twill?size=64`. The keyword-only parameters are the
-options of the spec; they are annotated with `int`, `float`, `bool` or `str`, or one of these or
-None.
+options of the spec; they are annotated with `int`, `float`, `bool`, `str` or `Size`, or one of
+these or None.
 """
 
 from __future__ import annotations

@@ -24,8 +24,10 @@ them:
 
 The first two return `score`, `probability` float32 [B], `is_anomalous` bool [B], `map` float32
 [B, H, W] and `reason` string [B]: why an image is unlike any good one, such as "too dark"; empty
-where it is not. All images of a batch have one size, at least the window's; where the model was
-trained on resized images, files of one batch may differ in size, and no size is too small.
+where it is not. All images of a batch have one size, at least the window's. Where the model was
+trained on resized images, files of one batch may differ in size, and no size is too small. Their
+maps have the model's own size then, with the padding of letterboxed images; `regions_bytes` has the
+places in each file.
 
 `regions` lists the connected regions of the map above the threshold, the largest first, one in a
 row: x, y, width, height, area, peak, mean, centroid_x, centroid_y, in pixels of the image (see
@@ -134,10 +136,11 @@ def metadata_of_run(run: Run) -> dict[str, Any]:
 
 def _metadata_of_training(run: Run) -> dict[str, Any]:
     metadata = {key: run.config[key] for key in ("method", "data", "images", "versions")}
-    metadata |= {key: run.config[key] for key in keys_of("features") if key in run.config}
+    known = (*keys_of("features"), "learned")
+    metadata |= {key: run.config[key] for key in known if key in run.config}
     # What the threshold was set from; runs of an earlier tfgad do not know its groups.
-    known = {key: value for key, value in run.calibration.items() if key in RECORD}
-    return {**metadata, **({"calibration": known} if "rate_interval" in known else {})}
+    record = {key: value for key, value in run.calibration.items() if key in RECORD}
+    return {**metadata, **({"calibration": record} if "rate_interval" in record else {})}
 
 
 def metadata_of_model(

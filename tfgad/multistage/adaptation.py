@@ -32,6 +32,7 @@ from tfgad.multistage.sources import (
 from tfgad.multistage.transplants import transplanted
 from tfgad.networks.layers import Adam
 from tfgad.networks.pretrained import keys_of
+from tfgad.training.lock import locked
 from tfgad.training.run import Run, check_enough, load_run
 from tfgad.training.run_config import learnt_from, new_config
 from tfgad.training.run_folder import RunFolder, RunState
@@ -90,24 +91,25 @@ def adapt_segmenter(
     settings = settings or adaptation_of_run(run)
     config = _new_config(run, painter, images, settings, seed)
     split = merged([split_with_paths(images), *(source.files for source in known)])
-    state = folder.state(
-        config,
-        split,
-        resume=resume,
-        overwrite=overwrite,
-        upgrade=lambda old: _upgraded(old, images.depth),
-    )
-    if state == RunState.FINISHED:
-        return load_run(folder.path)
-    good = good_images(images.train, images.train_size)
-    rows = _with_defects(good, painter, known, settings, seed)
-    rows = with_replay(rows, known, settings.rehearsed, seed)
-    held_out = good_images(images.calibration, images.calibration_size)
-    model = copy_to_fine_tune(run.model, settings.adapt_rate, settings.adapt_steps, seed)
-    adapted = Run(folder.path, config, model)
-    origins = held_out_origins(images)
-    fit(adapted, state, split, rows, held_out, settings.adapt_steps, callbacks, origins)
-    return adapted
+    with locked(folder.path):
+        state = folder.state(
+            config,
+            split,
+            resume=resume,
+            overwrite=overwrite,
+            upgrade=lambda old: _upgraded(old, images.depth),
+        )
+        if state == RunState.FINISHED:
+            return load_run(folder.path)
+        good = good_images(images.train, images.train_size)
+        rows = _with_defects(good, painter, known, settings, seed)
+        rows = with_replay(rows, known, settings.rehearsed, seed)
+        held_out = good_images(images.calibration, images.calibration_size)
+        model = copy_to_fine_tune(run.model, settings.adapt_rate, settings.adapt_steps, seed)
+        adapted = Run(folder.path, config, model)
+        origins = held_out_origins(images)
+        fit(adapted, state, split, rows, held_out, settings.adapt_steps, callbacks, origins)
+        return adapted
 
 
 def adaptation_of_run(run: Run) -> AdaptationConfig:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from tfgad.training.lock import LOCK
 from tfgad.training.run_folder import RunFolder
 from tfgad.training.split_file import SPLIT
 
@@ -26,7 +27,7 @@ class PainterFolder(RunFolder):
     config_name: ClassVar[str] = CONFIG
     keys: ClassVar[frozenset[str]] = frozenset({"kinds", "data", "settings", "seed"})
     parts: ClassVar[frozenset[str]] = frozenset(
-        {CONFIG, SPLIT, *MODELS, *(f"{stage}.weights.h5" for stage in STAGES)}
+        {CONFIG, SPLIT, LOCK, *MODELS, *(f"{stage}.weights.h5" for stage in STAGES)}
     )
     folders: ClassVar[frozenset[str]] = frozenset()
 

@@ -24,6 +24,7 @@ from tfgad.multistage.sources import Source, kinds_of
 from tfgad.multistage.style import CODE_DIM, LAYER, style_network
 from tfgad.networks.defects import FUSER_STEP
 from tfgad.networks.vgg import feature_extractor, grey_or_colour
+from tfgad.training.lock import locked
 from tfgad.training.run_config import absolute_spec, upgraded, versions, weights_to_resume
 from tfgad.training.run_folder import RunState
 from tfgad.training.split_file import merged
@@ -72,21 +73,22 @@ def train_painter(
         "seed": seed,
     }
     split = merged(source.files for source in sources)
-    state = folder.state(config, split, resume=resume, overwrite=overwrite, upgrade=_upgraded)
-    if state != RunState.NEW:
-        started_with = folder.read_config() or {}
-        vgg_weights = weights_to_resume(folder.path, started_with, "vgg_weights", vgg_weights)
-    if state == RunState.FINISHED:
-        return load_painter(folder.path)
-    features, vgg_source = feature_extractor(LAYER, vgg_weights)
-    config |= vgg_source.as_config("vgg_weights") | {"versions": versions()}
-    painter = _untrained(config, settings, features)
-    folder.start(state, config, split)
-    _train(painter, settings, sources, folder, callbacks)
-    painter.save(folder.path)
-    for stage in STAGES:
-        folder.checkpoint_of(stage).unlink(missing_ok=True)
-    return painter
+    with locked(folder.path):
+        state = folder.state(config, split, resume=resume, overwrite=overwrite, upgrade=_upgraded)
+        if state != RunState.NEW:
+            started_with = folder.read_config() or {}
+            vgg_weights = weights_to_resume(folder.path, started_with, "vgg_weights", vgg_weights)
+        if state == RunState.FINISHED:
+            return load_painter(folder.path)
+        features, vgg_source = feature_extractor(LAYER, vgg_weights)
+        config |= vgg_source.as_config("vgg_weights") | {"versions": versions()}
+        painter = _untrained(config, settings, features)
+        folder.start(state, config, split)
+        _train(painter, settings, sources, folder, callbacks)
+        painter.save(folder.path)
+        for stage in STAGES:
+            folder.checkpoint_of(stage).unlink(missing_ok=True)
+        return painter
 
 
 def _upgraded(config: dict[str, Any]) -> dict[str, Any]:

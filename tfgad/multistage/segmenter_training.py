@@ -17,6 +17,7 @@ from tfgad.multistage import segmenter
 from tfgad.multistage.batches import segmentation_batches
 from tfgad.multistage.segmenter_config import SegmenterConfig, settings_of_run
 from tfgad.multistage.sources import Source, joined_origins
+from tfgad.training.lock import locked
 from tfgad.training.loop import finish
 from tfgad.training.run import Run, check_enough, load_run
 from tfgad.training.run_config import (
@@ -77,30 +78,31 @@ def train_segmenter(
     )
     config |= {"sources": specs, "learnt_from": specs}
     split = merged(source.files for source in sources)
-    state = folder.state(
-        config,
-        split,
-        resume=resume,
-        overwrite=overwrite,
-        upgrade=lambda old: upgraded_settings(old, depth),
-    )
-    if state != RunState.NEW:
-        backbone_weights = weights_to_resume(
-            folder.path, folder.read_config() or {}, "backbone_weights", backbone_weights
+    with locked(folder.path):
+        state = folder.state(
+            config,
+            split,
+            resume=resume,
+            overwrite=overwrite,
+            upgrade=lambda old: upgraded_settings(old, depth),
         )
-    if state == RunState.FINISHED:
-        return load_run(folder.path)
-    model, weights = segmenter.build(settings, shape, seed, backbone_weights)
-    config |= weights.as_config("backbone_weights") if weights else {"backbone_weights": None}
-    rows = {
-        "defective": np.concatenate([source.images for source in sources]),
-        "masks": np.concatenate([source.masks for source in sources]),
-        "good": np.concatenate([source.good for source in sources]),
-    }
-    run = Run(folder.path, config, model)
-    origins = joined_origins(sources)
-    fit(run, state, split, rows, held_out, settings.steps, callbacks, origins)
-    return run
+        if state != RunState.NEW:
+            backbone_weights = weights_to_resume(
+                folder.path, folder.read_config() or {}, "backbone_weights", backbone_weights
+            )
+        if state == RunState.FINISHED:
+            return load_run(folder.path)
+        model, weights = segmenter.build(settings, shape, seed, backbone_weights)
+        config |= weights.as_config("backbone_weights") if weights else {"backbone_weights": None}
+        rows = {
+            "defective": np.concatenate([source.images for source in sources]),
+            "masks": np.concatenate([source.masks for source in sources]),
+            "good": np.concatenate([source.good for source in sources]),
+        }
+        run = Run(folder.path, config, model)
+        origins = joined_origins(sources)
+        fit(run, state, split, rows, held_out, settings.steps, callbacks, origins)
+        return run
 
 
 def load_segmenter(folder: str | Path) -> Run:

@@ -23,6 +23,8 @@ from tfgad.training.split_file import Split, folder_of, merged, read_split, spli
 
 logger = logging.getLogger(__name__)
 
+GROUP = "group"  # the kind of origins whose groups have names
+
 
 @dataclasses.dataclass(frozen=True)
 class Normals:
@@ -90,8 +92,20 @@ def _of_files(run: Run, images: AnomalyData, split: Split, part: str, source: st
     return _good(images.files, names, source)
 
 
+def groups_of(parts: Sequence[Normals]) -> set[str]:
+    """Returns the names of the groups of images, where groups have names, as by `group=`."""
+    return {
+        str(name) for each in parts if each.origins.kind == GROUP for name in each.origins.groups
+    }
+
+
 def new_images(
-    run: Run, images: AnomalyData, *, hold_out: bool, known: Split | None = None
+    run: Run,
+    images: AnomalyData,
+    *,
+    hold_out: bool,
+    known: Split | None = None,
+    groups: Collection[str] = (),
 ) -> tuple[Normals, Normals, Split]:
     """Returns new images to learn from, those to hold out, and the files of both.
 
@@ -100,6 +114,8 @@ def new_images(
         images: a folder of good images.
         hold_out: False to learn from all of them; the second is then the first.
         known: images that are left out, too.
+        groups: those that the run was trained on: a new image of one is learned from, since it says
+            little about new groups.
 
     Raises:
         UsageError: the images have another shape, or too few are new.
@@ -118,9 +134,18 @@ def new_images(
     if seen:
         logger.warning("left out, as they are known already: %s", summarize(sorted(seen)))
     split = {part: {n: d for n, d in of.items() if n not in seen} for part, of in split.items()}
-    for part, purpose in (("train", "to learn from"), ("calibration", "for the threshold")):
-        if part == "train" or hold_out:
-            check_enough(images.spec, len(split[part]), f"that are new {purpose}")
+    of_file = images.files.groups or {}
+    moved = {n: d for n, d in split["calibration"].items() if of_file.get(n) in groups}
+    if moved:
+        text = "learned from, as the run was trained on others of their group: %s"
+        logger.warning(text, summarize(sorted(moved)))
+        held = {n: d for n, d in split["calibration"].items() if n not in moved}
+        split = {"train": split["train"] | moved, "calibration": held}
+    if hold_out:
+        check_enough(images.spec, len(split["train"]), "that are new to learn from")
+        check_enough(images.spec, len(split["calibration"]), "that are new for the threshold")
+    elif not split["train"]:
+        raise UsageError("data", images.spec, "leaves no image that is new", "give other images")
 
     files, source = images.files, images.spec
     learned = _good(files, split["train"], source)
@@ -146,7 +171,7 @@ def _normals(images: tf.data.Dataset, size: int, origins: Origins | None, source
     def own(names: np.ndarray) -> np.ndarray:
         return np.array([f"{source}/{name}" for name in names], str)
 
-    groups = origins.groups if origins.kind == "group" else own(origins.groups)
+    groups = origins.groups if origins.kind == GROUP else own(origins.groups)
     tiles_of = None if origins.images is None else own(origins.images)
     return Normals(images, size, Origins(groups, tiles_of, origins.kind))
 

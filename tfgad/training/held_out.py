@@ -45,13 +45,19 @@ def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
             return images
         if seen and not _is_its_folder(run, images):
             logger.warning("left out, as %s was trained on them: %s", run.folder, summarize(seen))
-        left = good.keys() - _with_their_groups(run, images, seen)
+        used = _with_their_groups(run, images, seen)
+        if others := used - set(seen):
+            logger.warning(
+                "left out, as %s was trained on others of their group: %s",
+                *(run.folder, summarize(sorted(others))),
+            )
+        left = good.keys() - used
         of, size = images.files.of_good(left)
         origins = images.files.origins_of(left)
         return dataclasses.replace(
             images, calibration=of, calibration_size=size, calibration_origins=origins
         )
-    if any(_shares_images(Spec.parse(spec), Spec.parse(images.spec)) for spec in _trained_on(run)):
+    if any(shares_images(Spec.parse(spec), Spec.parse(images.spec)) for spec in _trained_on(run)):
         return images
     return all_good(images)
 
@@ -194,11 +200,6 @@ def _with_their_groups(run: Run, images: AnomalyData, seen: Iterable[str]) -> se
         problem = f"has no group of which {run.folder} was not trained on an image"
         hint = "give images of further groups, or train with group= in the data"
         raise UsageError("data", images.spec, problem, hint)
-    if others := names - set(seen):
-        logger.warning(
-            "left out, as %s was trained on others of their group: %s",
-            *(run.folder, summarize(sorted(others))),
-        )
     return names
 
 
@@ -215,7 +216,7 @@ def _is_its_folder(run: Run, images: AnomalyData) -> bool:
     return any(each.kind == "folder" and Path(each.name).resolve() == given for each in own)
 
 
-def _shares_images(own: Spec, given: Spec) -> bool:
+def shares_images(own: Spec, given: Spec) -> bool:
     """Returns whether two specs name the same good images with the same split.
 
     Raises:

@@ -25,20 +25,24 @@ from tfgad import data, methods
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import training_batches
+from tfgad.data.pixels import FULL_DEPTH
 from tfgad.errors import UsageError
 from tfgad.networks.pretrained import sha256_of
 from tfgad.training import held_out
 from tfgad.training.callbacks import write_checkpoint
-from tfgad.training.good_images import Normals, alarms_of, earlier, new_images, together
-from tfgad.training.lock import locked
-from tfgad.training.run import (
-    Run,
-    calibration_metadata,
-    calibration_numbers,
+from tfgad.training.good_images import (
+    Normals,
+    alarms_of,
+    earlier,
+    groups_of,
+    new_images,
+    together,
 )
+from tfgad.training.lock import locked
+from tfgad.training.run import Run, calibration_metadata, calibration_numbers, check_shape
 from tfgad.training.run_config import absolute_spec, check_same_weights, versions
 from tfgad.training.run_folder import CHECKPOINT, RunFolder, RunState
-from tfgad.training.split_file import merged
+from tfgad.training.split_file import Split, merged
 from tfgad.training.stages import Callbacks, fit_stages, no_callbacks, stage_steps
 
 
@@ -90,12 +94,41 @@ def learn(
             Nothing is written then.
     """
     start, folder = time.monotonic(), RunFolder(out)
-    _check(run, folder, steps, overwrite)
-    own = data.load(run.config["data"])
+    with locked(folder.path):
+        _check(run, folder, steps, overwrite)
+        learned = _learned(run, good, false_alarms, steps, callbacks)
+        learned.config["training_seconds"] = round(time.monotonic() - start, 1)
+        folder.start(RunState.NEW, learned.config, learned.split)
+        result = Run(folder.path, learned.config, learned.model)
+        result.save()
+    return result, learned.changes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Learned:
+    """What a run becomes: its model and configuration, the files of both, and what changed."""
+
+    model: Detector
+    config: dict[str, Any]
+    split: Split | None
+    changes: list[Change]
+
+
+def _learned(
+    run: Run,
+    good: AnomalyData,
+    false_alarms: AnomalyData | None,
+    steps: int,
+    callbacks: Callbacks,
+) -> _Learned:
+    """Learns as `learn` does, and writes nothing."""
+    form = {"channels": run.config["image_shape"][2], "depth": _depth(run)}
+    own = data.load(run.config["data"], **form)
+    check_shape(run, own)
     threshold_data = run.config.get("calibration", {}).get("data", own.spec)
-    held = own if threshold_data == own.spec else data.load(threshold_data)
+    held = own if threshold_data == own.spec else data.load(threshold_data, **form)
     old, old_held, split = earlier(run, own, held_out.for_calibration(run, held))
-    new, new_held, new_split = new_images(run, good, hold_out=True)
+    new, new_held, new_split = new_images(run, good, hold_out=True, groups=groups_of(old))
     shown = {
         "old, held out for the threshold": old_held,
         "new, held out for the threshold": new_held,
@@ -141,14 +174,15 @@ def learn(
         "calibration": calibration_metadata(
             threshold, rate, threshold_data, calibration.origins, per
         ),
-        "training_seconds": round(time.monotonic() - start, 1),
         "versions": versions(),
     }
-    result = Run(folder.path, config, model)
-    with locked(folder.path):
-        folder.start(RunState.NEW, config, merged(splits))
-        result.save()
-    return result, changes
+    return _Learned(model, config, merged(splits), changes)
+
+
+def _depth(run: Run) -> int | None:
+    """Returns the depth that a run's 16-bit files are read with; None for files of 8 bits."""
+    depth = run.config.get("depth", FULL_DEPTH)
+    return depth if depth > 8 else None
 
 
 def _check(run: Run, folder: RunFolder, steps: int, overwrite: bool) -> None:

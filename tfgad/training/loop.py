@@ -220,12 +220,16 @@ def _trained(
     config |= {"learnt_from": list(model.learnt_from), **pretrained}
     config |= {"window": list(model.window), "score": model.score}
     config |= {"versions": versions(), "images": _sizes(images)}
+    asked: dict[str, Any] = {}
     if cluster.is_chief:
         if state == RunState.STARTED:
-            check_same_weights(folder.path, folder.read_config() or {}, pretrained)
+            old = folder.read_config() or {}
+            check_same_weights(folder.path, old, pretrained)
+            asked = _asked_of(folder, old)
+            config |= {"calibration": asked} if asked else {}  # may be interrupted again
             if folder.is_finished():  # and is to be trained by more steps
                 write_checkpoint(load_model(folder.model), folder.checkpoint)
-                folder.model.unlink()
+                folder.remove_results()
         folder.start(state, config, split_of(images))
     cluster.barrier()  # before it, others might find the checkpoint of the run that is replaced
 
@@ -238,8 +242,23 @@ def _trained(
         model.load_weights(folder.checkpoint)
     run = Run(folder.path, config, model)
     origins = images.calibration_origins
-    finish(run, images.train, images.train_size, images.calibration, start, origins)
+    finish(run, images.train, images.train_size, images.calibration, start, origins, **asked)
     return run
+
+
+def _asked_of(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the false-positive rate that a run's threshold was set for, and its `per`.
+
+    Both are missing before a run is finished for the first time. A threshold that other data have
+    set is set by the run's own again, with a warning.
+    """
+    calibration = config.get("calibration", {})
+    if calibration.get("data", config["data"]) != config["data"]:
+        logger.warning(
+            "%s: its threshold came from %s, and is set by %s now",
+            *(folder.path, calibration["data"], config["data"]),
+        )
+    return {key: calibration[key] for key in ("false_positive_rate", "per") if key in calibration}
 
 
 def _score(config: Mapping[str, Any]) -> str:
@@ -296,6 +315,8 @@ def finish(
     held_out: tf.data.Dataset,
     start: float,
     origins: Origins | None = None,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
+    per: str | None = None,
 ) -> None:
     """Adapts and calibrates the fitted model of a run, and writes the finished run.
 
@@ -306,14 +327,15 @@ def finish(
         held_out: normal images that set the threshold, in the same form.
         start: of the training, by `time.monotonic`.
         origins: the groups of `held_out`; None if each has its own.
+        false_positive_rate: that the threshold is set for.
+        per: what it is a share of; see `default_per`.
     """
+    per = per or default_per(run)
     run.model.adapt(normals, size)
-    threshold = run.model.calibrate(
-        held_out, FALSE_POSITIVE_RATE, origins=origins, per=default_per(run)
-    )
+    threshold = run.model.calibrate(held_out, false_positive_rate, origins=origins, per=per)
     run.config["training_seconds"] = round(time.monotonic() - start, 1)
     run.config["calibration"] = calibration_metadata(
-        threshold, FALSE_POSITIVE_RATE, run.config["data"], origins, default_per(run)
+        threshold, false_positive_rate, run.config["data"], origins, per
     )
     run.save()
     RunFolder(run.folder).checkpoint.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,12 +183,23 @@ def check_enough(spec: str, count: int, purpose: str = "for a threshold") -> Non
 
 def check_shape(run: Run, images: AnomalyData) -> None:
     """Raises UsageError unless the images have the shape that the run's model was trained on."""
-    trained_on, given = tuple(run.config["image_shape"]), images.image_shape
-    if given != trained_on and (run.config["resized"] or given[2] != trained_on[2]):
+    check_form(run.config, images)
+
+
+def check_form(config: Mapping[str, Any], images: AnomalyData) -> None:
+    """Raises UsageError unless images have the size and channels that a model takes.
+
+    Args:
+        config: of a run, or the metadata of an exported model.
+        images: the data set.
+    """
+    trained_on, given = tuple(config["image_shape"]), images.image_shape
+    if given != trained_on and (config["resized"] or given[2] != trained_on[2]):
         size = Size(*trained_on[:2])
-        hint = f"load the data with size={size} and channels={trained_on[2]}"
-        raise UsageError("data", f"images of {given}", f"but the run has {trained_on}", hint)
-    fit = run.config.get("fit", STRETCH)
-    if run.config["resized"] and images.resized and images.fit != fit:
+        form = f"size={size}" if config["resized"] else f"tile={size.height}"
+        hint = f"load the data with {form} and channels={trained_on[2]}"
+        raise UsageError("data", f"images of {given}", f"but the model has {trained_on}", hint)
+    fit = config.get("fit", STRETCH)
+    if config["resized"] and images.resized and images.fit != fit:
         hint = f"load the data with fit={fit}"
-        raise UsageError("data", f"fit={images.fit}", f"but the run has fit={fit}", hint)
+        raise UsageError("data", f"fit={images.fit}", f"but the model has fit={fit}", hint)

@@ -185,6 +185,12 @@ class RunFolder:
             last=self.config_name,
         )
 
+    def remove_results(self) -> None:
+        """Removes the model of a finished run and what was found with it."""
+        for name in (*RESULTS, CHECK):
+            (self.path / name).unlink(missing_ok=True)
+        self.model.unlink(missing_ok=True)
+
     def _is_part(self, name: str) -> bool:
         """Returns whether a training writes such a child, or leaves one when it is killed."""
         return files.is_or_becomes(name, self.parts) or name in self.folders
