@@ -74,29 +74,13 @@ def build_small():
     return build
 
 
-def optimise_graphs(is_asked: bool) -> None:
-    """Has TensorFlow optimise each graph at its first run, or not."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not is_asked})
-
-
-# Most graphs run once or twice here, and optimising them takes longer than that. Servers, scripts
-# and plain TensorFlow, which tests start as other processes, do optimise, and are to agree.
-optimise_graphs(False)
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def half_precision():
-    """Skips tests of bfloat16 where `ONEDNN_MAX_CPU_ISA` leaves none.
-
-    Graphs are optimised: what is fused there must be there in bfloat16, too.
-    """
+    """Skips tests of bfloat16 where `ONEDNN_MAX_CPU_ISA` leaves none."""
     try:
         processor.check_bfloat16()
     except UsageError as error:
         pytest.skip(str(error))
-    optimise_graphs(True)
-    yield
-    optimise_graphs(False)
 
 
 @pytest.fixture(scope="session")
