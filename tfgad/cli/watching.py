@@ -22,6 +22,7 @@ from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.errors import UsageError
 from tfgad.inference import results
 from tfgad.quiet import import_tensorflow
+from tfgad.scores.verdicts import NOT_SCORED
 
 
 def watch(
@@ -103,7 +104,7 @@ def watch(
         console.say(f"{csv}: no new images")
     if arrivals.left:
         console.warn(f"not scored: {arrivals.left} files that still change, or may not be read")
-    if once and (arrivals.left or counts[results.NOT_SCORED]):
+    if once and (arrivals.left or counts[NOT_SCORED]):
         raise typer.Exit(console.BROKEN_IMAGES)
 
 

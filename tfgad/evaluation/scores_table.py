@@ -10,8 +10,8 @@ import numpy as np
 
 from tfgad.data.anomaly_data import TILE, AnomalyData
 from tfgad.evaluation.predictions import TestPredictions
+from tfgad.scores.verdicts import GOOD, verdict_name
 
-GOOD, DEFECTIVE = "good", "defective"
 PLACE = ("x", "y", "width", "height")  # of a tile within its image, in pixels
 COLUMNS = ("kind", "label", "score", "verdict", "reason")
 
@@ -40,14 +40,14 @@ def _rows(
     labels, scores = predictions.labels.tolist(), predictions.scores.astype(np.float64)
     columns = zip(predictions.names, labels, scores, predictions.reasons, strict=True)
     for name, label, score, reason in columns:
-        alarm = score > threshold or reason
+        alarm = score > threshold or reason != ""
         yield (
             images.image_of(name),
             *(_place(name, images) if images.unit == TILE else ()),
             images.kind_of(name) if label else GOOD,
-            DEFECTIVE if label else GOOD,
+            verdict_name(label),
             f"{score:.6g}",
-            DEFECTIVE if alarm else GOOD,
+            verdict_name(alarm),
             reason,
         )
 

@@ -14,12 +14,12 @@ from tfgad import files
 from tfgad.data.image_files import SUFFIXES, ImageError, log_ignored_files, named_like_images
 from tfgad.errors import UsageError
 from tfgad.files import printable
+from tfgad.scores.verdicts import NOT_SCORED, verdict_name
 
 if TYPE_CHECKING:
     from tfgad.inference.scoring import Verdict
     from tfgad.scores.map_regions import Region
 
-GOOD, DEFECTIVE, NOT_SCORED = "good", "defective", "not scored"
 # Of a row per image: the number of its regions, and the box of the largest.
 BOX = ("x", "y", "width", "height")
 COLUMNS = ("image", "score", "probability", "verdict", "reason", "regions", *BOX)
@@ -131,11 +131,6 @@ def region_rows(
 def regions_path(table: str) -> str:
     """Returns the path of the table of regions beside a table: `NAME.defects.csv`."""
     return f"{os.path.splitext(table)[0]}.defects.csv"
-
-
-def verdict_name(is_anomalous: bool) -> str:
-    """Returns the verdict as the table names it."""
-    return DEFECTIVE if is_anomalous else GOOD
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> None:

@@ -29,6 +29,7 @@ from tfgad.inference import results
 from tfgad.inference.predictor import Predictor
 from tfgad.inference.scoring import Verdict, regions_of, score_files
 from tfgad.inference.watch_table import Table, Version, lock, shown
+from tfgad.scores.verdicts import DEFECTIVE
 
 CHUNK = 256  # images between two waits for the disk; about a batch of the smallest images
 POLL = 0.5  # seconds between two passes of a folder of up to some 10,000 images
@@ -95,7 +96,7 @@ class Folder:
         for name, version in self._scan(problems):
             seen = table.seen.get(shown(name))
             if seen and seen.version == version:
-                if seen.verdict == results.DEFECTIVE:
+                if seen.verdict == DEFECTIVE:
                     defective.append((Path(name), version))
                 continue
             path = Path(name)
@@ -215,7 +216,7 @@ class Watch:
                     place = self._maps / result.path.relative_to(self._folder.path)
                     results.write_map(place.with_name(f"{place.name}.png"), result)
                 self._table.append(row, version)
-                if row["verdict"] == results.DEFECTIVE:
+                if row["verdict"] == DEFECTIVE:
                     moves.append((result.path, version))
                 yield result
                 del result  # frees a large image before the next one is read

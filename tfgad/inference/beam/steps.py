@@ -17,6 +17,7 @@ from tfgad.data.pixels import doubtful_depth, from_uint8, scaled, to_uint8
 from tfgad.inference import results
 from tfgad.inference.beam import storage, tables
 from tfgad.inference.beam.model import InputSpec, Pixels
+from tfgad.scores.verdicts import DEFECTIVE, GOOD, NOT_SCORED, verdict_name
 
 NAMESPACE = "tfgad"  # of the counters
 DOUBTFUL = "fits bits: "  # the counter of such images, with the bits behind it
@@ -47,7 +48,7 @@ class Decode(beam.DoFn):
 
     def __init__(self, spec: InputSpec, reading: Reading):
         self._spec, self._reading = spec, reading
-        self._broken = Metrics.counter(NAMESPACE, results.NOT_SCORED)
+        self._broken = Metrics.counter(NAMESPACE, NOT_SCORED)
 
     def process(self, name: str) -> Iterator[Any]:
         """Yields the image of a path."""
@@ -76,8 +77,7 @@ class ToRows(beam.DoFn):
         self._output, self._root = output, root
         self._small, self._bare = (Metrics.counter(NAMESPACE, name) for name in (SMALL, BARE))
         self._counters = {
-            verdict: Metrics.counter(NAMESPACE, verdict)
-            for verdict in (results.GOOD, results.DEFECTIVE)
+            verdict: Metrics.counter(NAMESPACE, verdict) for verdict in (GOOD, DEFECTIVE)
         }
 
     def process(self, result: PredictionResult) -> Iterator[tables.Row]:
@@ -94,7 +94,7 @@ class ToRows(beam.DoFn):
         if self._output.raw_maps:
             path = storage.map_path(self._output.raw_maps, self._root, name, ".tiff")
             storage.write(path, heat_maps.raw_map_tiff(verdict))
-        self._counters[results.verdict_name(verdict.is_anomalous)].inc()
+        self._counters[verdict_name(verdict.is_anomalous)].inc()
         found = scoring.regions_of(verdict)
         listed = results.listed(found, self._output.min_area)
         self._small.inc(len(found or ()) - len(listed or ()))

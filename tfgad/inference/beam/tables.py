@@ -11,6 +11,7 @@ from apache_beam.io.filesystems import FileSystems
 from tfgad.inference import results
 from tfgad.inference.beam import storage
 from tfgad.scores.map_regions import Region
+from tfgad.scores.verdicts import verdict_name
 
 SUFFIXES = (".csv", ".parquet")
 DEAD_LETTERS = ("image", "reason")
@@ -43,7 +44,7 @@ def _parquet(rows: list[Row]) -> bytes:
     import pyarrow
     from pyarrow import parquet
 
-    verdicts = [results.verdict_name(row.is_anomalous) for row in rows]
+    verdicts = [verdict_name(row.is_anomalous) for row in rows]
     largest = [row.regions[0] if row.regions else None for row in rows]
     counts = [None if row.regions is None else len(row.regions) for row in rows]
     boxes = [[each and getattr(each, name) for each in largest] for name in results.BOX]
