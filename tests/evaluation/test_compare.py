@@ -1,9 +1,15 @@
 """The figures of a bootstrap draw, beside those of scikit-learn and the exact ones."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.pixels import LETTERBOX
 from tfgad.evaluation import compare, metrics
 from tfgad.evaluation.intervals import draw_images, drawn_pixels, drawn_ranking, interval
 
@@ -44,3 +50,12 @@ def test_a_common_weakness_falls_out_of_the_difference():
     low, high = found["image_auroc"]["interval"]
     alone = interval(one)
     assert high - low < 0.2 * (alone[1] - alone[0])
+
+
+def test_images_that_are_fitted_in_another_way_have_no_pixels_in_common():
+    none = tf.data.Dataset.from_tensor_slices(np.zeros((0, 4, 4, 1), np.float32))
+    one = AnomalyData("x", (4, 4, 1), none, none, none, 0, 0, 1, True, resized=True)
+    found = SimpleNamespace(names=["dent/a.png"])
+    for fit, alike in ((one.fit, True), (LETTERBOX, False)):
+        other = dataclasses.replace(one, fit=fit)
+        assert compare._are_alike([one, other], [found, found]) == alike

@@ -123,9 +123,10 @@ def compare(
 
     Args:
         runs: two of them.
-        data: the data set as each run takes it: the sizes may differ. If they do, or if one cuts
-            tiles and the other does not, whole images are compared; an image has the highest score
-            of its tiles.
+        data: the data set as each run takes it: the sizes may differ. If they do, if one cuts tiles
+            and the other does not, or if they fit images to their shape in another way, whole
+            images are compared, without the figures of pixels; an image has the highest score of
+            its tiles.
         bootstrap: number of draws.
         seed: of the draws.
 
@@ -142,9 +143,7 @@ def compare(
     predictions = [
         predict_test_set(run.model, images) for run, images in zip(runs, tested, strict=True)
     ]
-    alike = all(images.counted_unit == images.unit for images in tested)
-    alike &= tested[0].image_shape[:2] == tested[1].image_shape[:2]
-    alike &= sorted(predictions[0].names) == sorted(predictions[1].names)
+    alike = _are_alike(tested, predictions)
     first, second = (
         _verdicts(run, images, found, by_image=not alike)
         for run, images, found in zip(runs, tested, predictions, strict=True)
@@ -163,6 +162,17 @@ def compare(
     differing = differing[np.argsort(~first.labels[differing], kind="stable")]
     unit = tested[0].unit if alike else IMAGE
     return Comparison(figures, (first, second), differing, unit, int(groups.max()) + 1)
+
+
+def _are_alike(tested: Sequence[AnomalyData], predictions: Sequence[TestPredictions]) -> bool:
+    """Returns whether both runs see the same pixels at the same places."""
+    first, second = tested
+    return (
+        all(images.counted_unit == images.unit for images in tested)
+        and first.image_shape[:2] == second.image_shape[:2]
+        and first.fit == second.fit
+        and sorted(predictions[0].names) == sorted(predictions[1].names)
+    )
 
 
 def _verdicts(run: Run, images: AnomalyData, found: TestPredictions, by_image: bool) -> Verdicts:
