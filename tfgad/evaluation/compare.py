@@ -28,6 +28,7 @@ from tfgad.evaluation.intervals import (
 )
 from tfgad.evaluation.predictions import TestPredictions, predict_test_set
 from tfgad.files import summarize
+from tfgad.scores.verdicts import verdict_name
 from tfgad.training import Run, held_out
 from tfgad.training.run import check_shape
 
@@ -105,11 +106,11 @@ class Comparison:
         return [
             {
                 "image": first.names[i],
-                "truth": "anomalous" if first.labels[i] else "normal",
+                "truth": verdict_name(first.labels[i]),
                 "right": "first" if first.alarms[i] == first.labels[i] else "second",
-                "first_verdict": "anomalous" if first.alarms[i] else "normal",
+                "first_verdict": verdict_name(first.alarms[i]),
                 "first_score": float(first.scores[i]),
-                "second_verdict": "anomalous" if second.alarms[i] else "normal",
+                "second_verdict": verdict_name(second.alarms[i]),
                 "second_score": float(second.scores[i]),
             }
             for i in self.differing
