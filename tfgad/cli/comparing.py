@@ -114,7 +114,7 @@ def _write(found: Comparison, folders: tuple[Path, Path], spec: str, out: Path) 
     named = {"runs": [str(folder) for folder in folders], "data": spec, **summary}
     files.write_json(out / "comparison.json", named)
     rows = summary["differing"]
-    text = results.csv_text(rows, COLUMNS)
+    text = files.csv_text(rows, COLUMNS)
     files.write_text(out / "differences.csv", text)
     written = [out / "comparison.json", out / "differences.csv"]
     if rows:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 
 import numpy as np
 
 from tfgad.data.anomaly_data import TILE, AnomalyData
 from tfgad.evaluation.predictions import TestPredictions
+from tfgad.files import csv_text
 from tfgad.scores.verdicts import GOOD, verdict_name
 
 PLACE = ("x", "y", "width", "height")  # of a tile within its image, in pixels
@@ -27,11 +26,9 @@ def scores_table(predictions: TestPredictions, images: AnomalyData, threshold: f
         images: the data set.
         threshold: the calibrated score.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(("image", *(PLACE if images.unit == TILE else ()), *COLUMNS))
-    writer.writerows(_rows(predictions, images, threshold))
-    return text.getvalue()
+    columns = ("image", *(PLACE if images.unit == TILE else ()), *COLUMNS)
+    rows = _rows(predictions, images, threshold)
+    return csv_text((dict(zip(columns, row, strict=True)) for row in rows), columns)
 
 
 def _rows(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
-import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -139,16 +137,7 @@ def write_csv(path: Path, rows: Iterable[dict[str, str]], columns: Sequence[str]
     Raises:
         UsageError: the path cannot be written.
     """
-    files.write_text(path, csv_text(rows, columns))
-
-
-def csv_text(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> str:
-    """Returns rows as CSV, under a line with the names of the columns."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    files.write_text(path, files.csv_text(rows, columns))
 
 
 def map_paths(

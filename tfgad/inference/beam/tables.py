@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
+from tfgad.files import csv_text
 from tfgad.inference import results
 from tfgad.inference.beam import storage
 from tfgad.scores.map_regions import Region
@@ -35,7 +36,7 @@ def write_table(rows: list[Row], path: str) -> None:
         content = _parquet(rows)
     else:
         lines = (results.scored_row(*row) for row in rows)
-        content = results.csv_text(lines, results.COLUMNS).encode()
+        content = csv_text(lines, results.COLUMNS).encode()
     storage.write(path, content)
 
 
@@ -68,13 +69,13 @@ def write_regions(rows: list[Row], path: str, mm_per_pixel: float | None) -> Non
         for row in sorted(rows)
         for line in results.region_rows(row.image, row.regions, mm_per_pixel)
     ]
-    storage.write(path, results.csv_text(lines, results.region_columns(mm_per_pixel)).encode())
+    storage.write(path, csv_text(lines, results.region_columns(mm_per_pixel)).encode())
 
 
 def write_dead_letters(broken: list[tuple[str, str]], path: str) -> None:
     """Writes path and reason of each file that could not be scored, sorted."""
     rows = (dict(zip(DEAD_LETTERS, letter, strict=True)) for letter in sorted(broken))
-    storage.write(path, results.csv_text(rows, DEAD_LETTERS).encode())
+    storage.write(path, csv_text(rows, DEAD_LETTERS).encode())
 
 
 def read_dead_letters(path: str) -> list[tuple[str, str]]:
