@@ -277,8 +277,11 @@ def test_regions_in_the_tables(tmp_path):
     unknown, none = (results.scored_row("a.png", 3, 1, True, "", each) for each in (None, []))
     assert list(unknown.values())[5:] == 5 * [""]
     assert list(none.values())[5:] == ["0", *(4 * [""])]
-    assert results.listed(found, 2) == found[:1]
-    assert results.listed(None, 2) is None
+    assert results.listed(found, 2, True) == (found[:1], 1, False)
+    assert results.listed(found, 41, True) == ([], 2, True)
+    assert results.listed(found, 41, False) == ([], 2, False)
+    assert results.listed([], 2, True) == ([], 0, False)
+    assert results.listed(None, 2, True) == (None, 0, False)
     path = tmp_path / "t.defects.csv"
     assert results.regions_path(str(tmp_path / "t.parquet")) == str(path)
     rows = results.region_rows("a.png", found, mm_per_pixel=0.5)

@@ -31,7 +31,6 @@ from tfgad.inference.beam.steps import (
     NAMESPACE,
     SMALL,
     Decode,
-    Output,
     Reading,
     ToRows,
 )
@@ -110,7 +109,7 @@ def score(
     for argument, folder in (("maps", maps), ("raw-maps", raw_maps)):
         if folder:
             _check_maps(argument, folder, root)
-    output = Output(maps, raw_maps, min_area, mm_per_pixel)
+    output = results.Output(table, maps, raw_maps, min_area, mm_per_pixel)
     pipeline_options = _options(runner, options)
     dead_letters = f"{os.path.splitext(table)[0]}.dead_letters.csv"
     names = (table, results.regions_path(table), dead_letters)
@@ -140,7 +139,7 @@ def build(
     patterns: Sequence[str],
     outputs: Sequence[str],
     *,
-    output: Output,
+    output: results.Output,
     root: str,
 ) -> None:
     """Adds all steps to a pipeline.

@@ -26,16 +26,6 @@ SMALL, BARE = "small regions", "images without a listed region"  # see `pipeline
 
 
 @dataclasses.dataclass(frozen=True)
-class Output:
-    """What the workers write of an image beside its row; see `pipeline.score`."""
-
-    maps: str | None
-    raw_maps: str | None
-    min_area: int
-    mm_per_pixel: float | None
-
-
-@dataclasses.dataclass(frozen=True)
 class Reading:
     """How images are read; see `tfgad.data.images.read_levels` and `scaled`."""
 
@@ -73,7 +63,7 @@ class Decode(beam.DoFn):
 class ToRows(beam.DoFn):
     """Turns predictions into rows of the table; writes the maps."""
 
-    def __init__(self, output: Output, root: str):
+    def __init__(self, output: results.Output, root: str):
         self._output, self._root = output, root
         self._small, self._bare = (Metrics.counter(NAMESPACE, name) for name in (SMALL, BARE))
         self._counters = {
@@ -95,10 +85,15 @@ class ToRows(beam.DoFn):
             path = storage.map_path(self._output.raw_maps, self._root, name, ".tiff")
             storage.write(path, heat_maps.raw_map_tiff(verdict))
         self._counters[verdict_name(verdict.is_anomalous)].inc()
-        found = scoring.regions_of(verdict)
-        listed = results.listed(found, self._output.min_area)
-        self._small.inc(len(found or ()) - len(listed or ()))
-        self._bare.inc(bool(found) and not listed and verdict.is_anomalous)
+        found, min_area = scoring.regions_of(verdict), self._output.min_area
+        listed = results.listed(found, min_area, verdict.is_anomalous)
+        self._small.inc(listed.small)
+        self._bare.inc(listed.is_bare)
         yield tables.Row(
-            name, verdict.score, verdict.probability, verdict.is_anomalous, verdict.reason, listed
+            name,
+            verdict.score,
+            verdict.probability,
+            verdict.is_anomalous,
+            verdict.reason,
+            listed.regions,
         )
