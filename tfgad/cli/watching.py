@@ -88,8 +88,7 @@ def watch(
         reading = {"depth": depth, "max_pixels": max_pixels}
         watching = Watch(loaded, arrivals, table, stop, bad=bad, maps=maps, **reading)
         counts: collections.Counter[str] = collections.Counter()
-        for result in watching.run(once=once):
-            row = watching.row(result)
+        for row, result in watching.run(once=once):
             counts[row["verdict"]] += 1
             if isinstance(result, ImageError):
                 hint = f"; {results.hint([result.beyond])}" if result.beyond else ""
