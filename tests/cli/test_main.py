@@ -439,7 +439,7 @@ def test_a_pixels_size_needs_a_length_and_a_table(run, images, tmp_path):
     given = ["score", run, images[0], "--mm-per-pixel"]
     for length in ("0", "-1", "nan", "inf"):
         table = ["--csv", tmp_path / "t.csv"]
-        assert "is not above 0" in mistake(tmp_path, *given, length, *table)
+        assert "is no length above 0" in mistake(tmp_path, *given, length, *table)
     assert "needs a table to write; add --csv FILE" in mistake(tmp_path, *given, "0.1")
 
 

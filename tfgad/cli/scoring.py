@@ -93,7 +93,8 @@ def score(
     """
     if mm_per_pixel is not None:
         if not 0 < mm_per_pixel < float("inf"):
-            raise UsageError("--mm-per-pixel", mm_per_pixel, "is not above 0", "give millimetres")
+            problem = "is no length above 0"
+            raise UsageError("--mm-per-pixel", mm_per_pixel, problem, "give millimetres")
         if csv is None:
             hint = "add --csv FILE"
             raise UsageError("--mm-per-pixel", mm_per_pixel, "needs a table to write", hint)

@@ -29,8 +29,8 @@ from tfgad.errors import UsageError
 from tfgad.networks.pretrained import sha256_of
 from tfgad.training import held_out
 from tfgad.training.callbacks import write_checkpoint
-from tfgad.training.good_images import Normals, alarms_of, earlier, new_images, together
 from tfgad.training.lock import locked
+from tfgad.training.normals import Normals, alarms_of, earlier, new_images, together
 from tfgad.training.run import (
     Run,
     calibration_metadata,

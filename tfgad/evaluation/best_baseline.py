@@ -16,7 +16,7 @@ BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
 
 
 def beside_the_best(
-    units: Units, rivals: Mapping[str, np.ndarray], *, bootstrap: int = 1000, seed: int = 0
+    units: Units, baselines: Mapping[str, np.ndarray], *, bootstrap: int = 1000, seed: int = 0
 ) -> dict[str, Any] | None:
     """Compares the AUROC of a model with that of the best trivial detector.
 
@@ -25,7 +25,7 @@ def beside_the_best(
 
     Args:
         units: the images or tiles that are counted, with the model's scores.
-        rivals: trivial detector -> its scores of them, float `[M]`.
+        baselines: trivial detector -> its scores of them, float `[M]`.
         bootstrap: draws.
         seed: of the draws.
 
@@ -35,15 +35,17 @@ def beside_the_best(
         `verdict`: whether the model is `"better"` or `"worse"`, or that is `"undecided"`, for the
         interval holds 0. None if only one class occurs.
     """
-    if not rivals or np.unique(units.labels).size < 2:
+    if not baselines or np.unique(units.labels).size < 2:
         return None
-    aurocs = {name: float(roc_auc_score(units.labels, scores)) for name, scores in rivals.items()}
+    aurocs = {
+        name: float(roc_auc_score(units.labels, scores)) for name, scores in baselines.items()
+    }
     best = max(aurocs, key=lambda name: aurocs[name])
     difference = float(roc_auc_score(units.labels, units.scores)) - aurocs[best]
     draws = draw_images(units.labels, bootstrap, np.random.default_rng(seed), units.groups)
     own, other = (
         drawn_ranking(units.labels, scores, draws)["image_auroc"]
-        for scores in (units.scores, rivals[best])
+        for scores in (units.scores, baselines[best])
     )
     found = interval(own - other)
     verdict = UNDECIDED
