@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,20 @@ def summarize(names: Sequence[str | Path], total: int | None = None) -> str:
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file in UTF-8; see `write_bytes`."""
     write_bytes(path, text.encode())
+
+
+def csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
+    """Returns rows as CSV, under a line with the names of the columns.
+
+    Args:
+        rows: column -> value of each, with all columns.
+        columns: their names, in order.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

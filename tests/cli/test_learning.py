@@ -157,7 +157,9 @@ def test_two_runs_are_compared_on_the_same_images(home, tmp_path, capsys):
     alarms = found["figures"]["false_positive_rate"]
     assert (alarms["first"], alarms["second"], alarms["interval"]) == (1, 0, [-1, -1])
     rows = list(csv.DictReader((tmp_path / "differences.csv").open()))
-    assert [row["right"] for row in rows] == ["second"] * 8
+    names = ("truth", "right", "first_verdict", "second_verdict")
+    expected = ("good", "second", "defective", "good")
+    assert [tuple(row[name] for name in names) for row in rows] == [expected] * 8
     assert Image.open(tmp_path / "differences.png").height > 500
 
 

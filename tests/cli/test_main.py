@@ -426,8 +426,10 @@ def test_small_regions_are_left_out_and_counted(run, images, tmp_path, monkeypat
         assert [row["regions"] for row in rows] == 3 * [str(len(areas))]
         left_out = 3 * (3 - len(areas))
         bare = 0 if areas else sum(row["verdict"] == "defective" for row in rows)
-        line = f"regions below --min-area {least} left out: {left_out}; defective images "
-        assert (f"{line}without any other: {bare}\n" in result.stderr) == (left_out > 0)
+        line = f"--min-area {least} left out {left_out} regions"
+        if bare:
+            line += f"; {bare} defective image{' has' if bare == 1 else 's have'} no other region"
+        assert (f"tfgad: {line}\n" in result.stderr) == (left_out > 0)
 
 
 def test_a_product_has_no_name_in_litert_files(tmp_path):
@@ -439,7 +441,7 @@ def test_a_pixels_size_needs_a_length_and_a_table(run, images, tmp_path):
     given = ["score", run, images[0], "--mm-per-pixel"]
     for length in ("0", "-1", "nan", "inf"):
         table = ["--csv", tmp_path / "t.csv"]
-        assert "is not above 0" in mistake(tmp_path, *given, length, *table)
+        assert "is no length above 0" in mistake(tmp_path, *given, length, *table)
     assert "needs a table to write; add --csv FILE" in mistake(tmp_path, *given, "0.1")
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation says of its figures: rivals, false alarms, kinds, mistakes, table."""
+"""What an evaluation says of its figures: baselines, false alarms, kinds, mistakes, table."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfgad.data.anomaly_data import TILE, AnomalyData
-from tfgad.evaluation import advice, false_alarms, gallery, rivals
+from tfgad.evaluation import advice, best_baseline, false_alarms, gallery
 from tfgad.evaluation.by_kind import by_kind
 from tfgad.evaluation.predictions import TestPredictions
 from tfgad.evaluation.scores_table import scores_table
@@ -37,13 +37,13 @@ def normal_and_shifted(shift, count=200, seed=0):
 def test_a_model_that_is_worse_than_the_best_is_called_worse():
     labels, scores = normal_and_shifted(0.2)
     strong, weak = normal_and_shifted(2, seed=1)[1], normal_and_shifted(1, seed=2)[1]
-    found = rivals.beside_the_best(
+    found = best_baseline.beside_the_best(
         units(labels, scores), {"mean_deviation": weak, "patch_pca": strong}
     )
-    assert (found["name"], found["verdict"]) == ("patch_pca", rivals.WORSE)
+    assert (found["name"], found["verdict"]) == ("patch_pca", best_baseline.WORSE)
     low, high = found["difference_ci"]
     assert low < found["difference"] < high < 0
-    line = rivals.sentence(found, "tile")
+    line = best_baseline.sentence(found, "tile")
     assert line.startswith("worse than PCA of patches: tile AUROC 0.5")
     assert f"against {found['image_auroc']:.3f} (difference {low:+.3f} to {high:+.3f})" in line
 
@@ -52,34 +52,34 @@ def test_the_bootstrap_is_paired():
     """Two detectors that err alike differ by little; unpaired, their intervals would overlap."""
     labels, scores = normal_and_shifted(1)
     near = scores - 0.15 * labels
-    found = rivals.beside_the_best(units(labels, near), {"patch_pca": scores})
-    assert found["verdict"] == rivals.WORSE
+    found = best_baseline.beside_the_best(units(labels, near), {"patch_pca": scores})
+    assert found["verdict"] == best_baseline.WORSE
     assert found["difference_ci"][1] - found["difference_ci"][0] < 0.02
 
 
 def test_a_difference_that_may_be_chance_is_called_so():
     labels, scores = normal_and_shifted(1, count=20)
     other = normal_and_shifted(1, count=20, seed=3)[1]
-    found = rivals.beside_the_best(units(labels, scores), {"patch_pca": other})
-    assert found["verdict"] == rivals.UNDECIDED
-    assert rivals.sentence(found, "image").endswith(", which may be chance)")
-    alike = rivals.beside_the_best(units(labels, scores), {"patch_pca": scores})
+    found = best_baseline.beside_the_best(units(labels, scores), {"patch_pca": other})
+    assert found["verdict"] == best_baseline.UNDECIDED
+    assert best_baseline.sentence(found, "image").endswith(", which may be chance)")
+    alike = best_baseline.beside_the_best(units(labels, scores), {"patch_pca": scores})
     assert alike["difference_ci"] == [0, 0]
-    assert rivals.sentence(alike, "image").startswith("no better than PCA of patches")
+    assert best_baseline.sentence(alike, "image").startswith("no better than PCA of patches")
 
 
 def test_groups_are_drawn_whole():
     labels, scores = normal_and_shifted(1)
     other = normal_and_shifted(0.7, seed=4)[1]
-    single = rivals.beside_the_best(units(labels, scores), {"patch_pca": other})
+    single = best_baseline.beside_the_best(units(labels, scores), {"patch_pca": other})
     twice = units(*(np.tile(each, 2) for each in (labels, scores)), np.tile(np.arange(400), 2))
-    double = rivals.beside_the_best(twice, {"patch_pca": np.tile(other, 2)})
+    double = best_baseline.beside_the_best(twice, {"patch_pca": np.tile(other, 2)})
     assert double["difference_ci"] == pytest.approx(single["difference_ci"], abs=1e-9)
 
 
 def test_one_class_or_no_rival_compares_nothing():
-    assert rivals.beside_the_best(units([0, 0], [1, 2]), {"patch_pca": np.ones(2)}) is None
-    assert rivals.beside_the_best(units([0, 1], [1, 2]), {}) is None
+    assert best_baseline.beside_the_best(units([0, 0], [1, 2]), {"patch_pca": np.ones(2)}) is None
+    assert best_baseline.beside_the_best(units([0, 1], [1, 2]), {}) is None
 
 
 def test_uneven_light_and_small_defects_are_named():

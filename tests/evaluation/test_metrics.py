@@ -135,10 +135,10 @@ def test_an_interval_draw_is_what_scikit_learn_says_of_the_drawn_images(levels):
         "pixel_auroc": metrics.pixel_auroc(masks[drawn], maps[drawn]),
         "pixel_aupro": metrics.pixel_aupro(masks[drawn], maps[drawn]),
     }
-    found = intervals.image_intervals(labels != 0, scores, draw)
-    found |= intervals.pixel_intervals(masks[..., 0] != 0, maps, draw)
-    for key, (low, high) in found.items():
-        assert low == high == pytest.approx(exact[key], abs=1e-3 if "pixel" in key else 1e-9)
+    found = intervals.drawn_ranking(labels != 0, scores, draw)
+    found |= intervals.drawn_pixels(masks[..., 0] != 0, maps, draw)
+    for key, (figure,) in found.items():
+        assert figure == pytest.approx(exact[key], abs=1e-3 if "pixel" in key else 1e-9)
 
 
 def test_interval_has_the_width_theory_gives():

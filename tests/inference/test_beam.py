@@ -16,6 +16,7 @@ from tfgad.data.images import read_image
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import export
 from tfgad.inference import heat_maps, predictor, results, saved_model, scoring
+from tfgad.scores.verdicts import verdict_name
 
 pytest.importorskip("apache_beam", reason="needs tfgad[scale]")
 from apache_beam.io.filesystem import FileMetadata, FileSystem
@@ -74,7 +75,7 @@ def assert_rows_are_those_of(rows, expected):
         verdict = expected[row["image"]]
         assert float(row["score"]) == pytest.approx(verdict.score, rel=1e-5)  # six digits
         assert float(row["probability"]) == pytest.approx(verdict.probability, abs=1e-5)
-        assert row["verdict"] == results.verdict_name(verdict.is_anomalous)
+        assert row["verdict"] == verdict_name(verdict.is_anomalous)
         assert row["regions"] == str(len(scoring.regions_of(verdict)))
 
 

@@ -277,8 +277,11 @@ def test_regions_in_the_tables(tmp_path):
     unknown, none = (results.scored_row("a.png", 3, 1, True, "", each) for each in (None, []))
     assert list(unknown.values())[5:] == 5 * [""]
     assert list(none.values())[5:] == ["0", *(4 * [""])]
-    assert results.listed(found, 2) == found[:1]
-    assert results.listed(None, 2) is None
+    assert results.listed(found, 2, True) == (found[:1], 1, False)
+    assert results.listed(found, 41, True) == ([], 2, True)
+    assert results.listed(found, 41, False) == ([], 2, False)
+    assert results.listed([], 2, True) == ([], 0, False)
+    assert results.listed(None, 2, True) == (None, 0, False)
     path = tmp_path / "t.defects.csv"
     assert results.regions_path(str(tmp_path / "t.parquet")) == str(path)
     rows = results.region_rows("a.png", found, mm_per_pixel=0.5)
@@ -388,7 +391,8 @@ def test_a_letterboxed_model_predicts_as_its_run(fitted):
         from_uint8(images)
     )
     endpoints = Endpoints(model, shape, True, 8, "letterbox")
-    theirs = endpoints.score(tf.constant(images))
+    any_images = tf.TensorSpec([None, None, None, 1], tf.uint8)
+    theirs = tf.function(endpoints.score, [any_images])(tf.constant(images))
     assert theirs["map"].shape == (2, 30, 70)
     for i, each in enumerate(ours):
         np.testing.assert_allclose(theirs["score"][i], each["score"], rtol=1e-3)

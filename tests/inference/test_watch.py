@@ -29,10 +29,10 @@ def test_each_image_has_one_row_in_the_order_of_arrival(scene):
     scene.write(".rsync/a.png")
     (scene.folder / "notes.txt").write_text("no image")
     (first, second) = scene.process(passes=2)
-    assert [result.path.name for result in first] == ["b.png", "a.PNG", "a.png"]
+    assert [result.path.name for _, result in first] == ["b.png", "a.PNG", "a.png"]
     assert second == []
     os.utime(scene.write("late.png"), (4e9, 4e9))  # the camera's clock is ahead
-    assert [result.path.name for result in scene.process()[0]] == ["late.png"]
+    assert [result.path.name for _, result in scene.process()[0]] == ["late.png"]
     assert scene.process() == [[]]
     assert tuple(scene.rows()[0]) == COLUMNS
     assert scene.verdicts() == {
@@ -173,7 +173,9 @@ def test_a_file_replaced_before_its_move_stays(scene, monkeypatch):
 def test_an_unreadable_file_is_reported_once_until_it_changes(scene):
     (scene.folder / "a.png").write_text("no image")
     (first, second) = scene.process(passes=2)
-    assert [type(result) for result in first] == [ImageError]
+    ((row, result),) = first
+    assert (type(result), row["verdict"]) == (ImageError, "not scored")
+    assert row["reason"] == result.reason
     assert [second, *scene.process()] == [[], []]
     scene.write("a.png")
     scene.process()

@@ -173,9 +173,10 @@ def test_a_lock_leaves_nothing_behind(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").touch()
     with locked(tmp_path / "file"):  # `train` says what is wrong with it
         pass
-    monkeypatch.setattr("tfgad.training.lock.fcntl", None)
+    monkeypatch.setattr("tfgad.locks.fcntl", None)
     with locked(tmp_path / "a"), locked(tmp_path / "a"):
         assert "a is not locked (this system has no file locks)" in caplog.text
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]
 
 
 KILLED = f"""

@@ -85,14 +85,14 @@ def check_good_images(
         progress: shows the scoring.
 
     Returns:
-        What `tfgad.evaluation.good_images.check_promise` does, and the `data`.
+        What `tfgad.evaluation.rate_check.check_promise` does, and the `data`.
 
     Raises:
         UsageError: no good image is new to the model, or the images do not fit it.
     """
     import numpy as np
 
-    from tfgad.evaluation import good_images
+    from tfgad.evaluation import rate_check
     from tfgad.training import held_out
     from tfgad.training.run import check_form
 
@@ -110,7 +110,7 @@ def check_good_images(
         scores = np.array([each["score"] for each in found])
         return scores, [each.get("reason", "") for each in found]
 
-    scored = good_images.score_good_images(score, images, progress.at)
+    scored = rate_check.score_good_images(score, images, progress.at)
     if not len(scored.scores):
         raise UsageError("data", images.spec, "has no good image that is new", NONE_LEFT)
     if not np.isfinite(scored.scores).all():
@@ -118,7 +118,7 @@ def check_good_images(
         raise UsageError("model", config.get("method"), "gives scores that are not finite", hint)
     if scored.defective:
         console.warn(f"left out: {scored.defective} defective images")
-    promise = good_images.check_promise(
+    promise = rate_check.check_promise(
         scored,
         predictor.threshold,
         config["false_positive_rate"],

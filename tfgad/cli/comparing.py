@@ -18,6 +18,7 @@ from tfgad.cli.progress import Progress
 from tfgad.data.spec import Spec
 from tfgad.inference import results
 from tfgad.quiet import import_tensorflow
+from tfgad.scores.verdicts import verdict_name
 
 if TYPE_CHECKING:
     from tfgad.evaluation.compare import Comparison
@@ -119,7 +120,7 @@ def _write(found: Comparison, folders: tuple[Path, Path], spec: str, out: Path) 
     named = {"runs": [str(folder) for folder in folders], "data": spec, **summary}
     files.write_json(out / "comparison.json", named)
     rows = summary["differing"]
-    text = results.csv_text(rows, COLUMNS)
+    text = files.csv_text(rows, COLUMNS)
     files.write_text(out / "differences.csv", text)
     written = [out / "comparison.json", out / "differences.csv"]
     if rows:
@@ -145,7 +146,7 @@ def _gallery(found: Comparison, folders: tuple[Path, Path]) -> bytes:
         maps.append([run.predictions.maps[place] for run, place in pairs])
         masks.append(found.runs[0].predictions.masks[places[0]][..., 0])
         alarms.append([bool(run.alarms[i]) for run in found.runs])
-        truth = "anomalous" if found.runs[0].labels[i] else "normal"
+        truth = verdict_name(found.runs[0].labels[i])
         verdicts = [
             f"{'found' if run.labels[i] else 'false alarm'} {run.scores[i]:.3g}"
             if run.alarms[i]

@@ -93,12 +93,13 @@ def score(
     """
     if mm_per_pixel is not None:
         if not 0 < mm_per_pixel < float("inf"):
-            raise UsageError("--mm-per-pixel", mm_per_pixel, "is not above 0", "give millimetres")
+            problem = "is no length above 0"
+            raise UsageError("--mm-per-pixel", mm_per_pixel, problem, "give millimetres")
         if csv is None:
             hint = "add --csv FILE"
             raise UsageError("--mm-per-pixel", mm_per_pixel, "needs a table to write", hint)
     reading = {"depth": depth, "max_pixels": max_pixels}
-    output = _Output(csv, maps, raw_maps, min_area, mm_per_pixel)
+    output = results.Output(csv, maps, raw_maps, min_area, mm_per_pixel)
     if runner:
         _score_with_beam(model, images, output, runner, runner_options or [], reading)
     elif runner_options:
@@ -107,22 +108,11 @@ def score(
         _score(Path(model), [Path(image) for image in images], output, reading)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Output:
-    """The options of `score` that say what is written."""
-
-    csv: str | None
-    maps: str | None
-    raw_maps: str | None
-    min_area: int
-    mm_per_pixel: float | None
-
-
 @dataclasses.dataclass
 class _Tables:
     """The rows of both tables so far, and what was left out of them."""
 
-    output: _Output
+    output: results.Output
     images: list[dict[str, str]] = dataclasses.field(default_factory=list)
     regions: list[dict[str, str]] = dataclasses.field(default_factory=list)
     small: int = 0  # regions that --min-area left out
@@ -130,28 +120,30 @@ class _Tables:
 
     def add_verdict(self, result: Any, found: Sequence[Region] | None) -> None:
         """Adds an image with its regions; None if these are unknown."""
-        listed = results.listed(found, self.output.min_area)
-        row = results.row(result, listed)
+        listed = results.listed(found, self.output.min_area, result.is_anomalous)
+        row = results.row(result, listed.regions)
         self.images.append(row)
-        self.regions += results.region_rows(row["image"], listed, self.output.mm_per_pixel)
-        self.small += len(found or ()) - len(listed or ())
-        self.bare += bool(found) and not listed and result.is_anomalous
+        self.regions += results.region_rows(row["image"], listed.regions, self.output.mm_per_pixel)
+        self.small += listed.small
+        self.bare += listed.is_bare
 
     def write(self) -> None:
         """Writes both, if a table is asked for."""
-        if self.output.csv:
+        if self.output.table:
             columns = results.region_columns(self.output.mm_per_pixel)
-            path = Path(results.regions_path(self.output.csv))
+            path = Path(results.regions_path(self.output.table))
             results.write_csv(path, self.regions, columns)
-            results.write_csv(Path(self.output.csv), self.images)
+            results.write_csv(Path(self.output.table), self.images)
 
 
-def _score(model: Path, images: list[Path], output: _Output, reading: dict[str, Any]) -> None:
+def _score(
+    model: Path, images: list[Path], output: results.Output, reading: dict[str, Any]
+) -> None:
     """Scores files one after another; see `score`."""
     paths = results.find_images(images)
-    if output.csv:
-        results.check_writable("csv", Path(output.csv))
-        results.check_writable("csv", Path(results.regions_path(output.csv)))
+    if output.table:
+        results.check_writable("csv", Path(output.table))
+        results.check_writable("csv", Path(results.regions_path(output.table)))
     map_paths = _map_paths("maps", output.maps, paths, ".png")
     raw_paths = _map_paths("raw-maps", output.raw_maps, paths, ".tiff")
     import_tensorflow()
@@ -178,9 +170,9 @@ def _score(model: Path, images: list[Path], output: _Output, reading: dict[str, 
                 del result  # frees a large image before the next one is read
                 progress.advance()
         except UsageError:  # such as a full disk: the scores so far are written all the same
-            if output.csv and tables.images:
+            if output.table and tables.images:
                 tables.write()
-                console.warn(f"{output.csv} holds {len(tables.images)} of {len(paths)} images")
+                console.warn(f"{output.table} holds {len(tables.images)} of {len(paths)} images")
             raise
     try:
         _report_scores(tables, broken)
@@ -203,13 +195,13 @@ def _map_paths(
 def _score_with_beam(
     model: str,
     images: list[str],
-    output: _Output,
+    output: results.Output,
     runner: Runner,
     options: list[str],
     reading: dict[str, Any],
 ) -> None:
     """Scores files with Apache Beam; see `score`."""
-    if output.csv is None:
+    if output.table is None:
         hint = "add --csv FILE, a .csv or .parquet file"
         raise UsageError("--runner", runner.value, "needs a table to write", hint)
     import_tensorflow()
@@ -223,7 +215,7 @@ def _score_with_beam(
         scored = beam.score(
             model,
             images,
-            output.csv,
+            output.table,
             maps=output.maps,
             raw_maps=output.raw_maps,
             min_area=output.min_area,
@@ -232,7 +224,7 @@ def _score_with_beam(
             options=options,
             **reading,
         )
-    say_counts(output.csv, scored.counts)
+    say_counts(output.table, scored.counts)
     _say_small(scored.small, scored.bare, output.min_area)
     for fitting, count in scored.doubtful.items():
         console.warn(doubt(f"{count} images", fitting))
@@ -260,9 +252,9 @@ def _report_scores(tables: _Tables, broken: list[ImageError]) -> None:
         raise UsageError("image", first.path, f"{first.reason}{others}", results.hint(beyond))
     tables.write()
     for row in tables.images:
-        if not tables.output.csv and row["score"]:
+        if not tables.output.table and row["score"]:
             console.say(verdict_line(row))
-    say_counts(tables.output.csv, collections.Counter(row["verdict"] for row in tables.images))
+    say_counts(tables.output.table, collections.Counter(row["verdict"] for row in tables.images))
     _say_small(tables.small, tables.bare, tables.output.min_area)
     for error in broken:
         console.warn(f"not scored: {error}")
@@ -274,8 +266,10 @@ def _report_scores(tables: _Tables, broken: list[ImageError]) -> None:
 def _say_small(small: int, bare: int, min_area: int) -> None:
     """Says how many regions were left out, and how many defective images have no others."""
     if small:
-        what = f"regions below --min-area {min_area} left out: {small}"
-        console.warn(f"{what}; defective images without any other: {bare}")
+        left_out = f"{small} region{'s' * (small != 1)}"
+        have = "image has" if bare == 1 else "images have"
+        without = f"; {bare} defective {have} no other region" if bare else ""
+        console.warn(f"--min-area {min_area} left out {left_out}{without}")
 
 
 def _say_hints(beyond: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.errors import UsageError
 from tfgad.inference import results
 from tfgad.quiet import import_tensorflow
+from tfgad.scores.verdicts import NOT_SCORED
 
 
 def watch(
@@ -87,8 +88,7 @@ def watch(
         reading = {"depth": depth, "max_pixels": max_pixels}
         watching = Watch(loaded, arrivals, table, stop, bad=bad, maps=maps, **reading)
         counts: collections.Counter[str] = collections.Counter()
-        for result in watching.run(once=once):
-            row = watching.row(result)
+        for row, result in watching.run(once=once):
             counts[row["verdict"]] += 1
             if isinstance(result, ImageError):
                 hint = f"; {results.hint([result.beyond])}" if result.beyond else ""
@@ -103,7 +103,7 @@ def watch(
         console.say(f"{csv}: no new images")
     if arrivals.left:
         console.warn(f"not scored: {arrivals.left} files that still change, or may not be read")
-    if once and (arrivals.left or counts[results.NOT_SCORED]):
+    if once and (arrivals.left or counts[NOT_SCORED]):
         raise typer.Exit(console.BROKEN_IMAGES)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from tfgad.data.image_files import ImageError, guard
+from tfgad.errors import UsageError, nearest
 
 DEPTHS = (10, 12, 14, 16)  # bits of cameras that write 16-bit files
 FULL_DEPTH = 16
@@ -92,6 +93,12 @@ def deep_grey(colour: np.ndarray) -> np.ndarray:
     """Converts `[H, W, 3]` of 16 bits to grey `[H, W, 1]`, by Pillow's formula for 8 bits."""
     luma = (colour * np.array(LUMA, np.uint32)).sum(axis=2, keepdims=True, dtype=np.uint32) + 2**15
     return (luma >> 16).astype(np.uint16)
+
+
+def check_fit(argument: str, fit: str) -> None:
+    """Raises UsageError if `fit`, named by its argument, is none of `FITS`."""
+    if fit not in FITS:
+        raise UsageError(argument, fit, "is not known", nearest(fit, FITS))
 
 
 def resize(image: np.ndarray, size: Sequence[int], fit: str = STRETCH) -> np.ndarray:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from tfgad.evaluation.metrics import image_metrics
-from tfgad.evaluation.units import GOOD, Units
+from tfgad.evaluation.units import Units
+from tfgad.scores.verdicts import GOOD
 
 # Figure of a kind -> its name in tables.
 KIND_FIGURES = {

@@ -19,17 +19,24 @@ from tfgad.data.anomaly_data import IMAGE, AnomalyData
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
 from tfgad.evaluation.evaluate_run import check_untrained
-from tfgad.evaluation.intervals import draw_images
-from tfgad.evaluation.pixel_metrics import AUPRO_LIMIT, area, region_weights
+from tfgad.evaluation.intervals import (
+    draw_images,
+    drawn_alarms,
+    drawn_pixels,
+    drawn_ranking,
+    interval,
+)
 from tfgad.evaluation.predictions import TestPredictions, predict_test_set
 from tfgad.files import summarize
+from tfgad.scores.verdicts import verdict_name
 from tfgad.training import Run, held_out
 from tfgad.training.run import check_shape
 
 log = logging.getLogger(__name__)
 
-PIXEL_BINS = 500  # of a map's values, for the pixel figures of a draw
-Draws = np.ndarray  # float32 `[D, N]`: how often each draw takes each image
+RANKING = ("image_auroc", "image_ap")  # the figures of scores that are compared
+# Name of a figure -> the figure of a run, and that of each draw, float `[draws]`.
+Figures = Mapping[str, tuple[float | None, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +106,11 @@ class Comparison:
         return [
             {
                 "image": first.names[i],
-                "truth": "anomalous" if first.labels[i] else "normal",
+                "truth": verdict_name(first.labels[i]),
                 "right": "first" if first.alarms[i] == first.labels[i] else "second",
-                "first_verdict": "anomalous" if first.alarms[i] else "normal",
+                "first_verdict": verdict_name(first.alarms[i]),
                 "first_score": float(first.scores[i]),
-                "second_verdict": "anomalous" if second.alarms[i] else "normal",
+                "second_verdict": verdict_name(second.alarms[i]),
                 "second_score": float(second.scores[i]),
             }
             for i in self.differing
@@ -117,9 +124,10 @@ def compare(
 
     Args:
         runs: two of them.
-        data: the data set as each run takes it: the sizes may differ. If they do, or if one cuts
-            tiles and the other does not, whole images are compared; an image has the highest score
-            of its tiles.
+        data: the data set as each run takes it: the sizes may differ. If they do, if one cuts tiles
+            and the other does not, or if they fit images to their shape in another way, whole
+            images are compared, without the figures of pixels; an image has the highest score of
+            its tiles.
         bootstrap: number of draws.
         seed: of the draws.
 
@@ -136,9 +144,7 @@ def compare(
     predictions = [
         predict_test_set(run.model, images) for run, images in zip(runs, tested, strict=True)
     ]
-    alike = all(images.counted_unit == images.unit for images in tested)
-    alike &= tested[0].image_shape[:2] == tested[1].image_shape[:2]
-    alike &= sorted(predictions[0].names) == sorted(predictions[1].names)
+    alike = _are_alike(tested, predictions)
     first, second = (
         _verdicts(run, images, found, by_image=not alike)
         for run, images, found in zip(runs, tested, predictions, strict=True)
@@ -157,6 +163,17 @@ def compare(
     differing = differing[np.argsort(~first.labels[differing], kind="stable")]
     unit = tested[0].unit if alike else IMAGE
     return Comparison(figures, (first, second), differing, unit, int(groups.max()) + 1)
+
+
+def _are_alike(tested: Sequence[AnomalyData], predictions: Sequence[TestPredictions]) -> bool:
+    """Returns whether both runs see the same pixels at the same places."""
+    first, second = tested
+    return (
+        all(images.counted_unit == images.unit for images in tested)
+        and first.image_shape[:2] == second.image_shape[:2]
+        and first.fit == second.fit
+        and sorted(predictions[0].names) == sorted(predictions[1].names)
+    )
 
 
 def _verdicts(run: Run, images: AnomalyData, found: TestPredictions, by_image: bool) -> Verdicts:
@@ -205,96 +222,49 @@ def _tile_names(verdicts: Verdicts) -> list[str]:
     return [verdicts.predictions.names[i] for i in verdicts.shown]
 
 
-def _figures(first: Verdicts, second: Verdicts, draws: Draws) -> dict[str, dict[str, Any]]:
+def _figures(first: Verdicts, second: Verdicts, draws: np.ndarray) -> dict[str, dict[str, Any]]:
     """Returns the figures of scores and verdicts, as `Comparison` has them."""
 
-    def of(run: Verdicts) -> dict[str, tuple[float | None, np.ndarray]]:
+    def of(run: Verdicts) -> Figures:
         exact = metrics.image_metrics(run.labels, run.scores)
-        aurocs, aps = _ranked(run.labels, run.scores, draws)
-        found: dict[str, tuple[float | None, np.ndarray]] = {
-            "image_auroc": (exact["image_auroc"], aurocs),
-            "image_ap": (exact["image_ap"], aps),
-        }
+        ranking = drawn_ranking(run.labels, run.scores, draws)
+        found = {name: (exact[name], ranking[name]) for name in RANKING if name in ranking}
+        rates = drawn_alarms(run.labels, run.alarms, draws)
         for name, members in (("false_positive_rate", ~run.labels), ("recall", run.labels)):
-            drawn, alarms = draws[:, members], run.alarms[members]
-            rates = _ratio(drawn @ alarms.astype(np.float32), drawn.sum(axis=-1))
-            found[name] = float(alarms.mean()) if members.any() else None, rates
+            if name in rates:
+                found[name] = float(run.alarms[members].mean()), rates[name]
         return found
 
     return _differences(of(first), of(second))
 
 
-def _pixel_figures(first: Verdicts, second: Verdicts, draws: Draws) -> dict[str, dict[str, Any]]:
+def _pixel_figures(
+    first: Verdicts, second: Verdicts, draws: np.ndarray
+) -> dict[str, dict[str, Any]]:
     """Returns the figures of maps, of the images whose mask is known."""
 
-    def of(run: Verdicts) -> dict[str, tuple[float | None, np.ndarray]]:
+    def of(run: Verdicts) -> Figures:
         known = run.predictions.masked
         kept = np.ones(len(run.shown), bool) if known is None else known[run.shown]
         masks = run.predictions.masks[run.shown[kept]][..., 0] > 0
         maps = run.predictions.maps[run.shown[kept]]
-        aurocs, aupros = _binned(masks, maps, draws[:, kept])
-        return {
-            "pixel_auroc": (metrics.pixel_auroc(masks, maps), aurocs),
-            "pixel_aupro": (metrics.pixel_aupro(masks, maps), aupros),
+        exact = {
+            "pixel_auroc": metrics.pixel_auroc(masks, maps),
+            "pixel_aupro": metrics.pixel_aupro(masks, maps),
         }
+        drawn = drawn_pixels(masks, maps, draws[:, kept])
+        return {name: (exact[name], each) for name, each in drawn.items()}
 
     return _differences(of(first), of(second))
 
 
-def _differences(
-    first: Mapping[str, tuple[float | None, np.ndarray]],
-    second: Mapping[str, tuple[float | None, np.ndarray]],
-) -> dict[str, dict[str, Any]]:
+def _differences(first: Figures, second: Figures) -> dict[str, dict[str, Any]]:
     """Returns figures with their differences, from each run's figure and those of the draws."""
     found = {}
     for name, (one, of_draws) in first.items():
-        other, others = second[name]
+        other, others = second.get(name, (None, of_draws))
         if one is None or other is None:
             continue
-        between = others - of_draws
-        known = between.size > 0 and bool(np.isfinite(between).all())
-        interval = [float(x) for x in np.quantile(between, [0.025, 0.975])] if known else None
         values = {"first": float(one), "second": float(other), "difference": float(other - one)}
-        found[name] = {**values, "interval": interval}
+        found[name] = {**values, "interval": interval(others - of_draws)}
     return found
-
-
-def _ranked(labels: np.ndarray, scores: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the AUROC and the average precision of each draw, `[D]` each."""
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
-    drawn, labels = draws[:, order], labels[order]
-    found = np.cumsum(drawn * labels, axis=-1, dtype=np.float64)[:, last_of_tie]
-    alarms = np.cumsum(drawn * ~labels, axis=-1, dtype=np.float64)[:, last_of_tie]
-    gained = np.diff(found, axis=-1, prepend=0)
-    precision = found / np.maximum(found + alarms, 1)
-    roc = _curve(alarms), _curve(found)
-    return area(*roc), _ratio(np.sum(gained * precision, axis=-1), found[:, -1])
-
-
-def _binned(masks: np.ndarray, maps: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pixel AUROC and AUPRO of each draw, `[D]` each, from a histogram per image."""
-    edges = np.unique(np.quantile(maps, np.linspace(0, 1, PIXEL_BINS + 1)[1:-1]))
-    normal, anomalous, overlap = np.zeros((3, len(maps), edges.size + 1), np.float32)
-    for i, (mask, values) in enumerate(zip(masks, maps, strict=True)):
-        bins = edges.size - np.searchsorted(edges, values, "right")  # the most anomalous first
-        normal[i] = np.bincount(bins[~mask], minlength=edges.size + 1)
-        anomalous[i] = np.bincount(bins[mask], minlength=edges.size + 1)
-        weights = region_weights(mask[None])
-        overlap[i] = np.bincount(bins[mask], weights, minlength=edges.size + 1)
-    alarms, found, regions = (
-        _curve(np.cumsum(draws @ each, axis=-1, dtype=np.float64))
-        for each in (normal, anomalous, overlap)
-    )
-    return area(alarms, found), area(alarms, regions, AUPRO_LIMIT)
-
-
-def _curve(counts: np.ndarray) -> np.ndarray:
-    """Returns counts as shares of the last, with the 0 before them where nothing is called."""
-    return np.pad(_ratio(counts, counts[:, -1:]), ((0, 0), (1, 0)))
-
-
-def _ratio(part: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Returns a ratio, NaN where a draw has nothing to divide by: it gives no interval then."""
-    with np.errstate(invalid="ignore"):
-        return part / of

@@ -16,7 +16,7 @@ from tfgad.data.titles import product_name
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics, report
 from tfgad.evaluation.baselines import scored_baselines
-from tfgad.evaluation.findings import meaning
+from tfgad.evaluation.findings import findings_of
 from tfgad.evaluation.gallery import gallery
 from tfgad.evaluation.predictions import (
     Progress,
@@ -57,8 +57,8 @@ def evaluate(
         which count as anomalous at the threshold; `baseline_image_auroc`, and all figures of the
         trivial detectors under `baselines`.
 
-        And what `findings.meaning` adds: the comparison with the best trivial detector, the rate
-        of false alarms beside the one asked for, the figures by kind, and all that in words.
+        And what `findings_of` adds: the comparison with the best trivial detector, the rate of
+        false alarms beside the one asked for, the figures by kind, and all that in words.
 
     Raises:
         UsageError: images of another form, or test images that the model was trained on.
@@ -68,7 +68,7 @@ def evaluate(
     images = held_out.for_test(run, images)
     check_test_images(images)
     # First, for it may find fault with a file of weights: the scores would be lost.
-    of_baselines, rivals = scored_baselines(images, progress=progress)
+    of_baselines, baseline_scores = scored_baselines(images, progress=progress)
     predictions = predict_test_set(run.model, images, progress=progress)
     progress("computing figures", 0, 0)
     threshold = float(run.model.calibration.threshold)
@@ -76,7 +76,7 @@ def evaluate(
     if run.model.pixel_threshold is not None and images.has_masks:
         figures |= _segmentation(predictions, run.model.pixel_threshold, threshold)
     units = units_of(predictions, images)
-    figures |= meaning(run, images, predictions, units, rivals, figures)
+    figures |= findings_of(run, images, predictions, units, baseline_scores, figures)
     progress("drawing pictures", 0, 0)
     mistakes = gallery(predictions, images, units[images.counted_unit], threshold)
     pictures = _pictures(run, images, predictions, threshold)

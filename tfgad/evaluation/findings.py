@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfgad.data.anomaly_data import IMAGE, AnomalyData
-from tfgad.evaluation import false_alarms, rivals
+from tfgad.evaluation import best_baseline, false_alarms
 from tfgad.evaluation.advice import what_to_try
 from tfgad.evaluation.by_kind import by_kind
 from tfgad.evaluation.metrics import by_image
@@ -20,7 +20,7 @@ from tfgad.evaluation.units import Units
 from tfgad.training import Run
 
 
-def meaning(
+def findings_of(
     run: Run,
     images: AnomalyData,
     predictions: TestPredictions,
@@ -39,7 +39,7 @@ def meaning(
         figures: of `figures_of`, and those of the trivial detectors, `baselines`.
 
     Returns:
-        `best_baseline`, see `rivals.beside_the_best`; `false_alarms` of images and of tiles, see
+        `best_baseline`, see `beside_the_best`; `false_alarms` of images and of tiles, see
         `false_alarms.rate_found`; `false_positive_rate_asked`, the rate that the threshold was set
         for, and `threshold_per`, what it is a share of; the figures `by_kind`; and `findings`, all
         that in words, a line each.
@@ -49,10 +49,10 @@ def meaning(
         name: by_image(predictions.labels, each, predictions.images_of)[1]
         for name, each in scores.items()
     }
-    best = rivals.beside_the_best(counted, scores)
+    best = best_baseline.beside_the_best(counted, scores)
     findings = []
     if best:
-        findings.append(rivals.sentence(best, counted.name))
+        findings.append(best_baseline.sentence(best, counted.name))
     if best and best["difference"] <= 0:
         masks = predictions.masks if images.has_masks else None
         advice = what_to_try(run, images, figures["baselines"], best["name"], masks)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of the figures of a test set.
+"""Bootstrap draws of a test set: the figures of each, and their intervals.
 
 A draw takes as many groups of images as there are, with replacement, and all images of each: images
 of a group share their cause, so that they vary less than as many independent ones (the cluster
@@ -18,7 +18,7 @@ from tfgad.evaluation.pixel_metrics import AUPRO_LIMIT, area, region_weights
 PIXEL_BINS = 2000
 PIXEL_SAMPLE = 1_000_000  # pixels that place the grid
 
-Intervals = dict[str, list[float] | None]
+Drawn = dict[str, np.ndarray]  # figure -> float `[draws]`, that of each draw
 
 
 def draw_images(
@@ -50,8 +50,8 @@ def draw_images(
     return draws[:, groups]
 
 
-def image_intervals(labels: np.ndarray, scores: np.ndarray, draws: np.ndarray) -> Intervals:
-    """Returns the intervals of `metrics.image_metrics`; empty if only one class occurs.
+def drawn_ranking(labels: np.ndarray, scores: np.ndarray, draws: np.ndarray) -> Drawn:
+    """Returns the figures of `metrics.image_metrics`; none if only one class occurs.
 
     Args:
         labels: bool `[N]`.
@@ -65,20 +65,20 @@ def image_intervals(labels: np.ndarray, scores: np.ndarray, draws: np.ndarray) -
     draws, labels = draws[:, order], labels[order]
     found = np.cumsum(draws * labels, axis=-1, dtype=np.float64)[:, last_of_tie]
     false_alarms = np.cumsum(draws * ~labels, axis=-1, dtype=np.float64)[:, last_of_tie]
-    anomalous, normal = found[:, -1:], false_alarms[:, -1:]
+    anomalous = found[:, -1:]
     called = np.maximum(found + false_alarms, 1)  # 0 only where found is 0 too
     gained = np.diff(found, axis=-1, prepend=0)
-    with np.errstate(invalid="ignore"):  # a draw of groups without a normal image: no interval
-        roc = _from_origin(false_alarms / normal), _from_origin(found / anomalous)
     return {
-        "image_auroc": _interval(area(*roc)),
-        "image_ap": _interval(np.sum(gained * found / called, axis=-1) / anomalous[:, 0]),
-        "image_f1_max": _interval(np.max(2 * found / (called + anomalous), axis=-1)),
+        "image_auroc": area(_curve(false_alarms), _curve(found)),
+        "image_ap": _ratio(np.sum(gained * found / called, axis=-1), anomalous[:, 0]),
+        "image_f1_max": np.max(2 * found / (called + anomalous), axis=-1),
     }
 
 
-def pixel_intervals(masks: np.ndarray, maps: np.ndarray, draws: np.ndarray) -> Intervals:
-    """Returns the intervals of `pixel_auroc` and `pixel_aupro`, from a histogram per image.
+def drawn_pixels(masks: np.ndarray, maps: np.ndarray, draws: np.ndarray) -> Drawn:
+    """Returns `pixel_auroc` and `pixel_aupro`, from a histogram per image.
+
+    There is neither if no pixel, or every pixel, is anomalous.
 
     Args:
         masks: bool `[N, H, W]`.
@@ -100,45 +100,54 @@ def pixel_intervals(masks: np.ndarray, maps: np.ndarray, draws: np.ndarray) -> I
             (overlap, bins[mask], weights),
         ):
             counts[i] = np.bincount(cells, of_cells, minlength=edges.size + 1)
-
-    def curve(histograms: np.ndarray) -> np.ndarray:
-        """Returns the share of the pixels at or above each bin: `[draws, bins + 1]`."""
-        counts = np.cumsum(draws @ histograms, axis=-1, dtype=np.float64)
-        # A draw of anomalous images whose masks are all empty divides 0 by 0: no interval then.
-        with np.errstate(invalid="ignore"):
-            return _from_origin(counts / counts[:, -1:])
-
-    false_alarms = curve(normal)
+    false_alarms, found, regions = (
+        _curve(np.cumsum(draws @ histograms, axis=-1, dtype=np.float64))
+        for histograms in (normal, anomalous, overlap)
+    )
     return {
-        "pixel_auroc": _interval(area(false_alarms, curve(anomalous))),
-        "pixel_aupro": _interval(area(false_alarms, curve(overlap), AUPRO_LIMIT)),
+        "pixel_auroc": area(false_alarms, found),
+        "pixel_aupro": area(false_alarms, regions, AUPRO_LIMIT),
     }
 
 
-def alarm_intervals(labels: np.ndarray, alarm: np.ndarray, draws: np.ndarray) -> Intervals:
-    """Returns the intervals of the false-positive rate and the recall at the threshold.
+def drawn_alarms(labels: np.ndarray, alarm: np.ndarray, draws: np.ndarray) -> Drawn:
+    """Returns `false_positive_rate` and `recall` at the threshold, of the classes that occur.
 
     Args:
         labels: bool `[N]`.
         alarm: bool `[N]`, of the images that are called anomalous.
         draws: `[draws, N]`, of `draw_images`.
     """
-    found: Intervals = {}
-    for key, members in (("false_positive_rate", ~labels), ("recall", labels)):
-        drawn = draws[:, members]
-        with np.errstate(invalid="ignore"):  # a draw without any: no interval
-            rates = drawn @ alarm[members].astype(np.float32) / drawn.sum(axis=-1)
-        found |= {key: _interval(rates)} if members.any() else {}
-    return found
+    return {
+        key: _ratio(
+            draws[:, members] @ alarm[members].astype(np.float32), draws[:, members].sum(axis=-1)
+        )
+        for key, members in (("false_positive_rate", ~labels), ("recall", labels))
+        if members.any()
+    }
 
 
-def _interval(values: np.ndarray) -> list[float] | None:
-    """Returns the 2.5 % and 97.5 % quantiles of the draws; None if a draw does not define it."""
+def interval(values: np.ndarray) -> list[float] | None:
+    """Returns the 2.5 % and 97.5 % quantiles of the draws; None if a draw does not define it.
+
+    Args:
+        values: float `[draws]`, a figure of each draw.
+    """
     if not values.size or not np.all(np.isfinite(values)):
         return None
     return [float(value) for value in np.quantile(values, [0.025, 0.975])]
 
 
-def _from_origin(curve: np.ndarray) -> np.ndarray:
-    """Returns the curve with the point 0 before it, where nothing is called anomalous."""
-    return np.concatenate([np.zeros_like(curve[:, :1]), curve], axis=-1)
+def _curve(counts: np.ndarray) -> np.ndarray:
+    """Returns counts as shares of the last, behind the 0 where nothing is called anomalous.
+
+    Args:
+        counts: `[draws, T]`, rising.
+    """
+    return np.pad(_ratio(counts, counts[:, -1:]), ((0, 0), (1, 0)))
+
+
+def _ratio(part: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Returns a ratio, NaN where a draw has nothing to divide by: there is no interval then."""
+    with np.errstate(invalid="ignore"):
+        return part / of

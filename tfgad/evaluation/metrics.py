@@ -14,10 +14,11 @@ from sklearn import metrics as sklearn_metrics
 
 from tfgad.data.anomaly_data import IMAGE
 from tfgad.evaluation.intervals import (
-    alarm_intervals,
     draw_images,
-    image_intervals,
-    pixel_intervals,
+    drawn_alarms,
+    drawn_pixels,
+    drawn_ranking,
+    interval,
 )
 from tfgad.evaluation.pixel_metrics import (
     checked_maps,
@@ -204,18 +205,18 @@ def evaluate(
     draws = of_pixels = draw_images(labels, bootstrap, np.random.default_rng(seed), groups)
     figures = image_metrics(labels, scores)
     figures |= {"pixel_auroc": None, "pixel_aupro": None}
-    intervals = image_intervals(labels, scores, draws)
+    drawn = drawn_ranking(labels, scores, draws)
     if masks is not None and maps is not None:
         if len(maps) != count:
             raise ValueError(f"{count} scores but {len(maps)} maps")
         if not masked.all():  # else a draw might hold no defect with a mask
             masks, maps = np.asarray(masks)[masked], np.asarray(maps)[masked]
-            drawn, images_of = np.unique(images_of[masked], return_inverse=True)
-            _, of_drawn = np.unique(groups[drawn], return_inverse=True)
-            of_pixels = draw_images(labels[drawn], bootstrap, np.random.default_rng(seed), of_drawn)
+            kept, images_of = np.unique(images_of[masked], return_inverse=True)
+            _, of_kept = np.unique(groups[kept], return_inverse=True)
+            of_pixels = draw_images(labels[kept], bootstrap, np.random.default_rng(seed), of_kept)
         figures["pixel_auroc"] = pixel_auroc(masks, maps)
         figures["pixel_aupro"] = pixel_aupro(masks, maps)
-        intervals |= pixel_intervals(*checked_maps(masks, maps), of_pixels[:, images_of])
+        drawn |= drawn_pixels(*checked_maps(masks, maps), of_pixels[:, images_of])
     figures |= {"threshold": threshold, "false_positive_rate": None, "recall": None}
     if threshold is not None:
         confusion = at_threshold(labels, scores, threshold, outside)
@@ -224,9 +225,9 @@ def evaluate(
             "false_positive_rate": confusion["false_positive_rate"],
             "recall": confusion["recall"],
         }
-        intervals |= alarm_intervals(labels, (scores > threshold) | outside, draws)
+        drawn |= drawn_alarms(labels, (scores > threshold) | outside, draws)
     return figures | {
-        f"{key}_ci": None if value is None else intervals.get(key) for key, value in figures.items()
+        f"{key}_ci": interval(drawn[key]) if key in drawn else None for key in figures
     }
 
 

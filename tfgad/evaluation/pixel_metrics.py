@@ -11,10 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-AUPRO_LIMIT = 0.3  # Bergmann et al., MVTec AD (CVPR 2019): false-positive rates above are useless.
+from tfgad.scores.map_regions import EIGHT_NEIGHBOURS
 
-# The published MVTec AD evaluation counts diagonal neighbours as one region.
-EIGHT_NEIGHBOURS = np.ones((3, 3), int)
+AUPRO_LIMIT = 0.3  # Bergmann et al., MVTec AD (CVPR 2019): false-positive rates above are useless.
 
 CHUNK = 2**22  # pixels that are processed together, beside a test set's maps and masks: 100 MB
 
@@ -75,7 +74,8 @@ def refuse_not_finite(name: str, values: np.ndarray) -> None:
 
 def region_weights(masks: np.ndarray) -> np.ndarray:
     """Returns 1 / size of its region for every anomalous pixel, in the order of `maps[masks]`."""
-    # Connect within an image only: the structure's first and last planes are empty.
+    # The published MVTec AD evaluation counts diagonal neighbours as one region. Connect within an
+    # image only: the structure's first and last planes are empty.
     structure = np.zeros((3, 3, 3), int)
     structure[1] = EIGHT_NEIGHBOURS
     weights = []

@@ -84,7 +84,7 @@ def write_report(
         path: the HTML file.
         title: method and data set, such as `"GANomaly on weave:twill"`.
         metrics: the figures of `metrics.evaluate`, and the `unit` counted, if not images; and what
-            `findings.meaning` adds, if known.
+            `findings.findings_of` adds, if known.
         baselines: name -> the same of a trivial detector: `baselines` of `evaluate_baselines`.
         pictures: in the order in which they appear.
         data: name -> value of the data set, such as `{"training images": 462}`.

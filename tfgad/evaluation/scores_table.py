@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 
 import numpy as np
 
 from tfgad.data.anomaly_data import TILE, AnomalyData
 from tfgad.evaluation.predictions import TestPredictions
+from tfgad.files import csv_text
+from tfgad.scores.verdicts import GOOD, verdict_name
 
-GOOD, DEFECTIVE = "good", "defective"
 PLACE = ("x", "y", "width", "height")  # of a tile within its image, in pixels
 COLUMNS = ("kind", "label", "score", "verdict", "reason")
 
@@ -27,11 +26,9 @@ def scores_table(predictions: TestPredictions, images: AnomalyData, threshold: f
         images: the data set.
         threshold: the calibrated score.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(("image", *(PLACE if images.unit == TILE else ()), *COLUMNS))
-    writer.writerows(_rows(predictions, images, threshold))
-    return text.getvalue()
+    columns = ("image", *(PLACE if images.unit == TILE else ()), *COLUMNS)
+    rows = _rows(predictions, images, threshold)
+    return csv_text((dict(zip(columns, row, strict=True)) for row in rows), columns)
 
 
 def _rows(
@@ -40,14 +37,14 @@ def _rows(
     labels, scores = predictions.labels.tolist(), predictions.scores.astype(np.float64)
     columns = zip(predictions.names, labels, scores, predictions.reasons, strict=True)
     for name, label, score, reason in columns:
-        alarm = score > threshold or reason
+        alarm = score > threshold or reason != ""
         yield (
             images.image_of(name),
             *(_place(name, images) if images.unit == TILE else ()),
             images.kind_of(name) if label else GOOD,
-            DEFECTIVE if label else GOOD,
+            verdict_name(label),
             f"{score:.6g}",
-            DEFECTIVE if alarm else GOOD,
+            verdict_name(alarm),
             reason,
         )
 

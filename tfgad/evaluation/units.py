@@ -9,8 +9,7 @@ import numpy as np
 from tfgad.data.anomaly_data import IMAGE, TILE, AnomalyData
 from tfgad.evaluation.metrics import by_image
 from tfgad.evaluation.predictions import TestPredictions
-
-GOOD = "good"  # the kind of a normal image
+from tfgad.scores.verdicts import GOOD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Units:
         scores: float64 `[M]`.
         outside: bool `[M]`, whether each is called anomalous whatever its score.
         groups: int `[M]`, from 0 up, the group of each.
-        kinds: `[M]` of strings, the kind of each anomaly, and `GOOD`.
+        kinds: `[M]` of strings, the kind of each anomaly, and `GOOD` of normal images.
     """
 
     name: str

@@ -41,8 +41,9 @@ def _fitted_size(shape: tf.Tensor, size: Sequence[int | tf.Tensor]) -> tf.Tensor
     """Returns int32 `[2]`: `tfgad.data.pixels.fitted_size`."""
     high, wide = tf.unstack(tf.cast(shape, tf.int64))  # products of sides may exceed 32 bits
     height, width = (tf.cast(side, tf.int64) for side in size)
-    by_height = [height, tf.maximum(1, (2 * wide * height + high) // (2 * high))]
-    by_width = [tf.maximum(1, (2 * high * width + wide) // (2 * wide)), width]
+    one = tf.constant(1, tf.int64)
+    by_height = [height, tf.maximum(one, (2 * wide * height + high) // (2 * high))]
+    by_width = [tf.maximum(one, (2 * high * width + wide) // (2 * wide)), width]
     return tf.cast(tf.where(wide * height <= high * width, by_height, by_width), tf.int32)
 
 

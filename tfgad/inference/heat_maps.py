@@ -16,7 +16,7 @@ from PIL import Image, TiffImagePlugin
 from scipy import ndimage
 
 from tfgad.plots import CONTOUR, HEAT
-from tfgad.scores.map_regions import CONNECTED
+from tfgad.scores.map_regions import EIGHT_NEIGHBOURS
 
 if TYPE_CHECKING:
     from tfgad.inference.scoring import Verdict
@@ -94,7 +94,7 @@ def _contour(anomaly_map: np.ndarray, rows: slice, threshold: float) -> np.ndarr
     """Returns where the regions above the threshold end, in some rows: bool `[h, W]`."""
     first = max(rows.start - 1, 0)
     above = anomaly_map[first : rows.stop + 1] > threshold
-    inside = ndimage.binary_erosion(above, CONNECTED, border_value=1)
+    inside = ndimage.binary_erosion(above, EIGHT_NEIGHBOURS, border_value=1)
     start = rows.start - first
     return (above & ~inside)[start : start + rows.stop - rows.start]
 

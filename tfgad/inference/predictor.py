@@ -11,9 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 from tfgad.core.detector import Detector
-from tfgad.data.pixels import LETTERBOX, STRETCH, resize, without_padding
+from tfgad.data.pixels import LETTERBOX, STRETCH, check_fit, resize, without_padding
 from tfgad.data.tiling import fill_by_block
-from tfgad.export.saved_model import metadata_of_model
+from tfgad.export.saved_model import metadata_of_run
 from tfgad.inference import saved_model
 from tfgad.inference.saved_model import (
     UNCHECKED,
@@ -79,6 +79,7 @@ class RunPredictor:
         self.threshold = float(run.model.calibration.threshold)
         self.scale = float(run.model.calibration.scale)
         self.depth, self.fit = run.config.get("depth"), run.config.get("fit", STRETCH)
+        check_fit("fit in config.json", self.fit)
         self.calibration_scores = run.model.calibration.seen
         if not run.model.image_quality.is_adapted:
             log.warning(UNCHECKED, run.folder, "calibrate it again: tfgad calibrate RUN")
@@ -157,9 +158,8 @@ def metadata_of(path: Path) -> dict[str, Any]:
     folder = saved_model_folder(path)
     if folder:
         return saved_model_metadata(folder)
-    run = load_run(path)  # its model: the threshold is there
-    shape, resized = run.config["image_shape"], run.config["resized"]
-    return {**run.config, **metadata_of_model(run.model, shape, resized, run.config.get("depth"))}
+    run = load_run(path)  # with its model: the threshold is there
+    return {**run.config, **metadata_of_run(run)}
 
 
 def map_threshold(predictor: Predictor, shape: tuple[int, ...]) -> float | None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import collections
-import csv
-import io
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tfgad import files
 from tfgad.data.image_files import SUFFIXES, ImageError, log_ignored_files, named_like_images
 from tfgad.errors import UsageError
 from tfgad.files import printable
+from tfgad.scores.verdicts import NOT_SCORED, verdict_name
 
 if TYPE_CHECKING:
     from tfgad.inference.scoring import Verdict
     from tfgad.scores.map_regions import Region
 
-GOOD, DEFECTIVE, NOT_SCORED = "good", "defective", "not scored"
 # Of a row per image: the number of its regions, and the box of the largest.
 BOX = ("x", "y", "width", "height")
 COLUMNS = ("image", "score", "probability", "verdict", "reason", "regions", *BOX)
@@ -30,6 +29,39 @@ OPTIONS = {
     "max_pixels": "give a larger --max-pixels to read larger images",
     "depth": "give a larger --depth to read files of more bits",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What is written of scored images.
+
+    Attributes:
+        table: path of the table of images, and of that of regions beside it; None for none.
+        maps: folder for heat maps; None for none.
+        raw_maps: folder for the values of the maps; None for none.
+        min_area: pixels of the smallest region that is listed.
+        mm_per_pixel: side of a pixel, for areas in mm²; None if it is not known.
+    """
+
+    table: str | None
+    maps: str | None
+    raw_maps: str | None
+    min_area: int
+    mm_per_pixel: float | None
+
+
+class Listed(NamedTuple):
+    """The regions of an image that are listed.
+
+    Attributes:
+        regions: those that are large enough, the largest first; None if they are unknown.
+        small: number of those that are not.
+        is_bare: whether the image is defective and has small ones alone.
+    """
+
+    regions: list[Region] | None
+    small: int
+    is_bare: bool
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -96,9 +128,19 @@ def scored_row(
     return dict(zip(COLUMNS, values + box, strict=True))
 
 
-def listed(regions: Sequence[Region] | None, min_area: int) -> list[Region] | None:
-    """Returns the regions of at least so many pixels; None if they are unknown."""
-    return None if regions is None else [each for each in regions if each.area >= min_area]
+def listed(regions: Sequence[Region] | None, min_area: int, is_anomalous: bool) -> Listed:
+    """Returns the regions of at least so many pixels, and what is left out.
+
+    Args:
+        regions: of an image; None if they are unknown.
+        min_area: pixels of the smallest region to list.
+        is_anomalous: the verdict of the image.
+    """
+    if regions is None:
+        return Listed(None, 0, False)
+    kept = [each for each in regions if each.area >= min_area]
+    small = len(regions) - len(kept)
+    return Listed(kept, small, is_anomalous and small > 0 and not kept)
 
 
 def region_columns(mm_per_pixel: float | None) -> tuple[str, ...]:
@@ -133,27 +175,13 @@ def regions_path(table: str) -> str:
     return f"{os.path.splitext(table)[0]}.defects.csv"
 
 
-def verdict_name(is_anomalous: bool) -> str:
-    """Returns the verdict as the table names it."""
-    return DEFECTIVE if is_anomalous else GOOD
-
-
 def write_csv(path: Path, rows: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> None:
     """Writes a table whole or not at all.
 
     Raises:
         UsageError: the path cannot be written.
     """
-    files.write_text(path, csv_text(rows, columns))
-
-
-def csv_text(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> str:
-    """Returns rows as CSV, under a line with the names of the columns."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    files.write_text(path, files.csv_text(rows, columns))
 
 
 def map_paths(

@@ -29,6 +29,7 @@ from tfgad.inference import results
 from tfgad.inference.predictor import Predictor
 from tfgad.inference.scoring import Verdict, regions_of, score_files
 from tfgad.inference.watch_table import Table, Version, lock, shown
+from tfgad.scores.verdicts import DEFECTIVE
 
 CHUNK = 256  # images between two waits for the disk; about a batch of the smallest images
 POLL = 0.5  # seconds between two passes of a folder of up to some 10,000 images
@@ -95,7 +96,7 @@ class Folder:
         for name, version in self._scan(problems):
             seen = table.seen.get(shown(name))
             if seen and seen.version == version:
-                if seen.verdict == results.DEFECTIVE:
+                if seen.verdict == DEFECTIVE:
                     defective.append((Path(name), version))
                 continue
             path = Path(name)
@@ -183,8 +184,10 @@ class Watch:
         self._predictor, self._folder, self._table, self._stop = predictor, folder, table, stop
         self._bad, self._maps, self._reading = bad, maps, reading
 
-    def run(self, *, once: bool) -> Iterator[Verdict | ImageError]:
-        """Yields the result of each image once its row is written, until `stop` is set.
+    def run(self, *, once: bool) -> Iterator[tuple[dict[str, str], Verdict | ImageError]]:
+        """Yields row and result of each image once the row is written, until `stop` is set.
+
+        The row is that of the table without the columns of the file's version.
 
         Args:
             once: end with the images that are there at present.
@@ -198,8 +201,8 @@ class Watch:
             if once:
                 break
 
-    def arrived(self) -> Iterator[Verdict | ImageError]:
-        """Yields the result of each image that has arrived and no longer changes; one pass."""
+    def arrived(self) -> Iterator[tuple[dict[str, str], Verdict | ImageError]]:
+        """Yields what `run` does, of the images that have arrived and no longer change."""
         arrived, defective = self._folder.files(self._table)
         for path, version in defective:  # by a process that was killed before it moved them
             self._move(path, version)
@@ -210,14 +213,14 @@ class Watch:
                 version = chunk[result.path]
                 if not _is_valid(result, version):
                     continue
-                row = self.row(result)
+                row = _row(result)
                 if self._maps and isinstance(result, Verdict):
                     place = self._maps / result.path.relative_to(self._folder.path)
                     results.write_map(place.with_name(f"{place.name}.png"), result)
                 self._table.append(row, version)
-                if row["verdict"] == results.DEFECTIVE:
+                if row["verdict"] == DEFECTIVE:
                     moves.append((result.path, version))
-                yield result
+                yield row, result
                 del result  # frees a large image before the next one is read
                 if self._stop.is_set():
                     break
@@ -226,11 +229,6 @@ class Watch:
                 self._move(path, version)
             if self._stop.is_set():
                 return
-
-    def row(self, result: Verdict | ImageError) -> dict[str, str]:
-        """Returns the row of a result, without the columns of its version."""
-        found = None if isinstance(result, ImageError) else regions_of(result)
-        return {**results.row(result, found), "image": shown(result.path)}
 
     def _move(self, path: Path, version: Version) -> None:
         """Moves a defective image to its place below `bad`, if there is such a folder.
@@ -255,6 +253,12 @@ class Watch:
         except OSError as error:
             hint = "name a folder you can write, and check that images may be moved to it"
             raise unwritable("bad", self._bad, error, hint) from error
+
+
+def _row(result: Verdict | ImageError) -> dict[str, str]:
+    """Returns the row of a result, without the columns of its version."""
+    found = None if isinstance(result, ImageError) else regions_of(result)
+    return {**results.row(result, found), "image": shown(result.path)}
 
 
 def _is_valid(result: Verdict | ImageError, version: Version) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import fcntl
 import io
 import logging
 import os
@@ -24,6 +23,7 @@ from typing import NamedTuple
 from tfgad.errors import UsageError, reason_of
 from tfgad.files import unwritable
 from tfgad.inference import results
+from tfgad.locks import try_lock
 
 COLUMNS = (*results.COLUMNS, "bytes", "modified_ns")
 HEADER = f"{','.join(COLUMNS)}\r\n".encode()
@@ -186,12 +186,13 @@ def lock(descriptor: int, argument: str, path: Path) -> None:
         UsageError: another process has locked it.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        problem = "is in use by another `tfgad watch`"
-        raise UsageError(argument, path, problem, "stop that one first") from None
+        is_free = try_lock(descriptor)
     except OSError as error:
         log.warning("%s: cannot be locked (%s); watch it only once", path, reason_of(error))
+        return
+    if not is_free:
+        problem = "is in use by another `tfgad watch`"
+        raise UsageError(argument, path, problem, "stop that one first")
 
 
 def _line(row: Mapping[str, str]) -> bytes:

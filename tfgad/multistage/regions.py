@@ -10,7 +10,7 @@ import contourpy
 import numpy as np
 from scipy import ndimage
 
-EIGHT_NEIGHBOURS = np.ones((3, 3), int)
+from tfgad.scores.map_regions import EIGHT_NEIGHBOURS
 
 
 @dataclasses.dataclass(frozen=True)

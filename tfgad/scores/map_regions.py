@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-CONNECTED = np.ones((3, 3), bool)  # a pixel and its eight neighbours
+EIGHT_NEIGHBOURS = np.ones((3, 3), bool)  # and the pixel itself
 # Regions of an image that an exported model lists, the largest. An image with more differs as a
 # whole: on it boxes tell nothing.
 MAX_REGIONS = 64
@@ -54,7 +54,7 @@ def find_regions(anomaly_map: np.ndarray, threshold: float) -> list[Region]:
     above = anomaly_map > threshold
     if not above.any():
         return []
-    labels, count = ndimage.label(above, CONNECTED)
+    labels, count = ndimage.label(above, EIGHT_NEIGHBOURS)
     boxes = ndimage.find_objects(labels)
     numbers = range(1, count + 1)
     areas = ndimage.sum_labels(above, labels, numbers).astype(int)

@@ -30,7 +30,8 @@ from tfgad.errors import UsageError
 from tfgad.networks.pretrained import sha256_of
 from tfgad.training import held_out
 from tfgad.training.callbacks import write_checkpoint
-from tfgad.training.good_images import (
+from tfgad.training.lock import locked
+from tfgad.training.normals import (
     Normals,
     alarms_of,
     earlier,
@@ -38,7 +39,6 @@ from tfgad.training.good_images import (
     new_images,
     together,
 )
-from tfgad.training.lock import locked
 from tfgad.training.run import Run, calibration_metadata, calibration_numbers, check_shape
 from tfgad.training.run_config import absolute_spec, check_same_weights, versions
 from tfgad.training.run_folder import CHECKPOINT, RunFolder, RunState

@@ -12,11 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfgad.errors import UsageError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from tfgad.locks import is_still, try_lock
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +46,6 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _acquired(folder: Path) -> int | None:
     """Returns the open, locked file; None where there can be none."""
-    unlocked = "%s is not locked (%s): start no second training into it"
-    if fcntl is None:
-        log.warning(unlocked, folder, "this system has no file locks")
-        return None
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,23 +53,17 @@ def _acquired(folder: Path) -> int | None:
         except OSError:  # whoever writes there will say why it cannot be done
             return None
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            hint = "wait for it, or name another folder"
-            raise UsageError("out", folder, "is being trained by another process", hint) from None
+            is_ours = try_lock(handle)
         except OSError as error:
             os.close(handle)
-            log.warning(unlocked, folder, error.strerror)
+            (folder / LOCK).unlink(missing_ok=True)
+            problem = "%s is not locked (%s): start no second training into it"
+            log.warning(problem, folder, error.strerror)
             return None
-        if _is_still(folder / LOCK, handle):
+        if is_ours and is_still(folder / LOCK, handle):
             return handle
-        os.close(handle)  # its holder removed it in between: there may be a new one
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    """Returns whether an open file is the one that a path names."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(handle))
-    except FileNotFoundError:
-        return False
+        os.close(handle)
+        if not is_ours:
+            hint = "wait for it, or name another folder"
+            raise UsageError("out", folder, "is being trained by another process", hint)
+        # Its holder removed it in between: there may be a new one.

@@ -17,6 +17,7 @@ from tfgad.data.image_files import ImageError
 from tfgad.inference import results
 from tfgad.inference.scoring import Verdict, regions_of, score_files
 from tfgad.scores.map_regions import find_regions
+from tfgad.scores.verdicts import NOT_SCORED
 from tfgad.serving.file_cost import MAX_SCANS
 from tfgad.serving.inspection import batch as batch_module
 from tfgad.serving.inspection import file_checks
@@ -42,7 +43,7 @@ def test_a_batch_gives_the_results_of_the_command(predictor, paths):
     ]
     expected = [{**row, "image": Path(row["image"]).name} for row in command]
     assert batch.rows() == expected
-    assert [row["verdict"] == results.NOT_SCORED for row in expected] == [False] * 4 + [True] * 2
+    assert [row["verdict"] == NOT_SCORED for row in expected] == [False] * 4 + [True] * 2
     assert expected[4]["reason"] == "is smaller than 32x32 pixels"
 
 
@@ -219,7 +220,7 @@ def test_another_threshold_gives_other_verdicts(predictor, paths):
     assert (at.reason, at.probability) == ("too much contrast", 1.0)
     with batch.write_csv().open(newline="") as file:
         verdicts = [row["verdict"] for row in csv.DictReader(file)]
-    assert verdicts == ["good", results.NOT_SCORED, "defective"]
+    assert verdicts == ["good", NOT_SCORED, "defective"]
 
 
 def test_regions_follow_the_threshold(predictor, paths):

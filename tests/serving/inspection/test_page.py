@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from tfgad.errors import UsageError
-from tfgad.inference.results import NOT_SCORED
 from tfgad.scores.calibration import RATES
+from tfgad.scores.verdicts import NOT_SCORED
 from tfgad.serving.errors import ServingError
 from tfgad.serving.inspection import batch as batch_module
 from tfgad.serving.inspection.style import style_element

@@ -15,7 +15,7 @@ import fastapi  # noqa: E402
 import uvicorn  # noqa: E402
 from playwright.sync_api import expect, sync_playwright  # noqa: E402
 
-from tfgad.inference.results import NOT_SCORED  # noqa: E402
+from tfgad.scores.verdicts import NOT_SCORED  # noqa: E402
 from tfgad.serving.inspection import page  # noqa: E402
 from tfgad.serving.inspection.batch import Batch  # noqa: E402
 from tfgad.serving.inspection.thresholds import thresholds_of  # noqa: E402

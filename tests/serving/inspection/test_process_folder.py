@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tfgad.locks import has_locks
 from tfgad.serving.inspection import process_folder as module
 
 SCRIPT = """
@@ -34,7 +35,7 @@ def process_in(folder):
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(module.fcntl is None, reason="needs locks of POSIX")
+@pytest.mark.skipif(not has_locks(), reason="needs locks of POSIX")
 def test_the_next_process_removes_the_folder_of_a_killed_one(tmp_path):
     killed, left = process_in(tmp_path)
     killed.send_signal(signal.SIGKILL)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tfgad.data.image_files import ImageError
-from tfgad.inference import results
 from tfgad.inference.scoring import Verdict
+from tfgad.scores.verdicts import NOT_SCORED
 from tfgad.serving.inspection import pictures, viewer
 
 
@@ -61,7 +61,7 @@ def test_names_and_reasons_are_escaped():
 
 def test_a_file_that_was_not_scored_shows_the_reason():
     page = viewer.headline(ImageError("a.png", "is empty"), 1.0, 1.0)
-    assert results.NOT_SCORED in page
+    assert NOT_SCORED in page
     assert "Is empty." in page
 
 
@@ -118,9 +118,6 @@ def test_a_reduced_picture_has_a_note(monkeypatch):
 
 
 def test_summary_counts_verdicts():
-    rows = [{"verdict": each} for each in ("good", "defective", "good", results.NOT_SCORED)]
-    assert (
-        words_of(viewer.summary(rows, expected=4))
-        == f"2 good · 1 defective · 1 {results.NOT_SCORED}"
-    )
+    rows = [{"verdict": each} for each in ("good", "defective", "good", NOT_SCORED)]
+    assert words_of(viewer.summary(rows, expected=4)) == f"2 good · 1 defective · 1 {NOT_SCORED}"
     assert "scoring 5 of 9" in viewer.summary(rows, expected=9)

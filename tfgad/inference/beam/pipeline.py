@@ -31,10 +31,10 @@ from tfgad.inference.beam.steps import (
     NAMESPACE,
     SMALL,
     Decode,
-    Output,
     Reading,
     ToRows,
 )
+from tfgad.scores.verdicts import DEFECTIVE, GOOD, NOT_SCORED
 
 # Beam's DirectRunner first looks for a program of another language, Prism, and downloads it where
 # it is not there. This is what it uses otherwise.
@@ -109,7 +109,7 @@ def score(
     for argument, folder in (("maps", maps), ("raw-maps", raw_maps)):
         if folder:
             _check_maps(argument, folder, root)
-    output = Output(maps, raw_maps, min_area, mm_per_pixel)
+    output = results.Output(table, maps, raw_maps, min_area, mm_per_pixel)
     pipeline_options = _options(runner, options)
     dead_letters = f"{os.path.splitext(table)[0]}.dead_letters.csv"
     names = (table, results.regions_path(table), dead_letters)
@@ -139,7 +139,7 @@ def build(
     patterns: Sequence[str],
     outputs: Sequence[str],
     *,
-    output: Output,
+    output: results.Output,
     root: str,
 ) -> None:
     """Adds all steps to a pipeline.
@@ -226,14 +226,14 @@ def _finished(result: Any, partial: dict[str, str], table: str, dead_letters: st
     """
     found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     counted = {each.key.metric.name: each.result for each in found}
-    verdicts = (results.GOOD, results.DEFECTIVE, results.NOT_SCORED)
+    verdicts = (GOOD, DEFECTIVE, NOT_SCORED)
     counts = {verdict: counted[verdict] for verdict in verdicts if counted.get(verdict)}
     if not all(map(FileSystems.exists, partial.values())):
         hint = "name a place that the workers and this machine can reach"
         raise UsageError("csv", table, "is not where the workers wrote it", hint)
     broken = tables.read_dead_letters(partial[dead_letters])
     beyond = sorted(name.removeprefix(BEYOND) for name in counted if name.startswith(BEYOND))
-    if found and not counts.keys() - {results.NOT_SCORED}:  # a runner may count nothing at all
+    if found and not counts.keys() - {NOT_SCORED}:  # a runner may count nothing at all
         name, reason = broken[0]
         others = f", nor {len(broken) - 1} others" if len(broken) > 1 else ""
         raise UsageError("image", name, f"{reason}{others}", results.hint(beyond))

@@ -17,21 +17,12 @@ from tfgad.data.pixels import doubtful_depth, from_uint8, scaled, to_uint8
 from tfgad.inference import results
 from tfgad.inference.beam import storage, tables
 from tfgad.inference.beam.model import InputSpec, Pixels
+from tfgad.scores.verdicts import DEFECTIVE, GOOD, NOT_SCORED, verdict_name
 
 NAMESPACE = "tfgad"  # of the counters
 DOUBTFUL = "fits bits: "  # the counter of such images, with the bits behind it
 BEYOND = "beyond: "  # the counter of images that go beyond an argument, with its name behind it
 SMALL, BARE = "small regions", "images without a listed region"  # see `pipeline.Scored`
-
-
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """What the workers write of an image beside its row; see `pipeline.score`."""
-
-    maps: str | None
-    raw_maps: str | None
-    min_area: int
-    mm_per_pixel: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +38,7 @@ class Decode(beam.DoFn):
 
     def __init__(self, spec: InputSpec, reading: Reading):
         self._spec, self._reading = spec, reading
-        self._broken = Metrics.counter(NAMESPACE, results.NOT_SCORED)
+        self._broken = Metrics.counter(NAMESPACE, NOT_SCORED)
 
     def process(self, name: str) -> Iterator[Any]:
         """Yields the image of a path."""
@@ -72,12 +63,11 @@ class Decode(beam.DoFn):
 class ToRows(beam.DoFn):
     """Turns predictions into rows of the table; writes the maps."""
 
-    def __init__(self, output: Output, root: str):
+    def __init__(self, output: results.Output, root: str):
         self._output, self._root = output, root
         self._small, self._bare = (Metrics.counter(NAMESPACE, name) for name in (SMALL, BARE))
         self._counters = {
-            verdict: Metrics.counter(NAMESPACE, verdict)
-            for verdict in (results.GOOD, results.DEFECTIVE)
+            verdict: Metrics.counter(NAMESPACE, verdict) for verdict in (GOOD, DEFECTIVE)
         }
 
     def process(self, result: PredictionResult) -> Iterator[tables.Row]:
@@ -94,11 +84,16 @@ class ToRows(beam.DoFn):
         if self._output.raw_maps:
             path = storage.map_path(self._output.raw_maps, self._root, name, ".tiff")
             storage.write(path, heat_maps.raw_map_tiff(verdict))
-        self._counters[results.verdict_name(verdict.is_anomalous)].inc()
-        found = scoring.regions_of(verdict)
-        listed = results.listed(found, self._output.min_area)
-        self._small.inc(len(found or ()) - len(listed or ()))
-        self._bare.inc(bool(found) and not listed and verdict.is_anomalous)
+        self._counters[verdict_name(verdict.is_anomalous)].inc()
+        found, min_area = scoring.regions_of(verdict), self._output.min_area
+        listed = results.listed(found, min_area, verdict.is_anomalous)
+        self._small.inc(listed.small)
+        self._bare.inc(listed.is_bare)
         yield tables.Row(
-            name, verdict.score, verdict.probability, verdict.is_anomalous, verdict.reason, listed
+            name,
+            verdict.score,
+            verdict.probability,
+            verdict.is_anomalous,
+            verdict.reason,
+            listed.regions,
         )

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
+from tfgad.files import csv_text
 from tfgad.inference import results
 from tfgad.inference.beam import storage
 from tfgad.scores.map_regions import Region
+from tfgad.scores.verdicts import verdict_name
 
 SUFFIXES = (".csv", ".parquet")
 DEAD_LETTERS = ("image", "reason")
@@ -34,7 +36,7 @@ def write_table(rows: list[Row], path: str) -> None:
         content = _parquet(rows)
     else:
         lines = (results.scored_row(*row) for row in rows)
-        content = results.csv_text(lines, results.COLUMNS).encode()
+        content = csv_text(lines, results.COLUMNS).encode()
     storage.write(path, content)
 
 
@@ -43,7 +45,7 @@ def _parquet(rows: list[Row]) -> bytes:
     import pyarrow
     from pyarrow import parquet
 
-    verdicts = [results.verdict_name(row.is_anomalous) for row in rows]
+    verdicts = [verdict_name(row.is_anomalous) for row in rows]
     largest = [row.regions[0] if row.regions else None for row in rows]
     counts = [None if row.regions is None else len(row.regions) for row in rows]
     boxes = [[each and getattr(each, name) for each in largest] for name in results.BOX]
@@ -67,13 +69,13 @@ def write_regions(rows: list[Row], path: str, mm_per_pixel: float | None) -> Non
         for row in sorted(rows)
         for line in results.region_rows(row.image, row.regions, mm_per_pixel)
     ]
-    storage.write(path, results.csv_text(lines, results.region_columns(mm_per_pixel)).encode())
+    storage.write(path, csv_text(lines, results.region_columns(mm_per_pixel)).encode())
 
 
 def write_dead_letters(broken: list[tuple[str, str]], path: str) -> None:
     """Writes path and reason of each file that could not be scored, sorted."""
     rows = (dict(zip(DEAD_LETTERS, letter, strict=True)) for letter in sorted(broken))
-    storage.write(path, results.csv_text(rows, DEAD_LETTERS).encode())
+    storage.write(path, csv_text(rows, DEAD_LETTERS).encode())
 
 
 def read_dead_letters(path: str) -> list[tuple[str, str]]:

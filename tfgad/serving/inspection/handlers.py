@@ -13,7 +13,7 @@ import gradio
 from tfgad.data.image_files import ImageError
 from tfgad.errors import UsageError
 from tfgad.inference.predictor import SavedModelPredictor
-from tfgad.inference.results import NOT_SCORED
+from tfgad.scores.verdicts import NOT_SCORED
 from tfgad.serving.errors import ServingError
 from tfgad.serving.inspection import viewer
 from tfgad.serving.inspection.batch import Batch, Batches

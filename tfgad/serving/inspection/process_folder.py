@@ -1,6 +1,7 @@
 """A folder of this process for the files of the inspection page.
 
-It is removed when the process ends. If the process was killed, the next one to start removes it.
+It is removed when the process ends. If the process was killed, the next one to start removes it;
+without file locks, on Windows, it remains until the system removes it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows: the files of a killed process remain until the system removes them
-    fcntl = None  # type: ignore[assignment]
+from tfgad.locks import has_locks, is_still, try_lock
 
 PREFIX, LOCK = "tfgad-page-", ".lock"
 # Seconds after which a folder without a lock is abandoned; before, it is just being created.
@@ -43,7 +41,7 @@ def process_folder() -> Path:
 
 def remove_dead(parent: Path) -> None:
     """Removes the folders of processes that ended without removing them."""
-    if fcntl is None:
+    if not has_locks():
         return
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # another user's, or just removed
@@ -57,20 +55,18 @@ def remove_dead(parent: Path) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
                 continue
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
-                shutil.rmtree(folder, ignore_errors=True)
+                if try_lock(lock):  # its process does not live
+                    shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(lock)
 
 
 def _lock(folder: Path) -> bool:
-    """Locks a new folder for the life of the process; False if another process removed it."""
-    if fcntl is None:
+    """Locks a new folder for the life of the process; False if another process removes it."""
+    if not has_locks():
         return True
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        return os.stat(folder / LOCK).st_ino == os.fstat(lock).st_ino
-    except FileNotFoundError:
-        os.close(lock)
-        return False
+    if try_lock(lock) and is_still(folder / LOCK, lock):
+        return True
+    os.close(lock)
+    return False

@@ -16,6 +16,7 @@ from tfgad.inference import heat_maps, results
 from tfgad.inference.scoring import Verdict, regions_of
 from tfgad.plots import HEAT
 from tfgad.scores.map_regions import MAX_REGIONS
+from tfgad.scores.verdicts import DEFECTIVE, GOOD, NOT_SCORED
 from tfgad.serving.inspection import assets
 from tfgad.serving.inspection.pictures import heat_uri, image_uri, reduced, reduced_image, reduction
 
@@ -27,7 +28,7 @@ SMALL = 256
 # An image with this ratio of width to height takes the whole width of the page.
 STRIP = 2.5
 LISTED = 8  # regions that are listed below a picture; its boxes are up to MAX_REGIONS
-KINDS = {results.GOOD: "good", results.DEFECTIVE: "bad", results.NOT_SCORED: "none"}
+KINDS = {GOOD: "good", DEFECTIVE: "bad", NOT_SCORED: "none"}
 
 
 @functools.cache

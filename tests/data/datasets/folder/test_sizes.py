@@ -61,7 +61,9 @@ def test_a_graph_letterboxes_as_python_does(shape):
     image = np.random.default_rng(0).uniform(-1, 1, (*shape, 3)).astype(np.float32)
     ours = pixels.resize(image, (32, 48), pixels.LETTERBOX)
     assert ours.shape == (32, 48, 3)
-    padded = letterbox.letterboxed(tf.constant(image[None]), (32, 48))
+    in_graph = tf.function(lambda x: letterbox.letterboxed(x, (32, 48)), reduce_retracing=True)
+    any_images = tf.TensorSpec([None, None, None, 3], tf.float32)
+    padded = in_graph.get_concrete_function(any_images)(tf.constant(image[None]))
     np.testing.assert_allclose(padded[0], ours, atol=1e-5)
     cut = letterbox.without_padding(padded, tf.constant(shape))[0]
     np.testing.assert_array_equal(cut, pixels.without_padding(padded[0].numpy(), shape))

@@ -25,8 +25,8 @@ from tfgad.data.datasets.folder.stream import Form, stream_normal, stream_test
 from tfgad.data.image_files import MAX_PIXELS
 from tfgad.data.options import Size
 from tfgad.data.origins import Origins
-from tfgad.data.pixels import FITS, FULL_DEPTH, STRETCH
-from tfgad.errors import UsageError, nearest
+from tfgad.data.pixels import FULL_DEPTH, STRETCH, check_fit
+from tfgad.errors import UsageError
 from tfgad.files import summarize
 
 if TYPE_CHECKING:
@@ -176,8 +176,7 @@ def _check_options(
         raise UsageError("channels", channels, "is neither grey nor colour", "give 1 or 3")
     if depth is not None and not 8 < depth <= FULL_DEPTH:
         raise UsageError("depth", depth, "is not a depth of 16-bit files", "give 9 to 16")
-    if fit not in FITS:
-        raise UsageError("data option fit", fit, "is not known", nearest(fit, FITS))
+    check_fit("data option fit", fit)
     named = str(Size(*size))
     if min(size) < 1:
         raise UsageError("size or tile", named, "is not the side of an image", "give at least 1")

@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import integrate
 from sklearn.metrics import roc_auc_score
 
 from tfgad.evaluation.baselines import NAMES
-from tfgad.evaluation.intervals import draw_images
+from tfgad.evaluation.intervals import draw_images, drawn_ranking, interval
 from tfgad.evaluation.units import Units
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
 
 
 def beside_the_best(
-    units: Units, rivals: Mapping[str, np.ndarray], *, bootstrap: int = 1000, seed: int = 0
+    units: Units, baselines: Mapping[str, np.ndarray], *, bootstrap: int = 1000, seed: int = 0
 ) -> dict[str, Any] | None:
     """Compares the AUROC of a model with that of the best trivial detector.
 
@@ -26,7 +25,7 @@ def beside_the_best(
 
     Args:
         units: the images or tiles that are counted, with the model's scores.
-        rivals: trivial detector -> its scores of them, float `[M]`.
+        baselines: trivial detector -> its scores of them, float `[M]`.
         bootstrap: draws.
         seed: of the draws.
 
@@ -36,24 +35,27 @@ def beside_the_best(
         `verdict`: whether the model is `"better"` or `"worse"`, or that is `"undecided"`, for the
         interval holds 0. None if only one class occurs.
     """
-    if not rivals or np.unique(units.labels).size < 2:
+    if not baselines or np.unique(units.labels).size < 2:
         return None
-    aurocs = {name: float(roc_auc_score(units.labels, scores)) for name, scores in rivals.items()}
+    aurocs = {
+        name: float(roc_auc_score(units.labels, scores)) for name, scores in baselines.items()
+    }
     best = max(aurocs, key=lambda name: aurocs[name])
     difference = float(roc_auc_score(units.labels, units.scores)) - aurocs[best]
     draws = draw_images(units.labels, bootstrap, np.random.default_rng(seed), units.groups)
-    own, other = (_aurocs(units.labels, each, draws) for each in (units.scores, rivals[best]))
-    interval = None
-    if np.isfinite(own).all():
-        interval = [float(each) for each in np.quantile(own - other, [0.025, 0.975])]
+    own, other = (
+        drawn_ranking(units.labels, scores, draws)["image_auroc"]
+        for scores in (units.scores, baselines[best])
+    )
+    found = interval(own - other)
     verdict = UNDECIDED
-    if interval is not None and not interval[0] <= 0 <= interval[1]:
+    if found is not None and not found[0] <= 0 <= found[1]:
         verdict = BETTER if difference > 0 else WORSE
     return {
         "name": best,
         "image_auroc": aurocs[best],
         "difference": difference,
-        "difference_ci": interval,
+        "difference_ci": found,
         "verdict": verdict,
     }
 
@@ -65,24 +67,10 @@ def sentence(found: Mapping[str, Any], unit: str) -> str:
         found: what `beside_the_best` returns.
         unit: `"image"` or `"tile"`, what the AUROC counts.
     """
-    gap, rival, interval = found["difference"], found["image_auroc"], found["difference_ci"]
+    gap, rival, ends = found["difference"], found["image_auroc"], found["difference_ci"]
     start = "better than" if gap > 0 else "worse than" if gap < 0 else "no better than"
     line = f"{start} {NAMES[found['name']]}: {unit} AUROC {rival + gap:.3f} against {rival:.3f}"
-    if interval is None:
+    if ends is None:
         return f"{line}; the test images are too few to tell whether that is chance"
-    ends = f"{interval[0]:+.3f} to {interval[1]:+.3f}"
     chance = ", which may be chance" if found["verdict"] == UNDECIDED else ""
-    return f"{line} (difference {ends}{chance})"
-
-
-def _aurocs(labels: np.ndarray, scores: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Returns the AUROC of each draw `[draws, M]`, NaN where it has one class only."""
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
-    curves = []
-    for members in (~labels, labels):
-        counts = np.cumsum(draws[:, order] * members[order], axis=-1, dtype=np.float64)
-        counts = np.insert(counts[:, last_of_tie], 0, 0, axis=-1)
-        with np.errstate(invalid="ignore"):
-            curves.append(counts / counts[:, -1:])
-    return integrate.trapezoid(curves[1], curves[0], axis=-1)
+    return f"{line} (difference {ends[0]:+.3f} to {ends[1]:+.3f}{chance})"

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfgad.data.anomaly_data import IMAGE, TILE, AnomalyData
 from tfgad.data.origins import Origins
-from tfgad.evaluation.good_images import GoodScores, check_promise, score_good_images
+from tfgad.evaluation.rate_check import GoodScores, check_promise, score_good_images
 from tfgad.scores.drift import CalibrationScores
 
 CALIBRATION = CalibrationScores.of(np.random.default_rng(0).normal(size=300))
