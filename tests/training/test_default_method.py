@@ -6,7 +6,7 @@ import logging
 import pytest
 
 import tfgad
-from tfgad.training import loop
+from tfgad.training import default_method
 
 
 @pytest.mark.parametrize(
@@ -19,15 +19,15 @@ from tfgad.training import loop
 )
 def test_textures_and_whole_parts_have_their_own(spec, method, caplog):
     with caplog.at_level(logging.INFO, "tfgad"):
-        assert loop.default_method(tfgad.load(spec)) == method
+        assert default_method.default_method(tfgad.load(spec)) == method
     assert f"method {method}: the default for " in caplog.text
 
 
 def test_a_window_as_large_as_the_tile_has_no_use_for_the_unet():
     tiles = tfgad.load("weave:twill?size=64&train=4&calibration=4&test=2")
-    assert loop.default_method(tiles, {"window": "64"}) == "ganomaly"
-    assert loop.default_method(tiles, {"window": 0}) == "ganomaly"
-    assert loop.default_method(tiles, {"window": "32"}) == "ganomaly_unet"
+    assert default_method.default_method(tiles, {"window": "64"}) == "ganomaly"
+    assert default_method.default_method(tiles, {"window": 0}) == "ganomaly"
+    assert default_method.default_method(tiles, {"window": "32"}) == "ganomaly_unet"
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_a_window_as_large_as_the_tile_has_no_use_for_the_unet():
     ],
 )
 def test_resized_images_are_whole_parts(weights, method, reason, monkeypatch, caplog):
-    monkeypatch.setattr(loop, "find_lite0_weights", lambda: weights)
+    monkeypatch.setattr(default_method, "find_lite0_weights", lambda: weights)
     tiles = tfgad.load("weave:twill?size=64&train=4&calibration=4&test=2")
     with caplog.at_level(logging.INFO, "tfgad"):
-        assert loop.default_method(dataclasses.replace(tiles, resized=True)) == method
+        assert default_method.default_method(dataclasses.replace(tiles, resized=True)) == method
     assert reason in caplog.text

