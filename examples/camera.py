@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from tfgad.data.datasets.weave.weave import DEFECTS, render
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, exit_on_usage_error
 from tfgad.serving.client import Client, ClientError
 
 SIZE, DISTINCT, DEFECTIVE = 128, 60, 10  # of the frames of twill; every tenth has a defect
@@ -169,4 +169,5 @@ def of_folder(folder):
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

@@ -33,6 +33,7 @@ from PIL import Image
 
 import tfgad
 from tfgad import files
+from tfgad.errors import exit_on_usage_error
 from tfgad.training import run_config
 
 MODEL = Path(__file__).parents[2] / "saved_models" / "mnist_5_fanogan"
@@ -187,4 +188,5 @@ def contents(folder: Path, verdict: str, name: str) -> bytes | None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_usage_error():
+        main()

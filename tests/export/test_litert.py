@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_nothing(fitted, images, tmp_path, monkeypatch, conve
 
 
 def test_images_of_another_size_are_refused(fitted, images, tmp_path):
-    with pytest.raises(UsageError, match="but the model has"):
+    with pytest.raises(UsageError, match="but the run has"):
         litert.export_litert(run_of(fitted("wgan_gp", 32), tmp_path), data_of(images), tmp_path)
 
 
