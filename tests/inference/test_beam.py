@@ -315,6 +315,7 @@ def test_model_images_and_all_that_is_written_may_be_remote(model, tiles, tmp_pa
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "maps",
         "t.csv",
+        "t.defects.csv",
         "t.dead_letters.csv",
     }
 
