@@ -16,7 +16,7 @@ class Brightness:
     """A predictor whose score is the mean grey level of an image."""
 
     image_shape = window = (SIDE, SIDE, 1)
-    resized, score, threshold, depth = False, "mean", 250.0, None
+    resized, score, threshold, scale, depth = False, "mean", 250.0, 1.0, None
 
     def __init__(self, calibration_scores):
         self.calibration_scores = calibration_scores
