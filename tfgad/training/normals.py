@@ -139,8 +139,8 @@ def new_images(
     if moved:
         text = "learned from, as the run was trained on others of their group: %s"
         logger.warning(text, summarize(sorted(moved)))
-        held = {n: d for n, d in split["calibration"].items() if n not in moved}
-        split = {"train": split["train"] | moved, "calibration": held}
+        stays = {n: d for n, d in split["calibration"].items() if n not in moved}
+        split = {"train": split["train"] | moved, "calibration": stays}
     if hold_out:
         check_enough(images.spec, len(split["train"]), "that are new to learn from")
         check_enough(images.spec, len(split["calibration"]), "that are new for the threshold")
