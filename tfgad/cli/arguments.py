@@ -20,6 +20,11 @@ Model = Annotated[
 Rate = Annotated[
     float, typer.Option(help="Share of good images that the threshold may classify as defective.")
 ]
+Depth = Annotated[
+    int | None,
+    typer.Option(min=9, max=16, help="Bits of 16-bit files, if not those of the training."),
+]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Pixels of the largest image that is read.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 
 

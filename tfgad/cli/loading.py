@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfgad.data.options import Size
-from tfgad.data.pixels import FULL_DEPTH
+from tfgad.data.pixels import depth_to_read
 from tfgad.data.spec import Spec
 from tfgad.quiet import import_tensorflow
 
@@ -41,9 +41,7 @@ def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
     """
     own, given = Spec.parse(config["data"]), Spec.parse(spec or config["data"])
     height, width, channels = config["image_shape"]
-    depth = config.get("depth", FULL_DEPTH)  # runs of earlier versions read all 16 bits
-    # A run on 8-bit files does not determine how deeper files are read.
-    depth = depth if depth > 8 else None
+    depth = depth_to_read(config)
     if given.kind == own.kind:
         defaults = {"channels": channels, "depth": depth, **own.options}
     else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tfgad.cli import console
+from tfgad.cli.arguments import Depth, MaxPixels
 from tfgad.cli.progress import Progress
 from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.errors import UsageError
@@ -72,13 +73,8 @@ def score(
             help="An option of Beam's, such as direct_num_workers=4.",
         ),
     ] = None,
-    depth: Annotated[
-        int | None,
-        typer.Option(min=9, max=16, help="Bits of 16-bit files, if not those of the training."),
-    ] = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Pixels of the largest image that is read.")
-    ] = MAX_PIXELS,
+    depth: Depth = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Score images of any size; files that cannot be read are reported and skipped.
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from tfgad.cli import console
-from tfgad.cli.arguments import Model
+from tfgad.cli.arguments import Depth, MaxPixels, Model
 from tfgad.cli.progress import Progress
 from tfgad.cli.scoring import say_counts, verdict_line
 from tfgad.data.image_files import MAX_PIXELS, ImageError
@@ -41,13 +41,8 @@ def watch(
     settle: Annotated[
         float, typer.Option(min=0, help="Seconds for which a file must not change.")
     ] = 1,
-    depth: Annotated[
-        int | None,
-        typer.Option(min=9, max=16, help="Bits of 16-bit files, if not those of the training."),
-    ] = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Pixels of the largest image that is read.")
-    ] = MAX_PIXELS,
+    depth: Depth = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Score images as they arrive in a folder, until SIGTERM or Ctrl-C.
 

@@ -9,7 +9,8 @@ holds nothing that the image does not hold.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -93,6 +94,18 @@ def deep_grey(colour: np.ndarray) -> np.ndarray:
     """Converts `[H, W, 3]` of 16 bits to grey `[H, W, 1]`, by Pillow's formula for 8 bits."""
     luma = (colour * np.array(LUMA, np.uint32)).sum(axis=2, keepdims=True, dtype=np.uint32) + 2**15
     return (luma >> 16).astype(np.uint16)
+
+
+def depth_to_read(config: Mapping[str, Any]) -> int | None:
+    """Returns the depth in bits that a run reads 16-bit files with.
+
+    None if it was trained on 8-bit files, which do not determine how deeper ones are read.
+
+    Args:
+        config: of the run; one of earlier versions has no `depth`, and read all 16 bits.
+    """
+    depth = config.get("depth", FULL_DEPTH)
+    return depth if depth > 8 else None
 
 
 def check_fit(argument: str, fit: str) -> None:

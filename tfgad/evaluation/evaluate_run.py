@@ -23,6 +23,7 @@ from tfgad.evaluation.predictions import (
     TestPredictions,
     check_test_images,
     figures_of,
+    heat_maps,
     no_progress,
     predict_test_set,
     reconstructions,
@@ -163,13 +164,11 @@ def _pictures(
         )
     places = _shown(predictions)
     yield report.Picture(
-        plots.heat_maps(
-            predictions.images[places],
-            predictions.maps[places],
-            predictions.masks[places] if images.has_masks else None,
-            predictions.scores[places],
+        heat_maps(
+            predictions,
+            images,
+            places,
             threshold,
-            [predictions.names[i] for i in places],
             None if predictions.images_of is not None else predictions.labels[places],
         ),
         "Test images taken evenly over the ranks of their scores, with the true outline.",

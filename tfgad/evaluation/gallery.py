@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from tfgad import plots
 from tfgad.data.anomaly_data import IMAGE, AnomalyData
-from tfgad.evaluation.predictions import TestPredictions
+from tfgad.evaluation.predictions import TestPredictions, heat_maps
 from tfgad.evaluation.units import Units
 
 EACH = 8  # false alarms, and misses
@@ -28,16 +27,9 @@ def gallery(
     places = np.concatenate([alarms, miss])
     if not places.size:
         return None
-    return plots.heat_maps(
-        predictions.images[places],
-        predictions.maps[places],
-        predictions.masks[places] if images.has_masks else None,
-        predictions.scores[places],
-        threshold,
-        [predictions.names[i] for i in places],
-        np.repeat([0, 1], [len(alarms), len(miss)]),
-        title="The worst false alarms and misses",
-    )
+    labels = np.repeat([0, 1], [len(alarms), len(miss)])
+    title = "The worst false alarms and misses"
+    return heat_maps(predictions, images, places, threshold, labels, title)
 
 
 def worst(

@@ -127,6 +127,36 @@ def reconstructions(model: Detector, predictions: TestPredictions) -> Figure:
     return plots.reconstructions(shown, reconstructed, np.abs(shown - reconstructed).mean(axis=-1))
 
 
+def heat_maps(
+    predictions: TestPredictions,
+    images: AnomalyData,
+    places: np.ndarray,
+    threshold: float,
+    labels: np.ndarray | None,
+    title: str = "Heat maps",
+) -> Figure:
+    """Plots some test images with their true masks and heat maps.
+
+    Args:
+        predictions: of the data set's test images.
+        images: the data set.
+        places: int `[M]`, which images.
+        threshold: the calibrated score.
+        labels: `[M]`, 0 normal, 1 anomalous; None where the labels of tiles are unknown.
+        title: of the figure.
+    """
+    return plots.heat_maps(
+        predictions.images[places],
+        predictions.maps[places],
+        predictions.masks[places] if images.has_masks else None,
+        predictions.scores[places],
+        threshold,
+        [predictions.names[i] for i in places],
+        labels,
+        title=title,
+    )
+
+
 def figures_of(
     predictions: TestPredictions, images: AnomalyData, threshold: float | None = None
 ) -> dict[str, Any]:

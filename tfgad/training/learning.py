@@ -25,7 +25,7 @@ from tfgad import data, methods
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import training_batches
-from tfgad.data.pixels import FULL_DEPTH
+from tfgad.data.pixels import depth_to_read
 from tfgad.errors import UsageError
 from tfgad.networks.pretrained import sha256_of
 from tfgad.training import held_out
@@ -122,7 +122,7 @@ def _learned(
     callbacks: Callbacks,
 ) -> _Learned:
     """Learns as `learn` does, and writes nothing."""
-    form = {"channels": run.config["image_shape"][2], "depth": _depth(run)}
+    form = {"channels": run.config["image_shape"][2], "depth": depth_to_read(run.config)}
     own = data.load(run.config["data"], **form)
     check_shape(run, own)
     threshold_data = run.config.get("calibration", {}).get("data", own.spec)
@@ -177,12 +177,6 @@ def _learned(
         "versions": versions(),
     }
     return _Learned(model, config, merged(splits), changes)
-
-
-def _depth(run: Run) -> int | None:
-    """Returns the depth that a run's 16-bit files are read with; None for files of 8 bits."""
-    depth = run.config.get("depth", FULL_DEPTH)
-    return depth if depth > 8 else None
 
 
 def _check(run: Run, folder: RunFolder, steps: int, overwrite: bool) -> None:
