@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
 from tfgad.scores import calibration
 from tfgad.scores.calibration import RATES
@@ -37,6 +38,30 @@ def test_layer_agrees_with_the_functions():
     np.testing.assert_array_equal(alarms, scores > threshold.value)
     assert alarms.sum() == 3  # the score at the threshold is no alarm
     assert float(layer.false_positive_rate) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("count", "largest"), [(2, 0.75), (8, 0.9), (19, 20 / 21), (20, 1.0)])
+def test_few_images_limit_the_probability_and_decide_as_before(count, largest):
+    layer = calibration.Calibration()
+    threshold = layer.fit(np.arange(float(count)), 0.1).value
+    scores = np.array([-1e4, threshold - 1e-3, threshold, threshold + 1e-3, 1e4], np.float32)
+    outputs = layer(scores)
+    probability = keras.ops.convert_to_numpy(outputs["probability"])
+    assert probability[[0, -1]] == pytest.approx([1 - largest, largest], abs=1e-7)
+    assert probability[1:4] == pytest.approx(0.5, abs=1e-2)
+    alarms = keras.ops.convert_to_numpy(outputs["is_anomalous"])
+    assert alarms.tolist() == [False, False, False, True, True]
+    outside = layer.decide(scores[:1], True)
+    assert float(outside["probability"][0]) == 1  # an image unlike any good one, as with many
+    layer.fit(np.arange(100.0), 0.1)
+    assert float(layer.largest_probability) == 1
+
+
+def test_images_of_one_group_support_little_more_than_one_image():
+    scores = np.repeat([0.0, 1.0, 5.0], 40) + np.random.default_rng(0).normal(0, 0.01, 120)
+    layer = calibration.Calibration()
+    layer.fit(scores, 0.05, Origins(np.repeat(["a", "b", "c"], 40)))
+    assert float(layer.largest_probability) < 5 / 6  # as if of three images
 
 
 def test_require_calibrated_refuses_a_layer_that_is_not_fitted():

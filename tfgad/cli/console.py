@@ -204,7 +204,13 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
             f"with up to {missing} more {_plural(group, missing)} as alike as these, {which} would "
             f"be at most {limit}"
         )
-    return f"{start}; {end}" if missing > 0 else start
+    from tfgad.scores.rate_interval import FEW_IMAGES, largest_probability  # SciPy loads slowly
+
+    sentence = f"{start}; {end}" if missing > 0 else start
+    largest = largest_probability(calibration.get("effective_images", FEW_IMAGES))
+    if largest == 1:
+        return sentence
+    return f"{sentence}; no probability below {1 - largest:.2f} or above {largest:.2f} is given"
 
 
 def kinds_table(kinds: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> Table:

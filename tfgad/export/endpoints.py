@@ -10,7 +10,7 @@ from tfgad.core.detector import Detector
 from tfgad.data.pixels import LETTERBOX
 from tfgad.export import decoding, letterbox
 from tfgad.export.regions_in_graph import find_at_sizes, find_regions, known_if
-from tfgad.scores.calibration import RATES
+from tfgad.scores.calibration import LARGEST_PROBABILITY, RATES
 from tfgad.scores.score import PEAKS
 
 
@@ -93,6 +93,7 @@ class Endpoints:
         return {
             "threshold": tf.identity(weights.threshold.value),
             "scale": tf.identity(weights.scale.value),
+            LARGEST_PROBABILITY: tf.identity(weights.largest_probability.value),
             "false_positive_rate": tf.identity(weights.false_positive_rate.value),
             "rates": tf.constant(RATES, tf.float32),
             "thresholds": tf.identity(weights.thresholds.value),

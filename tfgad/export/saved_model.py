@@ -16,7 +16,8 @@ them:
     regions_bytes     the same, of image_bytes as for `score_bytes`
     reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; only where the method
                       reconstructs images
-    calibration       no input -> threshold, scale, false_positive_rate float32 []; the
+    calibration       no input -> threshold, scale, false_positive_rate, largest_probability
+                      (1, or less where few images set the threshold) float32 []; the
                       thresholds at other rates: rates, thresholds float32 [R], NaN if unknown;
                       of the calibration scores, to notice drift: quantiles float32 [101], at 0,
                       0.01, ... 1, NaN if unknown, their number calibration_images and that of
@@ -56,6 +57,7 @@ from tfgad.data.pixels import STRETCH
 from tfgad.export import warmup
 from tfgad.export.endpoints import Endpoints
 from tfgad.networks.pretrained import keys_of
+from tfgad.scores.calibration import LARGEST_PROBABILITY
 from tfgad.training import Run
 from tfgad.training.run import RECORD, calibration_numbers
 
@@ -155,6 +157,7 @@ def metadata_of_model(
     The arguments are those of `export`.
     """
     thresholds = [list(pair) for pair in model.calibration.known_thresholds.items()]
+    largest = float(model.calibration.largest_probability)
     return {
         "image_shape": list(image_shape),
         "resized": resized,
@@ -165,6 +168,7 @@ def metadata_of_model(
         "by_block": True,  # a large image takes no more memory than a block, beside its map
         **calibration_numbers(model),
         "scale": float(model.calibration.scale),
+        **({LARGEST_PROBABILITY: largest} if largest < 1 else {}),
         # Of images; a model of an earlier tfgad has none.
         **({"depth": depth} if depth else {}),
         **({"fit": fit} if fit != STRETCH else {}),

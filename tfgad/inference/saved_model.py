@@ -15,7 +15,7 @@ from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.data.tiling import fill_by_block
 from tfgad.errors import UsageError, first_line
 from tfgad.export.saved_model import CALIBRATION, METADATA
-from tfgad.scores.calibration import decide
+from tfgad.scores.calibration import LARGEST_PROBABILITY, decide
 from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.image_quality import first_reason
 from tfgad.scores.score import margins_of
@@ -123,7 +123,8 @@ class SavedModelPredictor:
         self._fill_by_block(anomaly_map, image, self.score, map_of)
         score = anomaly_map.max()  # as the model scores every image larger than its window
         reason = first_reason(reasons)
-        decision = decide(score, bool(reason), self.threshold, self.metadata["scale"])
+        largest = self.metadata.get(LARGEST_PROBABILITY, 1.0)
+        decision = decide(score, bool(reason), self.threshold, self.scale, largest)
         numbers = {name: np.asarray(value)[()] for name, value in decision.items()}
         return {"score": score, **numbers, "map": anomaly_map, "reason": reason}
 
@@ -237,6 +238,8 @@ def _is_sound(metadata: dict[str, Any]) -> bool:
         for name, length in lengths.items()
     )
     numbers = all(isinstance(metadata[name], int | float) for name in ("threshold", "scale"))
+    largest = metadata.get(LARGEST_PROBABILITY, 1.0)
+    numbers = numbers and isinstance(largest, int | float) and 0.5 <= largest <= 1
     stride = isinstance(metadata["stride"], int) and metadata["stride"] > 0
     return shapes and numbers and stride and isinstance(metadata["score"], str)
 
@@ -277,10 +280,12 @@ def _calibration_of(numbers: Mapping[str, Any]) -> dict[str, Any]:
     # Six digits, since 0.01 as float32 is 0.009999999776.
     rates = [round(float(rate), 6) for rate in numbers["rates"]]
     known = np.isfinite(numbers["thresholds"]).all()
+    largest = float(numbers.get(LARGEST_PROBABILITY, 1.0))  # an earlier tfgad had no limit
     thresholds = zip(rates, map(float, numbers["thresholds"]), strict=True)
     return {
         "threshold": float(numbers["threshold"]),
         "scale": float(numbers["scale"]),
         "false_positive_rate": round(float(numbers["false_positive_rate"]), 6),
         "thresholds": [list(pair) for pair in thresholds] if known else [],
+        **({LARGEST_PROBABILITY: largest} if largest < 1 else {}),
     }

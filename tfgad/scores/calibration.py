@@ -20,7 +20,7 @@ from scipy import special
 from tfgad.data.origins import IMAGE, TILE, Origins, check_count
 from tfgad.errors import UsageError
 from tfgad.scores.drift import LEVELS, CalibrationScores
-from tfgad.scores.rate_interval import rate_interval
+from tfgad.scores.rate_interval import largest_probability, rate_interval
 from tfgad.scores.thresholds import (
     RATES,
     Threshold,
@@ -29,6 +29,7 @@ from tfgad.scores.thresholds import (
 )
 
 FIRST_WEIGHTS = 4  # of `Calibration` in the first files
+LARGEST_PROBABILITY = "largest_probability"  # in metadata, which lack it where it is 1
 
 
 def logistic_scale(scores: np.ndarray) -> float:
@@ -65,7 +66,9 @@ def probability(scores: np.ndarray, threshold: float, scale: float) -> np.ndarra
     return special.expit((np.asarray(scores) - threshold) / scale)
 
 
-def decide(scores: Any, is_outside: Any, threshold: Any, scale: Any) -> dict[str, Any]:
+def decide(
+    scores: Any, is_outside: Any, threshold: Any, scale: Any, largest: Any = 1.0
+) -> dict[str, Any]:
     """Returns `probability` and `is_anomalous` of scores; the only place where this is decided.
 
     An image outside of what good images looked like is anomalous with a probability of 1, whatever
@@ -76,12 +79,15 @@ def decide(scores: Any, is_outside: Any, threshold: Any, scale: Any) -> dict[str
         is_outside: bool `[B]`, whether the image quality gives a reason.
         threshold: float32; scores strictly above it are anomalous.
         scale: float32, above 0; see `probability`.
+        largest: of the probabilities of scores, and the smallest is 1 less it; see
+            `rate_interval.largest_probability`.
 
     Returns:
         `probability` float32 `[B]` and `is_anomalous` bool `[B]`.
     """
+    shown = ops.clip(ops.sigmoid((scores - threshold) / scale), 1.0 - largest, largest)
     return {
-        "probability": ops.where(is_outside, 1.0, ops.sigmoid((scores - threshold) / scale)),
+        "probability": ops.where(is_outside, 1.0, shown),
         "is_anomalous": (scores > threshold) | is_outside,
     }
 
@@ -129,6 +135,7 @@ class Calibration(keras.layers.Layer):
         self.quantiles = self._add("quantiles", unknown, shape=LEVELS.shape)
         self.images = self._add("images", "zeros")  # number of calibration scores
         self.groups = self._add("groups", "zeros")  # of independent groups; 0 if unknown
+        self.largest_probability = self._add(LARGEST_PROBABILITY, "ones")
         self.built = True  # otherwise Keras would call the model to build it
 
     def _add(
@@ -191,6 +198,7 @@ class Calibration(keras.layers.Layer):
         self.quantiles.assign(seen.quantiles)
         self.images.assign(seen.images)
         self.groups.assign(count or 0)
+        self.largest_probability.assign(largest_probability(interval.effective))
         return dataclasses.replace(threshold, interval=interval)
 
     @property
@@ -232,10 +240,7 @@ class Calibration(keras.layers.Layer):
 
     def call(self, scores: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `probability` and `is_anomalous` of scores `[B]`, each `[B]`."""
-        return {
-            "probability": ops.sigmoid((scores - self.threshold) / self.scale),
-            "is_anomalous": scores > self.threshold,
-        }
+        return self.decide(scores, False)
 
     def with_reason(self, scores: tf.Tensor, reasons: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns what `call` returns, and `reason`. An image with a reason has probability 1.
@@ -248,4 +253,6 @@ class Calibration(keras.layers.Layer):
 
     def decide(self, scores: Any, is_outside: Any) -> dict[str, Any]:
         """Returns what the function `decide` does, by the threshold and scale of this layer."""
-        return decide(scores, is_outside, self.threshold, self.scale)
+        return decide(
+            scores, is_outside, self.threshold, self.scale, self.largest_probability.value
+        )

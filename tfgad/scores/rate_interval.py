@@ -34,7 +34,24 @@ import numpy as np
 from scipy import integrate, stats
 
 CONFIDENCE = 0.95  # of the interval, and of the limit of the correlation
+FEW_IMAGES = 20  # with fewer independent good images `largest_probability` is below 1
 PROMISE = 2  # how often the asked rate the upper end may be with `RateInterval.groups_needed`
+
+
+def largest_probability(effective: float) -> float:
+    """Returns the largest probability that a calibration on few good images can support.
+
+    A score above all of n independent good images is that of a good one with a probability of
+    1 / (n + 2), by Laplace's rule of succession. So no probability lies outside of 1 / (n + 2) and
+    (n + 1) / (n + 2).
+
+    Args:
+        effective: the number of independent images; see `RateInterval`.
+
+    Returns:
+        In [0.5, 1]; 1, no limit, from `FEW_IMAGES` up.
+    """
+    return 1.0 if effective >= FEW_IMAGES else (effective + 1) / (effective + 2)
 
 
 @dataclasses.dataclass(frozen=True)

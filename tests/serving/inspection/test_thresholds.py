@@ -15,14 +15,16 @@ def test_probability_and_map_follow_the_threshold():
     image = np.zeros((2, 2, 1), "float32")
     forms = {"image": image, "map": image[..., 0], "path": Path("a.png")}
     numbers = {"score": 3.0, "probability": 0.1, "is_anomalous": False}
-    verdict = at_threshold(
-        Verdict(**forms, **numbers, map_threshold=9.0, scale=0.5), threshold=2.0, scale=0.5
-    )
+    metadata = {"scale": 0.5}
+    verdict = at_threshold(Verdict(**forms, **numbers, map_threshold=9.0, scale=0.5), 2.0, metadata)
     assert verdict.probability == pytest.approx(1 / (1 + np.exp(-2)))
     assert verdict.is_anomalous
     assert verdict.map_threshold == 2.0
-    own_scale = at_threshold(Verdict(**forms, **numbers, map_threshold=None, scale=0.5), 2.0, 0.5)
-    assert own_scale.map_threshold is None
+    verdict = Verdict(**forms, **numbers, map_threshold=None, scale=0.5)
+    assert at_threshold(verdict, 2.0, metadata).map_threshold is None
+    of_few = {**metadata, "largest_probability": 0.8}
+    assert at_threshold(verdict, 2.0, of_few).probability == pytest.approx(0.8)
+    assert at_threshold(verdict, 9.0, of_few).probability == pytest.approx(0.2)
 
 
 @pytest.fixture(scope="module")

@@ -130,10 +130,9 @@ class Batch:
         """For each file its verdict at `threshold`, or why there is none."""
         if self.threshold == self.metadata["threshold"]:
             return self.results
-        scale = self.metadata["scale"]
         return [
-            at_threshold(result, self.threshold, scale) if isinstance(result, Verdict) else result
-            for result in self.results
+            at_threshold(each, self.threshold, self.metadata) if isinstance(each, Verdict) else each
+            for each in self.results
         ]
 
     def rows(self) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from tfgad.inference.scoring import Verdict
-from tfgad.scores.calibration import decide
+from tfgad.scores.calibration import LARGEST_PROBABILITY, decide
 
 
 def thresholds_of(metadata: dict[str, Any]) -> dict[float, float]:
@@ -32,15 +32,16 @@ def threshold_at(metadata: dict[str, Any], position: int) -> float:
     return thresholds[_clipped(position, len(thresholds))]
 
 
-def at_threshold(verdict: Verdict, threshold: float, scale: float) -> Verdict:
+def at_threshold(verdict: Verdict, threshold: float, metadata: dict[str, Any]) -> Verdict:
     """Returns the verdict on an image at another threshold.
 
     Args:
         verdict: verdict at the model's own threshold.
         threshold: scores above it are anomalous.
-        scale: scale of the model's calibration.
+        metadata: of the model.
     """
-    decision = decide(verdict.score, bool(verdict.reason), threshold, scale)
+    scale, largest = metadata["scale"], metadata.get(LARGEST_PROBABILITY, 1.0)
+    decision = decide(verdict.score, bool(verdict.reason), threshold, scale, largest)
     return dataclasses.replace(
         verdict,
         probability=float(decision["probability"]),
