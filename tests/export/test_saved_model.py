@@ -14,8 +14,10 @@ from tfgad.data.images import read_image
 from tfgad.data.pixels import resize
 from tfgad.errors import UsageError
 from tfgad.export import warmup
+from tfgad.export.map_png import maps_as_png
 from tfgad.export.saved_model import (
     CALIBRATION,
+    MAP_PNG,
     METADATA,
     NOTICE,
     REGIONS,
@@ -288,6 +290,7 @@ def test_metadata_lie_beside_the_model(model, as_is):
         "false_positive_rate": 0.1,
         "per": "tile",
         "scale": float(model.calibration.scale),
+        "largest_probability": pytest.approx(17 / 18, abs=1e-7),  # 16 images have set it
     }
 
 
@@ -304,6 +307,7 @@ def test_each_signature_has_a_warm_up_request_that_it_answers(as_is, resizing, s
             inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
             answer = loaded[asked[-1]](**{name: tf.constant(each) for name, each in inputs.items()})
             shapes = {"reconstruction": (1, 48, 48, 1), "regions": (1, 64, 9), "map": (1, 48, 48)}
+            shapes["map_bytes"] = (1,)
             (name,) = shapes.keys() & answer.keys()
             assert answer[name].shape == shapes[name]
         assert asked == sorted(set(loaded) - {CALIBRATION})  # which has no inputs
@@ -327,6 +331,31 @@ def test_regions_of_files_are_in_pixels_of_each_file(resizing, pictures):
     np.testing.assert_allclose(as_array["regions"][0], together["regions"][0], rtol=1e-3, atol=1e-3)
 
 
+def test_maps_come_as_png_of_the_size_of_each_file(signatures, pictures):
+    files = [encoded(pictures[0]), encoded(pictures[1].repeat(3, 0).repeat(2, 1))]
+    for loaded, together in zip(signatures, (files[:1], files), strict=True):
+        answers = loaded[MAP_PNG](image_bytes=tf.constant(together))
+        assert "map" not in answers
+        for index, file in enumerate(together):
+            exact = loaded["score_bytes"](image_bytes=tf.constant([file]))["map"][0].numpy()
+            picture = Image.open(io.BytesIO(answers["map_bytes"][index].numpy()))
+            low, high = (float(answers[name][index]) for name in ("map_low", "map_high"))
+            assert (picture.mode, picture.size) == ("L", exact.shape[::-1])
+            values = low + (high - low) * np.asarray(picture) / 255
+            np.testing.assert_allclose(values, exact, atol=0.51 * (high - low) / 255 + 1e-4)
+
+
+def test_the_png_of_a_map_below_the_threshold_is_not_white():
+    maps = tf.constant([[[-1.0, 0.0], [1.0, 3.0]], [[2.0, 2.0], [2.0, 2.0]]])
+    answers = maps_as_png(maps, tf.constant(7.0))
+    levels = [tf.io.decode_png(file)[..., 0].numpy().tolist() for file in answers["map_bytes"]]
+    assert levels == [[[0, 32], [64, 128]], [[0, 0], [0, 0]]]  # 7 is white
+    assert answers["map_low"].numpy().tolist() == [-1, 2]
+    assert answers["map_high"].numpy().tolist() == [7, 7]
+    (flat,) = maps_as_png(maps[1:], tf.constant(2.0))["map_bytes"]  # black is white
+    assert not tf.io.decode_png(flat).numpy().any()
+
+
 def test_the_warm_up_file_is_the_same_each_time(as_is):
     before = (as_is / warmup.FILE).read_bytes()
     warmup.write(as_is, (48, 48, 1))
@@ -340,7 +369,7 @@ def test_thresholds_that_a_model_does_not_know_are_left_out(model, monkeypatch):
 
 def test_a_method_without_reconstruction_has_no_such_signature(fitted, tmp_path):
     path = export_small(fitted("wgan_gp"), tmp_path)
-    expected = [CALIBRATION, REGIONS, REGIONS_BYTES, "score_bytes", "serving_default"]
+    expected = [CALIBRATION, MAP_PNG, REGIONS, REGIONS_BYTES, "score_bytes", "serving_default"]
     assert sorted(tf.saved_model.load(path).signatures) == expected
 
 

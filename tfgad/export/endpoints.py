@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfgad.core.detector import Detector
 from tfgad.data.pixels import LETTERBOX
 from tfgad.export import decoding, letterbox
+from tfgad.export.map_png import maps_as_png, maps_as_png_at_sizes
 from tfgad.export.regions_in_graph import find_at_sizes, find_regions, known_if
 from tfgad.scores.calibration import LARGEST_PROBABILITY, RATES
 from tfgad.scores.score import PEAKS
@@ -70,6 +71,17 @@ class Endpoints:
         else:
             found = find_regions(predictions["map"], self._threshold)
         return self._with_regions(predictions, found)
+
+    def map_png(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Signature `map_png`."""
+        images, sizes = self._decoded(image_bytes)
+        predictions = self._predictions(images, tf.shape(images)[1:3])
+        maps = predictions.pop("map")
+        if self.resized:  # each map to the size of its file
+            found = maps_as_png_at_sizes(maps, sizes, self._threshold, self._resized_back)
+        else:
+            found = maps_as_png(maps, self._threshold)
+        return {**predictions, **found}
 
     def _with_regions(
         self, predictions: dict[str, tf.Tensor], found: dict[str, tf.Tensor]

@@ -14,6 +14,9 @@ them:
     regions           images as for `serving_default` -> the same outputs without the map; instead
                       regions float32 [B, 64, 9] and region_count int32 [B], see below
     regions_bytes     the same, of image_bytes as for `score_bytes`
+    map_png           image_bytes as for `score_bytes` -> the same outputs, the map as a grey PNG
+                      of the file's size, map_bytes string [B], and the values of black and white,
+                      map_low and map_high float32 [B]; see `tfgad.export.map_png`
     reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; only where the method
                       reconstructs images
     calibration       no input -> threshold, scale, false_positive_rate, largest_probability
@@ -65,6 +68,7 @@ METADATA = "assets.extra/tfgad.json"  # TensorFlow leaves the folder assets.extr
 NOTICE = "assets.extra/NOTICE"  # of weights that are others' work
 # Signatures. Regions have their own, since they take 6 % more time (docs/serving.md).
 CALIBRATION, REGIONS, REGIONS_BYTES = "calibration", "regions", "regions_bytes"
+MAP_PNG = "map_png"
 
 
 def export(
@@ -195,6 +199,7 @@ def _save(model: Detector, endpoints: Endpoints, folder: Path) -> None:
         "score_bytes": (endpoints.score_bytes, [image_bytes]),
         REGIONS: (endpoints.regions, [images]),
         REGIONS_BYTES: (endpoints.regions_bytes, [image_bytes]),
+        MAP_PNG: (endpoints.map_png, [image_bytes]),
         CALIBRATION: (endpoints.calibration, []),
     }
     if model.reconstructs:

@@ -79,6 +79,7 @@ def large_inputs():
         "black": ("serving_default", {"images": np.zeros_like(grey)}),
         "regions": ("regions", {"images": grey}),
         "regions of a file": ("regions_bytes", {"image_bytes": np.array([encoded(deep)], object)}),
+        "map as PNG": ("map_png", {"image_bytes": np.array([encoded(deep)], object)}),
     }
     for name, file in files.items():
         inputs[name] = "score_bytes", {"image_bytes": np.array([file], object)}

@@ -12,7 +12,8 @@ import tensorflow as tf
 from tfgad.data.image_files import JPEG_START, PNG_BITS
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.export import decoding
-from tfgad.export.saved_model import REGIONS, REGIONS_BYTES
+from tfgad.export.map_png import maps_as_png
+from tfgad.export.saved_model import MAP_PNG, REGIONS, REGIONS_BYTES
 from tfgad.inference.predictor import SavedModelPredictor, map_threshold
 from tfgad.scores.map_regions import as_outputs, find_regions
 from tfgad.serving.errors import ServingError
@@ -24,8 +25,8 @@ from tfgad.serving.server.system import release_memory
 
 # The signatures that `tfgad.export.saved_model` writes.
 DEFAULT_SIGNATURE, SCORE_BYTES, RECONSTRUCT = "serving_default", "score_bytes", "reconstruct"
-# Of the others the regions are found once the whole map is there.
-WITH_MAP = {REGIONS: DEFAULT_SIGNATURE, REGIONS_BYTES: SCORE_BYTES}
+# The others need the whole map.
+WITH_MAP = {REGIONS: DEFAULT_SIGNATURE, REGIONS_BYTES: SCORE_BYTES, MAP_PNG: SCORE_BYTES}
 IMAGES = "images"  # the input of `tfgad.export.saved_model` that takes arrays
 
 
@@ -86,6 +87,9 @@ class LargeImages:
         outputs = self._predictor.predict_pixels(pixels)
         if self._signature.name not in WITH_MAP:
             return outputs
+        if self._signature.name == MAP_PNG:
+            found = maps_as_png(outputs["map"][None], self._predictor.threshold)
+            return {**outputs, **{name: value[0] for name, value in found.items()}}
         threshold = map_threshold(self._predictor, pixels.shape)
         regions = None if threshold is None else find_regions(outputs["map"], threshold)
         return {**outputs, **as_outputs(regions)}

@@ -1,0 +1,55 @@
+"""Anomaly maps as PNG files, for answers a hundredth as long as with the numbers as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+LEVELS = 255  # of a grey image of 8 bits
+
+
+def maps_as_png(maps: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns each map as a grey PNG, with the values of its black and its white.
+
+    Black is the lowest value of a map. White is its highest value, or the threshold if that is
+    higher: a map below the threshold is never white. A grey level g stands for the value
+    `map_low + (map_high - map_low) * g / 255`, to within half a level.
+
+    Args:
+        maps: float32 `[B, H, W]`.
+        threshold: float32 `[]`.
+
+    Returns:
+        `map_bytes` string `[B]`, `map_low` and `map_high` float32 `[B]`.
+    """
+    low = tf.reduce_min(maps, axis=[1, 2])
+    high = tf.maximum(tf.reduce_max(maps, axis=[1, 2]), threshold)
+    shares = tf.math.divide_no_nan(maps - low[:, None, None], (high - low)[:, None, None])
+    levels = tf.cast(tf.round(shares * LEVELS), tf.uint8)
+    files = tf.map_fn(tf.io.encode_png, levels[..., None], fn_output_signature=tf.string)
+    return {"map_bytes": files, "map_low": low, "map_high": high}
+
+
+def maps_as_png_at_sizes(
+    maps: tf.Tensor,
+    sizes: tf.Tensor,
+    threshold: tf.Tensor,
+    resize: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> dict[str, tf.Tensor]:
+    """Returns what `maps_as_png` does, of each map at a size of its own.
+
+    Args:
+        maps: float32 `[B, H, W]`.
+        sizes: int32 `[B, 2]`, height and width to resize each to.
+        threshold: float32 `[]`.
+        resize: called with a size and `[1, H, W, 1]`.
+    """
+
+    def encoded(each: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        found = maps_as_png(resize(each[1], each[0][None, ..., None])[..., 0], threshold)
+        return {name: value[0] for name, value in found.items()}
+
+    number = tf.TensorSpec((), tf.float32)
+    form = {"map_bytes": tf.TensorSpec((), tf.string), "map_low": number, "map_high": number}
+    return tf.map_fn(encoded, (maps, sizes), fn_output_signature=form)
