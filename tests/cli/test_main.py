@@ -223,7 +223,7 @@ def test_check_of_a_run_and_of_its_saved_model(run, saved_model, new_good, tmp_p
     for model in (run, saved_model):
         result = tfgad("check", model, "--data", new_good, "--json", tmp_path / "c.json")
         found.append(json.loads((tmp_path / "c.json").read_text()))
-        assert result.exit_code == (3 if found[-1]["broken"] else 0), result.stderr
+        assert result.exit_code == (3 if found[-1]["failed"] else 0), result.stderr
         for finding in found[-1]["findings"]:
             assert finding in result.stdout
         assert found[-1].pop("model") == str(model)
@@ -240,7 +240,7 @@ def test_check_of_black_images_has_an_exit_code_of_its_own(run, tmp_path):
     result = tfgad("check", run, "--data", tmp_path)
     assert result.exit_code == 3
     assert "4 of 4 images are unlike any good one: 4 too dark" in result.stdout
-    assert "the promise is broken: false alarms, image quality" in result.stdout
+    assert "the check failed: false alarms, image quality" in result.stdout
 
 
 def test_check_of_the_own_data_takes_what_is_new(run, saved_model, tmp_path):

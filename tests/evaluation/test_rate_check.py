@@ -1,4 +1,4 @@
-"""Whether a model keeps its promise on good images: false alarms, drift, image quality."""
+"""The check of a model on good images: false alarms, drift, image quality."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfgad.data.anomaly_data import IMAGE, TILE, AnomalyData
 from tfgad.data.origins import Origins
-from tfgad.evaluation.rate_check import GoodScores, check_promise, score_good_images
+from tfgad.evaluation.rate_check import GoodScores, check_rate, score_good_images
 from tfgad.scores.drift import CalibrationScores
 
 CALIBRATION = CalibrationScores.of(np.random.default_rng(0).normal(size=300))
@@ -25,12 +25,12 @@ def normal(count=100, seed=1):
 
 
 def check(found, per=IMAGE, calibration=CALIBRATION):
-    return check_promise(found, 3.0, 0.01, per, calibration)
+    return check_rate(found, 3.0, 0.01, per, calibration)
 
 
-def test_images_like_those_of_calibration_keep_the_promise():
+def test_images_like_those_of_calibration_pass():
     found = check(good(normal()))
-    assert (found["broken"], found["images"], found["reasons"]) == ([], 100, {})
+    assert (found["failed"], found["images"], found["reasons"]) == ([], 100, {})
     assert [line.partition(":")[0] for line in found["findings"]] == [
         *("false alarms", "drift", "image quality")
     ]
@@ -41,19 +41,19 @@ def test_more_false_alarms_break_it():
     scores = normal()
     scores[:6] = 4
     found = check(good(scores))
-    assert found["broken"] == ["false alarms"]
+    assert found["failed"] == ["false alarms"]
     assert found["false_alarms"]["interval"][0] > 0.01
 
 
 def test_drift_breaks_it_and_says_what_to_do():
     found = check(good(normal() - 1))
-    assert found["broken"] == ["drift"]
+    assert found["failed"] == ["drift"]
     assert "of these 100 images are lower than in calibration (p < 0.001)" in found["findings"][1]
 
 
 def test_a_blind_camera_breaks_it():
     found = check(good(normal(), reasons=["too dark", "too dark", "out of focus", *[""] * 97]))
-    assert found["broken"] == ["image quality"]
+    assert found["failed"] == ["image quality"]
     assert found["false_alarms"]["false_positive_rate"] == 0.03
     line = "3 of 100 images are unlike any good one: 2 too dark, 1 out of focus"
     assert found["findings"][2] == f"image quality: {line}"
@@ -70,14 +70,14 @@ def test_drift_counts_groups_and_not_tiles():
     """A few images whose tiles are alike are no drift; as many images as tiles would be."""
     shifts = np.repeat([1.0, 1.2, 0.8], 40)
     tiles = good(normal(120, seed=2) + shifts, np.repeat([0, 1, 2], 40), TILE)
-    assert check(good(tiles.scores))["broken"] == ["drift"]
+    assert check(good(tiles.scores))["failed"] == ["drift"]
     found = check(tiles, per=TILE)
     assert found["drift"] == {"compared": 3, "mean_rank": None, "p": None}
     many = good(normal(120) - 2, np.repeat(np.arange(30), 4), TILE)
     assert check(many, per=TILE)["drift"]["compared"] == 30
     assert "of these 30 groups of images are lower" in check(many, per=TILE)["findings"][1]
     no_shift = good(normal(120), np.repeat(np.arange(30), 4), TILE)
-    assert check(no_shift, per=TILE)["broken"] == []
+    assert check(no_shift, per=TILE)["failed"] == []
 
 
 def test_a_rate_per_image_counts_images_of_tiles():

@@ -1,5 +1,8 @@
 """Files that hold no model of this project."""
 
+import json
+import zipfile
+
 import keras
 import pytest
 
@@ -15,9 +18,49 @@ def test_what_is_no_model_is_not_loaded(tmp_path, content):
     with pytest.raises(UsageError, match="is not a run"):
         load_model(tmp_path)
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="is no model that can be read") as error:
+    with pytest.raises(UsageError, match=r"cut off|is no model that can be read") as error:
         load_model(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": None},
+        {"config": []},
+        {"module": 3},
+        {"config": {"tile": "a"}},
+        {"config": {"image_shape": 32}},
+        {"config": {"config": [1]}},
+    ],
+    ids=str,
+)
+def test_a_damaged_configuration_is_one_line(build_small, tmp_path, change):
+    path, damaged = tmp_path / "model.keras", tmp_path / "damaged.keras"
+    build_small("vae").save(path)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(damaged, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                inner = change.get("config")
+                merged = {**config["config"], **inner} if isinstance(inner, dict) else inner
+                content = json.dumps({**config, **change, "config": merged})
+            new.writestr(name, content)
+    with pytest.raises(UsageError, match="is no model that can be read"):
+        load_model(damaged)
+
+
+@pytest.mark.parametrize(
+    "change", [{"image_shape": 32}, {"settings": None}, {"data": 1}, {"seed": "a"}], ids=str
+)
+def test_values_of_other_types_in_a_run_are_one_line(tmp_path, change):
+    config = {"method": "vae", "data": "weave:twill", "seed": 0, "settings": {}, "resized": False}
+    config = {**config, "image_shape": [32, 32, 1], **change}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (key,) = change
+    with pytest.raises(UsageError, match=f"is damaged: {key} is"):
+        load_model(tmp_path)
 
 
 class Unregistered(keras.layers.Layer):

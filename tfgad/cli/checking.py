@@ -1,4 +1,4 @@
-"""`tfgad check`: whether a model still keeps its promise, on good images that are new to it."""
+"""`tfgad check`: whether a model still holds its false-positive rate, on new good images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check(
     ones. Defective images in the data are left out, and so are images that a run
     was trained on or calibrated by.
 
-    Exit code 3: the promise is broken. More false alarms than asked for, by the
+    Exit code 3: the check failed. More false alarms than asked for, by the
     lower end of the interval; or the scores have drifted; or images are unlike
     any good one.
     """
@@ -85,7 +85,7 @@ def check_good_images(
         progress: shows the scoring.
 
     Returns:
-        What `tfgad.evaluation.rate_check.check_promise` does, and the `data`.
+        What `tfgad.evaluation.rate_check.check_rate` does, and the `data`.
 
     Raises:
         UsageError: no good image is new to the model, or the images do not fit it.
@@ -118,30 +118,30 @@ def check_good_images(
         raise UsageError("model", config.get("method"), "gives scores that are not finite", hint)
     if scored.defective:
         console.warn(f"left out: {scored.defective} defective images")
-    promise = rate_check.check_promise(
+    found = rate_check.check_rate(
         scored,
         predictor.threshold,
         config["false_positive_rate"],
         config.get("per", "tile"),
         predictor.calibration_scores,
     )
-    return {"data": images.spec, **promise}
+    return {"data": images.spec, **found}
 
 
 def report(model: Path, found: dict[str, Any], json: Path | None) -> None:
     """Prints the results and writes them.
 
     Raises:
-        typer.Exit: the promise is broken.
+        typer.Exit: the check failed.
     """
     if json:
         files.write_json(json, {"model": files.printable(model), **found})
     for finding in found["findings"]:
         console.say(finding)
-    if found["broken"]:
-        console.say(f"{model}: the promise is broken: {', '.join(found['broken'])}")
-        raise typer.Exit(console.BROKEN_PROMISE)
-    console.say(f"{model}: the promise holds, as far as {found['images']} images can tell")
+    if found["failed"]:
+        console.say(f"{model}: the check failed: {', '.join(found['failed'])}")
+        raise typer.Exit(console.CHECK_FAILED)
+    console.say(f"{model}: the check passed, as far as {found['images']} images can tell")
 
 
 def _load(model: Path) -> tuple[Predictor, dict[str, Any], Run | None]:

@@ -19,7 +19,7 @@ from tfgad.errors import USAGE_ERROR, UsageError, nearest
 from tfgad.files import FREE_SPACE, NO_SPACE, is_full
 
 # Exit codes besides 0; 130 is what shells give a command that Ctrl-C has stopped.
-BROKEN_IMAGES, BROKEN_PROMISE, STOPPED = 1, 3, 130
+BROKEN_IMAGES, CHECK_FAILED, STOPPED = 1, 3, 130
 
 # The commands that take --resume.
 RESUMABLE = ("train",), ("synthesize", "train"), ("segment", "train"), ("segment", "adapt")

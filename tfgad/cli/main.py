@@ -28,7 +28,7 @@ app = typer.Typer(
     cls=console.Commands,
     help="Detect anomalies and defects in images, with models trained on good images alone.",
     epilog="Exit codes: 0 done; 1 done, but images that cannot be read were skipped; "
-    "2 a usage error; 3 of `check`, the model does not keep its promise; 130 stopped by Ctrl-C.",
+    "2 a usage error; 3 of `check`, the check failed; 130 stopped by Ctrl-C.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )

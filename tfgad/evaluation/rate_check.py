@@ -1,8 +1,7 @@
-"""Whether a model still keeps its promise: what good images that are new to it tell.
+"""Whether a threshold still holds its false-positive rate, on good images that are new to it.
 
-The promise is the false-positive rate of the threshold, for images like those that set it. It is
-broken if more good images than that are called anomalous, if the scores have drifted, or if images
-are unlike any good one.
+The check fails if more good images than that are called anomalous, if the scores have drifted, or
+if images are unlike any good one.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tfgad.scores import drift
 from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.image_quality import first_reason
 
-ALARMS, DRIFT, QUALITY = "false alarms", "drift", "image quality"  # what may break the promise
+ALARMS, DRIFT, QUALITY = "false alarms", "drift", "image quality"  # what may fail
 
 # Images float32 `[B, H, W, C]` in [-1, 1] -> the score and the reason of each.
 Score = Callable[[np.ndarray], tuple[np.ndarray, list[str]]]
@@ -108,14 +107,14 @@ def _batches(
         yield batch["image"], batch["label"], names, groups
 
 
-def check_promise(
+def check_rate(
     found: GoodScores,
     threshold: float,
     asked: float,
     per: str,
     calibration: CalibrationScores | None,
 ) -> dict[str, Any]:
-    """Returns whether the promise holds, ready for JSON.
+    """Returns what the check finds, ready for JSON.
 
     Args:
         found: scores of good images that the model has not seen.
@@ -128,7 +127,7 @@ def check_promise(
         The number of `images`; `false_alarms`, see `false_alarms.rate_found`, with the rate `asked`
         and `per`; `drift`, with the number of independent scores that were `compared`, their
         `mean_rank`, and `p`, None if it was not tested; `reasons`, how many images are unlike any
-        good one, by reason; `broken`, the names of what does not hold, such as `"drift"`; and
+        good one, by reason; `failed`, the names of what does not hold, such as `"drift"`; and
         `findings`, a line each.
 
     Raises:
@@ -145,14 +144,14 @@ def check_promise(
     rate = false_alarms.rate_found(scores, outside, groups, threshold, asked)
     drifted, drift_line = _drift(found, calibration)
     unlike = collections.Counter(reasons[reasons != ""].tolist())
-    broken = [
+    failed = [
         name
-        for name, is_broken in {
+        for name, has_failed in {
             ALARMS: rate["verdict"] == false_alarms.MORE,
             DRIFT: drifted["p"] is not None and drifted["p"] < drift.LEVEL,
             QUALITY: bool(unlike),
         }.items()
-        if is_broken
+        if has_failed
     ]
     counts = ", ".join(f"{count} {reason}" for reason, count in unlike.most_common())
     quality = f"{sum(unlike.values())} of {len(first)} images are unlike any good one: {counts}"
@@ -161,7 +160,7 @@ def check_promise(
         "false_alarms": {"asked": asked, "per": unit, **rate},
         "drift": drifted,
         "reasons": dict(unlike),
-        "broken": broken,
+        "failed": failed,
         "findings": [
             false_alarms.sentence({unit: rate}, asked, unit),
             drift_line,

@@ -8,7 +8,7 @@
     logs/                   TensorBoard: losses, samples, reconstructions
     previews/               the same pictures as PNG
     metrics.json, report.html, scores.csv, gallery.png   results of an evaluation
-    check.json              whether the promise held, on good images alone
+    check.json              results of a check on good images alone
 
 A training is `NEW` until its configuration is written, then `STARTED`, and `FINISHED` once its last
 file is written. Every file is written whole or not at all, so a training can be killed at any time
@@ -31,6 +31,15 @@ from tfgad.training.split_file import SPLIT, Split, check_same_files, write_spli
 
 CONFIG, CHECKPOINT, MODEL = "config.json", "checkpoint.weights.h5", "model.keras"
 CHECK = "check.json"
+# Of the configuration's values, where it has them.
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "method": str,
+    "data": (str, list),  # of a painter, several
+    **dict.fromkeys(("settings", "calibration", "versions"), dict),
+    "seed": int,
+    "resized": bool,
+    "image_shape": list,
+}
 RESULTS = "metrics.json", "report.html", "scores.csv", "gallery.png"
 
 
@@ -87,10 +96,19 @@ class RunFolder:
         return self.path / MODEL
 
     def read_config(self) -> dict[str, Any] | None:
-        """Returns the configuration, of a finished training or not; None if there is none."""
+        """Returns the configuration, of a finished training or not; None if there is none.
+
+        Raises:
+            UsageError: one of its values has another type than trainings write.
+        """
         config = files.read_object(self.config_path)
         if config is None or not config.keys() >= self.keys:
             return None
+        for key, kind in TYPES.items():
+            if key in config and not isinstance(config[key], kind):
+                problem = f"is damaged: {key} is {config[key]!r}"
+                hint = "restore the file, or name a new folder"
+                raise UsageError(self.kind, self.config_path, problem, hint)
         if "sources" in config:  # of a segmenter, perhaps of a version without the key
             config.setdefault("learnt_from", learnt_from(config))
         return config

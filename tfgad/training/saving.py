@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import keras
@@ -32,9 +33,11 @@ def load_model(path: str | os.PathLike[str]) -> Detector:
     if not path.is_file():
         raise UsageError("model", path, "is not there", "give a run, or a .keras file")
     hint = "give a .keras file that tfgad wrote"
+    if not zipfile.is_zipfile(path):
+        raise UsageError("model", path, "is no .keras file, or one that was cut off", hint)
     try:
         model = keras.saving.load_model(path)
-    except (ValueError, OSError, KeyError, TypeError) as error:  # TypeError: an unknown class
+    except Exception as error:  # on damaged configurations Keras raises almost anything
         problem = f"is no model that can be read ({first_line(error)})"
         raise UsageError("model", path, problem, hint) from error
     if not isinstance(model, Detector):
