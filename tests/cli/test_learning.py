@@ -182,6 +182,6 @@ def test_new_images_of_a_group_that_was_trained_on_set_no_threshold(home, tmp_pa
 
 def test_good_images_in_a_folder_of_another_form(home, tmp_path):
     config = {**load_run(home / "run").config, "data": "folder:parts?good=OK&group=folder"}
-    assert loading.load_good(config, str(home / "new")).train_size == 16
+    assert loading.load_good(config, "good", str(home / "new")).train_size == 16
     with pytest.raises(UsageError, match="OK"):
-        loading.load_good(config, f"folder:{home / 'new'}")
+        loading.load_good(config, "good", f"folder:{home / 'new'}")

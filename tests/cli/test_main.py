@@ -263,7 +263,7 @@ def test_evaluate_of_good_images_alone_checks_them(run, new_good, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--data", "nowhere"], "is not of the form KIND:NAME"),
+        (["--data", "nowhere"], "is no folder"),
         (["--data", "folder:nowhere"], "does not exist"),
         (["--data", "weave:plain", "--json", "a.png"], "is named like an image"),
     ],

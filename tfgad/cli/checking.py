@@ -10,7 +10,7 @@ import typer
 from tfgad import files
 from tfgad.cli import console
 from tfgad.cli.arguments import Model
-from tfgad.cli.loading import load_good
+from tfgad.cli.loading import load_good, spec_of_good
 from tfgad.cli.progress import Progress
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
@@ -48,14 +48,13 @@ def check(
     """
     if json:
         results.check_writable("json", json)
-    if not Path(data).is_dir():
-        Spec.parse(data)  # a mistake is found before TensorFlow is imported
+    spec_of_good("data", data)  # a mistake is found before TensorFlow is imported
     import_tensorflow()
     with Progress() as progress:
         progress.phase("loading the model")
         predictor, config, run = _load(model)
         progress.phase("reading the data")
-        images = load_good(config, data)
+        images = load_good(config, "data", data)
         found = check_good_images(predictor, config, run, images, progress)
     report(model, found, json)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tfgad.cli import console
 from tfgad.cli.arguments import Overwrite, RunFolder
-from tfgad.cli.loading import load_good
+from tfgad.cli.loading import load_good, spec_of_good
 from tfgad.cli.progress import Progress, training_callbacks
 from tfgad.quiet import import_tensorflow
 
@@ -35,6 +35,9 @@ def learn(
 
     A part of the new images is held out for the threshold. The run itself stays as it is.
     """
+    options = {"good": good, **({"false-alarms": false_alarms} if false_alarms else {})}
+    for option, value in options.items():
+        spec_of_good(option, value)  # a mistake is found before TensorFlow is imported
     import_tensorflow()
     from tfgad import training
     from tfgad.training.learning import learn as learn_from
@@ -43,14 +46,15 @@ def learn(
         progress.phase("reading the images")
         loaded = training.load_run(run)
         before = loaded.calibration
-        new = load_good(loaded.config, good)
-        alarms = load_good(loaded.config, false_alarms) if false_alarms else None
+        read = {
+            option: load_good(loaded.config, option, value) for option, value in options.items()
+        }
         progress.phase("learning")
         learned, changes = learn_from(
             loaded,
-            new,
+            read["good"],
             out,
-            false_alarms=alarms,
+            false_alarms=read.get("false-alarms"),
             steps=steps,
             overwrite=overwrite,
             callbacks=training_callbacks(progress),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tfgad.data.options import Size
 from tfgad.data.pixels import depth_to_read
 from tfgad.data.spec import Spec
+from tfgad.errors import UsageError
 from tfgad.quiet import import_tensorflow
 
 if TYPE_CHECKING:
@@ -55,18 +56,38 @@ def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
     return defaults
 
 
-def load_good(config: dict[str, Any], text: str) -> AnomalyData:
+def spec_of_good(option: str, text: str) -> str:
+    """Returns the spec of good images: of a folder that is named by its path, or `text` itself.
+
+    Args:
+        option: of the command, that `text` was given for.
+        text: path of a folder, or a spec.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if Path(text).is_dir():
+        return f"folder:{text}"
+    if ":" not in text:
+        hint = "give a folder of good images, or a data set such as weave:twill"
+        raise UsageError(option, text, "is no folder", hint)
+    Spec.parse(text)
+    return text
+
+
+def load_good(config: dict[str, Any], option: str, text: str) -> AnomalyData:
     """Loads good images for a run: those of a folder, or a data set as `data_defaults` loads it.
 
     A folder that is named by its path need not have the sub-folders of the run's own data.
 
     Args:
         config: metadata of the run.
+        option: of the command, that `text` was given for.
         text: path of a folder, or a spec.
     """
     from tfgad import data
 
-    spec = f"folder:{text}" if Path(text).is_dir() else text
+    spec = spec_of_good(option, text)
     defaults = data_defaults(config, spec)
     if spec != text:
         defaults["good"] = None
