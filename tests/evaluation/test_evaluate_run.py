@@ -25,10 +25,11 @@ def test_others_are_not(tmp_path, spec):
 
 @pytest.mark.parametrize("painter", [["weave:satin"], None])
 def test_earlier_runs_say_it_by_other_keys(tmp_path, painter):
-    keys = ("method", "data", "seed", "settings", "image_shape", "resized")
-    config = dict.fromkeys(keys) | {"sources": ["weave:twill"], "painter": painter}
-    files.write_json(tmp_path / run_folder.CONFIG, config)
+    config = {"method": "segmenter", "data": "weave:twill", "seed": 0, "settings": {}}
+    config |= {"image_shape": [64, 64, 1], "resized": False}
+    with_sources = config | {"sources": ["weave:twill"], "painter": painter}
+    files.write_json(tmp_path / run_folder.CONFIG, with_sources)
     found = RunFolder(tmp_path).read_config()
     assert found["learnt_from"] == ["weave:twill", *(painter or ())]
-    files.write_json(tmp_path / run_folder.CONFIG, dict.fromkeys(keys))
+    files.write_json(tmp_path / run_folder.CONFIG, config)
     assert "learnt_from" not in RunFolder(tmp_path).read_config()

@@ -199,7 +199,15 @@ def test_kinds_are_counted_by_image_and_by_tile():
 def test_the_table_has_a_row_for_each_tile_with_its_place():
     reasons = ["too dark", *[""] * 6]
     data, predictions = tiles_of(ROWS, reasons=reasons)
-    rows = list(csv.DictReader(io.StringIO(scores_table(predictions, data, THRESHOLD))))
+    predictions.maps[3, 1:3, 2:] = 12
+    predictions.maps[3, 0, 0] = 11
+    text = scores_table(predictions, data, THRESHOLD, THRESHOLD)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["regions"] for row in rows] == ["0", "0", "0", "2", "0", "0", "0"]
+    assert [rows[3][f"region_{key}"] for key in ("x", "y", "width", "height")] == list("2122")
+    assert not rows[0]["region_x"]
+    unknown = scores_table(predictions, data, THRESHOLD, None)
+    assert {row["regions"] for row in csv.DictReader(io.StringIO(unknown))} == {""}
     assert [row["image"] for row in rows[:3]] == ["good/0.png", "good/0.png", "hole/1.png"]
     assert [rows[-1][key] for key in ("x", "y", "width", "height")] == ["0", "4", "4", "4"]
     assert [row["verdict"] for row in rows] == [

@@ -30,6 +30,7 @@ from tfgad.evaluation.predictions import (
 )
 from tfgad.evaluation.scores_table import scores_table
 from tfgad.evaluation.units import units_of
+from tfgad.scores.score import is_largest_of_map
 from tfgad.training import Run, held_out
 from tfgad.training.run import check_shape
 from tfgad.training.run_config import absolute_spec as from_anywhere
@@ -83,7 +84,9 @@ def evaluate(
     pictures = _pictures(run, images, predictions, threshold)
     out = out or run.folder
     files.write_json(out / METRICS, figures)
-    files.write_text(out / SCORES, scores_table(predictions, images, threshold))
+    known = is_largest_of_map(run.model.score, images.image_shape, run.model.window)
+    table = scores_table(predictions, images, threshold, threshold if known else None)
+    files.write_text(out / SCORES, table)
     if mistakes:
         plots.save(mistakes, out / GALLERY)
     else:

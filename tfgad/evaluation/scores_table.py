@@ -9,34 +9,49 @@ import numpy as np
 from tfgad.data.anomaly_data import TILE, AnomalyData
 from tfgad.evaluation.predictions import TestPredictions
 from tfgad.files import csv_text
+from tfgad.scores.map_regions import find_regions
 from tfgad.scores.verdicts import GOOD, verdict_name
 
 PLACE = ("x", "y", "width", "height")  # of a tile within its image, in pixels
 COLUMNS = ("kind", "label", "score", "verdict", "reason")
+# The number of regions of the map above the threshold, and the box of the largest.
+REGIONS = ("regions", "region_x", "region_y", "region_width", "region_height")
 
 
-def scores_table(predictions: TestPredictions, images: AnomalyData, threshold: float) -> str:
+def scores_table(
+    predictions: TestPredictions,
+    images: AnomalyData,
+    threshold: float,
+    map_threshold: float | None,
+) -> str:
     """Returns one row per test image or tile, as CSV.
 
-    Of a tile there is the name of its image and its place. The label of a tile is that of its mask,
-    or where there is none that of its image.
+    Of a tile there is the name of its image and its place; its regions are in its own pixels. The
+    label of a tile is that of its mask, or where there is none that of its image.
 
     Args:
         predictions: of the data set's test images.
         images: the data set.
         threshold: the calibrated score.
+        map_threshold: that of pixels; None where the score is no maximum of the map, so that its
+            regions are unknown.
     """
-    columns = ("image", *(PLACE if images.unit == TILE else ()), *COLUMNS)
-    rows = _rows(predictions, images, threshold)
+    columns = ("image", *(PLACE if images.unit == TILE else ()), *COLUMNS, *REGIONS)
+    rows = _rows(predictions, images, threshold, map_threshold)
     return csv_text((dict(zip(columns, row, strict=True)) for row in rows), columns)
 
 
 def _rows(
-    predictions: TestPredictions, images: AnomalyData, threshold: float
+    predictions: TestPredictions,
+    images: AnomalyData,
+    threshold: float,
+    map_threshold: float | None,
 ) -> Iterator[tuple[object, ...]]:
     labels, scores = predictions.labels.tolist(), predictions.scores.astype(np.float64)
-    columns = zip(predictions.names, labels, scores, predictions.reasons, strict=True)
-    for name, label, score, reason in columns:
+    columns = zip(
+        predictions.names, labels, scores, predictions.reasons, predictions.maps, strict=True
+    )
+    for name, label, score, reason, anomaly_map in columns:
         alarm = score > threshold or reason != ""
         yield (
             images.image_of(name),
@@ -46,7 +61,16 @@ def _rows(
             f"{score:.6g}",
             verdict_name(alarm),
             reason,
+            *_regions(anomaly_map, map_threshold),
         )
+
+
+def _regions(anomaly_map: np.ndarray, map_threshold: float | None) -> tuple[object, ...]:
+    """Returns `REGIONS` of a map."""
+    if map_threshold is None:
+        return ("",) * len(REGIONS)
+    found = find_regions(anomaly_map, map_threshold)
+    return len(found), *(found[0][:4] if found else ("",) * 4)
 
 
 def _place(name: str, images: AnomalyData) -> tuple[object, ...]:

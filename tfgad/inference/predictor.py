@@ -24,7 +24,7 @@ from tfgad.inference.saved_model import (
 )
 from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.image_quality import first_reason
-from tfgad.scores.score import PEAKS, margins_of
+from tfgad.scores.score import is_largest_of_map, margins_of
 from tfgad.training import Run, load_run
 
 log = logging.getLogger(__name__)
@@ -170,5 +170,5 @@ def map_threshold(predictor: Predictor, shape: tuple[int, ...]) -> float | None:
         shape: of the image.
     """
     scored_shape = predictor.image_shape if predictor.resized else shape
-    is_peak = predictor.score in PEAKS or tuple(scored_shape[:2]) != predictor.window[:2]
-    return predictor.threshold if is_peak else None
+    known = is_largest_of_map(predictor.score, scored_shape, predictor.window)
+    return predictor.threshold if known else None

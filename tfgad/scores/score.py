@@ -108,6 +108,19 @@ class LargestErrorScore:
         return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
 
 
+def is_largest_of_map(score: str, size: Sequence[int], window: Sequence[int]) -> bool:
+    """Returns whether the score of an image is the largest value of its map.
+
+    The threshold of the scores then is one of pixels, too.
+
+    Args:
+        score: its name.
+        size: `(height, width)` or more of the image that is scored.
+        window: the same of the detector.
+    """
+    return score in PEAKS or tuple(size[:2]) != tuple(window[:2])
+
+
 def margins_of(
     window: Sequence[int], tile: Sequence[int], stride: int, score: str | None
 ) -> tuple[tiling.Margin, tiling.Margin]:
