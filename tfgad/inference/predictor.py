@@ -115,7 +115,7 @@ def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarra
         `score` `[B]`, `map` `[B, H, W]` and `reason` `[B]`, that of `Detector.image_quality`.
     """
     if images[0, ..., 0].size <= saved_model.AT_ONCE:
-        scored = {**model.anomaly(images), "reason": model.image_quality(tf.constant(images))}
+        scored = {**model.anomaly(images), "reason": model.reasons(tf.constant(images))}
         return {name: value.numpy() for name, value in scored.items()}
     maps, reasons = np.empty(images.shape[:3], np.float32), []
     margins = margins_of(model.window, model.tile, model.stride, model.score)
@@ -124,7 +124,7 @@ def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarra
 
         def map_of(block: np.ndarray, of_blocks: list[str] = of_blocks) -> np.ndarray:
             block = tf.constant(block[None])
-            of_blocks.append(model.image_quality(block).numpy()[0].decode())
+            of_blocks.append(model.reasons(block).numpy()[0].decode())
             return model.anomaly(block)["map"][0].numpy()
 
         fill_by_block(anomaly_map, image, margins, model.tile, saved_model.AT_ONCE, map_of)

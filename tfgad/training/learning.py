@@ -213,10 +213,17 @@ def _trained_on(
     It is made anew: rates that fall with the steps must know how many there are.
     """
     config, built_with = run.config, {**settings, "score": run.model.score}
-    model = methods.build(config["method"], own.image_shape, config["seed"], **built_with)
+    model = methods.build(
+        config["method"],
+        own.image_shape,
+        config["seed"],
+        ignored=run.model.ignored,
+        **built_with,
+    )
     model.prepare()
     check_same_weights(run.folder, config, model.pretrained)
-    images = dataclasses.replace(own, train=train.images, train_size=train.size)
+    filled = model.normal_images(train.images)
+    images = dataclasses.replace(own, train=filled, train_size=train.size)
 
     def batches(start: int) -> tf.data.Dataset:
         return training_batches(

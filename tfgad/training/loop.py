@@ -21,6 +21,8 @@ from tfgad import data, methods
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
+from tfgad.data.ignored import ignoring
+from tfgad.data.ignored_files import region_of
 from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
 from tfgad.training import distribution
@@ -56,6 +58,7 @@ def train(
     overwrite: bool = False,
     callbacks: Callbacks = no_callbacks,
     distribute: str = distribution.ALONE,
+    mask: str | os.PathLike[str] | None = None,
 ) -> Run | None:
     """Trains a method on the normal images of a data set, and calibrates it on held-out ones.
 
@@ -72,6 +75,8 @@ def train(
         callbacks: name of a stage and its number of remaining steps -> further Keras callbacks.
         distribute: see `tfgad.training.distribution.connect`. `batch_size` is that of all workers
             together.
+        mask: an image file, white where pixels of every image are ignored; see
+            `tfgad.data.ignored_files.region_of`.
 
     Returns:
         The run; None in a worker that is not the chief, which writes nothing.
@@ -86,6 +91,8 @@ def train(
         methods.settings_of(method, settings)  # a mistake is found before other workers are awaited
     cluster = distribution.connect(distribute)  # before TensorFlow computes anything
     images = data.load(spec, seed=seed)
+    ignored = region_of(mask, images) if mask is not None else None
+    images = ignoring(images, ignored)
     if method is None:
         method = _default_of_chief(cluster, folder if resume else None, images, settings)
     hyper_parameters = methods.settings_of(method, settings).as_dict()
@@ -105,6 +112,7 @@ def train(
         images.resized,
         images.depth,
         images.fit,
+        ignored,
     )
     lock = locked(folder.path) if cluster.is_chief else contextlib.nullcontext()
     with lock, distribution.raise_on_lost_worker():
@@ -175,7 +183,12 @@ def _trained(
     settings = config["settings"]
     built_with = {**settings, "score": default_score(config)}
     build = partial(
-        methods.build, config["method"], images.image_shape, config["seed"], **built_with
+        methods.build,
+        config["method"],
+        images.image_shape,
+        config["seed"],
+        ignored=images.ignored,
+        **built_with,
     )
     with cluster.strategy.scope():
         model = build()

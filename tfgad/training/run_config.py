@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy
+import numpy as np
 import tensorflow as tf
 
 from tfgad.data.defect_sources import NO_PAINTER
+from tfgad.data.ignored import as_config, share_of
 from tfgad.data.pixels import FULL_DEPTH, STRETCH
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
@@ -31,6 +32,7 @@ def new_config(
     resized: bool,
     depth: int,
     fit: str = STRETCH,
+    ignored: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns the part of a run's configuration that is known before it is trained.
 
@@ -44,6 +46,7 @@ def new_config(
         depth: bits of the grey levels; see `AnomalyData`.
         fit: how images are resized to another aspect ratio; see `AnomalyData`. It is kept only if
             they are not stretched.
+        ignored: bool `[H, W]`, the pixels that are ignored on every image; None if there are none.
     """
     config = {
         "method": method,
@@ -54,6 +57,7 @@ def new_config(
         "resized": resized,
         "depth": depth,
         **({"fit": fit} if fit != STRETCH else {}),
+        **as_config(ignored),
     }
     if settings.get("painter", NO_PAINTER) == NO_PAINTER:
         return config
@@ -108,8 +112,14 @@ def check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
     Args:
         path: of the run's folder.
         old: the configuration that the run was started with.
-        new: the configuration to resume it with. Keys that it lacks are not compared.
+        new: the configuration to resume it with. Keys that it lacks are not compared, but for the
+            region that is ignored.
     """
+    if old.get("ignored") != new.get("ignored"):
+        before, now = share_of(old), share_of(new)
+        other = f", not with {now}" if now != before else ", by another mask"
+        problem = f"was started with {before} of each image ignored{other}"
+        raise UsageError("out", path, problem, "resume it with the same --mask")
     old, new = ({**each, **each["settings"], "settings": None} for each in (old, new))
     for key, value in new.items():
         if old.get(key) != value:
@@ -167,5 +177,5 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        "numpy": numpy.__version__,
+        "numpy": np.__version__,
     }
