@@ -17,6 +17,7 @@ from tfgad.cli.arguments import Depth, MaxPixels
 from tfgad.cli.progress import Progress
 from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.errors import UsageError
+from tfgad.files import summarize
 from tfgad.inference import results
 from tfgad.quiet import import_tensorflow
 
@@ -73,6 +74,12 @@ def score(
             help="An option of Beam's, such as direct_num_workers=4.",
         ),
     ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of masks, NAME.png of NAME.png: white is ignored."
+        ),
+    ] = None,
     depth: Depth = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
@@ -82,6 +89,9 @@ def score(
     map above the threshold: box, area, peak, mean and centroid, in pixels of the
     image. The verdict is that of the score, whatever regions --min-area leaves
     out: the false-positive rate was set for scores.
+
+    With --mask the white pixels of an image's mask are ignored in this image;
+    one without a mask is scored whole.
 
     With --runner Apache Beam scores them, on this machine or on a cluster. Model,
     images, table and maps may then be remote. Files that cannot be scored are
@@ -96,12 +106,14 @@ def score(
             raise UsageError("--mm-per-pixel", mm_per_pixel, "needs a table to write", hint)
     reading = {"depth": depth, "max_pixels": max_pixels}
     output = results.Output(csv, maps, raw_maps, min_area, mm_per_pixel)
+    if runner and mask:
+        raise UsageError("--mask", mask, "cannot go with --runner", "score without a runner")
     if runner:
         _score_with_beam(model, images, output, runner, runner_options or [], reading)
     elif runner_options:
         raise UsageError("--runner-option", runner_options[0], "needs a runner", "add --runner")
     else:
-        _score(Path(model), [Path(image) for image in images], output, reading)
+        _score(Path(model), [Path(image) for image in images], output, reading, mask)
 
 
 @dataclasses.dataclass
@@ -133,10 +145,16 @@ class _Tables:
 
 
 def _score(
-    model: Path, images: list[Path], output: results.Output, reading: dict[str, Any]
+    model: Path,
+    images: list[Path],
+    output: results.Output,
+    reading: dict[str, Any],
+    mask: Path | None,
 ) -> None:
     """Scores files one after another; see `score`."""
     paths = results.find_images(images)
+    if mask:
+        reading = {**reading, "masks": _masks_of(mask, images, paths)}
     if output.table:
         results.check_writable("csv", Path(output.table))
         results.check_writable("csv", Path(results.regions_path(output.table)))
@@ -176,6 +194,21 @@ def _score(
         size = scoring.calibrated_size(loaded)
         if notice := scoring.drift_notice(loaded.calibration_scores, size, scored):
             console.warn(notice)
+
+
+def _masks_of(
+    folder: Path, arguments: Sequence[Path], images: Sequence[Path]
+) -> dict[Path, tuple[Path, ...]]:
+    """Returns the mask files of each image that has any; says which have none."""
+    from tfgad.inference.masks_by_name import find_masks
+
+    found = find_masks(folder, arguments, images)
+    if found.without:
+        names = summarize(found.without, len(images))
+        console.warn(f"scored whole, as {folder} has no mask of them: {names}")
+    if found.unused:
+        console.warn(f"masks of no image: {summarize(found.unused)}")
+    return found.of_image
 
 
 def _map_paths(

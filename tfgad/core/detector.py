@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfgad.core import checks, legacy, settings
 from tfgad.core.trained import Trained
 from tfgad.data import ignored as ignoring
-from tfgad.data import tiling
+from tfgad.data import ignored_own, tiling
 from tfgad.data.origins import TILE, Origins
 from tfgad.data.sampling import batched, spread
 from tfgad.errors import UsageError, nearest
@@ -226,7 +226,7 @@ class Detector(Trained):
 
     def reasons(self, images: tf.Tensor) -> tf.Tensor:
         """Returns why each image is unlike any normal one, string `[B]`; see `image_quality`."""
-        return self.image_quality(self.filled(images))
+        return self.image_quality(self.filled(tf.convert_to_tensor(images)))
 
     # Scoring
 
@@ -273,13 +273,17 @@ class Detector(Trained):
             return self.score != PLACES or not self.places.is_adapted
         return score == CUES and not self.cues.is_adapted
 
-    def anomaly(self, images: Any, score: str | None = None) -> dict[str, tf.Tensor]:
+    def anomaly(
+        self, images: Any, score: str | None = None, *, ignored: np.ndarray | None = None
+    ) -> dict[str, tf.Tensor]:
         """Returns the anomaly score and map of images, after checks.
 
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
             score: another than the model's own; the calibration does not hold for it. If none is
                 given before `adapt`, and the model's own needs that, the paper's.
+            ignored: bool `[B, H, W]`, pixels of these images that are ignored beside those of the
+                model; see `tfgad.data.ignored_own`.
 
         Returns:
             `score` float32 `[B]` and `map` float32 `[B, H, W]`, unbounded, higher is more
@@ -287,15 +291,25 @@ class Detector(Trained):
 
         Raises:
             UsageError: images of another form, or that are not finite; a score that the method does
-                not have, or that needs statistics of normal images before `adapt`.
+                not have, or that needs statistics of normal images before `adapt`; or masks of
+                another form, or that leave nothing of an image.
         """
+        if ignored is not None:
+            images = ignored_own.filled(images, ignored)
         images = checks.checked_images(images, self.window)
         self._check_size(images)
         if score is None:
-            return self.traced_anomaly(self._score_in_force())(images)
-        score = self._known(score)
-        self._refuse_unadapted(score)
-        return self.traced_anomaly(score)(images)
+            score = self._score_in_force()
+        else:
+            score = self._known(score)
+            self._refuse_unadapted(score)
+        scored = self.traced_anomaly(score)(images)
+        if ignored is None:
+            return scored
+        anomaly_map = ignoring.leave_out(scored["map"], ignored_own.with_margins(ignored))
+        if self.scored_by(score).is_peak or tuple(images.shape[1:3]) != self.window[:2]:
+            scored["score"] = tf.reduce_max(anomaly_map, axis=[1, 2])
+        return {"score": scored["score"], "map": anomaly_map}
 
     def reconstruct(self, images: Any) -> tf.Tensor:
         """Returns the reconstructions of images: `[B, H, W, C]` in [-1, 1].

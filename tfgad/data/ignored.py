@@ -92,6 +92,8 @@ def from_text(text: str) -> np.ndarray:
         size, _, bits = text.partition(":")
         height, width = map(int, size.split("x"))
         packed = np.frombuffer(zlib.decompress(base64.b64decode(bits, validate=True)), np.uint8)
+        if packed.size != -(-height * width // 8):
+            raise ValueError("bits of another size")
         return np.unpackbits(packed, count=height * width).reshape(height, width).astype(bool)
     except (ValueError, binascii.Error, zlib.error) as error:
         hint = "train the model again"

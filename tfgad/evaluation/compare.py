@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfgad.data.anomaly_data import IMAGE, AnomalyData
-from tfgad.data.ignored import ignoring
+from tfgad.data.ignored import as_config, ignoring
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
 from tfgad.evaluation.evaluate_run import check_untrained
@@ -173,7 +173,7 @@ def _are_alike(tested: Sequence[AnomalyData], predictions: Sequence[TestPredicti
         all(images.counted_unit == images.unit for images in tested)
         and first.image_shape[:2] == second.image_shape[:2]
         and first.fit == second.fit
-        and np.array_equal(first.ignored, second.ignored)  # of None with None, too
+        and as_config(first.ignored) == as_config(second.ignored)
         and sorted(predictions[0].names) == sorted(predictions[1].names)
     )
 
@@ -204,7 +204,10 @@ def _in_common(first: Verdicts, second: Verdicts) -> tuple[Verdicts, Verdicts]:
         problem = "have no test image that both can be tested on"
         raise UsageError("runs", len(shared), problem, "give --data with images new to both")
     if others := sorted(set(first.names) ^ set(second.names)):
-        log.warning("not compared, as one run was trained on them or ignores their defects: %s", summarize(others))
+        log.warning(
+            "not compared, as one run was trained on them or ignores their defects: %s",
+            summarize(others),
+        )
     return _some(first, shared), _some(second, shared)
 
 

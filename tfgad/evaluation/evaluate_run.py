@@ -225,7 +225,11 @@ def _data_metadata(run: Run, images: AnomalyData) -> dict[str, Any]:
         f"training {unit}s": images.train_size,
         f"calibration {unit}s": images.calibration_size,
         f"test {unit}s": f"{images.test_size:,}{counts}",
-        **({} if images.ignored is None else {"ignored": f"{percent(images.ignored.mean())} of each"}),
+        **(
+            {}
+            if images.ignored is None
+            else {"ignored": f"{percent(images.ignored.mean())} of each"}
+        ),
         **({"defective images without a mask": len(images.unmasked)} if images.unmasked else {}),
         "kinds of anomaly": ", ".join(images.kinds) or "not named",
         "files left out": len(images.skipped),

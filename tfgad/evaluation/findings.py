@@ -91,11 +91,9 @@ def _ignored(images: AnomalyData) -> dict[str, Any]:
 
 
 def _left_out(hidden: Sequence[str]) -> str:
-    one = len(hidden) == 1
-    what = "1 defective image, whose defect lies" if one else (
-        f"{len(hidden)} defective images, whose defects lie"
-    )
-    return f"left out: {what} wholly inside the ignored region: {summarize(sorted(hidden))}"
+    """Returns which images are left out, as one line."""
+    names = summarize(sorted(hidden))
+    return f"left out, as their defects lie wholly inside the ignored region: {names}"
 
 
 def _false_alarms(units: Units, calibration: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def predict_test_set(
         count = 0
         for batch in batched(images.test).as_numpy_iterator():
             image = batch["image"]
-            found, reasons = model.anomaly(image, score), model.reasons(tf.constant(image))
+            found, reasons = model.anomaly(image, score), model.reasons(image)
             maps[count : count + len(image)] = found["map"]
             count += len(image)
             progress("scoring the test set", count, images.test_size)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfgad.core.detector import Detector
+from tfgad.data.ignored_files import at_size
 from tfgad.data.pixels import LETTERBOX, STRETCH, check_fit, resize, without_padding
 from tfgad.data.tiling import fill_by_block
 from tfgad.export.saved_model import metadata_of_run
@@ -44,6 +45,9 @@ class Predictor(Protocol):
         depth: bits of files of 16 bits; 8 or None if unknown, see `tfgad.data.pixels.scaled`.
         calibration_scores: what the model stores of its calibration scores, for the drift test;
             None if it was calibrated by an earlier tfgad.
+        ignored: bool `[height, width]` of `image_shape`, the pixels that the model ignores on every
+            image; None if there are none.
+        fit: how it resizes images; see `tfgad.data.pixels.resize`.
     """
 
     image_shape: tuple[int, int, int]
@@ -54,6 +58,8 @@ class Predictor(Protocol):
     scale: float
     depth: int | None
     calibration_scores: CalibrationScores | None
+    ignored: np.ndarray | None
+    fit: str
 
     def predict_images(self, images: np.ndarray) -> list[dict[str, Any]]:
         """Returns the prediction of each image: the values of a `scoring.Verdict`, by name.
@@ -81,6 +87,7 @@ class RunPredictor:
         self.depth, self.fit = run.config.get("depth"), run.config.get("fit", STRETCH)
         check_fit("fit in config.json", self.fit)
         self.calibration_scores = run.model.calibration.seen
+        self.ignored = run.model.ignored
         if not run.model.image_quality.is_adapted:
             log.warning(UNCHECKED, run.folder, "calibrate it again: tfgad calibrate RUN")
 
@@ -98,7 +105,7 @@ class RunPredictor:
         if self.resized and self.fit == LETTERBOX:
             maps = [without_padding(each, images.shape[1:3]) for each in maps]
         if self.resized:
-            maps = [_resize_map(each, *images.shape[1:3]) for each in maps]
+            maps = [resize_map(each, *images.shape[1:3]) for each in maps]
         reasons = tf.constant(scored["reason"])
         prediction = self.model.calibration.with_reason(scored["score"], reasons)
         return by_image({"score": scored["score"], "map": maps, **prediction})
@@ -132,7 +139,7 @@ def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarra
     return {"score": maps.max(axis=(1, 2)), "map": maps, "reason": np.array(reasons)}
 
 
-def _resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resizes float32 `[h, w]` bilinearly, with antialiasing, to `[height, width]`."""
     return np.asarray(
         Image.fromarray(anomaly_map).resize((width, height), Image.Resampling.BILINEAR)
@@ -172,3 +179,16 @@ def map_threshold(predictor: Predictor, shape: tuple[int, ...]) -> float | None:
     scored_shape = predictor.image_shape if predictor.resized else shape
     is_peak = predictor.score in PEAKS or tuple(scored_shape[:2]) != predictor.window[:2]
     return predictor.threshold if is_peak else None
+
+
+def region_at(ignored: np.ndarray | None, fit: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Returns where a model ignores pixels of an image, for pictures: bool `[H, W]`, or None.
+
+    Args:
+        ignored: of the `Predictor`.
+        fit: of the `Predictor`.
+        shape: of the image.
+    """
+    if ignored is None:
+        return None
+    return at_size(without_padding(ignored, shape) if fit == LETTERBOX else ignored, shape)

@@ -152,7 +152,7 @@ def _learned(
         model = _trained_on(run, settings, own, train, callbacks)
     else:
         model = run.model
-    model.adapt(train.images, train.size)
+    model.adapt(model.normal_images(train.images), train.size)
     threshold = model.calibrate(calibration.images, rate, origins=calibration.origins, per=per)
     after = [alarms_of(model, each, per) for each in shown.values()]
     changes = [
