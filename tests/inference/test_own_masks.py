@@ -151,7 +151,7 @@ def test_masks_are_found_by_name(folder, tmp_path):
     assert [path.name for path in of_files.of_image] == ["b.png"]
     assert [path.name for path in of_files.unused] == ["a.png"]
     for wrong, problem in (
-        (folder / "masks" / "b_mask.png", "is a file"),
+        (folder / "masks" / "b_mask.png", "is no folder"),
         (tmp_path / "none", "is not there"),
         (tmp_path / "other", "has no mask of these images"),
     ):

@@ -14,10 +14,10 @@ import typer
 
 from tfgad.cli import console
 from tfgad.cli.arguments import Depth, MaxPixels
+from tfgad.cli.own_masks import masks_of
 from tfgad.cli.progress import Progress
 from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.errors import UsageError
-from tfgad.files import summarize
 from tfgad.inference import results
 from tfgad.quiet import import_tensorflow
 
@@ -154,7 +154,7 @@ def _score(
     """Scores files one after another; see `score`."""
     paths = results.find_images(images)
     if mask:
-        reading = {**reading, "masks": _masks_of(mask, images, paths)}
+        reading = {**reading, "masks": masks_of(mask, images, paths)}
     if output.table:
         results.check_writable("csv", Path(output.table))
         results.check_writable("csv", Path(results.regions_path(output.table)))
@@ -194,21 +194,6 @@ def _score(
         size = scoring.calibrated_size(loaded)
         if notice := scoring.drift_notice(loaded.calibration_scores, size, scored):
             console.warn(notice)
-
-
-def _masks_of(
-    folder: Path, arguments: Sequence[Path], images: Sequence[Path]
-) -> dict[Path, tuple[Path, ...]]:
-    """Returns the mask files of each image that has any; says which have none."""
-    from tfgad.inference.masks_by_name import find_masks
-
-    found = find_masks(folder, arguments, images)
-    if found.without:
-        names = summarize(found.without, len(images))
-        console.warn(f"scored whole, as {folder} has no mask of them: {names}")
-    if found.unused:
-        console.warn(f"masks of no image: {summarize(found.unused)}")
-    return found.of_image
 
 
 def _map_paths(

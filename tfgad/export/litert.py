@@ -34,6 +34,7 @@ import tensorflow as tf
 from tfgad import files
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.ignored import ignoring
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.data.sampling import batched, spread
 from tfgad.errors import UsageError
@@ -100,6 +101,7 @@ def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -
     if images.image_shape != image_shape:
         hint = "give a data set of that size"
         raise UsageError("data", images.image_shape, f"but the run has {image_shape}", hint)
+    images = ignoring(images, run.model.ignored)
     converted = convert(run.model, image_shape)
     pixels, labels, images_of = _held_out(images)
     own = _own_scores(run.model, pixels)

@@ -39,9 +39,11 @@ def find_masks(folder: Path, arguments: Sequence[Path], images: Sequence[Path]) 
         UsageError: there is no such folder, or no image has a mask in it.
     """
     if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "is not there"
         hint = "give a folder with the mask NAME.png or NAME_mask.png of an image NAME.png"
-        raise UsageError("mask", folder, problem, hint)
+        if folder.exists():
+            hint += ", or train with --mask FILE to ignore a region of every image"
+            raise UsageError("mask", folder, "is no folder", hint)
+        raise UsageError("mask", folder, "is not there", hint)
     masks, of_image = MaskFolder([folder]), {}
     folders = [each for each in arguments if each.is_dir()]
     for image in images:

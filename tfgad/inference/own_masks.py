@@ -13,7 +13,6 @@ from tfgad.data.ignored_own import left_out, mirrored_into, with_margin
 from tfgad.data.image_files import ImageError
 from tfgad.data.pixels import LETTERBOX, resize, without_padding
 from tfgad.inference.predictor import Predictor, map_threshold, resize_map
-from tfgad.scores.calibration import decide
 
 
 def read_own(image: Path, masks: Sequence[Path], shape: Sequence[int]) -> np.ndarray:
@@ -80,8 +79,7 @@ def _without(
     anomaly_map = left_out(prediction["map"], with_margin(region))
     score = anomaly_map.max() if is_peak else prediction["score"]
     reason = prediction.get("reason", "")
-    decision = decide(np.float32(score), bool(reason), predictor.threshold, predictor.scale)
-    numbers = {name: np.asarray(value)[()] for name, value in decision.items()}
+    numbers = predictor.decide(score, reason)
     if predictor.resized:
         if predictor.fit == LETTERBOX:
             anomaly_map = without_padding(anomaly_map, ignored.shape)

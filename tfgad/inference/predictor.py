@@ -72,6 +72,14 @@ class Predictor(Protocol):
                 `tfgad.inference.scoring.pixels_of` allows, or one image.
         """
 
+    def decide(self, score: float, reason: str) -> dict[str, Any]:
+        """Returns `probability` and `is_anomalous` of a score, and of why an image is unlike any.
+
+        Args:
+            score: of an image.
+            reason: as in a prediction; empty for none.
+        """
+
 
 class RunPredictor:
     """Predicts with a run's model; see `Predictor`."""
@@ -110,6 +118,11 @@ class RunPredictor:
         prediction = self.model.calibration.with_reason(scored["score"], reasons)
         return by_image({"score": scored["score"], "map": maps, **prediction})
 
+    def decide(self, score: float, reason: str) -> dict[str, Any]:
+        """Decides by another score than the model gave; see `Predictor`."""
+        decision = self.model.calibration.decide(np.float32(score), bool(reason))
+        return {name: np.asarray(value)[()] for name, value in decision.items()}
+
 
 def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
     """Scores a batch of images or a large one as `Detector.anomaly` does, with bounded memory.
@@ -146,6 +159,19 @@ def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
     )
 
 
+def region_at(ignored: np.ndarray | None, fit: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Returns where a model ignores pixels of an image, for pictures: bool `[H, W]`, or None.
+
+    Args:
+        ignored: of the `Predictor`.
+        fit: of the `Predictor`.
+        shape: of the image.
+    """
+    if ignored is None:
+        return None
+    return at_size(without_padding(ignored, shape) if fit == LETTERBOX else ignored, shape)
+
+
 def load_predictor(path: Path) -> Predictor:
     """Loads a run or a SavedModel; of a folder of versions, it loads the last.
 
@@ -179,16 +205,3 @@ def map_threshold(predictor: Predictor, shape: tuple[int, ...]) -> float | None:
     scored_shape = predictor.image_shape if predictor.resized else shape
     is_peak = predictor.score in PEAKS or tuple(scored_shape[:2]) != predictor.window[:2]
     return predictor.threshold if is_peak else None
-
-
-def region_at(ignored: np.ndarray | None, fit: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Returns where a model ignores pixels of an image, for pictures: bool `[H, W]`, or None.
-
-    Args:
-        ignored: of the `Predictor`.
-        fit: of the `Predictor`.
-        shape: of the image.
-    """
-    if ignored is None:
-        return None
-    return at_size(without_padding(ignored, shape) if fit == LETTERBOX else ignored, shape)

@@ -125,9 +125,13 @@ class SavedModelPredictor:
         self._fill_by_block(anomaly_map, image, self.score, map_of)
         score = anomaly_map.max()  # as the model scores every image larger than its window
         reason = first_reason(reasons)
-        decision = decide(score, bool(reason), self.threshold, self.metadata["scale"])
-        numbers = {name: np.asarray(value)[()] for name, value in decision.items()}
+        numbers = self.decide(score, reason)
         return {"score": score, **numbers, "map": anomaly_map, "reason": reason}
+
+    def decide(self, score: float, reason: str) -> dict[str, Any]:
+        """Decides by another score than the model gave; see `Predictor`."""
+        decision = decide(np.float32(score), bool(reason), self.threshold, self.scale)
+        return {name: np.asarray(value)[()] for name, value in decision.items()}
 
     def _predict_block(self, pixels: np.ndarray) -> dict[str, Any]:
         return self.predict_batch(pixels[None])[0]

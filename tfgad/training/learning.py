@@ -212,14 +212,9 @@ def _trained_on(
 
     It is made anew: rates that fall with the steps must know how many there are.
     """
-    config, built_with = run.config, {**settings, "score": run.model.score}
-    model = methods.build(
-        config["method"],
-        own.image_shape,
-        config["seed"],
-        ignored=run.model.ignored,
-        **built_with,
-    )
+    config, old = run.config, run.model
+    built_with = {**settings, "score": old.score, "ignored": old.ignored}
+    model = methods.build(config["method"], own.image_shape, config["seed"], **built_with)
     model.prepare()
     check_same_weights(run.folder, config, model.pretrained)
     filled = model.normal_images(train.images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.networks.pretrained import IMAGENET, RANDOM, keys_of, known_as, sha256_of
 from tfgad.version import __version__
+
+logger = logging.getLogger(__name__)
 
 LAST_OF_PAINTER = "fusion.keras"  # the file of a painter's last stage: any training changes it
 
@@ -168,6 +171,21 @@ def weights_to_resume(
         old[digest], new[digest] = config[digest], sha256_of(weights)
     check_same(path, old | {"settings": {}}, new | {"settings": {}})
     return weights
+
+
+def asked_of(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the false-positive rate that a run's threshold was set for, and its `per`.
+
+    Both are missing before a run is finished for the first time. A threshold that other data have
+    set is set by the run's own again, with a warning.
+    """
+    calibration = config.get("calibration", {})
+    if calibration.get("data", config["data"]) != config["data"]:
+        logger.warning(
+            "%s: its threshold came from %s, and is set by %s now",
+            *(path, calibration["data"], config["data"]),
+        )
+    return {key: calibration[key] for key in ("false_positive_rate", "per") if key in calibration}
 
 
 def versions() -> dict[str, str]:
