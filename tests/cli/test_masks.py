@@ -106,7 +106,8 @@ def test_an_evaluation_leaves_out_what_is_ignored(home, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_other_commands_do_not_see_it_either(home, tmp_path, capsys):
-    assert command("learn", home / "run", "--good", home / "new", "--out", tmp_path / "more") == 0
+    given = ("--good", home / "new", "--out", tmp_path / "more", "--steps", 2)
+    assert command("learn", home / "run", *given) == 0
     more = load_run(tmp_path / "more")
     assert more.model.ignored.sum() == 64
     assert more.config["ignored"] == load_run(home / "run").config["ignored"]

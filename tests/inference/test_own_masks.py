@@ -111,6 +111,11 @@ def test_a_place_is_filled_with_what_lies_around_it():
     np.testing.assert_array_equal(filled[[2, 4]], [0, 6])
     assert filled[3] in (1, 7)  # the mirror image on the left is outside
     np.testing.assert_array_equal(mirrored_into(image, np.zeros((3, 8), bool)), image)
+    rng = np.random.default_rng(0)
+    noise, place = rng.uniform(-1, 1, (40, 50, 3)).astype("float32"), np.zeros((40, 50), bool)
+    place[30:, 5:20] = place[3:8, 44:49] = True
+    upper = mirrored_into(noise, place)[30:35, 10:15]
+    np.testing.assert_array_equal(upper, noise[28:23:-1, 10:15])  # the pixel at the border is 29
     dot = np.zeros((50, 50), bool)
     dot[25, 25] = True
     assert with_margin(dot).sum() == (2 * MARGIN + 1) ** 2

@@ -1,7 +1,7 @@
 """Mask files of ignored pixels: white is ignored.
 
-A file of the levels 0 and 1, as label tools write them, counts as black and white. Of others a
-level of 128 or more is white.
+A file of the levels 0 and 1, as label tools write them, counts as black and white, unless its
+format is lossy. Of others a level of 128 or more is white.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
         ImageError: the file cannot be decoded.
     """
     levels = masks.mask_levels(Path(path))
-    return levels >= (1 if levels.max() <= 1 else WHITE)
+    is_exact = Path(path).suffix.lower() not in masks.LOSSY
+    return levels >= (1 if is_exact and levels.max() <= 1 else WHITE)
 
 
 def same_aspect(one: Sequence[int], other: Sequence[int]) -> bool:

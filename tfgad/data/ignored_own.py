@@ -34,9 +34,13 @@ def mirrored_into(image: np.ndarray, ignored: np.ndarray) -> np.ndarray:
     """
     if not ignored.any():
         return image
-    near = ndimage.distance_transform_edt(ignored, return_distances=False, return_indices=True)
     rows, columns = np.nonzero(ignored)
-    near_row, near_column = near[0][rows, columns], near[1][rows, columns]
+    # The nearest kept pixel is in the box around all ignored ones, or next to it.
+    top, left = max(rows.min() - 1, 0), max(columns.min() - 1, 0)
+    box = ignored[top : rows.max() + 2, left : columns.max() + 2]
+    near = ndimage.distance_transform_edt(box, return_distances=False, return_indices=True)
+    near_row = near[0][rows - top, columns - left] + top
+    near_column = near[1][rows - top, columns - left] + left
     row, column = 2 * near_row - rows, 2 * near_column - columns
     height, width = ignored.shape
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
