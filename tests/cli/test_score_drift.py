@@ -17,6 +17,7 @@ class Brightness:
 
     image_shape = window = (SIDE, SIDE, 1)
     resized, score, threshold, scale, depth = False, "mean", 250.0, 1.0, None
+    ignored, fit = None, "stretch"
 
     def __init__(self, calibration_scores):
         self.calibration_scores = calibration_scores

@@ -27,6 +27,7 @@ class Brightness:
 
     image_shape = window = (SIDE, SIDE, 1)
     resized, score, threshold, scale, depth = False, "mean", 150.0, 1.0, None
+    ignored, fit = None, "stretch"
     calibration_scores = CalibrationScores.of(np.random.default_rng(1).normal(MEAN, 10, 100))
 
     def predict_images(self, images):

@@ -19,6 +19,7 @@ class Brightness:
 
     image_shape = window = (SIDE, SIDE, 1)
     resized, score, threshold, scale, depth = False, "mean", 150.0, 1.0, None
+    ignored, fit = None, "stretch"
     calibration_scores = None
 
     def predict_images(self, images):

@@ -130,6 +130,7 @@ class Half:
 
     image_shape, window, resized = (32, 32, 1), (32, 32, 1), True
     score, threshold, scale, depth = "residual", 0.5, 0.1, None
+    ignored, fit = None, "stretch"
 
     def __init__(self):
         self.batches = []

@@ -18,6 +18,7 @@ def info(model: Model) -> None:
 def _metadata(model: Path) -> Iterator[tuple[str, str]]:
     """Yields name and value of each line; a model exported by hand may lack some."""
     import_tensorflow()
+    from tfgad.data.ignored import share_of
     from tfgad.inference import predictor
 
     metadata = predictor.metadata_of(model)
@@ -32,6 +33,8 @@ def _metadata(model: Path) -> Iterator[tuple[str, str]]:
     yield "image size", f"{height} x {width}, {colour}; {how}"
     if "depth" in metadata:
         yield "depth", f"{metadata['depth']} bits"
+    if "ignored" in metadata:
+        yield "ignored", f"{share_of(metadata)} of each image, whose content changes no score"
     yield "window", f"{metadata['window'][0]} x {metadata['window'][1]}"
     yield "score", metadata["score"]
     yield "threshold", f"{metadata['threshold']:.4g}"

@@ -14,6 +14,7 @@ import typer
 
 from tfgad.cli import console
 from tfgad.cli.arguments import Depth, MaxPixels
+from tfgad.cli.own_masks import masks_of
 from tfgad.cli.progress import Progress
 from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.errors import UsageError
@@ -73,6 +74,12 @@ def score(
             help="An option of Beam's, such as direct_num_workers=4.",
         ),
     ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of masks, NAME.png of NAME.png: white is ignored."
+        ),
+    ] = None,
     depth: Depth = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
@@ -82,6 +89,9 @@ def score(
     map above the threshold: box, area, peak, mean and centroid, in pixels of the
     image. The verdict is that of the score, whatever regions --min-area leaves
     out: the false-positive rate was set for scores.
+
+    With --mask the white pixels of an image's mask are ignored in this image;
+    one without a mask is scored whole.
 
     With --runner Apache Beam scores them, on this machine or on a cluster. Model,
     images, table and maps may then be remote. Files that cannot be scored are
@@ -96,12 +106,14 @@ def score(
             raise UsageError("--mm-per-pixel", mm_per_pixel, "needs a table to write", hint)
     reading = {"depth": depth, "max_pixels": max_pixels}
     output = results.Output(csv, maps, raw_maps, min_area, mm_per_pixel)
+    if runner and mask:
+        raise UsageError("--mask", mask, "cannot go with --runner", "score without a runner")
     if runner:
         _score_with_beam(model, images, output, runner, runner_options or [], reading)
     elif runner_options:
         raise UsageError("--runner-option", runner_options[0], "needs a runner", "add --runner")
     else:
-        _score(Path(model), [Path(image) for image in images], output, reading)
+        _score(Path(model), [Path(image) for image in images], output, reading, mask)
 
 
 @dataclasses.dataclass
@@ -133,10 +145,16 @@ class _Tables:
 
 
 def _score(
-    model: Path, images: list[Path], output: results.Output, reading: dict[str, Any]
+    model: Path,
+    images: list[Path],
+    output: results.Output,
+    reading: dict[str, Any],
+    mask: Path | None,
 ) -> None:
     """Scores files one after another; see `score`."""
     paths = results.find_images(images)
+    if mask:
+        reading = {**reading, "masks": masks_of(mask, images, paths)}
     if output.table:
         results.check_writable("csv", Path(output.table))
         results.check_writable("csv", Path(results.regions_path(output.table)))

@@ -80,11 +80,23 @@ def train(
     distribute: Annotated[
         Distribute, typer.Option(help="Over all GPUs, or the workers that TF_CONFIG names.")
     ] = Distribute.ALONE,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Image, white where the pixels of all images are ignored."
+        ),
+    ] = None,
 ) -> None:
-    """Train a method on good images, and set its threshold on held-out good images."""
+    """Train a method on good images, and set its threshold on held-out good images.
+
+    With --mask the white pixels of FILE are ignored in every image, in training
+    and ever after: whatever they show changes no score and no map. The images
+    must be resized, as with folder:PATH?size=256.
+    """
     given = settings_given(settings or [], steps)
     import_tensorflow()
     from tfgad import training
+    from tfgad.data.ignored import share_of
 
     with Progress() as progress:
         progress.phase("reading the data")
@@ -98,11 +110,14 @@ def train(
             overwrite=overwrite,
             callbacks=training_callbacks(progress),
             distribute=distribute.value,
+            mask=mask,
         )
     if run is None:
         console.say(f"{out}: done; the chief worker writes it")
         return
     console.say(f"{out}: trained in {run.config['training_seconds']:.0f} s")
+    if "ignored" in run.config:
+        console.say(f"{share_of(run.config)} of each image is ignored")
     _show_threshold(run)
     if run.config["images"]["test"]:
         console.say(f"next: tfgad evaluate {out}")

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tfgad.core import checks, legacy, settings
 from tfgad.core.trained import Trained
-from tfgad.data import tiling
+from tfgad.data import ignored as ignoring
+from tfgad.data import ignored_own, tiling
 from tfgad.data.origins import TILE, Origins
 from tfgad.data.sampling import batched, spread
 from tfgad.errors import UsageError, nearest
@@ -73,6 +74,10 @@ class Detector(Trained):
             divisor next to it is taken (`tiling.strides_of`). That of `config`, if not given.
         tile: `(height, width)` of the images that the threshold is set on; the window's, if not
             given. The false-positive rate is that of a tile.
+        ignored: bool `[height, width]` of the tile, true where pixels are ignored on every image:
+            images of the tile's size are filled there (`tfgad.data.ignored`) before anything else
+            sees them, and maps and scores leave it out. Images of other sizes are refused then.
+            Windows that are smaller than the tile have to be cut from images that `filled` returns.
         name: of the model.
 
     Examples:
@@ -100,6 +105,7 @@ class Detector(Trained):
         score: str | None = None,
         stride: int | None = None,
         tile: tuple[int, int] | None = None,
+        ignored: np.ndarray | None = None,
         name: str | None = None,
     ):
         super().__init__(seed=seed, name=name)
@@ -107,6 +113,7 @@ class Detector(Trained):
         height, width, channels = image_shape
         self.window = (height, width, channels)
         self.tile = (tile[0], tile[1]) if tile else (height, width)
+        self.ignored = None if ignored is None else ignoring.check_region(ignored, self.tile)
         defaults = settings.Common()
         self.stride: int = stride if stride else getattr(config, "stride", defaults.stride)
         self.score = self._known(score or str(getattr(config, "score", defaults.score)))
@@ -168,7 +175,10 @@ class Detector(Trained):
 
     def checked_batch(self, data: Any) -> Any:
         """Returns the images of a batch, with labels if the method is `labelled`; see `checks`."""
-        return checks.checked_batch(data, self.training_window, self.labelled)
+        batch = checks.checked_batch(data, self.training_window, self.labelled)
+        if self.ignored is None or self.training_window[:2] != self.tile:
+            return batch
+        return (self.filled(batch[0]), batch[1]) if self.labelled else self.filled(batch)
 
     @property
     def pretrained(self) -> dict[str, str | None]:
@@ -185,6 +195,39 @@ class Detector(Trained):
         """Specs of data sets whose test images are used in training; complete after `prepare`."""
         return ()
 
+    # Ignored pixels
+
+    def filled(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns images `[B, H, W, C]` with the ignored pixels filled, or as they are without any.
+
+        Raises:
+            UsageError: images of another size than the tile, if it is known and there are any.
+        """
+        self._check_size(images)
+        return images if self.ignored is None else ignoring.fill(images, self.ignored)
+
+    def _check_size(self, images: tf.Tensor) -> None:
+        """Raises UsageError if there is a region, and images are known to have another size."""
+        if self.ignored is not None and not images.shape[1:3].is_compatible_with(self.tile):
+            hint = f"give images of {self.tile[0]}x{self.tile[1]} pixels"
+            problem = "of another size than the model's ignored region"
+            raise UsageError("images", "x".join(map(str, images.shape[1:3])), problem, hint)
+
+    def left_out(self, maps: tf.Tensor) -> tf.Tensor:
+        """Returns maps `[B, H, W]` with the lowest kept value on ignored pixels."""
+        return maps if self.ignored is None else ignoring.leave_out(maps, self.ignored)
+
+    def normal_images(self, normals: Any) -> tf.data.Dataset:
+        """Returns a stream of filled images `[H, W, C]`; see `checks.normal_images`."""
+        normals = checks.normal_images(normals)
+        if self.ignored is None:
+            return normals
+        return normals.map(lambda image: self.filled(image[None])[0])
+
+    def reasons(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns why each image is unlike any normal one, string `[B]`; see `image_quality`."""
+        return self.image_quality(self.filled(tf.convert_to_tensor(images)))
+
     # Scoring
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
@@ -196,6 +239,7 @@ class Detector(Trained):
         """
         if not isinstance(images, keras.KerasTensor):
             images = checks.images_in_range(images, self.window)
+            self._check_size(images)
         return super().__call__(images, *args, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
@@ -229,13 +273,17 @@ class Detector(Trained):
             return self.score != PLACES or not self.places.is_adapted
         return score == CUES and not self.cues.is_adapted
 
-    def anomaly(self, images: Any, score: str | None = None) -> dict[str, tf.Tensor]:
+    def anomaly(
+        self, images: Any, score: str | None = None, *, ignored: np.ndarray | None = None
+    ) -> dict[str, tf.Tensor]:
         """Returns the anomaly score and map of images, after checks.
 
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
             score: another than the model's own; the calibration does not hold for it. If none is
                 given before `adapt`, and the model's own needs that, the paper's.
+            ignored: bool `[B, H, W]`, pixels of these images that are ignored beside those of the
+                model; see `tfgad.data.ignored_own`.
 
         Returns:
             `score` float32 `[B]` and `map` float32 `[B, H, W]`, unbounded, higher is more
@@ -243,14 +291,25 @@ class Detector(Trained):
 
         Raises:
             UsageError: images of another form, or that are not finite; a score that the method does
-                not have, or that needs statistics of normal images before `adapt`.
+                not have, or that needs statistics of normal images before `adapt`; or masks of
+                another form, or that leave nothing of an image.
         """
+        if ignored is not None:
+            images = ignored_own.filled(images, ignored)
         images = checks.checked_images(images, self.window)
+        self._check_size(images)
         if score is None:
-            return self.traced_anomaly(self._score_in_force())(images)
-        score = self._known(score)
-        self._refuse_unadapted(score)
-        return self.traced_anomaly(score)(images)
+            score = self._score_in_force()
+        else:
+            score = self._known(score)
+            self._refuse_unadapted(score)
+        scored = self.traced_anomaly(score)(images)
+        if ignored is None:
+            return scored
+        anomaly_map = ignoring.leave_out(scored["map"], ignored_own.with_margins(ignored))
+        if self.scored_by(score).is_peak or tuple(images.shape[1:3]) != self.window[:2]:
+            scored["score"] = tf.reduce_max(anomaly_map, axis=[1, 2])
+        return {"score": scored["score"], "map": anomaly_map}
 
     def reconstruct(self, images: Any) -> tf.Tensor:
         """Returns the reconstructions of images: `[B, H, W, C]` in [-1, 1].
@@ -280,7 +339,7 @@ class Detector(Trained):
         # Where TensorFlow knows the size it computes some constants beforehand, and rounds them
         # otherwise: an image's score must not depend on what sizes the model has seen before.
         any_size = [None, None, None, self.window[2]]
-        images = tf.compat.v1.placeholder_with_default(images, any_size)
+        images = self.filled(tf.compat.v1.placeholder_with_default(images, any_size))
         scored = self.scored_by(score)
 
         def of_block(block: tf.Tensor, trim: Any) -> tf.Tensor:
@@ -292,11 +351,12 @@ class Detector(Trained):
 
         depth = 1 if scored.is_peak else 2
         maps = tiling.by_block(images, self._margins(score), depth, of_block)
-        largest = tf.reduce_max(maps[..., 0], axis=[1, 2])
+        anomaly_map = self.left_out(maps[..., 0])
+        largest = tf.reduce_max(anomaly_map, axis=[1, 2])
         if scored.is_peak:
-            return {"score": largest, "map": maps[..., 0]}
+            return {"score": largest, "map": anomaly_map}
         one_window = tf.reduce_all(tf.shape(images)[1:3] == self.window[:2])
-        return {"score": tf.where(one_window, maps[:, 0, 0, 1], largest), "map": maps[..., 0]}
+        return {"score": tf.where(one_window, maps[:, 0, 0, 1], largest), "map": anomaly_map}
 
     def scored_by(self, score: str) -> Score:
         """Returns the score of a name, as an object that computes it."""
@@ -325,6 +385,7 @@ class Detector(Trained):
         def of_block(block: tf.Tensor, trim: Any) -> tf.Tensor:
             return trim(self._blended(block, self.reconstruction))
 
+        images = self.filled(images)
         return tiling.by_block(images, self._margins(None), self.window[2], of_block)
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -380,7 +441,7 @@ class Detector(Trained):
             UsageError: images of another form, or that `anomaly` refuses; or an unknown `size`.
         """
         self.build()
-        normals = checks.normal_images(normals)
+        normals = self.normal_images(normals)
         size = checks.size_of(normals, size)
         some = spread(normals, size, QUALITY_IMAGES)
         self.image_quality.adapt(checks.joined([self._qualities(x) for x in batched(some)]))
@@ -421,7 +482,7 @@ class Detector(Trained):
                 images of another form, or that `anomaly` refuses; or other numbers of `origins`.
         """
         self.build()
-        normals = checks.normal_images(normals)
+        normals = self.normal_images(normals)
         self._refuse_unadapted(self.score)
         scores, qualities = [], []
         for batch in batched(normals):
@@ -444,11 +505,11 @@ class Detector(Trained):
             an image is unlike any normal one (`scores/image_quality.py`), empty where it is not.
             Such an image is anomalous with a probability of 1, whatever its score.
         """
-        return self.calibration.with_reason(score, self.image_quality(images))
+        return self.calibration.with_reason(score, self.reasons(images))
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _statistics(self, images: tf.Tensor) -> tf.Tensor:
-        return self.image_quality.tile_statistics(images)
+        return self.image_quality.tile_statistics(self.filled(images))
 
     def _qualities(self, images: tf.Tensor) -> np.ndarray:
         """Returns the quality's statistics of a batch of images, `[N, K]`, after checks."""
@@ -488,6 +549,7 @@ class Detector(Trained):
             "score": self.score,
             "stride": self.stride,
             "tile": self.tile,
+            **({} if self.ignored is None else {"ignored": ignoring.as_text(self.ignored)}),
         }
 
     @classmethod
@@ -496,6 +558,8 @@ class Detector(Trained):
         if "config" not in config:
             config = legacy.with_config(config, cls.Config)
         parsed = settings.parse(cls.Config, config["config"], cls.__name__)
+        if "ignored" in config:
+            config = {**config, "ignored": ignoring.from_text(config["ignored"])}
         return {**config, "config": parsed, "image_shape": tuple(config["image_shape"])}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfgad import processor
@@ -169,7 +170,14 @@ def settings_of(name: str, given: Mapping[str, Any] | None = None) -> Settings:
     )
 
 
-def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given: Any) -> Detector:
+def build(
+    method: str,
+    image_shape: tuple[int, int, int],
+    seed: int = 0,
+    *,
+    ignored: np.ndarray | None = None,
+    **given: Any,
+) -> Detector:
     """Makes a compiled model for images of a shape: `tfgad.build("fanogan", (32, 32, 1))`.
 
     The networks' first weights follow the seed, as `keras.utils.set_random_seed` sets it.
@@ -178,6 +186,7 @@ def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given
         method: its name, such as `ganomaly` or `ganomaly/paper`.
         image_shape: `(height, width, channels)` of the images to score.
         seed: of weights and training.
+        ignored: bool `[height, width]`, the pixels that are ignored on every image; see `Detector`.
         **given: settings other than the method's defaults. `steps`, `batch_size` and `jitter` are
             those of a run, and have no effect here.
 
@@ -209,6 +218,7 @@ def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given
             score=parsed["score"],
             stride=stride,
             tile=(height, width),
+            ignored=ignored,
         )
         model.compile()
     finally:

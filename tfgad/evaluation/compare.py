@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfgad.data.anomaly_data import IMAGE, AnomalyData
+from tfgad.data.ignored import as_config, ignoring
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
 from tfgad.evaluation.evaluate_run import check_untrained
@@ -140,7 +141,7 @@ def compare(
     for run, images in zip(runs, data, strict=True):
         check_shape(run, images)
         check_untrained(run, images.spec)
-        tested.append(held_out.for_test(run, images))
+        tested.append(ignoring(held_out.for_test(run, images), run.model.ignored))
     predictions = [
         predict_test_set(run.model, images) for run, images in zip(runs, tested, strict=True)
     ]
@@ -158,7 +159,7 @@ def compare(
     draws = draw_images(first.labels, bootstrap, np.random.default_rng(seed), groups)
     figures = _figures(first, second, draws)
     if alike and tested[0].has_masks and tested[1].has_masks:
-        figures |= _pixel_figures(first, second, draws)
+        figures |= _pixel_figures(first, second, draws, tested[0].ignored)
     differing = np.flatnonzero(first.alarms != second.alarms)
     differing = differing[np.argsort(~first.labels[differing], kind="stable")]
     unit = tested[0].unit if alike else IMAGE
@@ -172,6 +173,7 @@ def _are_alike(tested: Sequence[AnomalyData], predictions: Sequence[TestPredicti
         all(images.counted_unit == images.unit for images in tested)
         and first.image_shape[:2] == second.image_shape[:2]
         and first.fit == second.fit
+        and as_config(first.ignored) == as_config(second.ignored)
         and sorted(predictions[0].names) == sorted(predictions[1].names)
     )
 
@@ -202,7 +204,10 @@ def _in_common(first: Verdicts, second: Verdicts) -> tuple[Verdicts, Verdicts]:
         problem = "have no test image that both can be tested on"
         raise UsageError("runs", len(shared), problem, "give --data with images new to both")
     if others := sorted(set(first.names) ^ set(second.names)):
-        log.warning("not compared, as one run was trained on them: %s", summarize(others))
+        log.warning(
+            "not compared, as one run was trained on them or ignores their defects: %s",
+            summarize(others),
+        )
     return _some(first, shared), _some(second, shared)
 
 
@@ -239,7 +244,7 @@ def _figures(first: Verdicts, second: Verdicts, draws: np.ndarray) -> dict[str, 
 
 
 def _pixel_figures(
-    first: Verdicts, second: Verdicts, draws: np.ndarray
+    first: Verdicts, second: Verdicts, draws: np.ndarray, ignored: np.ndarray | None
 ) -> dict[str, dict[str, Any]]:
     """Returns the figures of maps, of the images whose mask is known."""
 
@@ -249,10 +254,10 @@ def _pixel_figures(
         masks = run.predictions.masks[run.shown[kept]][..., 0] > 0
         maps = run.predictions.maps[run.shown[kept]]
         exact = {
-            "pixel_auroc": metrics.pixel_auroc(masks, maps),
-            "pixel_aupro": metrics.pixel_aupro(masks, maps),
+            "pixel_auroc": metrics.pixel_auroc(masks, maps, ignored),
+            "pixel_aupro": metrics.pixel_aupro(masks, maps, ignored=ignored),
         }
-        drawn = drawn_pixels(masks, maps, draws[:, kept])
+        drawn = drawn_pixels(masks, maps, draws[:, kept], ignored)
         return {name: (exact[name], each) for name, each in drawn.items()}
 
     return _differences(of(first), of(second))

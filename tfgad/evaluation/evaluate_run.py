@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfgad import files, plots
+from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.ignored import ignoring, percent
 from tfgad.data.spec import Spec
 from tfgad.data.titles import product_name
 from tfgad.errors import UsageError
@@ -67,7 +69,7 @@ def evaluate(
     """
     check_shape(run, images)
     check_untrained(run, images.spec)
-    images = held_out.for_test(run, images)
+    images = ignoring(held_out.for_test(run, images), run.model.ignored)
     check_test_images(images)
     # First, for it may find fault with a file of weights: the scores would be lost.
     of_baselines, baseline_scores = scored_baselines(images, progress=progress)
@@ -76,7 +78,7 @@ def evaluate(
     threshold = float(run.model.calibration.threshold)
     figures = figures_of(predictions, images, threshold) | of_baselines
     if run.model.pixel_threshold is not None and images.has_masks:
-        figures |= _segmentation(predictions, run.model.pixel_threshold, threshold)
+        figures |= _segmentation(predictions, run.model, threshold)
     units = units_of(predictions, images)
     figures |= findings_of(run, images, predictions, units, baseline_scores, figures)
     progress("drawing pictures", 0, 0)
@@ -129,13 +131,15 @@ def _test_set(spec: str) -> tuple[str, str, str | None]:
 
 
 def _segmentation(
-    predictions: TestPredictions, pixel_threshold: float, threshold: float
+    predictions: TestPredictions, model: Detector, threshold: float
 ) -> dict[str, float | None]:
     """Returns the figures of the pixels that are marked, on the images whose mask is known."""
     masks, maps = predictions.masks[predictions.masked], predictions.maps[predictions.masked]
+    if model.ignored is not None:
+        masks, maps = masks[:, ~model.ignored], maps[:, ~model.ignored]
     at_threshold = metrics.segmentation(masks, maps > threshold)
     return {
-        **metrics.segmentation(masks, maps > pixel_threshold),
+        **metrics.segmentation(masks, maps > model.pixel_threshold),
         "iou_at_threshold": at_threshold["iou"],
     }
 
@@ -224,6 +228,11 @@ def _data_metadata(run: Run, images: AnomalyData) -> dict[str, Any]:
         f"training {unit}s": images.train_size,
         f"calibration {unit}s": images.calibration_size,
         f"test {unit}s": f"{images.test_size:,}{counts}",
+        **(
+            {}
+            if images.ignored is None
+            else {"ignored": f"{percent(images.ignored.mean())} of each"}
+        ),
         **({"defective images without a mask": len(images.unmasked)} if images.unmasked else {}),
         "kinds of anomaly": ", ".join(images.kinds) or "not named",
         "files left out": len(images.skipped),

@@ -5,7 +5,7 @@ The terminal, `metrics.json` and the report have the same lines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from tfgad.evaluation.by_kind import by_kind
 from tfgad.evaluation.metrics import by_image
 from tfgad.evaluation.predictions import TestPredictions
 from tfgad.evaluation.units import Units
+from tfgad.files import summarize
 from tfgad.training import Run
 
 
@@ -42,7 +43,8 @@ def findings_of(
         `best_baseline`, see `beside_the_best`; `false_alarms` of images and of tiles, see
         `false_alarms.rate_found`; `false_positive_rate_asked`, the rate that the threshold was set
         for, and `threshold_per`, what it is a share of; the figures `by_kind`; and `findings`, all
-        that in words, a line each.
+        that in words, a line each. Where pixels are ignored also `ignored`: their `share`, and the
+        names of the defective images that are `left_out`, as no defect of theirs is outside.
     """
     counted, calibration = units[images.counted_unit], run.calibration
     scores = {
@@ -67,6 +69,8 @@ def findings_of(
         if reasons:
             counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
             findings.append(f"of the {label} {images.unit}s, unlike any good one: {counts}")
+    if images.hidden:
+        findings.append(_left_out(images.hidden))
     # The labels of tiles are known if they are counted.
     tables = {each.name: each for each in (units[IMAGE], counted)}
     return {
@@ -76,7 +80,20 @@ def findings_of(
         "false_alarms": found,
         "by_kind": by_kind(tables.values(), calibration["threshold"]),
         "findings": findings,
+        **({} if images.ignored is None else {"ignored": _ignored(images)}),
     }
+
+
+def _ignored(images: AnomalyData) -> dict[str, Any]:
+    """Returns the share of ignored pixels, and the images that are left out for them."""
+    share = 0.0 if images.ignored is None else float(images.ignored.mean())
+    return {"share": share, "left_out": list(images.hidden)}
+
+
+def _left_out(hidden: Sequence[str]) -> str:
+    """Returns which images are left out, as one line."""
+    names = summarize(sorted(hidden))
+    return f"left out, as their defects lie wholly inside the ignored region: {names}"
 
 
 def _false_alarms(units: Units, calibration: Mapping[str, Any]) -> dict[str, Any]:

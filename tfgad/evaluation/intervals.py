@@ -75,7 +75,9 @@ def drawn_ranking(labels: np.ndarray, scores: np.ndarray, draws: np.ndarray) -> 
     }
 
 
-def drawn_pixels(masks: np.ndarray, maps: np.ndarray, draws: np.ndarray) -> Drawn:
+def drawn_pixels(
+    masks: np.ndarray, maps: np.ndarray, draws: np.ndarray, ignored: np.ndarray | None = None
+) -> Drawn:
     """Returns `pixel_auroc` and `pixel_aupro`, from a histogram per image.
 
     There is neither if no pixel, or every pixel, is anomalous.
@@ -84,8 +86,10 @@ def drawn_pixels(masks: np.ndarray, maps: np.ndarray, draws: np.ndarray) -> Draw
         masks: bool `[N, H, W]`.
         maps: float `[N, H, W]`.
         draws: `[draws, N]`, of `draw_images`.
+        ignored: bool `[H, W]`, pixels that count as neither; no mask marks one. None if all count.
     """
-    if not masks.any() or masks.all():
+    kept = True if ignored is None else ~ignored
+    if not masks.any() or (masks == kept).all():
         return {}
     sample = maps.ravel()[:: max(1, maps.size // PIXEL_SAMPLE)]
     edges = np.unique(np.quantile(sample, np.linspace(0, 1, PIXEL_BINS + 1)[1:-1]))
@@ -95,7 +99,7 @@ def drawn_pixels(masks: np.ndarray, maps: np.ndarray, draws: np.ndarray) -> Draw
         bins = edges.size - np.searchsorted(edges, values, "right")  # the most anomalous first
         weights = region_weights(mask[None])
         for counts, cells, of_cells in (
-            (normal, bins[~mask], None),
+            (normal, bins[~mask & kept], None),
             (anomalous, bins[mask], None),
             (overlap, bins[mask], weights),
         ):

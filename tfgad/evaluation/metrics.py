@@ -157,6 +157,7 @@ def evaluate(
     images_of: np.ndarray | None = None,
     groups: np.ndarray | None = None,
     outside: np.ndarray | None = None,
+    ignored: np.ndarray | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -181,6 +182,7 @@ def evaluate(
             group of its own. The tiles of an image are in one group.
         outside: bool `[N]`, whether each is called anomalous whatever its score, because it is
             unlike any good image. It counts for the figures at the threshold; none if not given.
+        ignored: bool `[H, W]`, pixels that the pixel figures leave out; no mask marks one.
         bootstrap: draws; 0 leaves every interval None.
         seed: of the draws.
 
@@ -214,9 +216,9 @@ def evaluate(
             kept, images_of = np.unique(images_of[masked], return_inverse=True)
             _, of_kept = np.unique(groups[kept], return_inverse=True)
             of_pixels = draw_images(labels[kept], bootstrap, np.random.default_rng(seed), of_kept)
-        figures["pixel_auroc"] = pixel_auroc(masks, maps)
-        figures["pixel_aupro"] = pixel_aupro(masks, maps)
-        drawn |= drawn_pixels(*checked_maps(masks, maps), of_pixels[:, images_of])
+        figures["pixel_auroc"] = pixel_auroc(masks, maps, ignored)
+        figures["pixel_aupro"] = pixel_aupro(masks, maps, ignored=ignored)
+        drawn |= drawn_pixels(*checked_maps(masks, maps), of_pixels[:, images_of], ignored)
     figures |= {"threshold": threshold, "false_positive_rate": None, "recall": None}
     if threshold is not None:
         confusion = at_threshold(labels, scores, threshold, outside)

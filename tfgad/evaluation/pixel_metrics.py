@@ -18,21 +18,29 @@ AUPRO_LIMIT = 0.3  # Bergmann et al., MVTec AD (CVPR 2019): false-positive rates
 CHUNK = 2**22  # pixels that are processed together, beside a test set's maps and masks: 100 MB
 
 
-def pixel_auroc(masks: np.ndarray, maps: np.ndarray) -> float | None:
+def pixel_auroc(
+    masks: np.ndarray, maps: np.ndarray, ignored: np.ndarray | None = None
+) -> float | None:
     """Returns the area under the ROC of all pixels; None if only one class occurs.
 
     Args:
         masks: `[N, H, W]` or `[N, H, W, 1]`, non-zero on the anomaly.
         maps: float `[N, H, W]`.
+        ignored: bool `[H, W]`, pixels that count as neither; no mask marks one. None if all count.
 
     Raises:
         ValueError: values that are not finite, or shapes that do not match.
     """
     masks, maps = checked_maps(masks, maps)
-    return _pixel_area(masks, maps, np.ones(np.count_nonzero(masks)), limit=1.0)
+    return _pixel_area(masks, maps, np.ones(np.count_nonzero(masks)), 1.0, ignored)
 
 
-def pixel_aupro(masks: np.ndarray, maps: np.ndarray, limit: float = AUPRO_LIMIT) -> float | None:
+def pixel_aupro(
+    masks: np.ndarray,
+    maps: np.ndarray,
+    limit: float = AUPRO_LIMIT,
+    ignored: np.ndarray | None = None,
+) -> float | None:
     """Returns the area under the per-region-overlap curve, exact, divided by the limit.
 
     The overlap of a threshold is the part of each anomalous region above it, averaged over the
@@ -43,6 +51,7 @@ def pixel_aupro(masks: np.ndarray, maps: np.ndarray, limit: float = AUPRO_LIMIT)
         masks: `[N, H, W]` or `[N, H, W, 1]`, non-zero on the anomaly.
         maps: float `[N, H, W]`.
         limit: the false-positive rate of pixels up to which the curve counts, in (0, 1].
+        ignored: see `pixel_auroc`.
 
     Returns:
         The area in [0, 1]; None if no pixel, or every pixel, is anomalous.
@@ -51,7 +60,7 @@ def pixel_aupro(masks: np.ndarray, maps: np.ndarray, limit: float = AUPRO_LIMIT)
         ValueError: values that are not finite, or shapes that do not match.
     """
     masks, maps = checked_maps(masks, maps)
-    return _pixel_area(masks, maps, region_weights(masks), limit)
+    return _pixel_area(masks, maps, region_weights(masks), limit, ignored)
 
 
 def checked_maps(masks: np.ndarray, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +103,11 @@ def _parts(values: np.ndarray) -> Iterator[slice]:
 
 
 def _pixel_area(
-    masks: np.ndarray, maps: np.ndarray, weights: np.ndarray, limit: float
+    masks: np.ndarray,
+    maps: np.ndarray,
+    weights: np.ndarray,
+    limit: float,
+    ignored: np.ndarray | None,
 ) -> float | None:
     """Returns the area under the ROC of normal against weighted anomalous pixels.
 
@@ -102,8 +115,9 @@ def _pixel_area(
     images' at a time, and looking these up is exact, and 20 times as fast as
     `sklearn.metrics.roc_curve` (20 million pixels: 0.2 s against 4.9).
     """
-    anomalous = maps[masks]
-    normals = masks.size - anomalous.size
+    anomalous, kept = maps[masks], None if ignored is None else ~ignored
+    counted = masks.size if kept is None else len(masks) * np.count_nonzero(kept)
+    normals = counted - anomalous.size
     if not normals or not anomalous.size:
         return None
     values, place = np.unique(anomalous, return_inverse=True)
@@ -111,7 +125,8 @@ def _pixel_area(
     # Two points a value: just above it, and at it. A tie becomes a straight line between them.
     above, reached = np.zeros((2, values.size), np.int64)
     for part in _parts(maps):
-        normal = np.sort(maps[part][~masks[part]])
+        is_normal = ~masks[part] if kept is None else ~masks[part] & kept
+        normal = np.sort(maps[part][is_normal])
         above += (normal.size - np.searchsorted(normal, values, "right"))[::-1]
         reached += (normal.size - np.searchsorted(normal, values, "left"))[::-1]
     false_alarms = np.stack([above, reached], axis=-1).ravel()

@@ -83,6 +83,9 @@ def predict_test_set(
         score: name of a score other than the model's own.
         progress: called after each batch.
 
+    The region that a model ignores is left out of figures if `tfgad.data.ignored.ignoring` has made
+    the data set.
+
     Raises:
         UsageError: there are no test images.
     """
@@ -93,7 +96,7 @@ def predict_test_set(
         count = 0
         for batch in batched(images.test).as_numpy_iterator():
             image = batch["image"]
-            found, reasons = model.anomaly(image, score), model.image_quality(image)
+            found, reasons = model.anomaly(image, score), model.reasons(image)
             maps[count : count + len(image)] = found["map"]
             count += len(image)
             progress("scoring the test set", count, images.test_size)
@@ -182,6 +185,7 @@ def figures_of(
         images_of=predictions.images_of,
         groups=groups,
         outside=outside,
+        ignored=images.ignored,
     )
     figures["interval_groups"] = int(groups.max()) + 1
     return {"unit": images.counted_unit, **figures, "reasons": _count_reasons(predictions)}

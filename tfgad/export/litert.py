@@ -34,6 +34,7 @@ import tensorflow as tf
 from tfgad import files
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.ignored import ignoring
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.data.sampling import batched, spread
 from tfgad.errors import UsageError
@@ -100,6 +101,7 @@ def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -
     if images.image_shape != image_shape:
         hint = "give a data set of that size"
         raise UsageError("data", images.image_shape, f"but the run has {image_shape}", hint)
+    images = ignoring(images, run.model.ignored)
     converted = convert(run.model, image_shape)
     pixels, labels, images_of = _held_out(images)
     own = _own_scores(run.model, pixels)
@@ -152,9 +154,9 @@ def convert(
         # Not `anomaly_in_graph`, which hides the size of the images: LiteRT has to know it.
         # The converter multiplies by the inverse, which moves the last bit of 111 of 256 levels,
         # with `decoding.from_levels` too. `TOLERANCE` covers the difference.
-        images = tf.cast(images, tf.float32) / 127.5 - 1
+        images = model.filled(tf.cast(images, tf.float32) / 127.5 - 1)
         errors = model.error_maps(images, model.score)
-        scored = model.scored_by(model.score)(images, errors)
+        scored = _without_ignored(model, model.scored_by(model.score)(images, errors))
         # LiteRT hardly supports strings: the reason is its place in the list of `METADATA`.
         reason = model.image_quality.reason_index(images)
         prediction = model.calibration.decide(scored["score"], reason < len(REASONS) - 1)
@@ -169,6 +171,16 @@ def convert(
     with tempfile.TemporaryDirectory() as folder, silent_standard_error():
         tf.saved_model.save(module, folder, {"serving_default": signature})
         return {name: _from_saved_model(model, folder, VARIANTS[name]) for name in names}
+
+
+def _without_ignored(model: Detector, scored: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns score and map without the ignored pixels, as `Detector.anomaly_in_graph` does."""
+    if model.ignored is None:
+        return scored
+    anomaly_map = model.left_out(scored["map"])
+    if not model.scored_by(model.score).is_peak and model.tile == model.window[:2]:
+        return {"score": scored["score"], "map": anomaly_map}
+    return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
 
 
 def _from_saved_model(model: Detector, folder: str, optimizations: list[Any]) -> bytes:

@@ -56,6 +56,7 @@ import tensorflow as tf
 
 from tfgad import files
 from tfgad.core.detector import Detector
+from tfgad.data.ignored import as_config
 from tfgad.data.pixels import STRETCH
 from tfgad.export import warmup
 from tfgad.export.endpoints import Endpoints
@@ -176,6 +177,7 @@ def metadata_of_model(
         # Of images; a model of an earlier tfgad has none.
         **({"depth": depth} if depth else {}),
         **({"fit": fit} if fit != STRETCH else {}),
+        **as_config(model.ignored),  # the graphs hold it; for pictures
         # At other false-positive rates: pairs of rate and threshold, where they are known.
         **({"thresholds": thresholds} if thresholds else {}),
     }

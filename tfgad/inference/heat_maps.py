@@ -2,7 +2,8 @@
 
 All maps of a model share one colour scale, which its calibration fixes, so that two pictures can be
 compared: the threshold is in the middle, and the ends are `COLOUR_SCALES` scales of the calibration
-away from it. Below the threshold the colours are faint. A line follows the threshold.
+away from it. Below the threshold the colours are faint. A line follows the threshold. Ignored
+pixels are outlined and hatched in grey.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 COLOUR_SCALES = 6
 FAINT = 0.6  # of the opacity, below the threshold
 STRIP = 2**20  # pixels that are coloured at once; their colours take 64 bytes each
+HATCHES = 40  # lines across the shorter side
+HATCH, OUTLINE = (0.5, 0.5, 0.5, 0.7), (0.8, 0.8, 0.8, 1)  # red, green, blue, opacity
 DESCRIPTION = 270  # the TIFF tag ImageDescription
 
 
@@ -87,16 +90,39 @@ def _heat(verdict: Verdict, rows: slice, scale: tuple[float, float, float]) -> n
     colours[..., 3] *= np.where(above, 1, FAINT)
     if verdict.map_threshold is not None:
         colours[_contour(verdict.map, rows, verdict.map_threshold)] = CONTOUR
+    if verdict.ignored is not None:
+        inside = verdict.ignored[rows]
+        colours[inside, 3] = 0
+        colours[inside & _hatches(verdict.map.shape, rows)] = HATCH
+        first = max(rows.start - 1, 0)
+        colours[_edge(verdict.ignored[first : rows.stop + 1], rows, first)] = OUTLINE
     return colours
+
+
+def _hatches(shape: tuple[int, ...], rows: slice) -> np.ndarray:
+    """Returns where the diagonal lines of a hatched picture are, in some rows: bool `[h, W]`."""
+    step = max(4, min(shape) // HATCHES)
+    down, across = np.arange(*rows.indices(shape[0]))[:, None], np.arange(shape[1])
+    return (down + across) % step < max(1, step // 5)
 
 
 def _contour(anomaly_map: np.ndarray, rows: slice, threshold: float) -> np.ndarray:
     """Returns where the regions above the threshold end, in some rows: bool `[h, W]`."""
     first = max(rows.start - 1, 0)
-    above = anomaly_map[first : rows.stop + 1] > threshold
-    inside = ndimage.binary_erosion(above, EIGHT_NEIGHBOURS, border_value=1)
+    return _edge(anomaly_map[first : rows.stop + 1] > threshold, rows, first)
+
+
+def _edge(inside: np.ndarray, rows: slice, first: int) -> np.ndarray:
+    """Returns where places end, in some rows: bool `[h, W]`.
+
+    Args:
+        inside: bool, the rows of the picture from `first` on, one more on both sides if there is.
+        rows: of the picture.
+        first: row of the picture.
+    """
+    edge = inside & ~ndimage.binary_erosion(inside, EIGHT_NEIGHBOURS, border_value=1)
     start = rows.start - first
-    return (above & ~inside)[start : start + rows.stop - rows.start]
+    return edge[start : start + rows.stop - rows.start]
 
 
 def heat_scale(verdict: Verdict) -> tuple[float, float, float]:

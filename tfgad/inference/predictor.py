@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfgad.core.detector import Detector
+from tfgad.data.ignored_files import at_size
 from tfgad.data.pixels import LETTERBOX, STRETCH, check_fit, resize, without_padding
 from tfgad.data.tiling import fill_by_block
 from tfgad.export.saved_model import metadata_of_run
@@ -44,6 +45,9 @@ class Predictor(Protocol):
         depth: bits of files of 16 bits; 8 or None if unknown, see `tfgad.data.pixels.scaled`.
         calibration_scores: what the model stores of its calibration scores, for the drift test;
             None if it was calibrated by an earlier tfgad.
+        ignored: bool `[height, width]` of `image_shape`, the pixels that the model ignores on every
+            image; None if there are none.
+        fit: how it resizes images; see `tfgad.data.pixels.resize`.
     """
 
     image_shape: tuple[int, int, int]
@@ -54,6 +58,8 @@ class Predictor(Protocol):
     scale: float
     depth: int | None
     calibration_scores: CalibrationScores | None
+    ignored: np.ndarray | None
+    fit: str
 
     def predict_images(self, images: np.ndarray) -> list[dict[str, Any]]:
         """Returns the prediction of each image: the values of a `scoring.Verdict`, by name.
@@ -64,6 +70,14 @@ class Predictor(Protocol):
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1]: a batch of no more than
                 `tfgad.inference.scoring.pixels_of` allows, or one image.
+        """
+
+    def decide(self, score: float, reason: str) -> dict[str, Any]:
+        """Returns `probability` and `is_anomalous` of a score, and of why an image is unlike any.
+
+        Args:
+            score: of an image.
+            reason: as in a prediction; empty for none.
         """
 
 
@@ -81,6 +95,7 @@ class RunPredictor:
         self.depth, self.fit = run.config.get("depth"), run.config.get("fit", STRETCH)
         check_fit("fit in config.json", self.fit)
         self.calibration_scores = run.model.calibration.seen
+        self.ignored = run.model.ignored
         if not run.model.image_quality.is_adapted:
             log.warning(UNCHECKED, run.folder, "calibrate it again: tfgad calibrate RUN")
 
@@ -98,10 +113,15 @@ class RunPredictor:
         if self.resized and self.fit == LETTERBOX:
             maps = [without_padding(each, images.shape[1:3]) for each in maps]
         if self.resized:
-            maps = [_resize_map(each, *images.shape[1:3]) for each in maps]
+            maps = [resize_map(each, *images.shape[1:3]) for each in maps]
         reasons = tf.constant(scored["reason"])
         prediction = self.model.calibration.with_reason(scored["score"], reasons)
         return by_image({"score": scored["score"], "map": maps, **prediction})
+
+    def decide(self, score: float, reason: str) -> dict[str, Any]:
+        """Decides by another score than the model gave; see `Predictor`."""
+        decision = self.model.calibration.decide(np.float32(score), bool(reason))
+        return {name: np.asarray(value)[()] for name, value in decision.items()}
 
 
 def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -115,7 +135,7 @@ def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarra
         `score` `[B]`, `map` `[B, H, W]` and `reason` `[B]`, that of `Detector.image_quality`.
     """
     if images[0, ..., 0].size <= saved_model.AT_ONCE:
-        scored = {**model.anomaly(images), "reason": model.image_quality(tf.constant(images))}
+        scored = {**model.anomaly(images), "reason": model.reasons(tf.constant(images))}
         return {name: value.numpy() for name, value in scored.items()}
     maps, reasons = np.empty(images.shape[:3], np.float32), []
     margins = margins_of(model.window, model.tile, model.stride, model.score)
@@ -124,7 +144,7 @@ def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarra
 
         def map_of(block: np.ndarray, of_blocks: list[str] = of_blocks) -> np.ndarray:
             block = tf.constant(block[None])
-            of_blocks.append(model.image_quality(block).numpy()[0].decode())
+            of_blocks.append(model.reasons(block).numpy()[0].decode())
             return model.anomaly(block)["map"][0].numpy()
 
         fill_by_block(anomaly_map, image, margins, model.tile, saved_model.AT_ONCE, map_of)
@@ -132,11 +152,24 @@ def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarra
     return {"score": maps.max(axis=(1, 2)), "map": maps, "reason": np.array(reasons)}
 
 
-def _resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resizes float32 `[h, w]` bilinearly, with antialiasing, to `[height, width]`."""
     return np.asarray(
         Image.fromarray(anomaly_map).resize((width, height), Image.Resampling.BILINEAR)
     )
+
+
+def region_at(ignored: np.ndarray | None, fit: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Returns where a model ignores pixels of an image, for pictures: bool `[H, W]`, or None.
+
+    Args:
+        ignored: of the `Predictor`.
+        fit: of the `Predictor`.
+        shape: of the image.
+    """
+    if ignored is None:
+        return None
+    return at_size(without_padding(ignored, shape) if fit == LETTERBOX else ignored, shape)
 
 
 def load_predictor(path: Path) -> Predictor:

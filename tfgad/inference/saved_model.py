@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad import files
-from tfgad.data.pixels import from_uint8, to_uint8
+from tfgad.data.ignored import of_config
+from tfgad.data.pixels import STRETCH, from_uint8, to_uint8
 from tfgad.data.tiling import fill_by_block
 from tfgad.errors import UsageError, first_line
 from tfgad.export.saved_model import CALIBRATION, METADATA
@@ -80,7 +81,8 @@ class SavedModelPredictor:
         self.image_shape, self.resized = tuple(metadata["image_shape"]), metadata["resized"]
         self.window, self.score = tuple(metadata["window"]), metadata["score"]
         self.threshold, self.scale = metadata["threshold"], metadata["scale"]
-        self.depth = metadata.get("depth")
+        self.depth, self.fit = metadata.get("depth"), metadata.get("fit", STRETCH)
+        self.ignored = of_config(metadata)
         self._signatures = signatures or self._model.signatures
         self._serve = self._signatures["serving_default"]
         self._max_pixels = max_pixels
@@ -123,10 +125,14 @@ class SavedModelPredictor:
         self._fill_by_block(anomaly_map, image, self.score, map_of)
         score = anomaly_map.max()  # as the model scores every image larger than its window
         reason = first_reason(reasons)
-        largest = self.metadata.get(LARGEST_PROBABILITY, 1.0)
-        decision = decide(score, bool(reason), self.threshold, self.scale, largest)
-        numbers = {name: np.asarray(value)[()] for name, value in decision.items()}
+        numbers = self.decide(score, reason)
         return {"score": score, **numbers, "map": anomaly_map, "reason": reason}
+
+    def decide(self, score: float, reason: str) -> dict[str, Any]:
+        """Decides by another score than the model gave; see `Predictor`."""
+        largest = self.metadata.get(LARGEST_PROBABILITY, 1.0)
+        decision = decide(np.float32(score), bool(reason), self.threshold, self.scale, largest)
+        return {name: np.asarray(value)[()] for name, value in decision.items()}
 
     def _predict_block(self, pixels: np.ndarray) -> dict[str, Any]:
         return self.predict_batch(pixels[None])[0]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.data.images import read_levels
 from tfgad.data.pixels import doubtful_depth, scaled
 from tfgad.data.sampling import BATCH_PIXELS
-from tfgad.inference.predictor import Predictor, map_threshold
+from tfgad.inference.own_masks import predict_ignoring, read_own
+from tfgad.inference.predictor import Predictor, map_threshold, region_at
 from tfgad.scores import drift
 from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.map_regions import Region, find_regions
@@ -38,6 +40,7 @@ class Verdict:
         scale: of the model's calibration; see `tfgad.scores.calibration.probability`.
         reason: why the image is outside of what good images looked like, such as `"too dark"`;
             empty where it is not.
+        ignored: bool `[H, W]`, the pixels that were ignored; None if there are none.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class Verdict:
     map_threshold: float | None
     scale: float
     reason: str = ""
+    ignored: np.ndarray | None = None
 
 
 class InputSize(Protocol):
@@ -73,6 +77,7 @@ def score_files(
     *,
     depth: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    masks: Mapping[Path, Sequence[Path]] = MappingProxyType({}),
 ) -> Iterator[Verdict | ImageError]:
     """Scores one file after another; one that cannot be scored does not stop the others.
 
@@ -84,8 +89,9 @@ def score_files(
         paths: the files.
         depth: bits of files of 16 bits, if they differ from the model's.
         max_pixels: of an image; a larger one is not scored.
+        masks: path of an image -> mask files, which are white where pixels of it are ignored.
     """
-    alike: list[tuple[Path, np.ndarray]] = []
+    alike: list[_Read] = []
     depth = depth or predictor.depth
     doubtful: list[tuple[Path, int]] = []
     for path in paths:
@@ -96,15 +102,18 @@ def score_files(
             if fitting := doubtful_depth(levels, depth):
                 doubtful.append((path, fitting))
             del levels  # or a large image would be in memory twice
+            own = masks.get(path)
+            ignored = read_own(path, own, image.shape) if own else None
         except ImageError as error:
             yield from _verdicts(predictor, alike)
             alike = []
             yield error
             continue
-        if alike and image.shape != alike[0][1].shape:
+        read = _Read(path, image, ignored)
+        if alike and read.form != alike[0].form:
             yield from _verdicts(predictor, alike)
             alike = []
-        alike.append((path, image))
+        alike.append(read)
         if (len(alike) + 1) * pixels_of(predictor, image.shape) > BATCH_PIXELS:
             yield from _verdicts(predictor, alike)
             alike = []
@@ -173,15 +182,38 @@ def drift_notice(
     return drift.notice(calibration, scores)
 
 
-def _verdicts(predictor: Predictor, alike: list[tuple[Path, np.ndarray]]) -> Iterator[Verdict]:
-    if alike:
-        images = [image for _, image in alike]
-        # A large image comes alone, and is not copied.
-        batch = np.stack(images) if len(images) > 1 else images[0][None]
-        predictions = predictor.predict_images(batch)
-        for (path, image), prediction in zip(alike, predictions, strict=True):
-            threshold = map_threshold(predictor, image.shape)
-            yield verdict_of(path, image, prediction, threshold, predictor.scale)
+class _Read(NamedTuple):
+    """An image that was read, and what is ignored of it alone."""
+
+    path: Path
+    image: np.ndarray
+    ignored: np.ndarray | None
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """What images of one batch have in common."""
+        return self.image.shape, self.ignored is None
+
+
+def _verdicts(predictor: Predictor, alike: Sequence[_Read]) -> Iterator[Verdict]:
+    if not alike:
+        return
+    # A large image comes alone, and is not copied.
+    images = [each.image for each in alike]
+    batch = np.stack(images) if len(images) > 1 else images[0][None]
+    region = region_at(predictor.ignored, predictor.fit, batch.shape[1:])
+    own = [each.ignored for each in alike if each.ignored is not None]
+    predictions = (
+        predict_ignoring(predictor, batch, np.stack(own))
+        if own
+        else predictor.predict_images(batch)
+    )
+    threshold = map_threshold(predictor, batch.shape[1:])
+    for each, prediction in zip(alike, predictions, strict=True):
+        both = [area for area in (region, each.ignored) if area is not None]
+        ignored = np.logical_or.reduce(both) if both else None
+        prediction = {**prediction, "ignored": ignored}
+        yield verdict_of(each.path, each.image, prediction, threshold, predictor.scale)
 
 
 def regions_of(verdict: Verdict) -> list[Region] | None:
@@ -201,7 +233,7 @@ def verdict_of(
     map_threshold: float | None,
     scale: float,
 ) -> Verdict:
-    """Returns a prediction of `Predictor.predict_images` as a `Verdict`."""
+    """Returns a prediction of `Predictor.predict_images`, with `ignored` or not, as a `Verdict`."""
     return Verdict(
         path=path,
         image=image,
@@ -212,4 +244,5 @@ def verdict_of(
         map_threshold=map_threshold,
         scale=scale,
         reason=prediction.get("reason", ""),  # SavedModels of earlier versions give none
+        ignored=prediction.get("ignored"),
     )

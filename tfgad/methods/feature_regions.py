@@ -253,7 +253,7 @@ class FeatureRegions(Detector):
         """Also learns the statistics of the features and of the logits, after `Detector.adapt`."""
         self.prepare()
         super().adapt(normals, size)
-        normals = checks.normal_images(normals)
+        normals = self.normal_images(normals)
         size = checks.size_of(normals, size)
         sides = zip(normals.element_spec.shape[:2], self.window[:2], strict=True)
         per_image = math.prod(math.ceil(side / own) for side, own in sides)  # windows

@@ -249,7 +249,7 @@ class GANomalyUNet(Detector):
     def adapt(self, normals: Any, size: int | None = None) -> None:
         """Also learns the level and peak of the U-Net's logits, after `Detector.adapt`."""
         super().adapt(normals, size)
-        normals = checks.normal_images(normals)
+        normals = self.normal_images(normals)
         score = JointScore(self.joint, self._cues_score(), self.logit_maps)
         score.adapt(normals, checks.size_of(normals, size))
 

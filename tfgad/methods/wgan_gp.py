@@ -174,7 +174,7 @@ class WGANGP(Detector):
         super().adapt(normals, size)
         self.normal_logit.assign(0.0)
         errors = self.traced_errors("critic")
-        mean = mean_logit(lambda x: -errors(x), normals, size, self.seed)
+        mean = mean_logit(lambda x: -errors(x), self.normal_images(normals), size, self.seed)
         self.normal_logit.assign(mean)
 
     def sample(self, count: int, seed: int = 0) -> tf.Tensor:

@@ -152,7 +152,7 @@ def _learned(
         model = _trained_on(run, settings, own, train, callbacks)
     else:
         model = run.model
-    model.adapt(train.images, train.size)
+    model.adapt(model.normal_images(train.images), train.size)
     threshold = model.calibrate(calibration.images, rate, origins=calibration.origins, per=per)
     after = [alarms_of(model, each, per) for each in shown.values()]
     changes = [
@@ -212,11 +212,13 @@ def _trained_on(
 
     It is made anew: rates that fall with the steps must know how many there are.
     """
-    config, built_with = run.config, {**settings, "score": run.model.score}
+    config, old = run.config, run.model
+    built_with = {**settings, "score": old.score, "ignored": old.ignored}
     model = methods.build(config["method"], own.image_shape, config["seed"], **built_with)
     model.prepare()
     check_same_weights(run.folder, config, model.pretrained)
-    images = dataclasses.replace(own, train=train.images, train_size=train.size)
+    filled = model.normal_images(train.images)
+    images = dataclasses.replace(own, train=filled, train_size=train.size)
 
     def batches(start: int) -> tf.data.Dataset:
         return training_batches(

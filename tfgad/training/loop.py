@@ -21,6 +21,8 @@ from tfgad import data, methods
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.batches import count_classes, training_batches
+from tfgad.data.ignored import ignoring
+from tfgad.data.ignored_files import region_of
 from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
 from tfgad.training import distribution
@@ -36,7 +38,13 @@ from tfgad.training.run import (
     default_per,
     load_run,
 )
-from tfgad.training.run_config import check_same_weights, new_config, upgraded, versions
+from tfgad.training.run_config import (
+    asked_of,
+    check_same_weights,
+    new_config,
+    upgraded,
+    versions,
+)
 from tfgad.training.run_folder import RunFolder, RunState
 from tfgad.training.saving import load_model
 from tfgad.training.split_file import split_of
@@ -56,6 +64,7 @@ def train(
     overwrite: bool = False,
     callbacks: Callbacks = no_callbacks,
     distribute: str = distribution.ALONE,
+    mask: str | os.PathLike[str] | None = None,
 ) -> Run | None:
     """Trains a method on the normal images of a data set, and calibrates it on held-out ones.
 
@@ -72,6 +81,8 @@ def train(
         callbacks: name of a stage and its number of remaining steps -> further Keras callbacks.
         distribute: see `tfgad.training.distribution.connect`. `batch_size` is that of all workers
             together.
+        mask: an image file, white where pixels of every image are ignored; see
+            `tfgad.data.ignored_files.region_of`.
 
     Returns:
         The run; None in a worker that is not the chief, which writes nothing.
@@ -86,6 +97,7 @@ def train(
         methods.settings_of(method, settings)  # a mistake is found before other workers are awaited
     cluster = distribution.connect(distribute)  # before TensorFlow computes anything
     images = data.load(spec, seed=seed)
+    images = ignoring(images, None if mask is None else region_of(mask, images))
     if method is None:
         method = _default_of_chief(cluster, folder if resume else None, images, settings)
     hyper_parameters = methods.settings_of(method, settings).as_dict()
@@ -105,6 +117,7 @@ def train(
         images.resized,
         images.depth,
         images.fit,
+        images.ignored,
     )
     lock = locked(folder.path) if cluster.is_chief else contextlib.nullcontext()
     with lock, distribution.raise_on_lost_worker():
@@ -173,7 +186,7 @@ def _trained(
 ) -> Run | None:
     """Trains the remaining steps of a run; the chief alone calibrates and writes it."""
     settings = config["settings"]
-    built_with = {**settings, "score": default_score(config)}
+    built_with = {**settings, "score": default_score(config), "ignored": images.ignored}
     build = partial(
         methods.build, config["method"], images.image_shape, config["seed"], **built_with
     )
@@ -190,7 +203,7 @@ def _trained(
         if state == RunState.STARTED:
             old = folder.read_config() or {}
             check_same_weights(folder.path, old, pretrained)
-            asked = _asked_of(folder, old)
+            asked = asked_of(folder.path, old)
             config |= {"calibration": asked} if asked else {}  # may be interrupted again
             if folder.is_finished():  # and is to be trained by more steps
                 write_checkpoint(load_model(folder.model), folder.checkpoint)
@@ -209,21 +222,6 @@ def _trained(
     origins = images.calibration_origins
     finish(run, images.train, images.train_size, images.calibration, start, origins, **asked)
     return run
-
-
-def _asked_of(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the false-positive rate that a run's threshold was set for, and its `per`.
-
-    Both are missing before a run is finished for the first time. A threshold that other data have
-    set is set by the run's own again, with a warning.
-    """
-    calibration = config.get("calibration", {})
-    if calibration.get("data", config["data"]) != config["data"]:
-        logger.warning(
-            "%s: its threshold came from %s, and is set by %s now",
-            *(folder.path, calibration["data"], config["data"]),
-        )
-    return {key: calibration[key] for key in ("false_positive_rate", "per") if key in calibration}
 
 
 def _fit(

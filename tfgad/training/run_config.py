@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy
+import numpy as np
 import tensorflow as tf
 
 from tfgad.data.defect_sources import NO_PAINTER
+from tfgad.data.ignored import as_config, share_of
 from tfgad.data.pixels import FULL_DEPTH, STRETCH
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.networks.pretrained import IMAGENET, RANDOM, keys_of, known_as, sha256_of
 from tfgad.version import __version__
+
+logger = logging.getLogger(__name__)
 
 LAST_OF_PAINTER = "fusion.keras"  # the file of a painter's last stage: any training changes it
 
@@ -31,6 +35,7 @@ def new_config(
     resized: bool,
     depth: int,
     fit: str = STRETCH,
+    ignored: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns the part of a run's configuration that is known before it is trained.
 
@@ -44,6 +49,7 @@ def new_config(
         depth: bits of the grey levels; see `AnomalyData`.
         fit: how images are resized to another aspect ratio; see `AnomalyData`. It is kept only if
             they are not stretched.
+        ignored: bool `[H, W]`, the pixels that are ignored on every image; None if there are none.
     """
     config = {
         "method": method,
@@ -54,6 +60,7 @@ def new_config(
         "resized": resized,
         "depth": depth,
         **({"fit": fit} if fit != STRETCH else {}),
+        **as_config(ignored),
     }
     if settings.get("painter", NO_PAINTER) == NO_PAINTER:
         return config
@@ -108,8 +115,14 @@ def check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
     Args:
         path: of the run's folder.
         old: the configuration that the run was started with.
-        new: the configuration to resume it with. Keys that it lacks are not compared.
+        new: the configuration to resume it with. Keys that it lacks are not compared, but for the
+            region that is ignored.
     """
+    if old.get("ignored") != new.get("ignored"):
+        before, now = share_of(old), share_of(new)
+        other = f", not with {now}" if now != before else ", by another mask"
+        problem = f"was started with {before} of each image ignored{other}"
+        raise UsageError("out", path, problem, "resume it with the same --mask")
     old, new = ({**each, **each["settings"], "settings": None} for each in (old, new))
     for key, value in new.items():
         if old.get(key) != value:
@@ -160,6 +173,21 @@ def weights_to_resume(
     return weights
 
 
+def asked_of(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the false-positive rate that a run's threshold was set for, and its `per`.
+
+    Both are missing before a run is finished for the first time. A threshold that other data have
+    set is set by the run's own again, with a warning.
+    """
+    calibration = config.get("calibration", {})
+    if calibration.get("data", config["data"]) != config["data"]:
+        logger.warning(
+            "%s: its threshold came from %s, and is set by %s now",
+            *(path, calibration["data"], config["data"]),
+        )
+    return {key: calibration[key] for key in ("false_positive_rate", "per") if key in calibration}
+
+
 def versions() -> dict[str, str]:
     """Returns the versions that a result depends on."""
     return {
@@ -167,5 +195,5 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        "numpy": numpy.__version__,
+        "numpy": np.__version__,
     }

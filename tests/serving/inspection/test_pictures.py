@@ -1,6 +1,7 @@
 """Pictures of the page, and the reduction of large ones."""
 
 import base64
+import dataclasses
 import io
 from pathlib import Path
 
@@ -94,3 +95,25 @@ def test_a_small_image_is_not_reduced():
     verdict = verdict_of(spotted())
     assert pictures.reduced(verdict) is verdict
     assert pictures.reduction((256, 4096, 1)) == 1
+
+
+def test_what_is_ignored_is_outlined_hatched_and_without_heat():
+    anomaly_map = spotted()
+    anomaly_map[5:15, 5:25] = 3  # as no model has it there
+    ignored = np.zeros((40, 60), bool)
+    ignored[5:15, 5:25] = True
+    verdict = verdict_of(anomaly_map, ignored=ignored)
+    heat = heat_maps.heat(verdict)
+    edge = ignored.copy()
+    edge[6:14, 6:24] = False
+    assert (heat[edge] == heat_maps.OUTLINE).all()
+    inside = heat[6:14, 6:24].reshape(-1, 4)
+    lines = (inside == heat_maps.HATCH).all(axis=-1)
+    assert 0.15 < lines.mean() < 0.35
+    assert (inside[~lines, 3] == 0).all()
+    without = heat_maps.heat(dataclasses.replace(verdict, ignored=None))
+    np.testing.assert_array_equal(heat[~ignored], without[~ignored])
+    strips = [
+        heat_maps._heat(verdict, slice(i, i + 7), heat_maps.heat_scale(verdict)) for i in (0, 7, 14)
+    ]
+    np.testing.assert_array_equal(np.concatenate(strips), heat[:21])

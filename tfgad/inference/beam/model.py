@@ -124,7 +124,7 @@ class SavedModelHandler(ModelHandler[Pixels, PredictionResult, Any]):
         inference_args: dict[str, Any] | None = None,
     ) -> Iterator[PredictionResult]:
         """Yields the result of each image."""
-        from tfgad.inference.predictor import map_threshold
+        from tfgad.inference.predictor import map_threshold, region_at
 
         by_shape = sorted(batch, key=lambda image: image.pixels.shape)
         for shape, group in itertools.groupby(by_shape, key=lambda image: image.pixels.shape):
@@ -135,6 +135,7 @@ class SavedModelHandler(ModelHandler[Pixels, PredictionResult, Any]):
                 predictions = model.predict_batch(np.stack([image.pixels for image in alike]))
             threshold = map_threshold(model, shape)
             of_model = {"map_threshold": threshold, "scale": model.scale}
+            of_model["ignored"] = region_at(model.ignored, model.fit, shape)
             for image, prediction in zip(alike, predictions, strict=True):
                 yield PredictionResult(image, {**prediction, **of_model})
 

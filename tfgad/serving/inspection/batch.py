@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from tfgad.data.image_files import ImageError
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.inference import results
+from tfgad.inference.predictor import region_at
 from tfgad.inference.saved_model import SavedModelPredictor
 from tfgad.inference.scoring import (
     Verdict,
@@ -68,6 +70,7 @@ class Batch:
         self._predictor: SavedModelPredictor | None = predictor
         self._calibration_scores = predictor.calibration_scores
         self._calibrated_size = calibrated_size(predictor)
+        self._region_at = functools.partial(region_at, predictor.ignored, predictor.fit)
         self._folder = tempfile.TemporaryDirectory(prefix="tfgad-table-", dir=folder)
         self._pixels = 0
         self._arrays = ArrayFile()
@@ -92,7 +95,9 @@ class Batch:
             self._images[len(self)] = self._arrays.write(to_uint8(result.image))
             self._maps[len(self)] = self._arrays.write(result.map)
             image, anomaly_map = _zeros(result.image.shape), _zeros(result.map.shape)
-            result = dataclasses.replace(result, path=name, image=image, map=anomaly_map)
+            result = dataclasses.replace(
+                result, path=name, image=image, map=anomaly_map, ignored=None
+            )
         else:
             result = ImageError(name, result.reason)
         self.results.append(result)
@@ -165,7 +170,8 @@ class Batch:
         verdict = self.verdicts[index]
         if pixels is None or anomaly_map is None or not isinstance(verdict, Verdict):
             return None
-        return dataclasses.replace(verdict, image=from_uint8(pixels), map=anomaly_map)
+        image, ignored = from_uint8(pixels), self._region_at(pixels.shape)
+        return dataclasses.replace(verdict, image=image, map=anomaly_map, ignored=ignored)
 
     def reconstruction(self, index: int) -> np.ndarray | None:
         """Returns the reconstruction of a scored image; None if the batch is closed.

@@ -37,7 +37,9 @@ def reduced(verdict: Verdict) -> Verdict:
     for axis in (0, 1):
         starts = np.arange(0, anomaly_map.shape[axis], factor)
         anomaly_map = np.maximum.reduceat(anomaly_map, starts, axis=axis)
-    return dataclasses.replace(verdict, image=reduced_image(verdict.image), map=anomaly_map)
+    ignored = None if verdict.ignored is None else verdict.ignored[::factor, ::factor]
+    image = reduced_image(verdict.image)
+    return dataclasses.replace(verdict, image=image, map=anomaly_map, ignored=ignored)
 
 
 def reduced_image(image: np.ndarray) -> np.ndarray:

@@ -123,7 +123,8 @@ def load(
 
     train, held, tested = ({each.sample.name: each.digest for each in part} for part in parts)
     of_files = groups and {name: groups[name] for name in (*train, *held)}
-    files = Files(train, held, tested, of_good, of_test, origins_of, of_files)
+    sizes = frozenset((each.shape[0], each.shape[1]) for each in known.values())
+    files = Files(train, held, tested, of_good, of_test, origins_of, of_files, sizes)
     train_stream, train_size = of_good(train)
     calibration_stream, calibration_size = of_good(held)
     test_stream, test_size = of_test(tested)

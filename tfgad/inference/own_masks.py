@@ -1,0 +1,87 @@
+"""Images with a mask file of their own: what is white in it is ignored in this image alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfgad.data.ignored_files import at_size, read_mask, same_aspect
+from tfgad.data.ignored_own import left_out, mirrored_into, with_margin
+from tfgad.data.image_files import ImageError
+from tfgad.data.pixels import LETTERBOX, resize, without_padding
+from tfgad.inference.predictor import Predictor, map_threshold, resize_map
+
+
+def read_own(image: Path, masks: Sequence[Path], shape: Sequence[int]) -> np.ndarray:
+    """Returns what the masks of an image ignore in it: bool `[H, W]`.
+
+    Args:
+        image: the file, for errors.
+        masks: its mask files.
+        shape: `(H, W, ...)` of the image.
+
+    Raises:
+        ImageError: a mask cannot be read or has another aspect ratio, or none of the image is left.
+    """
+    ignored = np.zeros(tuple(shape[:2]), bool)
+    for path in masks:
+        try:
+            mask = read_mask(path)
+        except ImageError as error:
+            raise ImageError(image, f"has a mask {path.name} that {error.reason}") from error
+        if not same_aspect(mask.shape, shape):
+            raise ImageError(image, f"differs in aspect ratio from its mask {path.name}")
+        ignored |= at_size(mask, shape)
+    if with_margin(ignored).all():
+        raise ImageError(image, "has a mask that leaves nothing of it")
+    return ignored
+
+
+def predict_ignoring(
+    predictor: Predictor, images: np.ndarray, ignored: np.ndarray
+) -> list[dict[str, Any]]:
+    """Returns the predictions of images of which each has ignored pixels of its own.
+
+    What is ignored is filled (`tfgad.data.ignored_own`) before the model sees the image. In the map
+    it has the lowest value, with a margin. The score, where it is the largest value of the map, is
+    that of the pixels that are left.
+
+    Args:
+        predictor: the model.
+        images: as `Predictor.predict_images` takes them, `[B, H, W, C]`.
+        ignored: bool `[B, H, W]`, of `read_own`.
+    """
+    filled = [mirrored_into(*each) for each in zip(images, ignored, strict=True)]
+    regions = list(ignored)
+    if predictor.resized:
+        form = predictor.image_shape[:2], predictor.fit
+        filled = [resize(image, *form) for image in filled]
+        shares = [region[..., None].astype(np.float32) for region in ignored]
+        regions = [resize(share, *form)[..., 0] > 0 for share in shares]
+    predictions = predictor.predict_images(np.stack(filled))
+    is_peak = map_threshold(predictor, images.shape[1:]) is not None
+    found = zip(predictions, regions, ignored, strict=True)
+    return [_without(predictor, *each, is_peak=is_peak) for each in found]
+
+
+def _without(
+    predictor: Predictor,
+    prediction: Mapping[str, Any],
+    region: np.ndarray,
+    ignored: np.ndarray,
+    *,
+    is_peak: bool,
+) -> dict[str, Any]:
+    """Returns a prediction without the region, its map at the size of `ignored`."""
+    anomaly_map = left_out(prediction["map"], with_margin(region))
+    score = anomaly_map.max() if is_peak else prediction["score"]
+    reason = prediction.get("reason", "")
+    numbers = predictor.decide(score, reason)
+    if predictor.resized:
+        if predictor.fit == LETTERBOX:
+            anomaly_map = without_padding(anomaly_map, ignored.shape)
+        anomaly_map = left_out(resize_map(anomaly_map, *ignored.shape), ignored)
+    return {"score": score, **numbers, "map": anomaly_map, "reason": reason}
