@@ -31,6 +31,8 @@ class Files:
         origins_of: function of names of good files that returns the origins of what `of_good`
             streams, as in `AnomalyData.train_origins`.
         groups: name of a good file -> its group; None if each file has its own.
+        products_of: function of names of good files that returns the product of each image that
+            `of_good` streams, as in `AnomalyData.train_products`; None without products.
     """
 
     train: dict[str, str]
@@ -40,6 +42,7 @@ class Files:
     of_test: Callable[[Collection[str]], tuple[tf.data.Dataset, int]]
     origins_of: Callable[[Collection[str]], Origins | None]
     groups: Mapping[str, str] | None = None
+    products_of: Callable[[Collection[str]], np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +79,10 @@ class AnomalyData:
             that is not named has a group of its own.
         train_origins, calibration_origins: the group of each element of `train` and `calibration`
             in order, and the image that it is a tile of; None if each has a group of its own.
+        products: names of the products, if the data are of several; the names of test images then
+            begin with the product and a slash.
+        train_products, calibration_products: int32, the product of each element of `train` and
+            `calibration` in order, as an index of `products`; None without products.
     """
 
     spec: str
@@ -101,6 +108,9 @@ class AnomalyData:
     test_groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
     train_origins: Origins | None = None
     calibration_origins: Origins | None = None
+    products: tuple[str, ...] = ()
+    train_products: np.ndarray | None = None
+    calibration_products: np.ndarray | None = None
 
     @property
     def counted_unit(self) -> str:
@@ -146,8 +156,13 @@ class AnomalyData:
         """Returns the name of the image of a test element: its own, or that of its tile."""
         return name.rpartition("/")[0] if self.unit == TILE else name
 
+    def product_of(self, name: str) -> str:
+        """Returns the product of a test element, `""` if the data are of one product."""
+        return name.partition("/")[0] if self.products else ""
+
     def kind_of(self, name: str) -> str:
         """Returns the kind of an anomalous test element, `UNNAMED` if it has no name."""
         image = self.image_of(name)
-        folders = [folder for folder in image.split("/")[:-1] if folder in self.kinds]
+        own = image.partition("/")[2] if self.products else image
+        folders = [folder for folder in own.split("/")[:-1] if folder in self.kinds]
         return self.test_kinds.get(image) or next(iter(folders), UNNAMED)
