@@ -73,6 +73,10 @@ def score(
             help="An option of Beam's, such as direct_num_workers=4.",
         ),
     ] = None,
+    product: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Product of all images; by default it is recognised."),
+    ] = None,
     depth: Depth = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
@@ -97,11 +101,11 @@ def score(
     reading = {"depth": depth, "max_pixels": max_pixels}
     output = results.Output(csv, maps, raw_maps, min_area, mm_per_pixel)
     if runner:
-        _score_with_beam(model, images, output, runner, runner_options or [], reading)
+        _score_with_beam(model, images, output, runner, runner_options or [], reading, product)
     elif runner_options:
         raise UsageError("--runner-option", runner_options[0], "needs a runner", "add --runner")
     else:
-        _score(Path(model), [Path(image) for image in images], output, reading)
+        _score(Path(model), [Path(image) for image in images], output, reading, product)
 
 
 @dataclasses.dataclass
@@ -109,6 +113,7 @@ class _Tables:
     """The rows of both tables so far, and what was left out of them."""
 
     output: results.Output
+    products: tuple[str, ...] = ()  # of the model
     images: list[dict[str, str]] = dataclasses.field(default_factory=list)
     regions: list[dict[str, str]] = dataclasses.field(default_factory=list)
     small: int = 0  # regions that --min-area left out
@@ -118,6 +123,8 @@ class _Tables:
         """Adds an image with its regions; None if these are unknown."""
         listed = results.listed(found, self.output.min_area, result.is_anomalous)
         row = results.row(result, listed.regions)
+        if self.products:
+            row[results.PRODUCT] = result.product
         self.images.append(row)
         self.regions += results.region_rows(row["image"], listed.regions, self.output.mm_per_pixel)
         self.small += listed.small
@@ -129,11 +136,17 @@ class _Tables:
             columns = results.region_columns(self.output.mm_per_pixel)
             path = Path(results.regions_path(self.output.table))
             results.write_csv(path, self.regions, columns)
-            results.write_csv(Path(self.output.table), self.images)
+            empty = {results.PRODUCT: ""} if self.products else {}  # of files that are not scored
+            rows = [{**empty, **row} for row in self.images]
+            results.write_csv(Path(self.output.table), rows, results.columns(self.products))
 
 
 def _score(
-    model: Path, images: list[Path], output: results.Output, reading: dict[str, Any]
+    model: Path,
+    images: list[Path],
+    output: results.Output,
+    reading: dict[str, Any],
+    product: str | None = None,
 ) -> None:
     """Scores files one after another; see `score`."""
     paths = results.find_images(images)
@@ -149,7 +162,8 @@ def _score(
     broken, scored = [], []
     with Progress() as progress:
         progress.phase("loading the model")
-        loaded = predictor.load_predictor(model)
+        loaded = predictor.load_predictor(model, product)
+        tables.products = loaded.products
         progress.phase("scoring", len(paths))
         try:
             for result in scoring.score_files(loaded, paths, **reading):
@@ -195,6 +209,7 @@ def _score_with_beam(
     runner: Runner,
     options: list[str],
     reading: dict[str, Any],
+    product: str | None = None,
 ) -> None:
     """Scores files with Apache Beam; see `score`."""
     if output.table is None:
@@ -218,6 +233,7 @@ def _score_with_beam(
             mm_per_pixel=output.mm_per_pixel,
             runner=runner.value,
             options=options,
+            product=product,
             **reading,
         )
     say_counts(output.table, scored.counts)
@@ -277,8 +293,9 @@ def verdict_line(row: Mapping[str, str]) -> str:
     """Returns the row of an image that was scored, as one line for people."""
     numbers = f"probability {float(row['probability']):.3f}  score {row['score']:<8}"
     regions = f"regions {row['regions'] or '-':<2}"
+    product = f"{row[results.PRODUCT]}  " if results.PRODUCT in row else ""
     reason = row["reason"] and f"  ({row['reason']})"
-    return f"{row['verdict']:<9}  {numbers}  {regions}  {row['image']}{reason}"
+    return f"{row['verdict']:<9}  {numbers}  {regions}  {product}{row['image']}{reason}"
 
 
 def say_counts(csv: Path | str | None, counts: Mapping[str, int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -169,7 +169,14 @@ def settings_of(name: str, given: Mapping[str, Any] | None = None) -> Settings:
     )
 
 
-def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given: Any) -> Detector:
+def build(
+    method: str,
+    image_shape: tuple[int, int, int],
+    seed: int = 0,
+    *,
+    products: Sequence[str] = (),
+    **given: Any,
+) -> Detector:
     """Makes a compiled model for images of a shape: `tfgad.build("fanogan", (32, 32, 1))`.
 
     The networks' first weights follow the seed, as `keras.utils.set_random_seed` sets it.
@@ -178,6 +185,7 @@ def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given
         method: its name, such as `ganomaly` or `ganomaly/paper`.
         image_shape: `(height, width, channels)` of the images to score.
         seed: of weights and training.
+        products: names of the products, if it is one model for several.
         **given: settings other than the method's defaults. `steps`, `batch_size` and `jitter` are
             those of a run, and have no effect here.
 
@@ -209,6 +217,7 @@ def build(method: str, image_shape: tuple[int, int, int], seed: int = 0, **given
             score=parsed["score"],
             stride=stride,
             tile=(height, width),
+            products=products,
         )
         model.compile()
     finally:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import tensorflow as tf
 from tfgad import files
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.data.tiling import fill_by_block
-from tfgad.errors import UsageError, first_line
-from tfgad.export.saved_model import CALIBRATION, METADATA
+from tfgad.errors import UsageError, first_line, nearest
+from tfgad.export.saved_model import CALIBRATION, METADATA, SCORE_PRODUCT
 from tfgad.scores.calibration import decide
 from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.image_quality import first_reason
@@ -56,6 +57,7 @@ class SavedModelPredictor:
         signatures: functions to call by name of signature; by default those of the model.
         max_pixels: pixels of an image that are sent in one piece; by default as many as the
             model's memory is bounded for.
+        product: of all images; None where the model has one, or is to recognise it.
 
     Attributes:
         metadata: of the file `tfgad.export.saved_model.METADATA`, with the numbers of the
@@ -70,6 +72,7 @@ class SavedModelPredictor:
         *,
         signatures: Mapping[str, Any] | None = None,
         max_pixels: int | None = None,
+        product: str | None = None,
     ):
         metadata = saved_model_metadata(folder)
         # it owns what the signatures use
@@ -84,6 +87,9 @@ class SavedModelPredictor:
         self._signatures = signatures or self._model.signatures
         self._serve = self._signatures["serving_default"]
         self._max_pixels = max_pixels
+        self.products = tuple(metadata.get("products", ()))
+        self._product = known_product(product, self.products)
+        self._numbers = numbers
         if signatures is None and "reason" not in self._serve.structured_outputs:
             log.warning(UNCHECKED, folder, "calibrate and export its run again")
 
@@ -103,7 +109,12 @@ class SavedModelPredictor:
 
     def predict_batch(self, pixels: np.ndarray) -> list[dict[str, Any]]:
         """Predicts images of one size, uint8 `[B, H, W, C]`, in one piece."""
-        predictions = self._serve(images=tf.constant(pixels))
+        if self._product:
+            given = tf.constant([self._product] * len(pixels))
+            serve = self._signatures[SCORE_PRODUCT]
+            predictions = serve(images=tf.constant(pixels), product=given)
+        else:
+            predictions = self._serve(images=tf.constant(pixels))
         return by_image({key: value.numpy() for key, value in predictions.items()})
 
     def _predict_any_size(
@@ -114,18 +125,36 @@ class SavedModelPredictor:
             return self._predict_block(as_pixels(image))
         anomaly_map = np.empty(image.shape[:2], np.float32)
         reasons: list[str] = []
+        of_blocks: list[str] = []
 
         def map_of(block: np.ndarray) -> np.ndarray:
             prediction = self._predict_block(as_pixels(block))
             reasons.append(prediction.get("reason", ""))
-            return prediction["map"]
+            if not self.products:
+                return prediction["map"]
+            of_blocks.append(prediction["product"])
+            threshold, scale = self._of_product(of_blocks[-1])
+            return prediction["map"] * scale + threshold  # raw, until the product is known
 
         self._fill_by_block(anomaly_map, image, self.score, map_of)
+        product = {}
+        if self.products:  # that of most blocks
+            product = {"product": collections.Counter(of_blocks).most_common(1)[0][0]}
+            threshold, scale = self._of_product(product["product"])
+            anomaly_map -= threshold
+            anomaly_map /= scale
         score = anomaly_map.max()  # as the model scores every image larger than its window
         reason = first_reason(reasons)
         decision = decide(score, bool(reason), self.threshold, self.metadata["scale"])
         numbers = {name: np.asarray(value)[()] for name, value in decision.items()}
-        return {"score": score, **numbers, "map": anomaly_map, "reason": reason}
+        return {"score": score, **numbers, "map": anomaly_map, "reason": reason, **product}
+
+    def _of_product(self, product: str) -> tuple[np.float32, np.float32]:
+        """Returns threshold and scale of a product's raw scores."""
+        place = self.products.index(product)
+        names = ("product_thresholds", "product_scales")
+        threshold, scale = (self._numbers[name][place] for name in names)
+        return threshold, scale
 
     def _predict_block(self, pixels: np.ndarray) -> dict[str, Any]:
         return self.predict_batch(pixels[None])[0]
@@ -190,10 +219,23 @@ def by_image(columns: dict[str, Any]) -> list[dict[str, Any]]:
 
     Strings, which are bytes in a tensor, become text.
     """
-    if "reason" in columns:
-        texts = [reason.decode() for reason in np.asarray(columns["reason"])]
-        columns = {**columns, "reason": texts}
+    for name in columns.keys() & {"reason", "product"}:
+        columns = {**columns, name: [text.decode() for text in np.asarray(columns[name])]}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def known_product(product: str | None, products: Sequence[str]) -> str | None:
+    """Returns a product that a model is given; None if it is given none.
+
+    Raises:
+        UsageError: it is none of the model's products.
+    """
+    if not product or product in products:
+        return product or None
+    if not products:
+        raise UsageError("product", product, "but the model is of one product", "leave it out")
+    hint = nearest(product, products)
+    raise UsageError("product", product, "is not one that the model knows", hint)
 
 
 def saved_model_folder(path: Path) -> Path | None:

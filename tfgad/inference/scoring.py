@@ -38,6 +38,7 @@ class Verdict:
         scale: of the model's calibration; see `tfgad.scores.calibration.probability`.
         reason: why the image is outside of what good images looked like, such as `"too dark"`;
             empty where it is not.
+        product: of a model of several products; else empty.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Verdict:
     map_threshold: float | None
     scale: float
     reason: str = ""
+    product: str = ""
 
 
 class InputSize(Protocol):
@@ -212,4 +214,5 @@ def verdict_of(
         map_threshold=map_threshold,
         scale=scale,
         reason=prediction.get("reason", ""),  # SavedModels of earlier versions give none
+        product=prediction.get("product", ""),
     )

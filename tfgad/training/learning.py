@@ -213,7 +213,9 @@ def _trained_on(
     It is made anew: rates that fall with the steps must know how many there are.
     """
     config, built_with = run.config, {**settings, "score": run.model.score}
-    model = methods.build(config["method"], own.image_shape, config["seed"], **built_with)
+    products = run.model.product_names
+    shape, seed = own.image_shape, config["seed"]
+    model = methods.build(config["method"], shape, seed, products=products, **built_with)
     model.prepare()
     check_same_weights(run.folder, config, model.pretrained)
     images = dataclasses.replace(own, train=train.images, train_size=train.size)

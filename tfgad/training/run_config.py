@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def new_config(
     resized: bool,
     depth: int,
     fit: str = STRETCH,
+    products: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the part of a run's configuration that is known before it is trained.
 
@@ -44,6 +45,7 @@ def new_config(
         depth: bits of the grey levels; see `AnomalyData`.
         fit: how images are resized to another aspect ratio; see `AnomalyData`. It is kept only if
             they are not stretched.
+        products: names of the products; kept only if there are several.
     """
     config = {
         "method": method,
@@ -54,6 +56,7 @@ def new_config(
         "resized": resized,
         "depth": depth,
         **({"fit": fit} if fit != STRETCH else {}),
+        **({"products": list(products)} if products else {}),
     }
     if settings.get("painter", NO_PAINTER) == NO_PAINTER:
         return config
