@@ -497,13 +497,11 @@ class Detector(Trained):
             scores.append(self.traced_anomaly(self.score)(batch)["score"].numpy())
             if self.products is not None:
                 descriptions.append(self.products.describe(batch).numpy())
-        if self.products is None:
-            fit = self.calibration.fit
-        else:
-            fit = PerProduct(
-                self.calibration, self.products, checks.joined(descriptions), products
-            ).fit
-        threshold = fit(checks.joined(scores), false_positive_rate, origins, per)
+        calibration: Any = self.calibration
+        if self.products is not None:
+            described = checks.joined(descriptions)
+            calibration = PerProduct(self.calibration, self.products, described, products)
+        threshold = calibration.fit(checks.joined(scores), false_positive_rate, origins, per)
         self.image_quality.calibrate(checks.joined(qualities), false_positive_rate)
         return threshold
 

@@ -246,7 +246,9 @@ def _files(parts: Mapping[str, AnomalyData]) -> Files | None:
             for n, group in (files.groups or {}).items()
         }
     return Files(
-        *(together(part) for part in ("train", "calibration", "test")),
+        together("train"),
+        together("calibration"),
+        together("test"),
         of_good,
         of_test,
         origins_of,

@@ -216,7 +216,8 @@ def _trained(
         model.load_weights(folder.checkpoint)
     run = Run(folder.path, config, model)
     origins = images.calibration_origins
-    model.learn_products(images.train, images.train_products)
+    if images.train_products is not None:
+        model.learn_products(images.train, images.train_products)
     held_products = images.calibration_products
     normals, size, held_out = images.train, images.train_size, images.calibration
     finish(run, normals, size, held_out, start, origins, held_products=held_products, **asked)

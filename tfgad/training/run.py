@@ -215,8 +215,8 @@ def products_of(run: Run, images: AnomalyData) -> np.ndarray | None:
     """
     if not run.model.product_names or not images.products:
         return None
-    numbers = run.model.product_indices(list(images.products), len(images.products)).numpy()
-    return numbers[images.calibration_products]
+    numbers = run.model.product_indices(images.products, len(images.products))
+    return np.asarray(numbers)[images.calibration_products]
 
 
 def check_shape(run: Run, images: AnomalyData) -> None:

@@ -119,7 +119,7 @@ def load(
             an empty split.
     """
     if SEPARATOR in name:
-        sizes = {"train": train, "calibration": calibration, "test": test}
+        sizes: dict[str, Any] = {"train": train, "calibration": calibration, "test": test}
         load_one = functools.partial(load, size=size, channels=channels, seed=seed, **sizes)
         names = names_of(name, "data set weave", WEAVES)
         return load_each(load_one, dict(zip(names, names, strict=True)), f"weave:{name}")
