@@ -284,7 +284,6 @@ class Detector(Trained):
             raise UsageError("product", product, "but the model is of one product", hint)
         return None
 
-    @tf.function(reduce_retracing=True, autograph=False)
     def by_product(
         self, scored: Any, images: tf.Tensor, score: str, given: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:

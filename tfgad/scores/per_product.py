@@ -80,6 +80,8 @@ class PerProduct:
             UsageError: fewer than two images of a product.
         """
         names = self.products.names
+        if self.given is None:
+            self.products.require_adapted()
         product = distances.argmin(axis=1) if self.given is None else self.given
         counts = np.bincount(product, minlength=len(names))
         if self.given is None:

@@ -91,6 +91,8 @@ class Products(StatisticsLayer):
         self.whitening = self._statistic("whitening", (length, length), "zeros")
         infinite = keras.initializers.Constant(np.inf)
         self.limits = self._statistic("limits", (count,), infinite)
+        form = tf.TensorSpec([None, None, None, channels], tf.float32)  # traced once, for any size
+        self._traced = tf.function(self._describe, [form], autograph=False)
         self.built = True
 
     @property
@@ -121,11 +123,23 @@ class Products(StatisticsLayer):
             if name not in known:
                 hint = nearest(str(name), self.names)
                 raise UsageError("product", name, "is not one that the model knows", hint)
-        return tf.constant([known[name] for name in given], tf.int32, [count])
+        numbers = [known[name] for name in given]
+        if UNKNOWN in numbers:
+            self.require_adapted()
+        return tf.constant(numbers, tf.int32, [count])
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def describe(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the descriptions of images `[B, H, W, C]` in [-1, 1]: `[B, K]`.
+    def require_adapted(self) -> None:
+        """Raises UsageError if the products cannot be recognised yet."""
+        if not self.is_adapted:
+            hint = "call `learn_products` with the training images first, or give the product"
+            raise UsageError("model", "not adapted", "cannot recognise products", hint)
+
+    def describe(self, images: Any) -> tf.Tensor:
+        """Returns the descriptions of images float32 `[B, H, W, C]` in [-1, 1]: `[B, K]`."""
+        return self._traced(images)
+
+    def _describe(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns what `describe` does.
 
         Rows of tiles are described one after another, so a large image needs the memory of one row.
         """

@@ -27,6 +27,7 @@ DEFAULT_SIGNATURE, SCORE_BYTES, RECONSTRUCT = "serving_default", "score_bytes", 
 # Of the others the regions are found once the whole map is there.
 WITH_MAP = {REGIONS: DEFAULT_SIGNATURE, REGIONS_BYTES: SCORE_BYTES}
 IMAGES = "images"  # the input of `tfgad.export.saved_model` that takes arrays
+PRODUCT = "product"  # and that which takes the products of images
 
 
 class LargeImages:
