@@ -9,7 +9,9 @@ images of all products together as each of the others of its own product. The te
 product are the same for both. The JSON holds for each product the figures of both: AUROC, average
 precision, and at the threshold the shares of defects found and of false alarms; and of the one
 model the share of test images whose product it recognises. The verdicts of the one model are by the
-true product; `recognised_verdicts` counts those that are the same by the recognised one.
+true product; `recognised_verdicts` is the share that is the same by the recognised one.
+`unlike_every_product` is the share of good test images that are, when the product is recognised;
+`left_out` is that of the good test images of a product that is left out of what is recognised.
 """
 
 import argparse
@@ -28,7 +30,10 @@ from tfgad.data.spec import Spec
 from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation.by_product import by_product
 from tfgad.evaluation.units import units_of
+from tfgad.scores.products import Products
+from tfgad.scores.tile_statistics import UNLIKE_ALL
 from tfgad.training import run_config
+from tfgad.training.run import FALSE_POSITIVE_RATE
 
 SHOWN = ("image_auroc", "image_ap", "recall", "false_alarm_rate")
 
@@ -76,7 +81,8 @@ def compared(given, spec):
     return {
         "products": products,
         "recognised": float(np.mean(recognised(images, predictions))),
-        "recognised_verdicts": same_verdicts(together.model, images),
+        **by_recognised_product(together.model, images),
+        "left_out": left_out(together.model.products, images),
         "seconds": together.config["training_seconds"],
     }
 
@@ -98,18 +104,58 @@ def recognised(images, predictions):
     return np.array(truth) == np.array(predictions.products)
 
 
-def same_verdicts(model, images):
-    """Returns the share of test images with the same verdict by the true and the found product."""
-    same = []
+def by_recognised_product(model, images):
+    """Returns the shares of same verdicts and of good test images unlike every product."""
+    same, unlike = [], []
     for batch in batched(images.test).as_numpy_iterator():
-        truth = [images.product_of(name.decode()) for name in batch["name"]]
-        verdicts = []
+        image, truth = batch["image"], [images.product_of(name.decode()) for name in batch["name"]]
+        verdicts = {}
         for product in (truth, None):
             given = model.product_indices(product, len(truth))
-            score = model.anomaly(batch["image"], product=product)["score"]
-            verdicts.append(model.prediction(batch["image"], score, given)["is_anomalous"].numpy())
-        same.append(verdicts[0] == verdicts[1])
-    return float(np.mean(np.concatenate(same)))
+            score = model.anomaly(image, product=product)["score"]
+            verdicts[product is None] = model.prediction(image, score, given)
+        same.extend(verdicts[True]["is_anomalous"] == verdicts[False]["is_anomalous"])
+        unlike.extend(verdicts[True]["reason"].numpy()[batch["label"] == 0] == UNLIKE_ALL.encode())
+    return {
+        "recognised_verdicts": float(np.mean(same)),
+        "unlike_every_product": float(np.mean(unlike)),
+    }
+
+
+def left_out(layer, images):
+    """Returns how many good test images are unlike every product where theirs is not known."""
+    described = {
+        part: np.concatenate([layer.describe(batch).numpy() for batch in batched(stream)])
+        for part, stream in (("train", images.train), ("calibration", images.calibration))
+    }
+    rows = [
+        (images.product_of(name.decode()), description)
+        for batch in batched(images.test).as_numpy_iterator()
+        for name, label, description in zip(
+            batch["name"], batch["label"], layer.describe(batch["image"]).numpy(), strict=True
+        )
+        if not label
+    ]
+    shares = {}
+    for number, product in enumerate(images.products):
+        others = [name for name in images.products if name != product]
+        without = Products(others, layer.tile, layer.channels)
+        known = {
+            part: (of != number, of[of != number] - (of[of != number] > number))
+            for part, of in (
+                ("train", images.train_products),
+                ("calibration", images.calibration_products),
+            )
+        }
+        kept, of = known["train"]
+        without.adapt(described["train"][kept], of)
+        kept, of = known["calibration"]
+        distances = without.distances(described["calibration"][kept]).numpy()
+        without.calibrate(distances, of, FALSE_POSITIVE_RATE)
+        own = np.stack([description for name, description in rows if name == product])
+        unlike = without.distances(own).numpy() > without.limits.numpy()
+        shares[product] = float(unlike.all(axis=1).mean())
+    return shares
 
 
 def cell(value):
