@@ -23,6 +23,7 @@ from tfgad import evaluation, files, training
 # isort: split
 
 import numpy as np
+import tensorflow as tf
 
 from tfgad.data.products import SEPARATOR
 from tfgad.data.sampling import batched
@@ -81,7 +82,7 @@ def compared(given, spec):
     return {
         "products": products,
         "recognised": float(np.mean(recognised(images, predictions))),
-        **by_recognised_product(together.model, images),
+        **by_recognised_product(together.model, images, predictions),
         "left_out": left_out(together.model.products, images),
         "seconds": together.config["training_seconds"],
     }
@@ -104,20 +105,26 @@ def recognised(images, predictions):
     return np.array(truth) == np.array(predictions.products)
 
 
-def by_recognised_product(model, images):
+def by_recognised_product(model, images, predictions):
     """Returns the shares of same verdicts and of good test images unlike every product."""
-    same, unlike = [], []
-    for batch in batched(images.test).as_numpy_iterator():
-        image, truth = batch["image"], [images.product_of(name.decode()) for name in batch["name"]]
-        verdicts = {}
-        for product in (truth, None):
-            given = model.product_indices(product, len(truth))
-            score = model.anomaly(image, product=product)["score"]
-            verdicts[product is None] = model.prediction(image, score, given)
-        same.extend(verdicts[True]["is_anomalous"] == verdicts[False]["is_anomalous"])
-        unlike.extend(verdicts[True]["reason"].numpy()[batch["label"] == 0] == UNLIKE_ALL.encode())
+    reasons = [
+        reason.decode()
+        for batch in batched(images.test).as_numpy_iterator()
+        for reason in model.reasons(tf.constant(batch["image"])).numpy()
+    ]
+    truth, found = (
+        np.array([model.product_names.index(name) for name in of])
+        for of in (map(images.product_of, predictions.names), predictions.products)
+    )
+    thresholds, scales = (
+        each.numpy() for each in (model.products.thresholds, model.products.scales)
+    )
+    raw = predictions.scores * scales[truth] + thresholds[truth]
+    by_truth = (predictions.scores > 0) | (np.array(predictions.reasons) != "")
+    by_found = (raw > thresholds[found]) | (np.array(reasons) != "")
+    unlike = np.array(reasons)[predictions.labels == 0] == UNLIKE_ALL
     return {
-        "recognised_verdicts": float(np.mean(same)),
+        "recognised_verdicts": float(np.mean(by_truth == by_found)),
         "unlike_every_product": float(np.mean(unlike)),
     }
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import tensorflow as tf
 from tfgad import files
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.data.tiling import fill_by_block
-from tfgad.errors import UsageError, first_line, nearest
+from tfgad.errors import UsageError, first_line
 from tfgad.export.saved_model import CALIBRATION, METADATA, SCORE_PRODUCT
+from tfgad.inference.products import ProductOfBlocks, known_product
 from tfgad.scores.calibration import decide
 from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.image_quality import first_reason
@@ -125,36 +125,20 @@ class SavedModelPredictor:
             return self._predict_block(as_pixels(image))
         anomaly_map = np.empty(image.shape[:2], np.float32)
         reasons: list[str] = []
-        of_blocks: list[str] = []
+        of_blocks = ProductOfBlocks(self.products, self._numbers)
 
         def map_of(block: np.ndarray) -> np.ndarray:
             prediction = self._predict_block(as_pixels(block))
             reasons.append(prediction.get("reason", ""))
-            if not self.products:
-                return prediction["map"]
-            of_blocks.append(prediction["product"])
-            threshold, scale = self._of_product(of_blocks[-1])
-            return prediction["map"] * scale + threshold  # raw, until the product is known
+            return of_blocks.raw(prediction)
 
         self._fill_by_block(anomaly_map, image, self.score, map_of)
-        product = {}
-        if self.products:  # that of most blocks
-            product = {"product": collections.Counter(of_blocks).most_common(1)[0][0]}
-            threshold, scale = self._of_product(product["product"])
-            anomaly_map -= threshold
-            anomaly_map /= scale
+        product = of_blocks.standardise(anomaly_map)
         score = anomaly_map.max()  # as the model scores every image larger than its window
         reason = first_reason(reasons)
         decision = decide(score, bool(reason), self.threshold, self.metadata["scale"])
         numbers = {name: np.asarray(value)[()] for name, value in decision.items()}
         return {"score": score, **numbers, "map": anomaly_map, "reason": reason, **product}
-
-    def _of_product(self, product: str) -> tuple[np.float32, np.float32]:
-        """Returns threshold and scale of a product's raw scores."""
-        place = self.products.index(product)
-        names = ("product_thresholds", "product_scales")
-        threshold, scale = (self._numbers[name][place] for name in names)
-        return threshold, scale
 
     def _predict_block(self, pixels: np.ndarray) -> dict[str, Any]:
         return self.predict_batch(pixels[None])[0]
@@ -222,20 +206,6 @@ def by_image(columns: dict[str, Any]) -> list[dict[str, Any]]:
     for name in columns.keys() & {"reason", "product"}:
         columns = {**columns, name: [text.decode() for text in np.asarray(columns[name])]}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def known_product(product: str | None, products: Sequence[str]) -> str | None:
-    """Returns a product that a model is given; None if it is given none.
-
-    Raises:
-        UsageError: it is none of the model's products.
-    """
-    if not product or product in products:
-        return product or None
-    if not products:
-        raise UsageError("product", product, "but the model is of one product", "leave it out")
-    hint = nearest(product, products)
-    raise UsageError("product", product, "is not one that the model knows", hint)
 
 
 def saved_model_folder(path: Path) -> Path | None:
