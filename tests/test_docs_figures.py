@@ -325,3 +325,24 @@ def test_methods_of_the_readme():
         assert_shown(shown[method][1], statistics.mean(values))
     assert_shown(shown["PCA"][1], fabric["baselines"]["patch_pca"]["image_auroc"])
     assert_shown(shown["fanogan"][1], results("aitex_03_fanogan_seed_0")["image_auroc"])
+
+
+def test_the_tables_of_several_products():
+    found = {
+        "AITEX" if "aitex:" in name else "weave": each
+        for name, each in results("products").items()
+        if name != "versions"
+    }
+    shown = list(rows("docs/products.md", "## One model or several"))
+    names = {name: cells for name, cells in shown if not name.startswith("data")}
+    for data, each in found.items():
+        for product, of in each["products"].items():
+            keys = ("image_auroc", "image_ap", "recall", "false_alarm_rate")
+            for cell, key in zip(names.pop(f"{data}, {product}"), keys, strict=True):
+                assert_shown(cell, of["together"][key], of["alone"][key])
+        *cells, left_out = names.pop(data)
+        keys = ("recognised", "recognised_verdicts", "unlike_every_product")
+        for cell, key in zip(cells, keys, strict=True):
+            assert_shown(cell, each[key])
+        assert_shown(left_out, *each["left_out"].values())
+    assert not names

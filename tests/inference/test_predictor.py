@@ -45,7 +45,12 @@ def test_a_run_scores_a_large_image_block_by_block(fitted, monkeypatch, method):
     image = np.random.default_rng(0).uniform(-1, 1, (1, 71, 401, 1)).astype("float32")
     whole = model.anomaly(image)
     served, anomaly = [], model.anomaly
-    monkeypatch.setattr(model, "anomaly", lambda block: served.append(block) or anomaly(block))
+
+    def noted(block, **given):
+        served.append(block)
+        return anomaly(block, **given)
+
+    monkeypatch.setattr(model, "anomaly", noted)
     monkeypatch.setattr(saved_model, "AT_ONCE", 150**2)
     cut = predictor.predict_any_size(model, image)
     assert len(served) > 2

@@ -213,15 +213,18 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
     return f"{sentence}; no probability below {1 - largest:.2f} or above {largest:.2f} is given"
 
 
-def kinds_table(kinds: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> Table:
-    """Returns a table of the figures of each kind of defect.
+def kinds_table(
+    kinds: Mapping[str, Mapping[str, Any]], names: Mapping[str, str], heading: str = "kind"
+) -> Table:
+    """Returns a table of the figures of each kind of defect, or of each product.
 
     Args:
-        kinds: of `tfgad.evaluation.by_kind.by_kind`.
+        kinds: of `tfgad.evaluation.by_kind.by_kind`, or of `by_product`.
         names: figure -> its name in tables.
+        heading: of the column of their names.
     """
     table = Table(box=SIMPLE_HEAD, padding=0)
-    table.add_column("kind", overflow="fold")
+    table.add_column(heading, overflow="fold")
     keys = list(next(iter(kinds.values())))
     for key in keys:
         table.add_column(names[key], justify="right")

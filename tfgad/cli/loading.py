@@ -45,6 +45,8 @@ def data_defaults(config: dict[str, Any], spec: str | None) -> dict[str, Any]:
     depth = depth_to_read(config)
     if given.kind == own.kind:
         defaults = {"channels": channels, "depth": depth, **own.options}
+        if spec is not None:
+            defaults.pop("products", None)  # of another folder
     else:
         size = Size(height, width)
         defaults = {"channels": channels, "depth": depth, "size": size, "fit": config.get("fit")}

@@ -80,6 +80,10 @@ def score(
             metavar="DIR", help="Folder of masks, NAME.png of NAME.png: white is ignored."
         ),
     ] = None,
+    product: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Product of all images; by default it is recognised."),
+    ] = None,
     depth: Depth = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
@@ -109,11 +113,11 @@ def score(
     if runner and mask:
         raise UsageError("--mask", mask, "cannot go with --runner", "score without a runner")
     if runner:
-        _score_with_beam(model, images, output, runner, runner_options or [], reading)
+        _score_with_beam(model, images, output, runner, runner_options or [], reading, product)
     elif runner_options:
         raise UsageError("--runner-option", runner_options[0], "needs a runner", "add --runner")
     else:
-        _score(Path(model), [Path(image) for image in images], output, reading, mask)
+        _score(Path(model), [Path(image) for image in images], output, reading, mask, product)
 
 
 @dataclasses.dataclass
@@ -121,6 +125,7 @@ class _Tables:
     """The rows of both tables so far, and what was left out of them."""
 
     output: results.Output
+    products: tuple[str, ...] = ()  # of the model
     images: list[dict[str, str]] = dataclasses.field(default_factory=list)
     regions: list[dict[str, str]] = dataclasses.field(default_factory=list)
     small: int = 0  # regions that --min-area left out
@@ -130,6 +135,8 @@ class _Tables:
         """Adds an image with its regions; None if these are unknown."""
         listed = results.listed(found, self.output.min_area, result.is_anomalous)
         row = results.row(result, listed.regions)
+        if self.products:
+            row[results.PRODUCT] = result.product
         self.images.append(row)
         self.regions += results.region_rows(row["image"], listed.regions, self.output.mm_per_pixel)
         self.small += listed.small
@@ -141,7 +148,9 @@ class _Tables:
             columns = results.region_columns(self.output.mm_per_pixel)
             path = Path(results.regions_path(self.output.table))
             results.write_csv(path, self.regions, columns)
-            results.write_csv(Path(self.output.table), self.images)
+            empty = {results.PRODUCT: ""} if self.products else {}  # of files that are not scored
+            rows = [{**empty, **row} for row in self.images]
+            results.write_csv(Path(self.output.table), rows, results.columns(self.products))
 
 
 def _score(
@@ -150,6 +159,7 @@ def _score(
     output: results.Output,
     reading: dict[str, Any],
     mask: Path | None,
+    product: str | None = None,
 ) -> None:
     """Scores files one after another; see `score`."""
     paths = results.find_images(images)
@@ -167,7 +177,8 @@ def _score(
     broken, scored = [], []
     with Progress() as progress:
         progress.phase("loading the model")
-        loaded = predictor.load_predictor(model)
+        loaded = predictor.load_predictor(model, product)
+        tables.products = loaded.products
         progress.phase("scoring", len(paths))
         try:
             for result in scoring.score_files(loaded, paths, **reading):
@@ -213,6 +224,7 @@ def _score_with_beam(
     runner: Runner,
     options: list[str],
     reading: dict[str, Any],
+    product: str | None = None,
 ) -> None:
     """Scores files with Apache Beam; see `score`."""
     if output.table is None:
@@ -236,6 +248,7 @@ def _score_with_beam(
             mm_per_pixel=output.mm_per_pixel,
             runner=runner.value,
             options=options,
+            product=product,
             **reading,
         )
     say_counts(output.table, scored.counts)
@@ -295,8 +308,9 @@ def verdict_line(row: Mapping[str, str]) -> str:
     """Returns the row of an image that was scored, as one line for people."""
     numbers = f"probability {float(row['probability']):.3f}  score {row['score']:<8}"
     regions = f"regions {row['regions'] or '-':<2}"
+    product = f"{row[results.PRODUCT]}  " if results.PRODUCT in row else ""
     reason = row["reason"] and f"  ({row['reason']})"
-    return f"{row['verdict']:<9}  {numbers}  {regions}  {row['image']}{reason}"
+    return f"{row['verdict']:<9}  {numbers}  {regions}  {product}{row['image']}{reason}"
 
 
 def say_counts(csv: Path | str | None, counts: Mapping[str, int]) -> None:

@@ -182,12 +182,15 @@ def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
     """Prints the method's figures beside those of the trivial detectors, and what they mean."""
     from tfgad.evaluation import baselines, metrics
     from tfgad.evaluation.by_kind import KIND_FIGURES
+    from tfgad.evaluation.by_product import PRODUCT_FIGURES
 
     rows = metrics.names_of(figures["unit"])
     trivial = {baselines.NAMES[name]: each for name, each in figures["baselines"].items()}
     console.show(console.figures_table(spec, {method: figures, **trivial}, rows))
     if figures["by_kind"]:
         console.show(console.kinds_table(figures["by_kind"], KIND_FIGURES))
+    if of_products := figures.get("by_product"):
+        console.show(console.kinds_table(of_products, PRODUCT_FIGURES, "product"))
     for name, reason in figures["baselines_left_out"].items():
         console.say(f"{baselines.NAMES[name]} is left out: {reason}")
     for finding in figures["findings"]:
@@ -202,5 +205,10 @@ def _show_threshold(run: Run) -> None:
         f"{console.false_positive_rate({**run.config, **calibration})} ({calibration['method']} of "
         f"{calibration['images']} good {unit}s)"
     )
+    for name, each in calibration.get("products", {}).items():
+        console.say(
+            f"product {name}: threshold {each['threshold']:.4g} of its raw scores "
+            f"({each['method']} of {each['images']} good {unit}s)"
+        )
     if "rate_interval" in calibration:
         console.say(console.rate_on_new_groups(calibration))

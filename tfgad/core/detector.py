@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -22,7 +22,9 @@ from tfgad.scores.calibration import Calibration, Threshold
 from tfgad.scores.cues import Cues, CuesScore
 from tfgad.scores.density import Density, DensityScore
 from tfgad.scores.image_quality import ImageQuality
+from tfgad.scores.per_product import PerProduct
 from tfgad.scores.places import Places, PlacesScore
+from tfgad.scores.products import Products
 from tfgad.scores.score import CUES, DENSITY, PLACES, MeanErrorScore, Score, margins_of
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,8 @@ class Detector(Trained):
             images of the tile's size are filled there (`tfgad.data.ignored`) before anything else
             sees them, and maps and scores leave it out. Images of other sizes are refused then.
             Windows that are smaller than the tile have to be cut from images that `filled` returns.
+        products: names of the products, if it is one model for several; see
+            `tfgad.scores.products`.
         name: of the model.
 
     Examples:
@@ -95,6 +99,7 @@ class Detector(Trained):
     labelled: ClassVar[bool] = False
     reconstructs: ClassVar[bool] = False
     pixel_threshold: ClassVar[float | None] = None
+    products: Products | None = None
 
     def __init__(
         self,
@@ -106,6 +111,7 @@ class Detector(Trained):
         stride: int | None = None,
         tile: tuple[int, int] | None = None,
         ignored: np.ndarray | None = None,
+        products: Sequence[str] = (),
         name: str | None = None,
     ):
         super().__init__(seed=seed, name=name)
@@ -117,6 +123,7 @@ class Detector(Trained):
         defaults = settings.Common()
         self.stride: int = stride if stride else getattr(config, "stride", defaults.stride)
         self.score = self._known(score or str(getattr(config, "score", defaults.score)))
+        self.product_names = tuple(products)
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -152,6 +159,8 @@ class Detector(Trained):
                 self.places = Places(self.tile, self.window[2])
         self.calibration = Calibration(name="calibration")
         self.image_quality = ImageQuality(self.tile, self.window[:2], self.window[2])
+        if self.product_names:
+            self.products = Products(self.product_names, self.tile, self.window[2])
         self.built = True
 
     @property
@@ -224,10 +233,6 @@ class Detector(Trained):
             return normals
         return normals.map(lambda image: self.filled(image[None])[0])
 
-    def reasons(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns why each image is unlike any normal one, string `[B]`; see `image_quality`."""
-        return self.image_quality(self.filled(tf.convert_to_tensor(images)))
-
     # Scoring
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
@@ -249,7 +254,9 @@ class Detector(Trained):
             images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
             training: has no effect.
         """
-        return self.anomaly_in_graph(images, self._score_in_force())
+        score = self._score_in_force()
+        scored = self.by_product(self.anomaly_in_graph(images, score), images, score)
+        return {"score": scored["score"], "map": scored["map"]}
 
     def _score_in_force(self) -> str:
         """Returns the model's own score, or before `adapt` the paper's where its own needs that."""
@@ -274,7 +281,12 @@ class Detector(Trained):
         return score == CUES and not self.cues.is_adapted
 
     def anomaly(
-        self, images: Any, score: str | None = None, *, ignored: np.ndarray | None = None
+        self,
+        images: Any,
+        score: str | None = None,
+        product: Any = None,
+        *,
+        ignored: np.ndarray | None = None,
     ) -> dict[str, tf.Tensor]:
         """Returns the anomaly score and map of images, after checks.
 
@@ -284,32 +296,69 @@ class Detector(Trained):
                 given before `adapt`, and the model's own needs that, the paper's.
             ignored: bool `[B, H, W]`, pixels of these images that are ignored beside those of the
                 model; see `tfgad.data.ignored_own`.
+            product: the name of the images' product, or of each; None where the model has one
+                product, or is to recognise it.
 
         Returns:
             `score` float32 `[B]` and `map` float32 `[B, H, W]`, unbounded, higher is more
-            anomalous.
+            anomalous; of a model of several products also the name of its `product`, string `[B]`.
 
         Raises:
             UsageError: images of another form, or that are not finite; a score that the method does
-                not have, or that needs statistics of normal images before `adapt`; or masks of
-                another form, or that leave nothing of an image.
+                not have, or that needs statistics of normal images before `adapt`; a product that
+                the model does not know; or masks of another form, or that leave nothing of an
+                image.
         """
         if ignored is not None:
             images = ignored_own.filled(images, ignored)
         images = checks.checked_images(images, self.window)
         self._check_size(images)
+        given = self.product_indices(product, len(images))
         if score is None:
             score = self._score_in_force()
         else:
             score = self._known(score)
             self._refuse_unadapted(score)
-        scored = self.traced_anomaly(score)(images)
+        scored = self.by_product(self.traced_anomaly(score)(images), images, score, given)
         if ignored is None:
             return scored
         anomaly_map = ignoring.leave_out(scored["map"], ignored_own.with_margins(ignored))
         if self.scored_by(score).is_peak or tuple(images.shape[1:3]) != self.window[:2]:
             scored["score"] = tf.reduce_max(anomaly_map, axis=[1, 2])
-        return {"score": scored["score"], "map": anomaly_map}
+        return {**scored, "map": anomaly_map}
+
+    def product_indices(self, product: Any, count: int) -> tf.Tensor | None:
+        """Returns the index of each image's product; see `Products.indices`.
+
+        Raises:
+            UsageError: a product that the model does not know.
+        """
+        self.build()
+        if self.products is not None:
+            return self.products.indices(product, count)
+        if product:
+            hint = "leave it out"
+            raise UsageError("product", product, "but the model is of one product", hint)
+        return None
+
+    def by_product(
+        self, scored: Any, images: tf.Tensor, score: str, given: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Standardises raw scores and maps by product; those of one product stay as they are.
+
+        Args:
+            scored: what `anomaly_in_graph` returns for the images.
+            images: float32 `[B, H, W, C]` in [-1, 1].
+            score: by which they are scored. Another than the model's own is not standardised.
+            given: int32 `[B]`, the index of each image's product; -1 where it is to be recognised,
+                None for all.
+        """
+        if self.products is None:
+            return scored
+        product, _ = self.products.recognise(self.filled(images), given)
+        if score != self.score:
+            return {**scored, "product": self.products.name_of(product)}
+        return self.products.standardised(scored, product)
 
     def reconstruct(self, images: Any) -> tf.Tensor:
         """Returns the reconstructions of images: `[B, H, W, C]` in [-1, 1].
@@ -456,6 +505,19 @@ class Detector(Trained):
             self._cues_score().adapt(normals, size, self.traced_errors(CUES))
         self.predict_function = None  # which may score by the paper's score
 
+    def learn_products(self, normals: Any, products: np.ndarray) -> None:
+        """Learns to recognise the products of normal images, of a model of several.
+
+        Args:
+            normals: images float32 `[N, H, W, C]`, or a dataset of them, one at a time; the
+                training images will do.
+            products: int `[N]`, the product of each, as an index of `product_names`.
+        """
+        self.build()
+        if self.products is not None:
+            described = map(self.products.describe, batched(self.normal_images(normals)))
+            self.products.adapt(checks.joined([each.numpy() for each in described]), products)
+
     def calibrate(
         self,
         normals: Any,
@@ -463,6 +525,7 @@ class Detector(Trained):
         *,
         origins: Origins | None = None,
         per: str = TILE,
+        products: np.ndarray | None = None,
     ) -> Threshold:
         """Sets the threshold and the limits of quality from images held out of training.
 
@@ -473,6 +536,8 @@ class Detector(Trained):
                 images have nothing to do with each other.
             per: `"tile"`: the rate is a share of `normals`. `"image"`: it is a share of the whole
                 images that `origins` says they are tiles of.
+            products: int `[N]`, the product of each image, of a model of several; None to
+                recognise them.
 
         Returns:
             The threshold, with the interval of its false-positive rate on images of new groups.
@@ -484,28 +549,45 @@ class Detector(Trained):
         self.build()
         normals = self.normal_images(normals)
         self._refuse_unadapted(self.score)
-        scores, qualities = [], []
+        scores, qualities, descriptions = [], [], []
         for batch in batched(normals):
             qualities.append(self._qualities(batch))
             scores.append(self.traced_anomaly(self.score)(batch)["score"].numpy())
-        threshold = self.calibration.fit(checks.joined(scores), false_positive_rate, origins, per)
+            if self.products is not None:
+                descriptions.append(self.products.describe(batch).numpy())
+        calibration: Any = self.calibration
+        if self.products is not None:
+            described = checks.joined(descriptions)
+            calibration = PerProduct(self.calibration, self.products, described, products)
+        threshold = calibration.fit(checks.joined(scores), false_positive_rate, origins, per)
         self.image_quality.calibrate(checks.joined(qualities), false_positive_rate)
         return threshold
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def prediction(self, images: tf.Tensor, score: tf.Tensor) -> dict[str, tf.Tensor]:
+    def prediction(
+        self, images: tf.Tensor, score: tf.Tensor, given: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """Returns the decision of the calibrated model on images and their scores.
 
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1].
             score: float32 `[B]`, theirs.
+            given: as for `by_product`.
 
         Returns:
             `probability` float32 `[B]`, `is_anomalous` bool `[B]`, and `reason` string `[B]`: why
             an image is unlike any normal one (`scores/image_quality.py`), empty where it is not.
             Such an image is anomalous with a probability of 1, whatever its score.
         """
-        return self.calibration.with_reason(score, self.reasons(images))
+        return self.calibration.with_reason(score, self.reasons(images, given))
+
+    def reasons(self, images: tf.Tensor, given: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns why each image is unlike any normal one, string `[B]`; see `prediction`."""
+        images = self.filled(tf.convert_to_tensor(images))
+        reasons = self.image_quality(images)
+        if self.products is None:
+            return reasons
+        return tf.where(reasons == "", self.products.recognise(images, given)[1], reasons)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _statistics(self, images: tf.Tensor) -> tf.Tensor:
@@ -550,6 +632,7 @@ class Detector(Trained):
             "stride": self.stride,
             "tile": self.tile,
             **({} if self.ignored is None else {"ignored": ignoring.as_text(self.ignored)}),
+            **({"products": list(self.product_names)} if self.product_names else {}),
         }
 
     @classmethod

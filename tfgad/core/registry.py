@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -176,6 +176,7 @@ def build(
     seed: int = 0,
     *,
     ignored: np.ndarray | None = None,
+    products: Sequence[str] = (),
     **given: Any,
 ) -> Detector:
     """Makes a compiled model for images of a shape: `tfgad.build("fanogan", (32, 32, 1))`.
@@ -187,6 +188,7 @@ def build(
         image_shape: `(height, width, channels)` of the images to score.
         seed: of weights and training.
         ignored: bool `[height, width]`, the pixels that are ignored on every image; see `Detector`.
+        products: names of the products, if it is one model for several.
         **given: settings other than the method's defaults. `steps`, `batch_size` and `jitter` are
             those of a run, and have no effect here.
 
@@ -219,6 +221,7 @@ def build(
             stride=stride,
             tile=(height, width),
             ignored=ignored,
+            products=products,
         )
         model.compile()
     finally:

@@ -32,6 +32,8 @@ class Files:
             streams, as in `AnomalyData.train_origins`.
         groups: name of a good file -> its group; None if each file has its own.
         sizes: `(height, width)` of the images in the files, each size once.
+        products_of: function of names of good files that returns the product of each image that
+            `of_good` streams, as in `AnomalyData.train_products`; None without products.
     """
 
     train: dict[str, str]
@@ -42,6 +44,7 @@ class Files:
     origins_of: Callable[[Collection[str]], Origins | None]
     groups: Mapping[str, str] | None = None
     sizes: frozenset[tuple[int, int]] = frozenset()
+    products_of: Callable[[Collection[str]], np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,10 @@ class AnomalyData:
         ignored: bool `[H, W]`, the pixels that `tfgad.data.ignored.ignoring` has filled in every
             image; None if there are none.
         hidden: names of the defective test images that it left out, as no defect is outside.
+        products: names of the products, if the data are of several; the names of test images then
+            begin with the product and a slash.
+        train_products, calibration_products: int32, the product of each element of `train` and
+            `calibration` in order, as an index of `products`; None without products.
     """
 
     spec: str
@@ -108,6 +115,9 @@ class AnomalyData:
     calibration_origins: Origins | None = None
     ignored: np.ndarray | None = None
     hidden: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
+    train_products: np.ndarray | None = None
+    calibration_products: np.ndarray | None = None
 
     @property
     def counted_unit(self) -> str:
@@ -153,8 +163,13 @@ class AnomalyData:
         """Returns the name of the image of a test element: its own, or that of its tile."""
         return name.rpartition("/")[0] if self.unit == TILE else name
 
+    def product_of(self, name: str) -> str:
+        """Returns the product of a test element, `""` if the data are of one product."""
+        return name.partition("/")[0] if self.products else ""
+
     def kind_of(self, name: str) -> str:
         """Returns the kind of an anomalous test element, `UNNAMED` if it has no name."""
         image = self.image_of(name)
-        folders = [folder for folder in image.split("/")[:-1] if folder in self.kinds]
+        own = image.partition("/")[2] if self.products else image
+        folders = [folder for folder in own.split("/")[:-1] if folder in self.kinds]
         return self.test_kinds.get(image) or next(iter(folders), UNNAMED)

@@ -13,6 +13,7 @@ from tfgad import files, plots
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.ignored import ignoring, percent
+from tfgad.data.products import SEPARATOR
 from tfgad.data.spec import Spec
 from tfgad.data.titles import product_name
 from tfgad.errors import UsageError
@@ -116,18 +117,20 @@ def written(folder: Path) -> list[Path]:
 
 def check_untrained(run: Run, spec: str) -> None:
     """Raises UsageError if the model was trained on the test images of a data set."""
-    if _test_set(spec) in map(_test_set, run.config.get("learnt_from") or ()):
+    learnt_from = [_test_sets(each) for each in run.config.get("learnt_from") or ()]
+    if _test_sets(spec) & set().union(*learnt_from):
         problem = "has test images that the model was trained on"
         hint = "give --data of another fabric, or another seed of a weave"
         raise UsageError("data", spec, problem, hint)
 
 
-def _test_set(spec: str) -> tuple[str, str, str | None]:
-    """Returns the parts of a spec that determine its test images."""
+def _test_sets(spec: str) -> set[tuple[str, str, str | None]]:
+    """Returns the parts of a spec that determine its test images, of each of its products."""
     parsed = Spec.parse(from_anywhere(spec))
     # The default of the weave's loader.
     seed = parsed.options.get("seed", "0") if parsed.kind == "weave" else None
-    return parsed.kind, parsed.name, seed
+    names = parsed.name.split(SEPARATOR) if parsed.kind in ("aitex", "weave") else [parsed.name]
+    return {(parsed.kind, name, seed) for name in names}
 
 
 def _segmentation(

@@ -14,6 +14,7 @@ from tfgad.data.anomaly_data import IMAGE, AnomalyData
 from tfgad.evaluation import best_baseline, false_alarms
 from tfgad.evaluation.advice import what_to_try
 from tfgad.evaluation.by_kind import by_kind
+from tfgad.evaluation.by_product import by_product, recognised
 from tfgad.evaluation.metrics import by_image
 from tfgad.evaluation.predictions import TestPredictions
 from tfgad.evaluation.units import Units
@@ -44,7 +45,9 @@ def findings_of(
         `false_alarms.rate_found`; `false_positive_rate_asked`, the rate that the threshold was set
         for, and `threshold_per`, what it is a share of; the figures `by_kind`; and `findings`, all
         that in words, a line each. Where pixels are ignored also `ignored`: their `share`, and the
-        names of the defective images that are `left_out`, as no defect of theirs is outside.
+        names of the defective images that are `left_out`, as no defect of theirs is outside. Of
+        several products also `products_recognised`, how many test elements there are and how many
+        are recognised, and the figures `by_product`.
     """
     counted, calibration = units[images.counted_unit], run.calibration
     scores = {
@@ -71,6 +74,17 @@ def findings_of(
             findings.append(f"of the {label} {images.unit}s, unlike any good one: {counts}")
     if images.hidden:
         findings.append(_left_out(images.hidden))
+    of_products: dict[str, Any] = {}
+    if images.products and predictions.products:
+        right = recognised(images, predictions)
+        of_products["products_recognised"] = right
+        of_products["by_product"] = by_product(
+            images, predictions, counted, calibration["threshold"]
+        )
+        findings.append(
+            f"the product is recognised of {right['right']} of {right['of']} {images.unit}s; the "
+            "verdicts above are by the true product"
+        )
     # The labels of tiles are known if they are counted.
     tables = {each.name: each for each in (units[IMAGE], counted)}
     return {
@@ -79,6 +93,7 @@ def findings_of(
         "threshold_per": per,
         "false_alarms": found,
         "by_kind": by_kind(tables.values(), calibration["threshold"]),
+        **of_products,
         "findings": findings,
         **({} if images.ignored is None else {"ignored": _ignored(images)}),
     }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from matplotlib.figure import Figure
 
 from tfgad import plots
@@ -37,6 +38,7 @@ class TestPredictions:
         reasons: N strings, why each is unlike any good image; empty where it is not.
         masked: bool `[N]`, whether the mask of each is known; None if all are.
         images_of: int `[N]`, the image that each is a tile of, where images are counted.
+        products: N strings, the product that a model of several recognises of each; else empty.
     """
 
     __test__ = False  # no class of tests, whatever pytest thinks of its name
@@ -50,6 +52,7 @@ class TestPredictions:
     reasons: list[str] = dataclasses.field(default_factory=list)
     masked: np.ndarray | None = None
     images_of: np.ndarray | None = None
+    products: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def counted(self) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +78,7 @@ def predict_test_set(
     score: str | None = None,
     progress: Progress = no_progress,
 ) -> TestPredictions:
-    """Scores every image of the test set.
+    """Scores every image of the test set, those of several products as the products that they are.
 
     Args:
         model: a fitted detector.
@@ -96,11 +99,16 @@ def predict_test_set(
         count = 0
         for batch in batched(images.test).as_numpy_iterator():
             image = batch["image"]
-            found, reasons = model.anomaly(image, score), model.reasons(image)
+            product = _products_of(model, images, batch["name"])
+            found = model.anomaly(image, score, product)
+            given = model.product_indices(product, len(image))
+            reasons = model.reasons(tf.constant(image), given)
+            recognised = _recognised(model, image)
             maps[count : count + len(image)] = found["map"]
             count += len(image)
             progress("scoring the test set", count, images.test_size)
-            yield {**batch, "score": found["score"].numpy(), "reason": reasons.numpy()}
+            found_too = {"score": found["score"].numpy(), "reason": reasons.numpy()}
+            yield {**batch, **found_too, **recognised}
 
     columns = stored(scored())
     names = [name.decode() for name in columns["name"]]
@@ -114,7 +122,23 @@ def predict_test_set(
         reasons=[reason.decode() for reason in columns["reason"]],
         masked=images.is_masked(names),
         images_of=images.images_of(names),
+        products=[product.decode() for product in columns.get("product", ())],
     )
+
+
+def _products_of(model: Detector, images: AnomalyData, names: np.ndarray) -> list[str] | None:
+    """Returns the products of test images; None where the model has one, or they are not known."""
+    if not model.product_names or not images.products:
+        return None
+    return [images.product_of(name.decode()) for name in names]
+
+
+def _recognised(model: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the `product` that a model recognises of each image; nothing of a model of one."""
+    if model.products is None:
+        return {}
+    numbers, _ = model.products.recognise(model.filled(tf.constant(images)))
+    return {"product": model.products.name_of(numbers).numpy()}
 
 
 def reconstructions(model: Detector, predictions: TestPredictions) -> Figure:

@@ -18,6 +18,7 @@ from tfgad import files, plots
 from tfgad.data.anomaly_data import IMAGE
 from tfgad.evaluation.baselines import NAMES as BASELINES
 from tfgad.evaluation.by_kind import KIND_FIGURES
+from tfgad.evaluation.by_product import PRODUCT_FIGURES
 from tfgad.evaluation.metrics import names_of
 
 # Figure in the table -> its meaning.
@@ -105,7 +106,8 @@ def write_report(
         cards=_cards(metrics, unit),
         columns=list(columns),
         rows=_rows(list(columns.values()), unit),
-        kinds=_kinds(metrics.get("by_kind", {})),
+        kinds=_kinds(metrics.get("by_kind", {}), KIND_FIGURES),
+        products=_kinds(metrics.get("by_product", {}), PRODUCT_FIGURES),
         data=_entries(data),
         pictures=[_embedded(picture) for picture in pictures],
         configuration=[(heading, _entries(each)) for heading, each in configuration.items()],
@@ -151,13 +153,15 @@ def _rows(columns: Sequence[Mapping[str, Any]], unit: str) -> list[dict[str, Any
     return rows
 
 
-def _kinds(kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Returns the `head` and the `rows` of the table of kinds; None if there are none."""
+def _kinds(
+    kinds: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Returns the `head` and the `rows` of the table of kinds, or of products; None without any."""
     if not kinds:
         return None
     keys = list(next(iter(kinds.values())))
     return {
-        "head": [_capital(KIND_FIGURES[key]) for key in keys],
+        "head": [_capital(names[key]) for key in keys],
         "rows": [(kind, [_cell(figures[key]) for key in keys]) for kind, figures in kinds.items()],
     }
 

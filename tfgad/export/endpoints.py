@@ -39,6 +39,11 @@ class Endpoints:
         """Signature `serving_default`."""
         return self._predictions(self._prepared(_from_uint8(images)), tf.shape(images)[1:3])
 
+    def score_product(self, images: tf.Tensor, product: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Signature `score_product`."""
+        size = tf.shape(images)[1:3]
+        return self._predictions(self._prepared(_from_uint8(images)), size, self._given(product))
+
     def score_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Signature `score_bytes`."""
         images, sizes = self._decoded(image_bytes)
@@ -102,7 +107,9 @@ class Endpoints:
     def calibration(self) -> dict[str, tf.Tensor]:
         """Signature `calibration`."""
         weights = self.model.calibration
+        products = self.model.products
         return {
+            **({} if products is None else products.numbers()),
             "threshold": tf.identity(weights.threshold.value),
             "scale": tf.identity(weights.scale.value),
             LARGEST_PROBABILITY: tf.identity(weights.largest_probability.value),
@@ -126,12 +133,24 @@ class Endpoints:
         with tf.control_dependencies([enough]):
             return tf.identity(images)
 
-    def _predictions(self, images: tf.Tensor, map_size: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _given(self, product: tf.Tensor) -> tf.Tensor:
+        """Returns the index of each product that is named, int32 `[B]`; -1 of an empty name."""
+        names = self.model.product_names
+        found = tf.argmax(product[:, None] == ["", *names], axis=1, output_type=tf.int32) - 1
+        is_known = tf.reduce_any(product[:, None] == ["", *names], axis=1)
+        message = f"the products of this model are {', '.join(names)}"
+        known = tf.debugging.Assert(tf.reduce_all(is_known), [message])
+        with tf.control_dependencies([known]):
+            return tf.identity(found)
+
+    def _predictions(
+        self, images: tf.Tensor, map_size: tf.Tensor, given: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """Returns the predictions of images that `_prepared` returned, with maps of a size."""
-        scored = self.anomaly(images)
+        scored = self.model.by_product(self.anomaly(images), images, self.model.score, given)
         anomaly_map = self._resized_back(map_size, scored["map"][..., None])[..., 0]
-        prediction = self.model.prediction(images, scored["score"])
-        return {"score": scored["score"], **prediction, "map": anomaly_map}
+        prediction = self.model.prediction(images, scored["score"], given)
+        return {**scored, **prediction, "map": anomaly_map}
 
     def _resized_back(self, size: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         """Returns images or maps of the model's size at that of the images they belong to."""

@@ -98,6 +98,9 @@ def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -
     _runtime()
     _refuse_to_replace(directory)
     run.model.calibration.require_calibrated()
+    if run.model.product_names:
+        problem = "is of several products, which tfgad does not recognise in LiteRT"
+        raise UsageError("run", run.folder, problem, "export it as a SavedModel")
     if images.image_shape != image_shape:
         hint = "give a data set of that size"
         raise UsageError("data", images.image_shape, f"but the run has {image_shape}", hint)

@@ -17,6 +17,8 @@ them:
     map_png           image_bytes as for `score_bytes` -> the same outputs, the map as a grey PNG
                       of the file's size, map_bytes string [B], and the values of black and white,
                       map_low and map_high float32 [B]; see `tfgad.export.map_png`
+    score_product     only of a model of several products: images as for `serving_default`, and
+                      product string [B], the name of each image's product, or "" to recognise it
     reconstruct       images uint8 [B, H, W, C] -> reconstruction, the same; only where the method
                       reconstructs images
     calibration       no input -> threshold, scale, false_positive_rate, largest_probability
@@ -24,14 +26,17 @@ them:
                       thresholds at other rates: rates, thresholds float32 [R], NaN if unknown;
                       of the calibration scores, to notice drift: quantiles float32 [101], at 0,
                       0.01, ... 1, NaN if unknown, their number calibration_images and that of
-                      independent groups calibration_groups, float32 [], 0 if unknown
+                      independent groups calibration_groups, float32 [], 0 if unknown; of a
+                      model of several products their names, products string [P], and the
+                      threshold and scale of their raw scores, product_thresholds and
+                      product_scales float32 [P]
 
 The first two return `score`, `probability` float32 [B], `is_anomalous` bool [B], `map` float32
 [B, H, W] and `reason` string [B]: why an image is unlike any good one, such as "too dark"; empty
-where it is not. All images of a batch have one size, at least the window's. Where the model was
-trained on resized images, files of one batch may differ in size, and no size is too small. Their
-maps have the model's own size then, with the padding of letterboxed images; `regions_bytes` has the
-places in each file.
+where it is not. Of a model of several products they return `product` string [B], too. All images of
+a batch have one size, at least the window's. Where the model was trained on resized images, files
+of one batch may differ in size, and no size is too small. Their maps have the model's own size
+then, with the padding of letterboxed images; `regions_bytes` has the places in each file.
 
 `regions` lists the connected regions of the map above the threshold, the largest first, one in a
 row: x, y, width, height, area, peak, mean, centroid_x, centroid_y, in pixels of the image (see
@@ -70,6 +75,7 @@ NOTICE = "assets.extra/NOTICE"  # of weights that are others' work
 # Signatures. Regions have their own, since they take 6 % more time (docs/serving.md).
 CALIBRATION, REGIONS, REGIONS_BYTES = "calibration", "regions", "regions_bytes"
 MAP_PNG = "map_png"
+SCORE_PRODUCT = "score_product"
 
 
 def export(
@@ -178,6 +184,7 @@ def metadata_of_model(
         **({"depth": depth} if depth else {}),
         **({"fit": fit} if fit != STRETCH else {}),
         **as_config(model.ignored),  # the graphs hold it; for pictures
+        **({"products": list(model.product_names)} if model.product_names else {}),
         # At other false-positive rates: pairs of rate and threshold, where they are known.
         **({"thresholds": thresholds} if thresholds else {}),
     }
@@ -196,7 +203,7 @@ def _save(model: Detector, endpoints: Endpoints, folder: Path) -> None:
     channels = model.window[2]
     images = tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")
     image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
-    forms = {
+    forms: dict[str, tuple[Any, list[tf.TensorSpec]]] = {
         "serving_default": (endpoints.score, [images]),
         "score_bytes": (endpoints.score_bytes, [image_bytes]),
         REGIONS: (endpoints.regions, [images]),
@@ -204,6 +211,9 @@ def _save(model: Detector, endpoints: Endpoints, folder: Path) -> None:
         MAP_PNG: (endpoints.map_png, [image_bytes]),
         CALIBRATION: (endpoints.calibration, []),
     }
+    if model.products is not None:
+        product = tf.TensorSpec([None], tf.string, name="product")
+        forms[SCORE_PRODUCT] = endpoints.score_product, [images, product]
     if model.reconstructs:
         forms["reconstruct"] = endpoints.reconstruct, [images]
     signatures = {

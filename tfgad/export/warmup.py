@@ -35,7 +35,7 @@ def write(version: Path, image_shape: Sequence[int]) -> None:
     Raises:
         OSError: the version cannot be read.
         tf.errors.OpError: the file cannot be written.
-        KeyError: a signature has an input other than images.
+        KeyError: a signature has an input that is not listed in `_examples`.
     """
     saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
     examples = _examples(image_shape)
@@ -52,6 +52,7 @@ def _examples(image_shape: Sequence[int]) -> dict[str, tensor_pb2.TensorProto]:
     image = np.full(image_shape, GREY, np.uint8)
     return {
         "images": tf.make_tensor_proto(GREY, tf.uint8, (1, *image_shape)),  # a value for all pixels
+        "product": tf.make_tensor_proto([""]),  # it is recognised
         "image_bytes": tf.make_tensor_proto([tf.io.encode_png(image).numpy()]),
     }
 

@@ -84,4 +84,4 @@ def _without(
         if predictor.fit == LETTERBOX:
             anomaly_map = without_padding(anomaly_map, ignored.shape)
         anomaly_map = left_out(resize_map(anomaly_map, *ignored.shape), ignored)
-    return {"score": score, **numbers, "map": anomaly_map, "reason": reason}
+    return {**prediction, "score": score, **numbers, "map": anomaly_map}

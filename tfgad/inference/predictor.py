@@ -48,6 +48,7 @@ class Predictor(Protocol):
         ignored: bool `[height, width]` of `image_shape`, the pixels that the model ignores on every
             image; None if there are none.
         fit: how it resizes images; see `tfgad.data.pixels.resize`.
+        products: names of the products of a model of several.
     """
 
     image_shape: tuple[int, int, int]
@@ -60,12 +61,13 @@ class Predictor(Protocol):
     calibration_scores: CalibrationScores | None
     ignored: np.ndarray | None
     fit: str
+    products: tuple[str, ...]
 
     def predict_images(self, images: np.ndarray) -> list[dict[str, Any]]:
         """Returns the prediction of each image: the values of a `scoring.Verdict`, by name.
 
         These are `score`, `probability`, `is_anomalous`, `map`, and `reason`, which SavedModels of
-        an earlier tfgad do not give.
+        an earlier tfgad do not give; of a model of several products also the `product`.
 
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1]: a batch of no more than
@@ -84,8 +86,10 @@ class Predictor(Protocol):
 class RunPredictor:
     """Predicts with a run's model; see `Predictor`."""
 
-    def __init__(self, run: Run):
-        self.model = run.model
+    def __init__(self, run: Run, product: str | None = None):
+        self.model, self.product = run.model, product
+        run.model.product_indices(product, 1)  # refuses one that it does not know
+        self.products = run.model.product_names
         height, width, channels = run.model.window
         self.window, self.score = (height, width, channels), run.model.score
         height, width, channels = run.config["image_shape"]
@@ -108,7 +112,7 @@ class RunPredictor:
         prepared = images
         if self.resized:
             prepared = np.stack([resize(image, self.image_shape[:2], self.fit) for image in images])
-        scored = predict_any_size(self.model, prepared)
+        scored = predict_any_size(self.model, prepared, self.product)
         maps = list(scored["map"])
         if self.resized and self.fit == LETTERBOX:
             maps = [without_padding(each, images.shape[1:3]) for each in maps]
@@ -116,7 +120,7 @@ class RunPredictor:
             maps = [resize_map(each, *images.shape[1:3]) for each in maps]
         reasons = tf.constant(scored["reason"])
         prediction = self.model.calibration.with_reason(scored["score"], reasons)
-        return by_image({"score": scored["score"], "map": maps, **prediction})
+        return by_image({**scored, "map": maps, **prediction})
 
     def decide(self, score: float, reason: str) -> dict[str, Any]:
         """Decides by another score than the model gave; see `Predictor`."""
@@ -124,19 +128,28 @@ class RunPredictor:
         return {name: np.asarray(value)[()] for name, value in decision.items()}
 
 
-def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
+def predict_any_size(
+    model: Detector, images: np.ndarray, product: str | None = None
+) -> dict[str, np.ndarray]:
     """Scores a batch of images or a large one as `Detector.anomaly` does, with bounded memory.
 
     Args:
         model: a fitted detector.
         images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
+        product: the images' product; None where the model has one, or is to recognise it.
 
     Returns:
-        `score` `[B]`, `map` `[B, H, W]` and `reason` `[B]`, that of `Detector.image_quality`.
+        `score` `[B]`, `map` `[B, H, W]` and `reason` `[B]`, that of `Detector.reasons`; of a model
+        of several products also `product` `[B]`, bytes.
     """
-    if images[0, ..., 0].size <= saved_model.AT_ONCE:
-        scored = {**model.anomaly(images), "reason": model.reasons(tf.constant(images))}
+    given = model.product_indices(product, len(images))
+    if model.ignored is not None or images[0, ..., 0].size <= saved_model.AT_ONCE:
+        reasons_of = model.reasons(tf.constant(images), given)
+        scored = {**model.anomaly(images, product=product), "reason": reasons_of}
         return {name: value.numpy() for name, value in scored.items()}
+    if model.products is not None:  # blocks are of the product of the whole image
+        numbers, unlike = model.products.recognise(tf.constant(images), given)
+        product = model.product_names[int(numbers[0])]
     maps, reasons = np.empty(images.shape[:3], np.float32), []
     margins = margins_of(model.window, model.tile, model.stride, model.score)
     for image, anomaly_map in zip(images, maps, strict=True):
@@ -144,12 +157,15 @@ def predict_any_size(model: Detector, images: np.ndarray) -> dict[str, np.ndarra
 
         def map_of(block: np.ndarray, of_blocks: list[str] = of_blocks) -> np.ndarray:
             block = tf.constant(block[None])
-            of_blocks.append(model.reasons(block).numpy()[0].decode())
-            return model.anomaly(block)["map"][0].numpy()
+            of_blocks.append(model.image_quality(block).numpy()[0].decode())
+            return model.anomaly(block, product=product)["map"][0].numpy()
 
         fill_by_block(anomaly_map, image, margins, model.tile, saved_model.AT_ONCE, map_of)
+        if model.products is not None:
+            of_blocks.append(unlike.numpy()[0].decode())
         reasons.append(first_reason(of_blocks).encode())
-    return {"score": maps.max(axis=(1, 2)), "map": maps, "reason": np.array(reasons)}
+    found = {"score": maps.max(axis=(1, 2)), "map": maps, "reason": np.array(reasons)}
+    return found if product is None else {**found, "product": np.array([product.encode()])}
 
 
 def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -172,14 +188,21 @@ def region_at(ignored: np.ndarray | None, fit: str, shape: tuple[int, ...]) -> n
     return at_size(without_padding(ignored, shape) if fit == LETTERBOX else ignored, shape)
 
 
-def load_predictor(path: Path) -> Predictor:
+def load_predictor(path: Path, product: str | None = None) -> Predictor:
     """Loads a run or a SavedModel; of a folder of versions, it loads the last.
 
+    Args:
+        path: of the folder.
+        product: of all images; None where the model has one, or is to recognise it.
+
     Raises:
-        UsageError: the path is none of these, or cannot be read.
+        UsageError: the path is none of these, or cannot be read; or a product that it does not
+            know.
     """
     folder = saved_model_folder(path)
-    return SavedModelPredictor(folder) if folder else RunPredictor(load_run(path))
+    if folder:
+        return SavedModelPredictor(folder, product=product)
+    return RunPredictor(load_run(path), product)
 
 
 def metadata_of(path: Path) -> dict[str, Any]:

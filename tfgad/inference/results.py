@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Of a row per image: the number of its regions, and the box of the largest.
 BOX = ("x", "y", "width", "height")
 COLUMNS = ("image", "score", "probability", "verdict", "reason", "regions", *BOX)
+PRODUCT = "product"  # the last column of a model of several products
 # Of a row per region; with the size of a pixel, `area_mm2` follows `area`.
 REGION_COLUMNS = ("image", *BOX, "area", "peak", "mean", "centroid_x", "centroid_y")
 # Argument of `read_image` -> the hint about files that go beyond it, for `tfgad score`.
@@ -62,6 +63,11 @@ class Listed(NamedTuple):
     regions: list[Region] | None
     small: int
     is_bare: bool
+
+
+def columns(products: Sequence[str]) -> tuple[str, ...]:
+    """Returns the columns of the table of images, with their product if a model has several."""
+    return (*COLUMNS, PRODUCT) if products else COLUMNS
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:

@@ -15,7 +15,8 @@ from tfgad.data.ignored import of_config
 from tfgad.data.pixels import STRETCH, from_uint8, to_uint8
 from tfgad.data.tiling import fill_by_block
 from tfgad.errors import UsageError, first_line
-from tfgad.export.saved_model import CALIBRATION, METADATA
+from tfgad.export.saved_model import CALIBRATION, METADATA, SCORE_PRODUCT
+from tfgad.inference.products import ProductOfBlocks, known_product
 from tfgad.scores.calibration import LARGEST_PROBABILITY, decide
 from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.image_quality import first_reason
@@ -57,6 +58,7 @@ class SavedModelPredictor:
         signatures: functions to call by name of signature; by default those of the model.
         max_pixels: pixels of an image that are sent in one piece; by default as many as the
             model's memory is bounded for.
+        product: of all images; None where the model has one, or is to recognise it.
 
     Attributes:
         metadata: of the file `tfgad.export.saved_model.METADATA`, with the numbers of the
@@ -71,6 +73,7 @@ class SavedModelPredictor:
         *,
         signatures: Mapping[str, Any] | None = None,
         max_pixels: int | None = None,
+        product: str | None = None,
     ):
         metadata = saved_model_metadata(folder)
         # it owns what the signatures use
@@ -86,6 +89,9 @@ class SavedModelPredictor:
         self._signatures = signatures or self._model.signatures
         self._serve = self._signatures["serving_default"]
         self._max_pixels = max_pixels
+        self.products = tuple(metadata.get("products", ()))
+        self._product = known_product(product, self.products)
+        self._numbers = numbers
         if signatures is None and "reason" not in self._serve.structured_outputs:
             log.warning(UNCHECKED, folder, "calibrate and export its run again")
 
@@ -105,7 +111,12 @@ class SavedModelPredictor:
 
     def predict_batch(self, pixels: np.ndarray) -> list[dict[str, Any]]:
         """Predicts images of one size, uint8 `[B, H, W, C]`, in one piece."""
-        predictions = self._serve(images=tf.constant(pixels))
+        if self._product:
+            given = tf.constant([self._product] * len(pixels))
+            serve = self._signatures[SCORE_PRODUCT]
+            predictions = serve(images=tf.constant(pixels), product=given)
+        else:
+            predictions = self._serve(images=tf.constant(pixels))
         return by_image({key: value.numpy() for key, value in predictions.items()})
 
     def _predict_any_size(
@@ -116,17 +127,19 @@ class SavedModelPredictor:
             return self._predict_block(as_pixels(image))
         anomaly_map = np.empty(image.shape[:2], np.float32)
         reasons: list[str] = []
+        of_blocks = ProductOfBlocks(self.products, self._numbers)
 
         def map_of(block: np.ndarray) -> np.ndarray:
             prediction = self._predict_block(as_pixels(block))
             reasons.append(prediction.get("reason", ""))
-            return prediction["map"]
+            return of_blocks.raw(prediction)
 
         self._fill_by_block(anomaly_map, image, self.score, map_of)
+        product = of_blocks.standardise(anomaly_map)
         score = anomaly_map.max()  # as the model scores every image larger than its window
         reason = first_reason(reasons)
         numbers = self.decide(score, reason)
-        return {"score": score, **numbers, "map": anomaly_map, "reason": reason}
+        return {"score": score, **numbers, "map": anomaly_map, "reason": reason, **product}
 
     def decide(self, score: float, reason: str) -> dict[str, Any]:
         """Decides by another score than the model gave; see `Predictor`."""
@@ -197,9 +210,8 @@ def by_image(columns: dict[str, Any]) -> list[dict[str, Any]]:
 
     Strings, which are bytes in a tensor, become text.
     """
-    if "reason" in columns:
-        texts = [reason.decode() for reason in np.asarray(columns["reason"])]
-        columns = {**columns, "reason": texts}
+    for name in columns.keys() & {"reason", "product"}:
+        columns = {**columns, name: [text.decode() for text in np.asarray(columns[name])]}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

@@ -41,6 +41,7 @@ class Verdict:
         reason: why the image is outside of what good images looked like, such as `"too dark"`;
             empty where it is not.
         ignored: bool `[H, W]`, the pixels that were ignored; None if there are none.
+        product: of a model of several products; else empty.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Verdict:
     scale: float
     reason: str = ""
     ignored: np.ndarray | None = None
+    product: str = ""
 
 
 class InputSize(Protocol):
@@ -245,4 +247,5 @@ def verdict_of(
         scale=scale,
         reason=prediction.get("reason", ""),  # SavedModels of earlier versions give none
         ignored=prediction.get("ignored"),
+        product=prediction.get("product", ""),
     )

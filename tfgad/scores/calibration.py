@@ -160,6 +160,7 @@ class Calibration(keras.layers.Layer):
         false_positive_rate: float,
         origins: Origins | None = None,
         per: str = TILE,
+        standardised: np.ndarray | None = None,
     ) -> Threshold:
         """Sets the weights from normal scores; see `threshold_from_normals`.
 
@@ -169,6 +170,8 @@ class Calibration(keras.layers.Layer):
             origins: where they come from; None if they have nothing to do with each other.
             per: `"tile"`: the rate is a share of the scores. `"image"`: it is a share of the whole
                 images, each with the largest score of its tiles.
+            standardised: the thresholds at `RATES` of scores that are standardised already, see
+                `PerProduct`: the threshold is then 0, and the scale 1.
 
         Returns:
             The threshold, with the interval of its rate.
@@ -184,14 +187,18 @@ class Calibration(keras.layers.Layer):
         units, of_units = scores, origins
         if origins is not None and per == IMAGE:
             units, of_units = largest_of_images(scores, origins)
-        threshold = threshold_from_normals(units, false_positive_rate)
+        if standardised is None:
+            threshold = threshold_from_normals(units, false_positive_rate)
+        else:
+            threshold = Threshold(0.0, "standardised by product", units.size)
         groups = None if of_units is None else of_units.groups
         interval = rate_interval(units, groups, threshold.value, false_positive_rate)
         self.threshold.assign(threshold.value)
-        self.scale.assign(logistic_scale(scores))
+        self.scale.assign(logistic_scale(scores) if standardised is None else 1.0)
         self.false_positive_rate.assign(false_positive_rate)
         self.calibrated.assign(1.0)
-        self.thresholds.assign(thresholds_from_normals(units))
+        known = thresholds_from_normals(units) if standardised is None else standardised
+        self.thresholds.assign(known)
         self.per_image.assign(float(per == IMAGE))
         count = None if origins is None or origins.groups is None else len(set(origins.groups))
         seen = CalibrationScores.of(scores, count)

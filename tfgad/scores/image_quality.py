@@ -119,7 +119,7 @@ class ImageQuality(StatisticsLayer):
         Rows of tiles are computed one after another, so a large image needs the memory of one row.
         """
         images = tiling.pad_to_grid(images, self.tile, 1)
-        starts = _starts(tf.shape(images)[1], self.tile[0])
+        starts = starts_of(tf.shape(images)[1], self.tile[0])
         none = tf.fill([tf.shape(images)[0]], len(REASONS) - 1)
 
         def add_row(row: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -179,7 +179,7 @@ class ImageQuality(StatisticsLayer):
         """
         tiles = tiling.pad_to_grid(images, self.tile, 1)
         for axis, side in zip((1, 2), self.tile, strict=True):
-            starts = _starts(tf.shape(tiles)[axis], side)
+            starts = starts_of(tf.shape(tiles)[axis], side)
             places = tf.reshape(starts[:, None] + tf.range(side), [-1])
             tiles = tf.gather(tiles, places, axis=axis)
         tiles = tiling.cut(tiles, self.tile, self.tile)
@@ -202,7 +202,7 @@ def _pair(size: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def _starts(length: tf.Tensor, tile: int) -> tf.Tensor:
+def starts_of(length: tf.Tensor, tile: int) -> tf.Tensor:
     """Returns the starts of tiles along an axis of at least their length, int32 `[tiles]`.
 
     The same as `tfgad.data.tiling.tile_starts`, on tensors.

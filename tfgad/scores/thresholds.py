@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -50,15 +50,19 @@ class Threshold:
         method: `"empirical quantile"` or `"generalised Pareto tail"`.
         n: number of scores.
         interval: of its false-positive rate on images of new groups; None if not computed.
+        of_products: of a model of several products, the threshold of each one's raw scores.
     """
 
     value: float
     method: str
     n: int
     interval: RateInterval | None = None
+    of_products: Mapping[str, Threshold] | None = None
 
 
-def threshold_from_normals(scores: np.ndarray, false_positive_rate: float) -> Threshold:
+def threshold_from_normals(
+    scores: np.ndarray, false_positive_rate: float, of: str = ""
+) -> Threshold:
     """Returns the threshold that a share `false_positive_rate` of normal images exceeds.
 
     With n >= 1 / rate - 1 scores it is the `ceil((n + 1) (1 - rate))`-th smallest score. A new
@@ -72,6 +76,7 @@ def threshold_from_normals(scores: np.ndarray, false_positive_rate: float) -> Th
     Args:
         scores: float `[n]`, of normal images that the detector was not trained on.
         false_positive_rate: in (0, 1).
+        of: what the images are of, for the warning.
 
     Raises:
         UsageError: a rate outside (0, 1), fewer than two scores, or scores that are not finite.
@@ -81,9 +86,10 @@ def threshold_from_normals(scores: np.ndarray, false_positive_rate: float) -> Th
     if above >= 1:
         return Threshold(float(scores[n - above]), "empirical quantile", n)
     logger.warning(
-        "%d normal scores are too few for a false-positive rate of %g (%d are needed): "
+        "%d normal scores%s are too few for a false-positive rate of %g (%d are needed): "
         "the threshold is extrapolated by a generalised Pareto distribution of their tail",
         n,
+        of,
         false_positive_rate,
         math.ceil(1 / false_positive_rate - 1e-9) - 1,
     )

@@ -39,9 +39,11 @@ DARK, BRIGHT, DARK_AREA, BRIGHT_AREA = "too dark", "too bright", "dark area", "b
 FLAT, LOW, HIGH = "no texture", "too little contrast", "too much contrast"
 BLURRED, NOISY = "out of focus", "too much noise"
 TEXTURE, COLOUR = "other texture", "other colour"
+UNLIKE_ALL, UNLIKE_ITS = "unlike every product", "unlike its product"  # see `products.py`
 # By priority: the first of several reasons is given. The last stands for no reason.
 REASONS = (
-    DARK, BRIGHT, DARK_AREA, BRIGHT_AREA, FLAT, LOW, HIGH, BLURRED, NOISY, TEXTURE, COLOUR, "",
+    DARK, BRIGHT, DARK_AREA, BRIGHT_AREA, FLAT, LOW, HIGH, BLURRED, NOISY, TEXTURE, COLOUR,
+    UNLIKE_ALL, UNLIKE_ITS, "",
 )  # fmt: skip
 # Tolerances. Brightness is the logit of the share of full scale; contrast and octaves are logs.
 # All 1,381 good tiles of AITEX 03 are within them. Tiles of four strips of AITEX 00 and of one of

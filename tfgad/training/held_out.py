@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.datasets.mnist import normal_classes
 from tfgad.data.origins import joined
+from tfgad.data.products import SEPARATOR
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
 from tfgad.files import summarize
@@ -55,7 +58,11 @@ def for_calibration(run: Run, images: AnomalyData) -> AnomalyData:
         of, size = images.files.of_good(left)
         origins = images.files.origins_of(left)
         return dataclasses.replace(
-            images, calibration=of, calibration_size=size, calibration_origins=origins
+            images,
+            calibration=of,
+            calibration_size=size,
+            calibration_origins=origins,
+            calibration_products=_products_of(images, left),
         )
     if any(shares_images(Spec.parse(spec), Spec.parse(images.spec)) for spec in _trained_on(run)):
         return images
@@ -69,7 +76,16 @@ def all_good(images: AnomalyData) -> AnomalyData:
         calibration=images.train.concatenate(images.calibration),
         calibration_size=images.train_size + images.calibration_size,
         calibration_origins=joined([images.train_origins, images.calibration_origins]),
+        calibration_products=np.concatenate([images.train_products, images.calibration_products])
+        if images.products
+        else None,
     )
+
+
+def _products_of(images: AnomalyData, names: Collection[str]) -> np.ndarray | None:
+    """Returns the product of each image that `Files.of_good` streams; None without products."""
+    of = images.files.products_of if images.files else None
+    return of(names) if of else None
 
 
 def for_test(run: Run, images: AnomalyData) -> AnomalyData:
@@ -129,7 +145,11 @@ def unseen(run: Run, images: AnomalyData) -> AnomalyData:
         # The run's own data set, of which the test alone is left.
         none = images.calibration.take(0)
         return dataclasses.replace(
-            images, calibration=none, calibration_size=0, calibration_origins=None
+            images,
+            calibration=none,
+            calibration_size=0,
+            calibration_origins=None,
+            calibration_products=None,
         )
     good = images.files.train | images.files.calibration
     seen = _seen(run, images, good, PARTS)
@@ -148,6 +168,7 @@ def unseen(run: Run, images: AnomalyData) -> AnomalyData:
         calibration=of_good,
         calibration_size=good_size,
         calibration_origins=images.files.origins_of(left),
+        calibration_products=_products_of(images, left),
         test=of_test,
         test_size=test_size,
     )
@@ -224,13 +245,15 @@ def shares_images(own: Spec, given: Spec) -> bool:
     """
     if own.kind != given.kind:
         return False
+    of_own, of_given = (set(each.name.split(SEPARATOR)) for each in (own, given))  # products
     if own.kind == "weave":
-        return own.name == given.name and _option(own, "seed", 0) == _option(given, "seed", 0)
+        return bool(of_own & of_given) and _option(own, "seed", 0) == _option(given, "seed", 0)
     if own.kind in DIGITS:
         shared = bool(normal_classes(own.name) & normal_classes(given.name))
     else:
-        shared = own.name == given.name
-    alike = own.name == given.name and all(
+        shared = bool(of_own & of_given)
+    same_name = own.name == given.name or own.kind not in DIGITS
+    alike = same_name and all(
         _option(own, key, default) == _option(given, key, default)
         for key, default in (("seed", 0), ("calibration", 0.2))
     )

@@ -214,7 +214,8 @@ def _trained_on(
     """
     config, old = run.config, run.model
     built_with = {**settings, "score": old.score, "ignored": old.ignored}
-    model = methods.build(config["method"], own.image_shape, config["seed"], **built_with)
+    shape, seed = own.image_shape, config["seed"]
+    model = methods.build(config["method"], shape, seed, products=old.product_names, **built_with)
     model.prepare()
     check_same_weights(run.folder, config, model.pretrained)
     filled = model.normal_images(train.images)

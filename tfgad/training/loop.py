@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfgad import data, methods
@@ -35,6 +36,7 @@ from tfgad.training.run import (
     Run,
     calibration_metadata,
     check_enough,
+    check_enough_of_each,
     default_per,
     load_run,
 )
@@ -106,6 +108,7 @@ def train(
             cluster.check_batch(value, name)
     check_enough(images.spec, images.train_size, "to train on")
     check_enough(images.spec, images.calibration_size)
+    check_enough_of_each(images)
     if "classes" in hyper_parameters:
         hyper_parameters["classes"] = count_classes(images, hyper_parameters["classes"])
     config = new_config(
@@ -118,6 +121,7 @@ def train(
         images.depth,
         images.fit,
         images.ignored,
+        images.products,
     )
     lock = locked(folder.path) if cluster.is_chief else contextlib.nullcontext()
     with lock, distribution.raise_on_lost_worker():
@@ -188,7 +192,12 @@ def _trained(
     settings = config["settings"]
     built_with = {**settings, "score": default_score(config), "ignored": images.ignored}
     build = partial(
-        methods.build, config["method"], images.image_shape, config["seed"], **built_with
+        methods.build,
+        config["method"],
+        images.image_shape,
+        config["seed"],
+        products=images.products,
+        **built_with,
     )
     with cluster.strategy.scope():
         model = build()
@@ -220,7 +229,11 @@ def _trained(
         model.load_weights(folder.checkpoint)
     run = Run(folder.path, config, model)
     origins = images.calibration_origins
-    finish(run, images.train, images.train_size, images.calibration, start, origins, **asked)
+    if images.train_products is not None:
+        model.learn_products(images.train, images.train_products)
+    held_products = images.calibration_products
+    normals, size, held_out = images.train, images.train_size, images.calibration
+    finish(run, normals, size, held_out, start, origins, held_products=held_products, **asked)
     return run
 
 
@@ -262,6 +275,7 @@ def finish(
     origins: Origins | None = None,
     false_positive_rate: float = FALSE_POSITIVE_RATE,
     per: str | None = None,
+    held_products: np.ndarray | None = None,
 ) -> None:
     """Adapts and calibrates the fitted model of a run, and writes the finished run.
 
@@ -274,10 +288,13 @@ def finish(
         origins: the groups of `held_out`; None if each has its own.
         false_positive_rate: that the threshold is set for.
         per: what it is a share of; see `default_per`.
+        held_products: the product of each of `held_out`, of a model of several.
     """
     per = per or default_per(run)
     run.model.adapt(normals, size)
-    threshold = run.model.calibrate(held_out, false_positive_rate, origins=origins, per=per)
+    threshold = run.model.calibrate(
+        held_out, false_positive_rate, origins=origins, per=per, products=held_products
+    )
     run.config["training_seconds"] = round(time.monotonic() - start, 1)
     run.config["calibration"] = calibration_metadata(
         threshold, false_positive_rate, run.config["data"], origins, per

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.options import Size
@@ -105,7 +107,11 @@ def calibrate(
     check_enough(images.spec, images.calibration_size)
     origins, per = images.calibration_origins, per or default_per(run)
     threshold = run.model.calibrate(
-        images.calibration, false_positive_rate, origins=origins, per=per
+        images.calibration,
+        false_positive_rate,
+        origins=origins,
+        per=per,
+        products=products_of(run, images),
     )
     spec = absolute_spec(images.spec)
     run.config["calibration"] = calibration_metadata(
@@ -146,6 +152,11 @@ def calibration_metadata(
         "unit": TILE if per == TILE and origins and origins.images is not None else IMAGE,
         "data": spec,
     }
+    if threshold.of_products:
+        metadata["products"] = {
+            name: {"threshold": each.value, "method": each.method, "images": each.n}
+            for name, each in threshold.of_products.items()
+        }
     interval = threshold.interval
     if interval is None:
         return metadata
@@ -179,6 +190,33 @@ def check_enough(spec: str, count: int, purpose: str = "for a threshold") -> Non
     if count < LEAST_IMAGES:
         problem = f"leaves too few good images ({count}) {purpose}"
         raise UsageError("data", spec, problem, "add good images")
+
+
+def check_enough_of_each(images: AnomalyData) -> None:
+    """Raises UsageError if there are too few good images of a product."""
+    for part, purpose in (
+        (images.train_products, "to train on"),
+        (images.calibration_products, "for a threshold"),
+    ):
+        for number, name in enumerate(images.products):
+            count = int(np.sum(part == number))
+            if count < LEAST_IMAGES:
+                problem = f"leaves too few good images ({count}) of {name} {purpose}"
+                raise UsageError("data", images.spec, problem, f"add good images of {name}")
+
+
+def products_of(run: Run, images: AnomalyData) -> np.ndarray | None:
+    """Returns the product of each calibration image, as the run's model numbers them.
+
+    None of a model of one product, or of data whose products are to be recognised.
+
+    Raises:
+        UsageError: a product that the model does not know.
+    """
+    if not run.model.product_names or not images.products:
+        return None
+    numbers = run.model.product_indices(images.products, len(images.products))
+    return np.asarray(numbers)[images.calibration_products]
 
 
 def check_shape(run: Run, images: AnomalyData) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def new_config(
     depth: int,
     fit: str = STRETCH,
     ignored: np.ndarray | None = None,
+    products: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the part of a run's configuration that is known before it is trained.
 
@@ -50,6 +51,7 @@ def new_config(
         fit: how images are resized to another aspect ratio; see `AnomalyData`. It is kept only if
             they are not stretched.
         ignored: bool `[H, W]`, the pixels that are ignored on every image; None if there are none.
+        products: names of the products; kept only if there are several.
     """
     config = {
         "method": method,
@@ -61,6 +63,7 @@ def new_config(
         "depth": depth,
         **({"fit": fit} if fit != STRETCH else {}),
         **as_config(ignored),
+        **({"products": list(products)} if products else {}),
     }
     if settings.get("painter", NO_PAINTER) == NO_PAINTER:
         return config

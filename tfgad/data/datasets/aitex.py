@@ -6,6 +6,7 @@ AUTEX Research Journal 19(4), 2019, doi 10.2478/aut-2019-0035.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ import tensorflow as tf
 from tfgad.data.anomaly_data import TILE, AnomalyData
 from tfgad.data.datasets.aitex_strips import LEFT, Strip, Strips, strips
 from tfgad.data.origins import Origins
+from tfgad.data.products import SEPARATOR, load_each, names_of
 from tfgad.errors import UsageError
 
 # A tile with some defective pixels, but fewer than this, is left out of the test.
@@ -50,7 +52,7 @@ def load(
     1 to 9 are left out.
 
     Args:
-        name: the fabric, such as `"03"`.
+        name: the fabric, such as `"03"`; or several, each a product, such as `"00+03"`.
         tile: side of a tile in pixels, at most 256.
         calibration: as for `aitex_strips.strips`.
         seed: as for `aitex_strips.strips`.
@@ -59,6 +61,10 @@ def load(
     Raises:
         UsageError: there is no such database or fabric, or the tile is larger than a strip.
     """
+    if SEPARATOR in name:
+        load_one = functools.partial(load, tile=tile, calibration=calibration, seed=seed, root=root)
+        names = names_of(name, "data set aitex")
+        return load_each(load_one, dict(zip(names, names, strict=True)), f"aitex:{name}")
     fabric = strips(name, calibration=calibration, seed=seed, root=root)
     _check_tile(tile, fabric)
     kinds = _kinds(fabric.test)

@@ -36,18 +36,21 @@ class InputSpec:
     resized: bool
     window: tuple[int, int, int]
     depth: int | None
+    product: str | None = None  # of all images; None to recognise it
 
 
-def input_spec_of(model: str) -> InputSpec:
+def input_spec_of(model: str, product: str | None = None) -> InputSpec:
     """Reads the metadata of a SavedModel.
 
     Args:
         model: folder of the SavedModel, or of its versions.
+        product: of all images; None where the model has one, or is to recognise it.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is none, or does not know the product.
     """
     from tfgad.inference import predictor
+    from tfgad.inference.products import known_product
 
     with storage.local_copy(model) as folder:
         metadata = predictor.saved_model_metadata(_version(folder, model))
@@ -58,6 +61,7 @@ def input_spec_of(model: str) -> InputSpec:
         resized=metadata["resized"],
         window=(window_height, window_width, channels),
         depth=metadata.get("depth"),
+        product=known_product(product, metadata.get("products", ())),
     )
 
 
@@ -115,7 +119,8 @@ class SavedModelHandler(ModelHandler[Pixels, PredictionResult, Any]):
         from tfgad.inference import predictor
 
         with storage.local_copy(self._folder) as folder:
-            return predictor.SavedModelPredictor(_version(folder, self._folder))
+            version = _version(folder, self._folder)
+            return predictor.SavedModelPredictor(version, product=self._spec.product)
 
     def run_inference(
         self,

@@ -80,6 +80,7 @@ def score(
     options: Sequence[str] = (),
     depth: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    product: str | None = None,
 ) -> Scored:
     """Scores images and writes the tables, the dead letters and the maps.
 
@@ -97,12 +98,13 @@ def score(
         options: of Beam and of the runner, as `name=value`, or `name` for a flag.
         depth: bits of files of 16 bits, if they differ from the model's.
         max_pixels: of an image; a larger one is a dead letter.
+        product: of all images; None where the model has one, or is to recognise it.
 
     Raises:
         UsageError: a mistake in the arguments, a runner that cannot run, or no image that can be
             scored; no table is written then.
     """
-    spec = input_spec_of(model)
+    spec = input_spec_of(model, product)
     _check_table(table)
     files, patterns = storage.find_images(images)
     root = storage.common_folder([*files, *map(storage.fixed_part, patterns)])

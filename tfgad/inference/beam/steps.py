@@ -96,4 +96,5 @@ class ToRows(beam.DoFn):
             verdict.is_anomalous,
             verdict.reason,
             listed.regions,
+            verdict.product,
         )

@@ -27,6 +27,7 @@ class Row(NamedTuple):
     is_anomalous: bool
     reason: str
     regions: list[Region] | None
+    product: str = ""  # of a model of several
 
 
 def write_table(rows: list[Row], path: str) -> None:
@@ -35,9 +36,17 @@ def write_table(rows: list[Row], path: str) -> None:
     if path.lower().endswith(".parquet"):
         content = _parquet(rows)
     else:
-        lines = (results.scored_row(*row) for row in rows)
-        content = csv_text(lines, results.COLUMNS).encode()
+        columns = results.columns(_products(rows))
+        lines = [results.scored_row(*row[:-1]) for row in rows]
+        if results.PRODUCT in columns:
+            lines = [{**x, results.PRODUCT: r.product} for x, r in zip(lines, rows, strict=True)]
+        content = csv_text(lines, columns).encode()
     storage.write(path, content)
+
+
+def _products(rows: list[Row]) -> list[str]:
+    """Returns the products of the rows, none of a model of one product."""
+    return sorted({row.product for row in rows} - {""})
 
 
 def _parquet(rows: list[Row]) -> bytes:
@@ -49,16 +58,19 @@ def _parquet(rows: list[Row]) -> bytes:
     largest = [row.regions[0] if row.regions else None for row in rows]
     counts = [None if row.regions is None else len(row.regions) for row in rows]
     boxes = [[each and getattr(each, name) for each in largest] for name in results.BOX]
-    columns = (
+    columns = [
         pyarrow.array([row.image for row in rows], pyarrow.string()),
         pyarrow.array([row.score for row in rows], pyarrow.float64()),
         pyarrow.array([row.probability for row in rows], pyarrow.float64()),
         pyarrow.array(verdicts, pyarrow.string()),
         pyarrow.array([row.reason for row in rows], pyarrow.string()),
         *(pyarrow.array(each, pyarrow.int64()) for each in (counts, *boxes)),
-    )
+    ]
+    names = results.columns(_products(rows))
+    if results.PRODUCT in names:
+        columns.append(pyarrow.array([row.product for row in rows], pyarrow.string()))
     content = io.BytesIO()
-    parquet.write_table(pyarrow.table(dict(zip(results.COLUMNS, columns, strict=True))), content)
+    parquet.write_table(pyarrow.table(dict(zip(names, columns, strict=True))), content)
     return content.getvalue()
 
 

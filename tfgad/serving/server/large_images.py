@@ -28,6 +28,7 @@ DEFAULT_SIGNATURE, SCORE_BYTES, RECONSTRUCT = "serving_default", "score_bytes", 
 # The others need the whole map.
 WITH_MAP = {REGIONS: DEFAULT_SIGNATURE, REGIONS_BYTES: SCORE_BYTES, MAP_PNG: SCORE_BYTES}
 IMAGES = "images"  # the input of `tfgad.export.saved_model` that takes arrays
+PRODUCT = "product"  # and that which takes the products of images
 
 
 class LargeImages:

@@ -27,6 +27,7 @@ from tfgad.serving.server.image_sizes import IMAGE_BYTES, Rows
 from tfgad.serving.server.large_images import (
     DEFAULT_SIGNATURE,
     IMAGES,
+    PRODUCT,
     RECONSTRUCT,
     SCORE_BYTES,
     WITH_MAP,
@@ -233,6 +234,7 @@ class Servable:
         examples: dict[str, Any] = {
             IMAGE_BYTES: np.array([file.getvalue()], object),
             IMAGES: np.zeros((1, height, width, channels), np.uint8),
+            PRODUCT: np.array([b""], object),
         }
         for signature in self.signatures.values():
             if signature.inputs.keys() <= examples.keys():

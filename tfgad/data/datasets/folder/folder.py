@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from tfgad.data.image_files import MAX_PIXELS
 from tfgad.data.options import Size
 from tfgad.data.origins import Origins
 from tfgad.data.pixels import FULL_DEPTH, STRETCH, check_fit
+from tfgad.data.products import folders_of, load_each
 from tfgad.errors import UsageError
 from tfgad.files import summarize
 
@@ -49,6 +51,7 @@ def load(
     group: str | None = None,
     good: str = GOOD,
     fit: str = STRETCH,
+    products: str | None = None,
 ) -> AnomalyData:
     """Loads the images of a folder, laid out in one of the ways of `layout.read_layout`.
 
@@ -89,6 +92,8 @@ def load(
         fit: how images of another aspect ratio than `size` are resized: `stretch`, or `letterbox`,
             which keeps the aspect ratio and pads with the mirrored image; see
             `tfgad.data.pixels`.
+        products: names of subfolders, joined by `+`, or `all`. Each is then a folder as above, the
+            images of one product; see `tfgad.data.products`.
 
     Raises:
         UsageError: the folder does not exist or has no good images, it has masks of which none
@@ -97,6 +102,13 @@ def load(
     shape = _image_size(size, tile, fit)
     _check_options(shape, channels, depth, fit)
     root = pathlib.Path(name).expanduser()
+    if products is not None:
+        options: dict[str, Any] = {
+            **{"size": size, "tile": tile, "channels": channels, "calibration": calibration},
+            **{"seed": seed, "depth": depth, "group": group, "good": good, "fit": fit},
+        }
+        folders = {each: str(path) for each, path in folders_of(root, products, good).items()}
+        return load_each(functools.partial(load, **options), folders, f"folder:{name}")
     layout = read_layout(root, good)
     normal, test, depth, unread = _read(root, layout, depth)
     truth = _read_ground_truth(root, layout, [*normal, *test], tile is not None)

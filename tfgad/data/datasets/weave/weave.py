@@ -9,6 +9,7 @@ from the mean training tile, 0.93 by the residual of a PCA of 16x16 patches.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.datasets.weave.cloth import FABRICS, Fabric, lay
 from tfgad.data.datasets.weave.defects import KINDS
 from tfgad.data.datasets.weave.render import SUPERSAMPLING, photograph, sensor, set_up_camera
+from tfgad.data.products import SEPARATOR, load_each, names_of
 from tfgad.errors import UsageError, nearest
 
 WEAVES = tuple(FABRICS)
@@ -101,7 +103,7 @@ def load(
     a stream that is read more than once.
 
     Args:
-        name: a weave, one of `WEAVES`.
+        name: a weave, one of `WEAVES`; or several, each a product, such as `"twill+satin"`.
         size: side of the tiles in pixels, at least 32.
         channels: 1 for grey, 3 for colour.
         seed: the same seed gives the same tiles.
@@ -116,6 +118,11 @@ def load(
         UsageError: an unknown weave, a size below 32, channels not 1 or 3, a seed out of range, or
             an empty split.
     """
+    if SEPARATOR in name:
+        sizes: dict[str, Any] = {"train": train, "calibration": calibration, "test": test}
+        load_one = functools.partial(load, size=size, channels=channels, seed=seed, **sizes)
+        names = names_of(name, "data set weave", WEAVES)
+        return load_each(load_one, dict(zip(names, names, strict=True)), f"weave:{name}")
     _check(name, size, channels, seed)
     for split, count in (("train", train), ("calibration", calibration), ("test", test)):
         if count < 1:

@@ -1,0 +1,276 @@
+"""A run of two products, from training to scores, SavedModel and report."""
+
+import csv
+import dataclasses
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from typer.testing import CliRunner
+
+from tfgad import data, evaluation, training
+from tfgad.cli import console, main
+from tfgad.data.pixels import from_uint8, to_uint8
+from tfgad.errors import UsageError
+from tfgad.export.saved_model import METADATA, export_run
+from tfgad.inference import predictor
+from tfgad.training import held_out
+from tfgad.training.learning import learn
+from tfgad.training.run import Run
+
+SPEC = "weave:twill+herringbone?size=48&train=40&calibration=20&test=8"
+SETTINGS = {"steps": 2, "width": 8, "latent_dim": 8, "stride": 32}
+
+
+def tfgad(*arguments):
+    """Runs the command in this process; returns exit code, standard output and error."""
+    console.show_log()
+    result = CliRunner().invoke(main.app, [str(each) for each in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of both weaves; nobody changes it."""
+    return training.train(
+        "ganomaly", SPEC, tmp_path_factory.mktemp("runs") / "weaves", settings=SETTINGS
+    )
+
+
+@pytest.fixture(scope="module")
+def tiles(run):
+    """The test tiles, in steps of 8 bits, and the product of each."""
+    images = data.load(run.config["data"])
+    rows = list(images.test.as_numpy_iterator())
+    pixels = from_uint8(np.stack([to_uint8(row["image"]) for row in rows]))
+    return pixels, [row["name"].decode().partition("/")[0] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def saved_model(run, tmp_path_factory):
+    """The run as a SavedModel."""
+    return export_run(run, tmp_path_factory.mktemp("saved_models") / "weaves")
+
+
+@pytest.fixture(scope="module")
+def exported(saved_model):
+    """The predictor of the SavedModel."""
+    return predictor.load_predictor(saved_model)
+
+
+def test_the_threshold_is_that_of_each_product(run):
+    model, calibration = run.model, run.calibration
+    assert (calibration["threshold"], float(model.calibration.scale)) == (0.0, 1.0)
+    assert list(calibration["products"]) == ["twill", "herringbone"]
+    held = data.load(run.config["data"])
+    images = np.stack(list(held.calibration.as_numpy_iterator()))
+    raw = model.traced_anomaly(model.score)(tf.constant(images))
+    for number, each in enumerate(calibration["products"].values()):
+        assert each["images"] == 20
+        own = np.flatnonzero(held.calibration_products == number)
+        name = model.product_names[number]
+        found = model.anomaly(images[own], product=name)
+        scale = model.products.scales.numpy()[number]
+        for key, value in (("score", raw["score"]), ("map", raw["map"])):
+            expected = (value.numpy()[own] - np.float32(each["threshold"])) / scale
+            np.testing.assert_allclose(found[key], expected, rtol=1e-5, atol=1e-5)
+        assert set(found["product"].numpy()) == {name.encode()}
+
+
+def test_products_are_recognised_or_given(run, tiles):
+    pixels, products = tiles
+    found = run.model.anomaly(pixels)
+    assert [each.decode() for each in found["product"].numpy()] == products
+    given = run.model.anomaly(pixels, product=products)
+    np.testing.assert_array_equal(found["score"], given["score"])
+    called = run.model(pixels)
+    assert called.keys() == {"score", "map"}
+    np.testing.assert_allclose(called["score"], found["score"], rtol=1e-5, atol=1e-5)
+    for wrong in ("../twill", "Twill"):
+        with pytest.raises(UsageError, match="did you mean 'twill'"):
+            run.model.anomaly(pixels, product=wrong)
+    other = run.model.anomaly(pixels, "latent")  # raw: no threshold holds for it
+    raw = run.model.traced_anomaly("latent")(tf.constant(pixels))
+    np.testing.assert_array_equal(other["score"], raw["score"])
+
+
+def test_a_loaded_run_scores_the_same(run, tiles):
+    loaded = training.load_run(run.folder)
+    ours, theirs = (each.model.anomaly(tiles[0]) for each in (run, loaded))
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+@pytest.mark.slow
+def test_a_saved_model_predicts_as_its_run(run, saved_model, tiles):
+    pixels, products = tiles
+    for product in (None, "herringbone"):
+        ours = predictor.RunPredictor(run, product).predict_images(pixels)
+        theirs = predictor.load_predictor(saved_model, product).predict_images(pixels)
+        for own, other in zip(ours, theirs, strict=True):
+            assert own.keys() == other.keys()
+            for name in ("product", "reason", "is_anomalous"):
+                assert own[name] == other[name]
+            np.testing.assert_allclose(own["score"], other["score"], rtol=1e-4, atol=1e-4)
+    assert [each["product"] for each in ours] == 16 * ["herringbone"]
+    unlike = {product for each, product in zip(ours, products, strict=True) if each["reason"]}
+    assert "twill" in unlike
+    for model in (run.folder, saved_model):
+        with pytest.raises(UsageError, match="product 'satin': is not one that the model knows"):
+            predictor.load_predictor(model, "satin")
+
+
+@pytest.mark.slow
+def test_a_large_image_is_of_one_product_whatever_its_blocks_are(run, exported, tiles, monkeypatch):
+    image = np.tile(tiles[0][0], (4, 4, 1))
+    image[:48, :48] = tiles[0][-1]  # a tile of the other
+    predictors = predictor.RunPredictor(run), exported
+    whole = [each(image) for each in predictors]
+    monkeypatch.setattr("tfgad.inference.saved_model.AT_ONCE", 96**2)
+    parts = [each(image) for each in predictors]
+    for one, other in zip(whole, parts, strict=True):
+        assert one["product"] == other["product"] == "twill"
+        np.testing.assert_allclose(one["map"], other["map"], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(one["score"], other["score"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_signatures_name_the_products(run, saved_model, exported, tiles):
+    signatures = exported._signatures
+    numbers = {name: value.numpy() for name, value in signatures["calibration"]().items()}
+    assert numbers["products"].tolist() == [b"twill", b"herringbone"]
+    np.testing.assert_array_equal(numbers["product_scales"], run.model.products.scales)
+    pixels = to_uint8(tiles[0][[0, -1]])
+    found = signatures["regions"](images=pixels)
+    assert found["product"].numpy().tolist() == [b"twill", b"herringbone"]
+    named = signatures["score_product"](images=pixels, product=np.array([b"", b"twill"], object))
+    assert named["product"].numpy().tolist() == [b"twill", b"twill"]
+    assert named["reason"].numpy().tolist() == [b"", b"unlike its product"]
+    with pytest.raises(Exception, match="the products of this model are twill, herringbone"):
+        signatures["score_product"](images=pixels[:1], product=np.array([b"satin"], object))
+    metadata = json.loads((saved_model / METADATA).read_text())
+    assert metadata["products"] == ["twill", "herringbone"]
+
+
+@pytest.mark.slow
+def test_the_command_names_products(run, tiles, tmp_path):
+    folder, table = tmp_path / "images", tmp_path / "table.csv"
+    folder.mkdir()
+    for number in (0, -1):
+        Image.fromarray(to_uint8(tiles[0][number])[..., 0]).save(folder / f"{number}.png")
+    (folder / "broken.png").touch()
+    assert tfgad("score", run.folder, folder, "--csv", table).exit_code == 1
+    rows = {row["image"].rpartition("/")[2]: row for row in csv.DictReader(table.open())}
+    assert {name: row["product"] for name, row in rows.items()} == {
+        "0.png": "twill",
+        "-1.png": "herringbone",
+        "broken.png": "",
+    }
+    result = tfgad("score", run.folder, folder / "-1.png", "--product", "twill")
+    assert "defective  probability 1.000" in result.stdout
+    assert result.stdout.splitlines()[0].endswith("(unlike its product)")
+    result = tfgad("score", run.folder, folder, "--product", "../twill")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].endswith(
+        "product '../twill': is not one that the model knows; did you mean 'twill'?"
+    )
+
+
+@pytest.mark.slow
+def test_an_evaluation_tells_of_each_product(run, tmp_path):
+    result = tfgad("evaluate", run.folder, "--out", tmp_path)
+    assert result.exit_code == 0
+    assert "the product is recognised of 16 of 16 images" in result.stdout
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert figures["products_recognised"] == {"right": 16, "of": 16}
+    assert figures["by_product"].keys() == {"twill", "herringbone"}
+    images = data.load(run.config["data"])
+    predictions = evaluation.predict_test_set(run.model, images)
+    for product, each in figures["by_product"].items():
+        own = [name.startswith(product) for name in predictions.names]
+        labels, scores = predictions.labels[own] == 1, predictions.scores[own]
+        alarms = (scores > 0) | (np.array(predictions.reasons)[own] != "")
+        assert (each["good"], each["defective"], each["recognised"]) == (4, 4, 1.0)
+        pairs = scores[labels][:, None] > scores[~labels][None]
+        assert each["image_auroc"] == pytest.approx(pairs.mean())
+        assert each["recall"] == pytest.approx(alarms[labels].mean())
+        assert each["false_alarm_rate"] == pytest.approx(alarms[~labels].mean())
+    assert "By product" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_other_data_of_the_same_model(run, tmp_path, caplog):
+    copy = training.load_run(shutil.copytree(run.folder, tmp_path / "copy"))
+    twill = data.load("weave:twill?size=48&test=4")
+    assert evaluation.predict_test_set(copy.model, twill).products == 4 * ["twill"]
+    satin = data.load("weave:twill+satin?size=48&test=4&train=3&calibration=3")
+    with pytest.raises(UsageError, match="'satin': is not one that the model knows"):
+        evaluation.predict_test_set(copy.model, satin)
+    with pytest.raises(UsageError, match="'satin': is not one that the model knows"):
+        training.calibrate(copy, satin, 0.1)
+    with caplog.at_level(logging.WARNING), pytest.raises(UsageError, match="product 'herringbone'"):
+        training.calibrate(copy, data.load("weave:twill?size=48&seed=1"), 0.1)
+    turned = data.load(f"{SPEC.replace('twill+herringbone', 'herringbone+twill')}&seed=1")
+    training.calibrate(copy, turned, 0.2)
+    found = {name: each["images"] for name, each in copy.calibration["products"].items()}
+    assert found == {"twill": 60, "herringbone": 60}
+    assert copy.calibration["false_positive_rate"] == 0.2
+
+
+def test_a_product_of_the_data_is_no_new_data(run):
+    own = data.load("weave:twill?size=48&train=40&calibration=20&test=8")
+    assert held_out.for_calibration(run, own) is own
+    other = data.load("weave:satin?size=48&train=4&calibration=3&test=1")
+    assert held_out.for_calibration(run, other).calibration_size == 7
+    aitex = Run(run.folder, {**run.config, "data": "aitex:00+01?tile=128&seed=1"}, run.model)
+    spec = dataclasses.replace(own, spec="aitex:01?tile=128&seed=2")
+    with pytest.raises(UsageError, match="holds images that the run was trained on"):
+        held_out.for_calibration(aitex, spec)
+    evaluated = Run(run.folder, {"learnt_from": ["aitex:01"]}, None)
+    with pytest.raises(UsageError, match="has test images that the model was trained on"):
+        evaluation.evaluate_run.check_untrained(evaluated, "aitex:00+01?tile=128")
+
+
+def write_folder(root, products, count):
+    """Writes good tiles of weaves as the images of products."""
+    for name, weave in products.items():
+        tiles = data.load(f"weave:{weave}?size=48&train={count}&calibration=1&test=1")
+        (root / name / "good").mkdir(parents=True)
+        for number, image in enumerate(tiles.train.as_numpy_iterator()):
+            path = root / name / "good" / f"{number}.png"
+            Image.fromarray(to_uint8(image)[..., 0]).save(path)
+
+
+@pytest.mark.slow
+def test_a_folder_of_products_is_trained_and_learns_more(tmp_path):
+    write_folder(tmp_path, {"bolt 5mm": "twill", "Mütter": "herringbone"}, 10)
+    spec = f"folder:{tmp_path}?products=all&tile=48"
+    run = training.train("ganomaly", spec, tmp_path / "run", settings=SETTINGS)
+    assert run.model.product_names == ("Mütter", "bolt 5mm")
+    write_folder(tmp_path / "more", {"new": "twill"}, 18)
+    good = data.load(f"folder:{tmp_path / 'more' / 'new'}?tile=48", seed=3)
+    before = run.calibration["products"]["bolt 5mm"]["images"]
+    learned, _ = learn(run, good, tmp_path / "learned")
+    of_learned = learned.calibration["products"]
+    assert of_learned["bolt 5mm"]["images"] > before
+    again = training.load_run(learned.folder)
+    assert again.model.product_names == ("Mütter", "bolt 5mm")
+
+
+def test_too_few_images_of_a_product_are_refused_before_training(tmp_path):
+    write_folder(tmp_path, {"bolt": "twill"}, 10)
+    write_folder(tmp_path, {"nut": "herringbone"}, 2)
+    result = tfgad(
+        "train", "ganomaly", "--data", f"folder:{tmp_path}?products=all&tile=48",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    assert "leaves too few good images (1) of nut to train on; add good images of nut" in last
+    assert not (tmp_path / "run").exists()
