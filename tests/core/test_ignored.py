@@ -75,6 +75,20 @@ def said(model, images):
     return own
 
 
+def test_of_several_products_it_changes_none_either(build_small, images):
+    model = build_small(
+        "ganomaly", ignored=region(48), products=("light", "dark"), score="places", stride=32
+    )
+    both = np.concatenate([np.clip(images + 0.4, -1, 1), np.clip(images - 0.4, -1, 1)])
+    product = np.repeat([0, 1], len(images))
+    model.adapt(both)
+    model.learn_products(painted(both, region(48)), product)
+    model.calibrate(painted(both, region(48), seed=1), 0.1, products=product)
+    ours = said(model, both[::8])
+    assert ours["product"].numpy().tolist() == [b"light"] * 2 + [b"dark"] * 2
+    assert_same(ours, said(model, painted(both[::8], region(48), seed=2)))
+
+
 def test_what_an_ignored_region_shows_changes_nothing(case):
     model, images = case
     bright = np.where(region(images.shape[1])[..., None], 1.0, images).astype("float32")

@@ -253,5 +253,6 @@ def _files(parts: Mapping[str, AnomalyData]) -> Files | None:
         of_test,
         origins_of,
         groups,
-        products_of,
+        sizes=frozenset().union(*(files.sizes for files in of_each.values())),
+        products_of=products_of,
     )
