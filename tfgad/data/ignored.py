@@ -4,6 +4,11 @@ Before anything looks at an image, `fill` replaces its ignored pixels by the mea
 so that nothing of them is left. Afterwards `leave_out` gives them the lowest value of the kept
 pixels of the map, which moves no maximum and exceeds no threshold that a kept pixel does not.
 
+Filled with kept pixels that are mirrored at the border instead, `feature_regions` with 13 % of the
+image ignored has an image AUROC of .775 on magnetic tile instead of .750, and an AUPRO of .605
+instead of .613 (one run each); the trivial detector by PCA of features has .679 instead of .751. So
+the plain fill stays. It is another matter where networks were trained without it: `ignored_own.py`.
+
 A region that is the same on every image belongs to a model, as a bool array `[H, W]` of the size of
 its tiles; files and configurations hold it as a line of text.
 """
