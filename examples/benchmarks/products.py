@@ -30,6 +30,7 @@ from tfgad.data.sampling import batched
 from tfgad.data.spec import Spec
 from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation.by_product import by_product
+from tfgad.evaluation.metrics import image_metrics
 from tfgad.evaluation.units import units_of
 from tfgad.scores.products import Products
 from tfgad.scores.tile_statistics import UNLIKE_ALL
@@ -73,11 +74,12 @@ def compared(given, spec):
     }
     for product in parsed.name.split(SEPARATOR):
         run, own = trained(given, str(Spec(parsed.kind, product, parsed.options)))
-        found = evaluation.figures_of(
-            evaluation.predict_test_set(run.model, own), own, float(run.model.calibration.threshold)
-        )
-        figures = {name: found[name] for name in ("image_auroc", "image_ap", "recall")}
-        figures["false_alarm_rate"] = found["false_positive_rate"]
+        found = units_of(evaluation.predict_test_set(run.model, own), own)[own.counted_unit]
+        alarms = found.alarms(float(run.model.calibration.threshold))
+        metrics = image_metrics(found.labels, found.scores)
+        figures = {name: metrics[name] for name in ("image_auroc", "image_ap")}
+        figures["recall"] = float(alarms[found.labels].mean())
+        figures["false_alarm_rate"] = float(alarms[~found.labels].mean())
         products[product]["alone"] = figures
     return {
         "products": products,

@@ -90,12 +90,13 @@ def headline(result: Verdict | ImageError, threshold: float, scale: float) -> st
     if isinstance(result, ImageError):
         return _render("error", verdict, kind, row["image"], _capital(result.reason))
     height, width, channels = result.image.shape
+    product = f", {result.product}" if result.product else ""
     return _render(
         "headline",
         verdict,
         kind,
         row["image"],
-        f"{width} × {height}, {_colour(channels)}",
+        f"{width} × {height}, {_colour(channels)}{product}",
         {
             "score": f"{result.score:.4g}",
             "threshold": f"{threshold:.4g}",
