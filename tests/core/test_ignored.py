@@ -157,16 +157,17 @@ def test_larger_files_leave_no_trace_of_what_a_mask_covers(build_small, images, 
     mask[10:31, 20:41] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     data = _Data((32, 32, 1), sizes={(101, 75)})
-    for fit in ("stretch", "letterbox"):
-        ignored = region_of(tmp_path / "mask.png", dataclasses.replace(data, fit=fit))
-        model = build_small("ganomaly", side=32, ignored=ignored)
-        model.adapt(images[:, :32, :32])
-        model.calibrate(images[:, :32, :32], false_positive_rate=0.1)
-        config = {"image_shape": (32, 32, 1), "resized": True, "fit": fit}
-        predictor = RunPredictor(Run(tmp_path, config, model))
-        rng = np.random.default_rng(0)
-        large = rng.uniform(-1, 1, (3, 101, 75, 1)).astype("float32")
-        other = painted(large, mask > 0, seed=1)
+    with pytest.raises(UsageError, match="marks no place on letterboxed images"):
+        region_of(tmp_path / "mask.png", dataclasses.replace(data, fit="letterbox"))
+    model = build_small("ganomaly", side=32, ignored=region_of(tmp_path / "mask.png", data))
+    model.adapt(images[:, :32, :32])
+    model.calibrate(images[:, :32, :32], false_positive_rate=0.1)
+    config = {"image_shape": (32, 32, 1), "resized": True}
+    exported = export(model, tmp_path / "exported", **config, metadata={"method": "ganomaly"})
+    rng = np.random.default_rng(0)
+    large = rng.uniform(-1, 1, (3, 101, 75, 1)).astype("float32")
+    other = painted(large, mask > 0, seed=1)
+    for predictor in (RunPredictor(Run(tmp_path, config, model)), SavedModelPredictor(exported)):
         ours, theirs = predictor.predict_images(large), predictor.predict_images(other)
         for one, two in zip(ours, theirs, strict=True):
             assert_same(one, two)

@@ -37,7 +37,7 @@ def test_images_like_those_of_calibration_pass():
     assert "drift: none seen in 100 images" in found["findings"][1]
 
 
-def test_more_false_alarms_break_it():
+def test_more_false_alarms_fail_it():
     scores = normal()
     scores[:6] = 4
     found = check(good(scores))
@@ -45,13 +45,13 @@ def test_more_false_alarms_break_it():
     assert found["false_alarms"]["interval"][0] > 0.01
 
 
-def test_drift_breaks_it_and_says_what_to_do():
+def test_drift_fails_it_and_says_what_to_do():
     found = check(good(normal() - 1))
     assert found["failed"] == ["drift"]
     assert "of these 100 images are lower than in calibration (p < 0.001)" in found["findings"][1]
 
 
-def test_a_blind_camera_breaks_it():
+def test_a_blind_camera_fails_it():
     found = check(good(normal(), reasons=["too dark", "too dark", "out of focus", *[""] * 97]))
     assert found["failed"] == ["image quality"]
     assert found["false_alarms"]["false_positive_rate"] == 0.03

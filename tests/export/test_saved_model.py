@@ -352,6 +352,8 @@ def test_the_png_of_a_map_below_the_threshold_is_not_white():
     assert levels == [[[0, 32], [64, 128]], [[0, 0], [0, 0]]]  # 7 is white
     assert answers["map_low"].numpy().tolist() == [-1, 2]
     assert answers["map_high"].numpy().tolist() == [7, 7]
+    without = maps_as_png(maps, tf.constant(-np.inf))  # the threshold is none of pixels
+    assert without["map_high"].numpy().tolist() == [3, 2]
     (flat,) = maps_as_png(maps[1:], tf.constant(2.0))["map_bytes"]  # black is white
     assert not tf.io.decode_png(flat).numpy().any()
 

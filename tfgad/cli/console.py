@@ -181,6 +181,8 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
     Args:
         calibration: metadata of a threshold, with a `rate_interval`.
     """
+    from tfgad.scores.rate_interval import FEW_IMAGES, largest_probability  # SciPy loads slowly
+
     unit = calibration["unit"]
     count, groups, group = calibration["images"], calibration["groups"], calibration["group"]
     low, high, most = (
@@ -204,8 +206,6 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
             f"with up to {missing} more {_plural(group, missing)} as alike as these, {which} would "
             f"be at most {limit}"
         )
-    from tfgad.scores.rate_interval import FEW_IMAGES, largest_probability  # SciPy loads slowly
-
     sentence = f"{start}; {end}" if missing > 0 else start
     largest = largest_probability(calibration.get("effective_images", FEW_IMAGES))
     if largest == 1:

@@ -35,9 +35,9 @@ def learn(
 
     A part of the new images is held out for the threshold. The run itself stays as it is.
     """
-    options = {"good": good, **({"false-alarms": false_alarms} if false_alarms else {})}
-    for option, value in options.items():
-        spec_of_good(option, value)  # a mistake is found before TensorFlow is imported
+    spec_of_good("good", good)  # a mistake is found before TensorFlow is imported
+    if false_alarms:
+        spec_of_good("false-alarms", false_alarms)
     import_tensorflow()
     from tfgad import training
     from tfgad.training.learning import learn as learn_from
@@ -46,15 +46,14 @@ def learn(
         progress.phase("reading the images")
         loaded = training.load_run(run)
         before = loaded.calibration
-        read = {
-            option: load_good(loaded.config, option, value) for option, value in options.items()
-        }
+        new = load_good(loaded.config, "good", good)
+        alarms = load_good(loaded.config, "false-alarms", false_alarms) if false_alarms else None
         progress.phase("learning")
         learned, changes = learn_from(
             loaded,
-            read["good"],
+            new,
             out,
-            false_alarms=read.get("false-alarms"),
+            false_alarms=alarms,
             steps=steps,
             overwrite=overwrite,
             callbacks=training_callbacks(progress),

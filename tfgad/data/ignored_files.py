@@ -54,13 +54,16 @@ def region_of(path: str | os.PathLike, images: AnomalyData) -> np.ndarray:
         images: a data set of resized images.
 
     Raises:
-        UsageError: images that are not resized whole, a file that cannot be read, a mask of another
-            aspect ratio, or one that ignores everything or nothing.
+        UsageError: images that are not resized whole, or that are letterboxed; a file that cannot
+            be read; a mask of another aspect ratio, or one that ignores everything or nothing.
     """
     if not images.resized:
         problem = f"marks a place on images that are resized whole, and those of {images.spec} are"
         hint = "load the data with size=, such as folder:PATH?size=256"
         raise UsageError("mask", path, f"{problem} not", hint)
+    if images.fit == LETTERBOX:  # the padding of another aspect ratio would move it
+        hint = "load the data with size=HxW, of the aspect ratio of the images"
+        raise UsageError("mask", path, "marks no place on letterboxed images", hint)
     try:
         mask = read_mask(path)
     except ImageError as error:
@@ -69,7 +72,7 @@ def region_of(path: str | os.PathLike, images: AnomalyData) -> np.ndarray:
     region = np.zeros((height, width), bool)
     for size in _sizes_of(path, mask, images):
         shares = at_size(mask, size)[..., None].astype(np.float32)
-        region |= resize(shares, (height, width), images.fit)[..., 0] > 0
+        region |= resize(shares, (height, width))[..., 0] > 0
     if region.all() or not region.any():
         problem = "ignores every pixel" if region.all() else "ignores no pixel: nothing is white"
         raise UsageError("mask", path, problem, "paint white what is to be ignored, black the rest")
@@ -85,9 +88,6 @@ def _sizes_of(path: str | os.PathLike, mask: np.ndarray, images: AnomalyData) ->
     tile = images.image_shape[:2]
     sizes = sorted(images.files.sizes) if images.files and images.files.sizes else [tile]
     varies = not all(same_aspect(sizes[0], size) for size in sizes)
-    if varies and images.fit == LETTERBOX:
-        problem = "marks no place, as the images have several aspect ratios and keep them"
-        raise UsageError("mask", path, problem, "load the data without fit=letterbox")
     expected = tile if varies else sizes[0]
     if not same_aspect(mask.shape, expected):
         own, theirs = (f"{each[0]}x{each[1]}" for each in (mask.shape, expected))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfgad.core.detector import Detector
@@ -12,7 +13,7 @@ from tfgad.export import decoding, letterbox
 from tfgad.export.map_png import maps_as_png, maps_as_png_at_sizes
 from tfgad.export.regions_in_graph import find_at_sizes, find_regions, known_if
 from tfgad.scores.calibration import LARGEST_PROBABILITY, RATES
-from tfgad.scores.score import PEAKS
+from tfgad.scores.score import PEAKS, is_largest_of_map
 
 
 class Endpoints:
@@ -82,20 +83,26 @@ class Endpoints:
         images, sizes = self._decoded(image_bytes)
         predictions = self._predictions(images, tf.shape(images)[1:3])
         maps = predictions.pop("map")
+        lowest_white = tf.where(self._is_peak(maps), self._threshold, -np.inf)
         if self.resized:  # each map to the size of its file
-            found = maps_as_png_at_sizes(maps, sizes, self._threshold, self._resized_back)
+            found = maps_as_png_at_sizes(maps, sizes, lowest_white, self._resized_back)
         else:
-            found = maps_as_png(maps, self._threshold)
+            found = maps_as_png(maps, lowest_white)
         return {**predictions, **found}
 
     def _with_regions(
         self, predictions: dict[str, tf.Tensor], found: dict[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """Returns predictions with the regions in place of the map."""
-        size = tf.constant(self.size) if self.resized else tf.shape(predictions["map"])[1:3]
-        is_peak = tf.constant(self.model.score in PEAKS) | (size != self.model.window[:2])
-        del predictions["map"]
-        return {**predictions, **known_if(tf.reduce_any(is_peak), found)}
+        is_peak = self._is_peak(predictions.pop("map"))
+        return {**predictions, **known_if(is_peak, found)}
+
+    def _is_peak(self, maps: tf.Tensor) -> tf.Tensor:
+        """Returns whether the threshold is one of pixels; see `is_largest_of_map`."""
+        if self.resized:
+            return tf.constant(is_largest_of_map(self.model.score, self.size, self.model.window))
+        sizes_differ = tf.reduce_any(tf.shape(maps)[1:3] != self.model.window[:2])
+        return tf.constant(self.model.score in PEAKS) | sizes_differ
 
     def reconstruct(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Signature `reconstruct`."""

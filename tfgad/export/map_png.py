@@ -9,22 +9,22 @@ import tensorflow as tf
 LEVELS = 255  # of a grey image of 8 bits
 
 
-def maps_as_png(maps: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
+def maps_as_png(maps: tf.Tensor, lowest_white: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns each map as a grey PNG, with the values of its black and its white.
 
-    Black is the lowest value of a map. White is its highest value, or the threshold if that is
-    higher: a map below the threshold is never white. A grey level g stands for the value
-    `map_low + (map_high - map_low) * g / 255`, to within half a level.
+    Black is the lowest value of a map, white the highest, but no less than `lowest_white`. A grey
+    level g stands for the value `map_low + (map_high - map_low) * g / 255`, to within half a level.
 
     Args:
         maps: float32 `[B, H, W]`.
-        threshold: float32 `[]`.
+        lowest_white: float32 `[]`, the threshold of pixels, so that a map below it is never white;
+            minus infinity where there is none.
 
     Returns:
         `map_bytes` string `[B]`, `map_low` and `map_high` float32 `[B]`.
     """
     low = tf.reduce_min(maps, axis=[1, 2])
-    high = tf.maximum(tf.reduce_max(maps, axis=[1, 2]), threshold)
+    high = tf.maximum(tf.reduce_max(maps, axis=[1, 2]), lowest_white)
     shares = tf.math.divide_no_nan(maps - low[:, None, None], (high - low)[:, None, None])
     levels = tf.cast(tf.round(shares * LEVELS), tf.uint8)
     files = tf.map_fn(tf.io.encode_png, levels[..., None], fn_output_signature=tf.string)
@@ -34,7 +34,7 @@ def maps_as_png(maps: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
 def maps_as_png_at_sizes(
     maps: tf.Tensor,
     sizes: tf.Tensor,
-    threshold: tf.Tensor,
+    lowest_white: tf.Tensor,
     resize: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> dict[str, tf.Tensor]:
     """Returns what `maps_as_png` does, of each map at a size of its own.
@@ -42,12 +42,12 @@ def maps_as_png_at_sizes(
     Args:
         maps: float32 `[B, H, W]`.
         sizes: int32 `[B, 2]`, height and width to resize each to.
-        threshold: float32 `[]`.
+        lowest_white: float32 `[]`; see `maps_as_png`.
         resize: called with a size and `[1, H, W, 1]`.
     """
 
     def encoded(each: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        found = maps_as_png(resize(each[1], each[0][None, ..., None])[..., 0], threshold)
+        found = maps_as_png(resize(each[1], each[0][None, ..., None])[..., 0], lowest_white)
         return {name: value[0] for name, value in found.items()}
 
     number = tf.TensorSpec((), tf.float32)

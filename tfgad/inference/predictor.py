@@ -175,17 +175,14 @@ def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
     )
 
 
-def region_at(ignored: np.ndarray | None, fit: str, shape: tuple[int, ...]) -> np.ndarray | None:
+def region_at(ignored: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
     """Returns where a model ignores pixels of an image, for pictures: bool `[H, W]`, or None.
 
     Args:
         ignored: of the `Predictor`.
-        fit: of the `Predictor`.
         shape: of the image.
     """
-    if ignored is None:
-        return None
-    return at_size(without_padding(ignored, shape) if fit == LETTERBOX else ignored, shape)
+    return None if ignored is None else at_size(ignored, shape)
 
 
 def load_predictor(path: Path, product: str | None = None) -> Predictor:

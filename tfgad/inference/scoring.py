@@ -203,7 +203,7 @@ def _verdicts(predictor: Predictor, alike: Sequence[_Read]) -> Iterator[Verdict]
     # A large image comes alone, and is not copied.
     images = [each.image for each in alike]
     batch = np.stack(images) if len(images) > 1 else images[0][None]
-    region = region_at(predictor.ignored, predictor.fit, batch.shape[1:])
+    region = region_at(predictor.ignored, batch.shape[1:])
     own = [each.ignored for each in alike if each.ignored is not None]
     predictions = (
         predict_ignoring(predictor, batch, np.stack(own))

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad.data.defect_sources import NO_PAINTER
-from tfgad.data.ignored import as_config, share_of
+from tfgad.data.ignored import as_config, of_config, share_of
 from tfgad.data.pixels import FULL_DEPTH, STRETCH
 from tfgad.data.spec import Spec
 from tfgad.errors import UsageError
@@ -121,7 +121,7 @@ def check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
         new: the configuration to resume it with. Keys that it lacks are not compared, but for the
             region that is ignored.
     """
-    if old.get("ignored") != new.get("ignored"):
+    if not np.array_equal(of_config(old), of_config(new)):  # None is equal to None
         before, now = share_of(old), share_of(new)
         other = f", not with {now}" if now != before else ", by another mask"
         problem = f"was started with {before} of each image ignored{other}"

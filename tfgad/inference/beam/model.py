@@ -140,7 +140,7 @@ class SavedModelHandler(ModelHandler[Pixels, PredictionResult, Any]):
                 predictions = model.predict_batch(np.stack([image.pixels for image in alike]))
             threshold = map_threshold(model, shape)
             of_model = {"map_threshold": threshold, "scale": model.scale}
-            of_model["ignored"] = region_at(model.ignored, model.fit, shape)
+            of_model["ignored"] = region_at(model.ignored, shape)
             for image, prediction in zip(alike, predictions, strict=True):
                 yield PredictionResult(image, {**prediction, **of_model})
 

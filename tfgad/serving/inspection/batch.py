@@ -70,7 +70,7 @@ class Batch:
         self._predictor: SavedModelPredictor | None = predictor
         self._calibration_scores = predictor.calibration_scores
         self._calibrated_size = calibrated_size(predictor)
-        self._region_at = functools.partial(region_at, predictor.ignored, predictor.fit)
+        self._region_at = functools.partial(region_at, predictor.ignored)
         self._folder = tempfile.TemporaryDirectory(prefix="tfgad-table-", dir=folder)
         self._pixels = 0
         self._arrays = ArrayFile()

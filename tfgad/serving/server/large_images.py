@@ -88,10 +88,10 @@ class LargeImages:
         outputs = self._predictor.predict_pixels(pixels)
         if self._signature.name not in WITH_MAP:
             return outputs
-        if self._signature.name == MAP_PNG:
-            found = maps_as_png(outputs["map"][None], self._predictor.threshold)
-            return {**outputs, **{name: value[0] for name, value in found.items()}}
         threshold = map_threshold(self._predictor, pixels.shape)
+        if self._signature.name == MAP_PNG:
+            found = maps_as_png(outputs["map"][None], -np.inf if threshold is None else threshold)
+            return {**outputs, **{name: value[0] for name, value in found.items()}}
         regions = None if threshold is None else find_regions(outputs["map"], threshold)
         return {**outputs, **as_outputs(regions)}
 
