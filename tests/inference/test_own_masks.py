@@ -181,7 +181,9 @@ def test_a_mask_that_leaves_the_model_nothing_is_refused(
     if region:
         own = np.ones((1, 48, 48), bool)
         own[:, :30] = False
-        with pytest.raises(UsageError, match="nothing of an image, .* and the region of the model"):
+        with pytest.raises(
+            UsageError, match=r"nothing of an image, .* and the region of the model"
+        ):
             model.anomaly(images[:1], ignored=own)
         own[:, :40] = False
         assert np.isfinite(model.anomaly(images[:1], ignored=own)["score"]).all()
