@@ -146,6 +146,49 @@ def test_a_mask_of_no_use_stops_no_other_image(fitted, folder, tmp_path, content
     assert not any(isinstance(found[name], ImageError) for name in ("a.png", "c.png"))
 
 
+@pytest.mark.parametrize(
+    ("fit", "region", "kept"),
+    [
+        ("stretch", None, slice(40, 52)),  # 6 rows of the 48 that the model sees, and a margin of 8
+        ("letterbox", None, slice(40, 52)),  # the padding is nothing that is left of the image
+        ("stretch", slice(0, 24), slice(0, 60)),  # what the mask leaves the model ignores
+    ],
+)
+def test_a_mask_that_leaves_the_model_nothing_is_refused(
+    build_small, images, tmp_path, fit, region, kept
+):
+    ignored = None
+    if region:
+        ignored = np.zeros((48, 48), bool)
+        ignored[region] = True
+    model = build_small("ganomaly", score="residual", ignored=ignored)
+    model.adapt(images)
+    model.calibrate(images, false_positive_rate=0.1)
+    config = {"image_shape": (48, 48, 1), "resized": True, "fit": fit}
+    predictor = RunPredictor(Run(Path("run"), config, model))
+    paths = [tmp_path / name for name in ("a.png", "b.png")]
+    for number, path in enumerate(paths):
+        Image.fromarray(cloth(number).astype(np.uint8)).save(path)
+    mask = np.full(SHAPE, 255, np.uint8)
+    mask[kept] = 0
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
+    of_image = find_masks(tmp_path / "masks", paths, paths).of_image
+    refused, scored = score_files(predictor, paths, masks=of_image)
+    assert isinstance(refused, ImageError)
+    assert "has a mask that leaves nothing of it" in refused.reason
+    assert np.isfinite(scored.score)
+    if region:
+        own = np.ones((1, 48, 48), bool)
+        own[:, :30] = False
+        with pytest.raises(
+            UsageError, match=r"nothing of an image, .* and the region of the model"
+        ):
+            model.anomaly(images[:1], ignored=own)
+        own[:, :40] = False
+        assert np.isfinite(model.anomaly(images[:1], ignored=own)["score"]).all()
+
+
 def test_masks_are_found_by_name(folder, tmp_path):
     images = sorted((folder / "images").rglob("*.png"))
     (tmp_path / "other").mkdir()

@@ -1,5 +1,6 @@
 """Products: recognised from descriptions, with a threshold for each."""
 
+import dataclasses
 import logging
 
 import keras
@@ -8,12 +9,15 @@ import pytest
 import tensorflow as tf
 from scipy.spatial.distance import cdist
 
+from tfgad.cli import console
 from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
 from tfgad.scores.calibration import Calibration, logistic_scale
 from tfgad.scores.per_product import PerProduct
 from tfgad.scores.products import ANGLES, RADII, THUMBNAIL, Products, _bins
+from tfgad.scores.rate_interval import rate_interval
 from tfgad.scores.thresholds import threshold_from_normals, thresholds_from_normals
+from tfgad.training.run import calibration_metadata
 
 SIDE = 32
 NAMES = ("across", "down", "part")
@@ -143,7 +147,9 @@ def test_each_product_has_the_threshold_of_its_own_scores(layer):
     for number, name in enumerate(NAMES):
         own = scores[products == number]
         expected = threshold_from_normals(own, 0.1)
-        assert found.of_products[name] == expected
+        own_found = found.of_products[name]
+        assert dataclasses.replace(own_found, interval=None) == expected
+        assert own_found.interval == rate_interval(own, None, expected.value, 0.1)
         assert copy.thresholds.numpy()[number] == pytest.approx(expected.value)
         assert copy.scales.numpy()[number] == pytest.approx(logistic_scale(own))
         alarms += (own > expected.value).sum()
@@ -156,6 +162,21 @@ def test_each_product_has_the_threshold_of_its_own_scores(layer):
     np.testing.assert_allclose(values, np.max(largest, axis=0), rtol=1e-5, atol=1e-5)
     standardised = (scores - copy.thresholds.numpy()[products]) / copy.scales.numpy()[products]
     assert (standardised > 1e-6).sum() == alarms
+
+
+def test_the_product_with_fewest_images_limits_the_probability(layer):
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    products = np.repeat([0, 1, 2], [28, 28, 4])
+    fitted = per_product(copy, products)
+    scores = np.random.default_rng(0).gumbel(size=60)
+    found = fitted.fit(scores, 0.1)
+    assert float(fitted.calibration.largest_probability) == pytest.approx(5 / 6)
+    shown = fitted.calibration(tf.constant([-1e6, 1e6]))["probability"]
+    np.testing.assert_allclose(shown, [1 / 6, 5 / 6], rtol=1e-6)
+    record = calibration_metadata(found, 0.1, "weave:twill+satin+plain")
+    assert (record["effective_images"], record["fewest_effective_images"]) == (60, 4)
+    said = console.rate_on_new_groups(record)
+    assert said.endswith("no probability below 0.17 or above 0.83 is given")
 
 
 def test_a_rate_per_image_counts_the_worst_tile_of_each(layer):

@@ -207,7 +207,9 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
             f"be at most {limit}"
         )
     sentence = f"{start}; {end}" if missing > 0 else start
-    largest = largest_probability(calibration.get("effective_images", FEW_IMAGES))
+    effective = calibration.get("effective_images", FEW_IMAGES)
+    effective = calibration.get("fewest_effective_images", effective)  # of several products
+    largest = largest_probability(effective)
     if largest == 1:
         return sentence
     return f"{sentence}; no probability below {1 - largest:.2f} or above {largest:.2f} is given"

@@ -310,7 +310,7 @@ class Detector(Trained):
                 image.
         """
         if ignored is not None:
-            images = ignored_own.filled(images, ignored)
+            images = ignored_own.filled(images, ignored, self.ignored)
         images = checks.checked_images(images, self.window)
         self._check_size(images)
         given = self.product_indices(product, len(images))

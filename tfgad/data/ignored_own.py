@@ -58,22 +58,29 @@ def with_margin(ignored: np.ndarray, margin: int = MARGIN) -> np.ndarray:
     return ndimage.maximum_filter(ignored, 2 * margin + 1) if margin else ignored
 
 
-def filled(images: Any, ignored: np.ndarray) -> np.ndarray:
+def filled(images: Any, ignored: np.ndarray, region: np.ndarray | None = None) -> np.ndarray:
     """Returns images `[B, H, W, C]`, each filled by `mirrored_into`.
 
     Args:
         images: of any floating type.
         ignored: bool `[B, H, W]`.
+        region: bool `[H, W]`, what the model ignores of every image; None if nothing. It is not
+            filled here.
 
     Raises:
-        UsageError: masks of another type or shape, or that leave nothing of an image.
+        UsageError: masks of another type or shape, or that leave nothing of an image, with the
+            region if there is one.
     """
     images, ignored = np.asarray(images), np.asarray(ignored)
     if ignored.dtype != bool or ignored.shape != images.shape[:3]:
         hint = f"give bool {list(images.shape[:3])}, a mask for each image"
         raise UsageError("ignored", f"{ignored.dtype} {ignored.shape}", "are no such masks", hint)
-    if with_margins(ignored).all(axis=(1, 2)).any():
+    left_out_of_map = with_margins(ignored)
+    if region is not None and region.shape == ignored.shape[1:]:
+        left_out_of_map = left_out_of_map | region
+    if left_out_of_map.all(axis=(1, 2)).any():
         problem = f"leave nothing of an image, with a margin of {MARGIN} pixels"
+        problem += " and the region of the model" if region is not None else ""
         raise UsageError("ignored", ignored.shape, problem, "leave such images out")
     pairs = zip(images, ignored, strict=True)
     return np.stack([mirrored_into(*pair) for pair in pairs]) if len(images) else images

@@ -15,16 +15,20 @@ from tfgad.data.pixels import LETTERBOX, resize, without_padding
 from tfgad.inference.predictor import Predictor, map_threshold, resize_map
 
 
-def read_own(image: Path, masks: Sequence[Path], shape: Sequence[int]) -> np.ndarray:
+def read_own(
+    predictor: Predictor, image: Path, masks: Sequence[Path], shape: Sequence[int]
+) -> np.ndarray:
     """Returns what the masks of an image ignore in it: bool `[H, W]`.
 
     Args:
+        predictor: the model that is to score the image.
         image: the file, for errors.
         masks: its mask files.
         shape: `(H, W, ...)` of the image.
 
     Raises:
-        ImageError: a mask cannot be read or has another aspect ratio, or none of the image is left.
+        ImageError: a mask cannot be read or has another aspect ratio; or, with the region
+            that the model ignores, none of the image is left.
     """
     ignored = np.zeros(tuple(shape[:2]), bool)
     for path in masks:
@@ -35,9 +39,27 @@ def read_own(image: Path, masks: Sequence[Path], shape: Sequence[int]) -> np.nda
         if not same_aspect(mask.shape, shape):
             raise ImageError(image, f"differs in aspect ratio from its mask {path.name}")
         ignored |= at_size(mask, shape)
-    if with_margin(ignored).all():
+    if _leaves_nothing(predictor, ignored):
         raise ImageError(image, "has a mask that leaves nothing of it")
     return ignored
+
+
+def _as_seen(predictor: Predictor, ignored: np.ndarray) -> np.ndarray:
+    """Returns ignored pixels of a file, bool `[H, W]`, where the model sees them: bool `[h, w]`."""
+    if not predictor.resized:
+        return ignored
+    shares = ignored[..., None].astype(np.float32)
+    return resize(shares, predictor.image_shape[:2], predictor.fit)[..., 0] > 0
+
+
+def _leaves_nothing(predictor: Predictor, ignored: np.ndarray) -> bool:
+    """Returns whether the map of an image leaves out all of it, but for a letterbox's padding."""
+    left_out_of_map = with_margin(_as_seen(predictor, ignored))
+    if predictor.ignored is not None:
+        left_out_of_map |= predictor.ignored
+    if predictor.resized and predictor.fit == LETTERBOX:
+        left_out_of_map = without_padding(left_out_of_map, ignored.shape)
+    return bool(left_out_of_map.all())
 
 
 def predict_ignoring(
@@ -55,12 +77,10 @@ def predict_ignoring(
         ignored: bool `[B, H, W]`, of `read_own`.
     """
     filled = [mirrored_into(*each) for each in zip(images, ignored, strict=True)]
-    regions = list(ignored)
+    regions = [_as_seen(predictor, each) for each in ignored]
     if predictor.resized:
         form = predictor.image_shape[:2], predictor.fit
         filled = [resize(image, *form) for image in filled]
-        shares = [region[..., None].astype(np.float32) for region in ignored]
-        regions = [resize(share, *form)[..., 0] > 0 for share in shares]
     predictions = predictor.predict_images(np.stack(filled))
     is_peak = map_threshold(predictor, images.shape[1:]) is not None
     found = zip(predictions, regions, ignored, strict=True)

@@ -105,7 +105,7 @@ def score_files(
                 doubtful.append((path, fitting))
             del levels  # or a large image would be in memory twice
             own = masks.get(path)
-            ignored = read_own(path, own, image.shape) if own else None
+            ignored = read_own(predictor, path, own, image.shape) if own else None
         except ImageError as error:
             yield from _verdicts(predictor, alike)
             alike = []

@@ -11,6 +11,7 @@ from tfgad.data.origins import IMAGE, TILE, Origins
 from tfgad.errors import UsageError
 from tfgad.scores.calibration import Calibration, largest_of_images, logistic_scale
 from tfgad.scores.products import Products
+from tfgad.scores.rate_interval import largest_probability, rate_interval
 from tfgad.scores.thresholds import Threshold, threshold_from_normals, thresholds_from_normals
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ class PerProduct:
         """Sets the weights of both layers from raw scores; see `Calibration.fit`.
 
         A false-positive rate other than the asked one has one threshold for all products, the
-        largest that one of them needs: none has more false alarms than that rate.
+        largest that one of them needs: none has more false alarms than that rate. The largest
+        probability is that of the product with the fewest independent images.
 
         Raises:
             UsageError: as `Calibration.fit`; or fewer than two images of a product.
@@ -52,15 +54,19 @@ class PerProduct:
         scores = np.asarray(scores, np.float64).ravel()
         distances = self.products.distances(self.descriptions).numpy()
         product = self._products_of(distances)
-        of_each, others = {}, []
+        of_each, others, effective = {}, [], []
         standardised = np.empty_like(scores)
         scales = np.empty(len(self.products.names))
         for number, name in enumerate(self.products.names):
             own = product == number
-            units = scores[own]
-            if per == IMAGE and origins is not None:
-                units, _ = largest_of_images(units, origins.at(own))
+            units, of_units = scores[own], None if origins is None else origins.at(own)
+            if per == IMAGE and of_units is not None:
+                units, of_units = largest_of_images(units, of_units)
             threshold = threshold_from_normals(units, false_positive_rate, f" of {name}")
+            groups = None if of_units is None else of_units.groups
+            interval = rate_interval(units, groups, threshold.value, false_positive_rate)
+            threshold = dataclasses.replace(threshold, interval=interval)
+            effective.append(interval.effective)
             scale = logistic_scale(scores[own])
             standardised[own] = (scores[own] - threshold.value) / scale
             others.append((thresholds_from_normals(units) - threshold.value) / scale)
@@ -71,6 +77,8 @@ class PerProduct:
         found = self.calibration.fit(
             standardised, false_positive_rate, origins, per, np.max(others, axis=0)
         )
+        # All share one limit: that of the product that fewest images tell of.
+        self.calibration.largest_probability.assign(largest_probability(min(effective)))
         return dataclasses.replace(found, of_products=of_each)
 
     def _products_of(self, distances: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibr
 RECORD = (
     *("method", "images", "unit", "data", "groups", "group"),
     *("rate_interval", "rate_at_most", "effective_images", "groups_needed", "groups_needed_for"),
+    "fewest_effective_images",
 )
 
 
@@ -157,6 +158,10 @@ def calibration_metadata(
             name: {"threshold": each.value, "method": each.method, "images": each.n}
             for name, each in threshold.of_products.items()
         }
+        known = [each.interval for each in threshold.of_products.values() if each.interval]
+        if known:  # of the product that has fewest: they limit the probability
+            fewest = min(each.effective for each in known)
+            metadata["fewest_effective_images"] = round(fewest, 1)
     interval = threshold.interval
     if interval is None:
         return metadata
