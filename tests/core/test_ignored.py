@@ -87,6 +87,8 @@ def test_of_several_products_it_changes_none_either(build_small, images):
     ours = said(model, both[::8])
     assert ours["product"].numpy().tolist() == [b"light"] * 2 + [b"dark"] * 2
     assert_same(ours, said(model, painted(both[::8], region(48), seed=2)))
+    with pytest.raises(UsageError, match="do not go with several products"):
+        model.anomaly(both[:1], ignored=np.zeros((1, 48, 48), bool))
 
 
 def test_what_an_ignored_region_shows_changes_nothing(case):

@@ -178,6 +178,9 @@ def _score(
     with Progress() as progress:
         progress.phase("loading the model")
         loaded = predictor.load_predictor(model, product)
+        if mask and loaded.products:
+            hint = "score with a model of one product"
+            raise UsageError("--mask", mask, "does not go with a model of several products", hint)
         tables.products = loaded.products
         progress.phase("scoring", len(paths))
         try:

@@ -306,10 +306,13 @@ class Detector(Trained):
         Raises:
             UsageError: images of another form, or that are not finite; a score that the method does
                 not have, or that needs statistics of normal images before `adapt`; a product that
-                the model does not know; or masks of another form, or that leave nothing of an
-                image.
+                the model does not know; or masks of another form, that leave nothing of an
+                image, or for a model of several products.
         """
         if ignored is not None:
+            if self.product_names:  # a filled place would look like another product
+                hint = "score them with a model of one product"
+                raise UsageError("ignored", "masks", "do not go with several products", hint)
             images = ignored_own.filled(images, ignored, self.ignored)
         images = checks.checked_images(images, self.window)
         self._check_size(images)
