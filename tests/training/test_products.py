@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tfgad import data, evaluation, training
 from tfgad.cli import console, main
+from tfgad.core.detector import Detector
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA, export_run
@@ -237,30 +238,119 @@ def test_a_product_of_the_data_is_no_new_data(run):
         evaluation.evaluate_run.check_untrained(evaluated, "aitex:00+01?tile=128")
 
 
-def write_folder(root, products, count):
-    """Writes good tiles of weaves as the images of products."""
+def write_folder(root, products, count, seed=0, first_roll=0):
+    """Writes good tiles of weaves as the images of products, in rolls of four."""
     for name, weave in products.items():
-        tiles = data.load(f"weave:{weave}?size=48&train={count}&calibration=1&test=1")
+        spec = f"weave:{weave}?size=48&train={count}&calibration=1&test=1&seed={seed}"
         (root / name / "good").mkdir(parents=True)
-        for number, image in enumerate(tiles.train.as_numpy_iterator()):
-            path = root / name / "good" / f"{number}.png"
+        for number, image in enumerate(data.load(spec).train.as_numpy_iterator()):
+            path = root / name / "good" / f"r{first_roll + number // 4:02}_{number:02}.png"
             Image.fromarray(to_uint8(image)[..., 0]).save(path)
 
 
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A run of a folder of two products in rolls, and the folder; nobody changes them."""
+    root = tmp_path_factory.mktemp("parts")
+    write_folder(root / "data", {"bolt 5mm": "twill", "Mütter": "herringbone"}, 20)
+    spec = f"folder:{root / 'data'}?products=all&tile=48&group=r(\\d+)_"
+    settings = {**SETTINGS, "score": "residual"}
+    return training.train("ganomaly", spec, root / "run", settings=settings), root
+
+
 @pytest.mark.slow
-def test_a_folder_of_products_is_trained_and_learns_more(tmp_path):
-    write_folder(tmp_path, {"bolt 5mm": "twill", "Mütter": "herringbone"}, 10)
-    spec = f"folder:{tmp_path}?products=all&tile=48"
-    run = training.train("ganomaly", spec, tmp_path / "run", settings=SETTINGS)
+def test_groups_of_products_are_apart(parts):
+    run, _ = parts
     assert run.model.product_names == ("Mütter", "bolt 5mm")
-    write_folder(tmp_path / "more", {"new": "twill"}, 18)
-    good = data.load(f"folder:{tmp_path / 'more' / 'new'}?tile=48", seed=3)
-    before = run.calibration["products"]["bolt 5mm"]["images"]
-    learned, _ = learn(run, good, tmp_path / "learned")
-    of_learned = learned.calibration["products"]
-    assert of_learned["bolt 5mm"]["images"] > before
-    again = training.load_run(learned.folder)
-    assert again.model.product_names == ("Mütter", "bolt 5mm")
+    split = json.loads((run.folder / "split.json").read_text())
+    rolls = {name.partition("/good/")[0] + name[-10:-7] for name in split["calibration"]}
+    calibration = run.calibration
+    assert calibration["groups"] == len(rolls)
+    each = calibration["products"].values()
+    assert sum(of["groups"] for of in each) == len(rolls)
+    assert [of["images"] for of in each] == [4 * of["groups"] for of in each]
+    fewest = min(float(of["effective_images"]) for of in each)
+    largest = float(run.model.calibration.largest_probability)
+    assert largest == pytest.approx((fewest + 1) / (fewest + 2), abs=0.01)
+    result = tfgad("calibrate", run.folder, "--data", run.config["data"], "--per", "image")
+    assert result.exit_code == 0
+    assert "threshold 0 of each product, for a false-positive rate of" in result.stdout
+    assert "product bolt 5mm: the 8 images come from 2 groups" in " ".join(result.stdout.split())
+
+
+@pytest.mark.slow
+def test_products_are_learned_from_by_their_names(parts, tmp_path, caplog, monkeypatch):
+    run, _ = parts
+    run = training.load_run(shutil.copytree(run.folder, tmp_path / "run"))
+    write_folder(tmp_path / "more", {"bolt 5mm": "twill"}, 40, seed=3, first_roll=6)
+    more = f"folder:{tmp_path / 'more'}?products=bolt 5mm&tile=48&group=r(\\d+)_"
+    plain = f"folder:{tmp_path / 'more' / 'bolt 5mm'}?tile=48"
+    for good, false_alarms in ((plain, None), (more, plain)):
+        alarms = false_alarms and data.load(false_alarms)
+        with pytest.raises(UsageError) as error:
+            learn(run, data.load(good), tmp_path / "learned", false_alarms=alarms)
+        assert "does not say of which products its images are" in str(error.value)
+        assert "give folder:PATH?products=NAME, a folder for each of Mütter, bolt" in str(
+            error.value
+        )
+    assert not (tmp_path / "learned").exists()
+
+    seen = {}
+    learns, calibrates = Detector.learn_products, Detector.calibrate
+
+    def learn_products(model, normals, products):
+        seen["learned"] = np.bincount(products).tolist()
+        learns(model, normals, products)
+
+    def calibrate(model, normals, rate, *, origins, products, **options):
+        names = [
+            (str(g).partition("/")[0], model.product_names[p])
+            for g, p in zip(origins.groups, products, strict=True)
+        ]
+        assert all(group == product for group, product in names)
+        seen["held out"] = np.bincount(products).tolist()
+        return calibrates(model, normals, rate, origins=origins, products=products, **options)
+
+    monkeypatch.setattr(Detector, "learn_products", learn_products)
+    monkeypatch.setattr(Detector, "calibrate", calibrate)
+    before = run.model.products.means.numpy()
+    old = {
+        part: np.bincount([name.startswith("bolt") for name in names])
+        for part, names in json.loads((run.folder / "split.json").read_text()).items()
+    }
+    with caplog.at_level(logging.WARNING):
+        learned, changes = learn(run, data.load(more), tmp_path / "learned")
+    assert "recognised" not in caplog.text
+    new = {each.of: each.count for each in changes}
+    assert seen["learned"] == [old["train"][0], old["train"][1] + new["new, learned from"]]
+    of_each = [
+        old["calibration"][0],
+        old["calibration"][1] + new["new, held out for the threshold"],
+    ]
+    assert seen["held out"] == of_each
+    assert [each["images"] for each in learned.calibration["products"].values()] == of_each
+    after = training.load_run(learned.folder).model.products.means.numpy()
+    assert np.abs(after[1] - before[1]).max() > 1e-4  # of the bolts
+    np.testing.assert_allclose(after[0], before[0], atol=1e-6)
+
+    again, _ = learn(learned, data.load(root_of(tmp_path, "nuts")), tmp_path / "again")
+    assert seen["learned"][0] > old["train"][0]
+    assert again.calibration["products"]["bolt 5mm"]["images"] == of_each[1]
+
+
+def root_of(root, name):
+    """Writes a folder of more images of the second weave; returns its spec."""
+    write_folder(root / name, {"Mütter": "herringbone"}, 40, seed=4, first_roll=6)
+    return f"folder:{root / name}?products=Mütter&tile=48&group=r(\\d+)_"
+
+
+def test_one_product_of_a_folder_is_not_trained_on(tmp_path):
+    write_folder(tmp_path, {"bolt": "twill"}, 8)
+    spec = f"folder:{tmp_path}?products=bolt&tile=48"
+    assert data.load(spec).products == ("bolt",)
+    with pytest.raises(UsageError, match="'bolt': is one product; name two or more"):
+        training.train("ganomaly", spec, tmp_path / "run", settings=SETTINGS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_too_few_images_of_a_product_are_refused_before_training(tmp_path):

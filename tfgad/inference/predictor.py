@@ -144,7 +144,7 @@ def predict_any_size(
     """
     given = model.product_indices(product, len(images))
     if model.ignored is not None or images[0, ..., 0].size <= saved_model.AT_ONCE:
-        reasons_of = model.reasons(tf.constant(images), given)
+        reasons_of = model.reasons(tf.constant(images), product)
         scored = {**model.anomaly(images, product=product), "reason": reasons_of}
         return {name: value.numpy() for name, value in scored.items()}
     if model.products is not None:  # blocks are of the product of the whole image
