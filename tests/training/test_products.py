@@ -13,12 +13,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tfgad import data, evaluation, training
-from tfgad.cli import console, main
+from tfgad.cli import checking, console, main
+from tfgad.cli.progress import Progress
 from tfgad.core.detector import Detector
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA, export_run
 from tfgad.inference import predictor
+from tfgad.inference.predictor import RunPredictor
+from tfgad.inference.watch_table import Table
+from tfgad.serving.inspection.batch import Batch
 from tfgad.training import held_out
 from tfgad.training.learning import learn
 from tfgad.training.run import Run
@@ -139,6 +143,22 @@ def test_a_large_image_is_of_one_product_whatever_its_blocks_are(run, exported, 
         assert one["product"] == other["product"] == "twill"
         np.testing.assert_allclose(one["map"], other["map"], rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(one["score"], other["score"], rtol=1e-4, atol=1e-4)
+    noise = np.random.default_rng(0).uniform(-1, 1, (96, 96, 1)).astype("float32")
+    image[:96, :96] = from_uint8(to_uint8(noise))  # a block that is unlike both
+    ours, theirs = (each(image) for each in predictors)
+    assert ours["reason"] == theirs["reason"] != ""
+    assert ours["product"] == theirs["product"] == "twill"
+    # Each of several large images is of its own product, recognised or given.
+    two = np.stack([np.tile(tiles[0][place], (4, 4, 1)) for place in (0, -1)])
+    found = predictor.predict_any_size(run.model, two)
+    assert found["product"].tolist() == [b"twill", b"herringbone"]
+    alone = [predictor.predict_any_size(run.model, each[None]) for each in two]
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, np.concatenate([each[name] for each in alone]))
+    given = predictor.predict_any_size(run.model, two, ["herringbone", "herringbone"])
+    assert given["product"].tolist() == 2 * [b"herringbone"]
+    assert given["score"][0] != found["score"][0]
+    assert given["score"][1] == found["score"][1]
 
 
 @pytest.mark.slow
@@ -181,6 +201,100 @@ def test_the_command_names_products(run, tiles, tmp_path):
     assert result.stderr.splitlines()[-1].endswith(
         "product '../twill': is not one that the model knows; did you mean 'twill'?"
     )
+
+
+def write_tiles(folder, tiles):
+    """Writes the first and the last tile, of both products, and a broken file."""
+    folder.mkdir()
+    for number in (0, -1):
+        Image.fromarray(to_uint8(tiles[0][number])[..., 0]).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"")
+    return {"0.png": "twill", "-1.png": "herringbone", "broken.png": ""}
+
+
+def products_in(table):
+    """The products that a table names, by the name of the file."""
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["image"].rpartition("/")[2]: row["product"] for row in rows}
+
+
+@pytest.mark.slow
+def test_a_watched_folder_names_products(run, tiles, tmp_path):
+    expected = write_tiles(tmp_path / "images", tiles)
+    for name, options in {"own": (), "given": ("--product", "twill")}.items():
+        table = tmp_path / f"{name}.csv"
+        result = tfgad(
+            "watch", run.folder, tmp_path / "images", "--csv", table, "--once", "--settle", 0,
+            *options,
+        )  # fmt: skip
+        assert result.exit_code == 1  # for the broken one
+        found = products_in(table)
+        assert found == (expected if not options else {**expected, "-1.png": "twill"})
+        assert table.read_text().splitlines()[0].endswith(",modified_ns,product")
+    assert "(unlike its product)" in result.stdout
+    plain = tmp_path / "plain.csv"
+    Table(plain).close()  # of a model of one product
+    result = tfgad("watch", run.folder, tmp_path / "images", "--csv", plain, "--once")
+    assert result.exit_code == 2
+    assert "is no table of `tfgad watch` with the columns image, score" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_table_of_the_page_has_the_products(exported, tiles, tmp_path):
+    expected = write_tiles(tmp_path / "images", tiles)
+    paths = sorted((tmp_path / "images").iterdir())
+    batch = Batch("weaves", exported)
+    for path in paths:
+        batch.add(path)
+    assert products_in(batch.write_csv()) == expected
+    batch.close()
+
+
+@pytest.mark.slow
+def test_beam_names_products(run, saved_model, tiles, tmp_path):
+    beam = pytest.importorskip("tfgad.inference.beam", reason="needs tfgad[scale]")
+    expected = write_tiles(tmp_path / "images", tiles)
+    expected.pop("broken.png")  # a dead letter
+    for product in (None, "twill"):
+        table = tmp_path / f"{product}.csv"
+        beam.score(str(saved_model), [str(tmp_path / "images")], str(table), product=product)
+        assert products_in(table) == {n: product or own for n, own in expected.items()}
+    with open(table, newline="") as file:
+        reasons = {row["image"][-6:]: row["reason"] for row in csv.DictReader(file)}
+    assert reasons["-1.png"] == "unlike its product"
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = tmp_path / "scores.parquet"
+    beam.score(str(saved_model), [str(tmp_path / "images")], str(table))
+    columns = parquet.read_table(table).to_pydict()
+    assert list(columns)[-1] == "product"
+    assert sorted(columns["product"]) == ["herringbone", "twill"]
+    with pytest.raises(UsageError, match="product 'satin': is not one that the model knows"):
+        beam.score(str(saved_model), [str(tmp_path / "images")], str(table), product="satin")
+
+
+@pytest.mark.slow
+def test_a_check_is_by_the_products_that_the_data_name(run, exported, monkeypatch):
+    asked = []
+    images = data.load(f"{SPEC}&seed=1")
+    config = {**run.config, **run.calibration}
+    for loaded in (RunPredictor(run), exported):
+        predict = loaded.predict_images
+
+        def predict_images(batch, products, predict=predict):
+            asked.extend(products)
+            found = predict(batch, products)
+            assert [each["product"] for each in found] == products
+            return found
+
+        monkeypatch.setattr(loaded, "predict_images", predict_images)
+        with Progress() as progress:
+            found = checking.check_good_images(loaded, config, None, images, progress)
+        assert found["images"] == 128  # 40 + 20 of each product, and 4 good ones of its test
+        of_each = {name: asked.count(name) for name in ("twill", "herringbone")}
+        assert of_each == {"twill": 64, "herringbone": 64}
+        asked.clear()
+    assert found["false_alarms"]["asked"] == 0.01
 
 
 @pytest.mark.slow
