@@ -103,7 +103,7 @@ def csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> st
     """Returns rows as CSV, under a line with the names of the columns.
 
     Args:
-        rows: column -> value of each, with all columns.
+        rows: column -> value of each, empty where it lacks a column.
         columns: their names, in order.
     """
     text = io.StringIO(newline="")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfgad.cli.console import rate_on_new_groups
+from tfgad.cli.console import rate_on_new_groups, rates_on_new_groups
 
 RECORD = {
     "images": 126,
@@ -43,3 +43,20 @@ RECORD = {
 )
 def test_a_record_is_one_sentence(changes, line):
     assert rate_on_new_groups({**RECORD, **changes}) == line
+
+
+def test_each_product_has_a_line_of_its_own():
+    few = {"images": 10, "groups": 10, "rate_interval": [0, 0.31], "effective_images": 10.0}
+    of_products = {"bolt": {**few, "rate_at_most": 0.31, "groups_needed": 10}, "nut": RECORD}
+    lines = list(rates_on_new_groups({**RECORD, "unit": "image", "products": of_products}))
+    assert lines == [
+        "product bolt: on new images like these 10 the rate may be 0 to 31 %; no probability below "
+        "0.08 or above 0.92 is given",
+        f"product nut: {rate_on_new_groups(RECORD)}",
+    ]
+    before = {"bolt": {"threshold": 1.0, "method": "empirical quantile", "images": 10}}
+    assert list(rates_on_new_groups({**RECORD, "products": before})) == [
+        f"all products together: {rate_on_new_groups(RECORD)}"
+    ]
+    assert list(rates_on_new_groups(RECORD)) == [rate_on_new_groups(RECORD)]
+    assert list(rates_on_new_groups({"images": 126})) == []

@@ -27,7 +27,7 @@ class Brightness:
 
     image_shape = window = (SIDE, SIDE, 1)
     resized, score, threshold, scale, depth = False, "mean", 150.0, 1.0, None
-    ignored, fit = None, "stretch"
+    ignored, fit, products = None, "stretch", ()
     calibration_scores = CalibrationScores.of(np.random.default_rng(1).normal(MEAN, 10, 100))
 
     def predict_images(self, images):
@@ -42,7 +42,7 @@ class Brightness:
 def folder(tmp_path, monkeypatch):
     """An empty folder `in` beside which the test works, and a model that is quickly loaded."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predictor, "load_predictor", lambda path: Brightness())
+    monkeypatch.setattr(predictor, "load_predictor", lambda path, product: Brightness())
     monkeypatch.setattr(watch, "POLL", 0.02)
     (tmp_path / "in").mkdir()
     return tmp_path / "in"

@@ -102,7 +102,6 @@ def test_groups_of_two_products_are_two_groups(tmp_path):
 @pytest.mark.parametrize(
     ("products", "said"),
     [
-        ("bolt", "'bolt': is one product; name two or more"),
         ("bolt+bolt", "names bolt twice"),
         ("bolt+nutt", "nutt is not one of the products there; did you mean 'nut'?"),
         ("bolt+../nut", "'../nut' names no product"),

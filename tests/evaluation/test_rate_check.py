@@ -110,7 +110,7 @@ def test_tiles_of_defective_images_are_left_out():
     )  # fmt: skip
     seen = []
     found = score_good_images(
-        lambda batch: (batch[:, 0, 0, 0], [""] * len(batch)),
+        lambda batch, products: (batch[:, 0, 0, 0], [""] * len(batch)),
         data,
         lambda name, done, total: seen.append((done, total)),
     )

@@ -13,7 +13,7 @@ from tfgad.cli import console
 from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
 from tfgad.scores.calibration import Calibration, logistic_scale
-from tfgad.scores.per_product import PerProduct
+from tfgad.scores.product_calibration import standardise_by_product
 from tfgad.scores.products import ANGLES, RADII, THUMBNAIL, Products, _bins
 from tfgad.scores.rate_interval import rate_interval
 from tfgad.scores.thresholds import threshold_from_normals, thresholds_from_normals
@@ -124,79 +124,100 @@ def test_unknown_products(layer):
 def test_before_it_is_adapted_nothing_is_recognised():
     new = Products(NAMES, (SIDE, SIDE), 1)
     assert new.indices("down", 1).numpy().tolist() == [1]
-    with pytest.raises(UsageError, match="cannot recognise products; call `learn_products`"):
-        new.indices(None, 1)
+    for recognises in (lambda: new.indices(None, 1), lambda: new.recognise(stripes(3)[0])):
+        with pytest.raises(UsageError, match="cannot recognise products; call `learn_products`"):
+            recognises()
     with pytest.raises(UsageError, match="cannot recognise products"):
-        per_product(new, None).fit(np.arange(60.0), 0.1)
+        standardised(new, np.arange(60.0), None, 0.1)
 
 
-def per_product(products, given, count=60):
-    images, _ = stripes(count, seed=1)
-    return PerProduct(Calibration(), products, products.describe(images).numpy(), given)
+def standardised(products, scores, given, rate, **options):
+    images, _ = stripes(len(scores), seed=1)
+    distances = products.distances(products.describe(images)).numpy()
+    return standardise_by_product(products, scores, distances, given, rate, **options)
+
+
+def copied(layer):
+    """A copy of a layer, that may be changed."""
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    copy.set_weights(layer.get_weights())
+    return copy
 
 
 def test_each_product_has_the_threshold_of_its_own_scores(layer):
-    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    copy.set_weights(layer.get_weights())
+    copy = copied(layer)
     products = np.arange(60) % 3
     scores = np.random.default_rng(0).gumbel(size=60) * (1 + products) + 10.0 * products
-    fitted = per_product(copy, products)
-    found = fitted.fit(scores, 0.1)
-    assert (found.value, found.n) == (0.0, 60)
-    alarms, largest = 0, []
+    found = standardised(copy, scores, products, 0.1)
+    largest = []
     for number, name in enumerate(NAMES):
         own = scores[products == number]
         expected = threshold_from_normals(own, 0.1)
-        own_found = found.of_products[name]
-        assert dataclasses.replace(own_found, interval=None) == expected
-        assert own_found.interval == rate_interval(own, None, expected.value, 0.1)
+        of_product = found.of_products[name]
+        assert of_product.interval == rate_interval(own, None, expected.value, 0.1)
+        assert dataclasses.replace(of_product, interval=None) == expected
         assert copy.thresholds.numpy()[number] == pytest.approx(expected.value)
         assert copy.scales.numpy()[number] == pytest.approx(logistic_scale(own))
-        alarms += (own > expected.value).sum()
         others = thresholds_from_normals(own)
         largest.append((others - expected.value) / logistic_scale(own))
-    calibration = fitted.calibration
+        in_units = (own - expected.value) / logistic_scale(own)
+        np.testing.assert_allclose(found.scores[products == number], in_units)
+    np.testing.assert_allclose(found.thresholds, np.max(largest, axis=0))
+    calibration = Calibration()
+    threshold = calibration.fit(
+        found.scores, 0.1, thresholds=found.thresholds, effective=found.effective
+    )
+    assert (threshold.value, threshold.n, threshold.method) == (0.0, 60, "standardised by product")
     assert (float(calibration.threshold), float(calibration.scale)) == (0.0, 1.0)
     assert calibration.known_thresholds[0.1] == pytest.approx(0.0, abs=1e-6)
-    values = list(calibration.known_thresholds.values())
-    np.testing.assert_allclose(values, np.max(largest, axis=0), rtol=1e-5, atol=1e-5)
-    standardised = (scores - copy.thresholds.numpy()[products]) / copy.scales.numpy()[products]
-    assert (standardised > 1e-6).sum() == alarms
 
 
-def test_the_product_with_fewest_images_limits_the_probability(layer):
-    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+def test_the_probability_is_limited_by_the_product_with_the_fewest_images(layer):
+    products = np.repeat([0, 1, 2], [30, 25, 5])
+    found = standardised(copied(layer), np.arange(60.0), products, 0.1)
+    assert found.effective == 5
+    calibration = Calibration()
+    calibration.fit(found.scores, 0.1, thresholds=found.thresholds, effective=found.effective)
+    assert float(calibration.largest_probability) == pytest.approx(6 / 7)
+    groups = np.repeat(["a", "b", "c", "d"], 15)  # products 0 and 2 are of two rolls, and of one
+    found = standardised(copied(layer), np.arange(60.0), products, 0.1, origins=Origins(groups))
+    each = found.of_products
+    assert [of.interval.groups for of in each.values()] == [2, 2, 1]
+    assert found.effective == each["part"].interval.effective == 1
+
+
+def test_the_line_on_new_groups_names_the_limit_of_the_product_with_the_fewest_images(layer):
     products = np.repeat([0, 1, 2], [28, 28, 4])
-    fitted = per_product(copy, products)
-    scores = np.random.default_rng(0).gumbel(size=60)
-    found = fitted.fit(scores, 0.1)
-    assert float(fitted.calibration.largest_probability) == pytest.approx(5 / 6)
-    shown = fitted.calibration(tf.constant([-1e6, 1e6]))["probability"]
-    np.testing.assert_allclose(shown, [1 / 6, 5 / 6], rtol=1e-6)
-    record = calibration_metadata(found, 0.1, "weave:twill+satin+plain")
+    found = standardised(copied(layer), np.arange(60.0), products, 0.1)
+    calibration = Calibration()
+    given = {"thresholds": found.thresholds, "effective": found.effective}
+    threshold = calibration.fit(found.scores, 0.1, **given)
+    threshold = dataclasses.replace(threshold, of_products=found.of_products)
+    record = calibration_metadata(threshold, 0.1, "weave:twill+satin+plain")
     assert (record["effective_images"], record["fewest_effective_images"]) == (60, 4)
     said = console.rate_on_new_groups(record)
     assert said.endswith("no probability below 0.17 or above 0.83 is given")
 
 
 def test_a_rate_per_image_counts_the_worst_tile_of_each(layer):
-    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     products = np.repeat([0, 1, 2], 20)
     scores = np.arange(60, dtype=float)
     origins = Origins.of_images([f"{number // 2}" for number in range(60)])
-    found = per_product(copy, products).fit(scores, 0.1, origins, "image")
+    found = standardised(copied(layer), scores, products, 0.1, origins=origins, per="image")
     assert [each.n for each in found.of_products.values()] == [10, 10, 10]
-    assert found.n == 30
+    worst = scores[:20].reshape(10, 2).max(axis=1)
+    assert found.of_products["across"].value == threshold_from_normals(worst, 0.1).value
+    fitted = Calibration().fit(found.scores, 0.1, origins, "image", found.thresholds)
+    assert fitted.n == 30
 
 
 def test_too_few_images_of_a_product_are_one_line(layer, caplog):
-    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     products = np.array(57 * [0] + 2 * [1] + [2])
     with pytest.raises(UsageError, match=r"product 'part': too few held-out good images \(1\)"):
-        per_product(copy, products).fit(np.arange(60.0), 0.1)
+        standardised(copied(layer), np.arange(60.0), products, 0.1)
     products[0] = 2
     with caplog.at_level(logging.WARNING):
-        per_product(copy, products).fit(np.arange(60.0), 0.1)
+        standardised(copied(layer), np.arange(60.0), products, 0.1)
     lines = [each for each in map(logging.LogRecord.getMessage, caplog.records) if "few" in each]
     assert len(lines) == 2
     assert lines[0].startswith("2 normal scores of down are too few for a false-positive rate")
@@ -204,9 +225,29 @@ def test_too_few_images_of_a_product_are_one_line(layer, caplog):
 
 
 def test_products_that_are_not_given_are_recognised(layer, caplog):
-    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    copy.set_weights(layer.get_weights())
     with caplog.at_level(logging.WARNING):
-        found = per_product(copy, None).fit(np.arange(60.0), 0.2)
+        found = standardised(copied(layer), np.arange(60.0), None, 0.2)
     assert [each.n for each in found.of_products.values()] == [20, 20, 20]
     assert "recognised: 20 of across, 20 of down, 20 of part" in caplog.text
+    caplog.clear()
+    some = np.where(np.arange(60) < 30, 0, -1)  # what is given holds, though it is not so
+    with caplog.at_level(logging.WARNING):
+        found = standardised(copied(layer), np.arange(60.0), some, 0.2)
+    assert [each.n for each in found.of_products.values()] == [40, 10, 10]
+    assert "recognised: 10 of across, 10 of down, 10 of part" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("products", "line"),
+    [
+        (np.zeros(59, int), r"are not one whole number for each of 60 images"),
+        (np.zeros(60), r"are not one whole number for each of 60 images"),
+        (np.full(60, 3), r"products '?3'?: is the index of no product; give -1 to 2"),
+        (np.full(60, -2), r"products '?-2'?: is the index of no product"),
+    ],
+)
+def test_other_numbers_than_those_of_products_are_refused(layer, products, line):
+    copy = copied(layer)
+    with pytest.raises(UsageError, match=line):
+        standardised(copy, np.arange(60.0), products, 0.1)
+    np.testing.assert_array_equal(copy.thresholds, layer.thresholds)

@@ -13,11 +13,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tfgad import data, evaluation, training
-from tfgad.cli import console, main
+from tfgad.cli import checking, console, main
+from tfgad.cli.progress import Progress
+from tfgad.core.detector import Detector
 from tfgad.data.pixels import from_uint8, to_uint8
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA, export_run
 from tfgad.inference import predictor
+from tfgad.inference.predictor import RunPredictor
+from tfgad.inference.watch_table import Table
+from tfgad.serving.inspection.batch import Batch
 from tfgad.training import held_out
 from tfgad.training.learning import learn
 from tfgad.training.run import Run
@@ -138,6 +143,22 @@ def test_a_large_image_is_of_one_product_whatever_its_blocks_are(run, exported, 
         assert one["product"] == other["product"] == "twill"
         np.testing.assert_allclose(one["map"], other["map"], rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(one["score"], other["score"], rtol=1e-4, atol=1e-4)
+    noise = np.random.default_rng(0).uniform(-1, 1, (96, 96, 1)).astype("float32")
+    image[:96, :96] = from_uint8(to_uint8(noise))  # a block that is unlike both
+    ours, theirs = (each(image) for each in predictors)
+    assert ours["reason"] == theirs["reason"] != ""
+    assert ours["product"] == theirs["product"] == "twill"
+    # Each of several large images is of its own product, recognised or given.
+    two = np.stack([np.tile(tiles[0][place], (4, 4, 1)) for place in (0, -1)])
+    found = predictor.predict_any_size(run.model, two)
+    assert found["product"].tolist() == [b"twill", b"herringbone"]
+    alone = [predictor.predict_any_size(run.model, each[None]) for each in two]
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, np.concatenate([each[name] for each in alone]))
+    given = predictor.predict_any_size(run.model, two, ["herringbone", "herringbone"])
+    assert given["product"].tolist() == 2 * [b"herringbone"]
+    assert given["score"][0] != found["score"][0]
+    assert given["score"][1] == found["score"][1]
 
 
 @pytest.mark.slow
@@ -180,6 +201,100 @@ def test_the_command_names_products(run, tiles, tmp_path):
     assert result.stderr.splitlines()[-1].endswith(
         "product '../twill': is not one that the model knows; did you mean 'twill'?"
     )
+
+
+def write_tiles(folder, tiles):
+    """Writes the first and the last tile, of both products, and a broken file."""
+    folder.mkdir()
+    for number in (0, -1):
+        Image.fromarray(to_uint8(tiles[0][number])[..., 0]).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"")
+    return {"0.png": "twill", "-1.png": "herringbone", "broken.png": ""}
+
+
+def products_in(table):
+    """The products that a table names, by the name of the file."""
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["image"].rpartition("/")[2]: row["product"] for row in rows}
+
+
+@pytest.mark.slow
+def test_a_watched_folder_names_products(run, tiles, tmp_path):
+    expected = write_tiles(tmp_path / "images", tiles)
+    for name, options in {"own": (), "given": ("--product", "twill")}.items():
+        table = tmp_path / f"{name}.csv"
+        result = tfgad(
+            "watch", run.folder, tmp_path / "images", "--csv", table, "--once", "--settle", 0,
+            *options,
+        )  # fmt: skip
+        assert result.exit_code == 1  # for the broken one
+        found = products_in(table)
+        assert found == (expected if not options else {**expected, "-1.png": "twill"})
+        assert table.read_text().splitlines()[0].endswith(",modified_ns,product")
+    assert "(unlike its product)" in result.stdout
+    plain = tmp_path / "plain.csv"
+    Table(plain).close()  # of a model of one product
+    result = tfgad("watch", run.folder, tmp_path / "images", "--csv", plain, "--once")
+    assert result.exit_code == 2
+    assert "is no table of `tfgad watch` with the columns image, score" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_table_of_the_page_has_the_products(exported, tiles, tmp_path):
+    expected = write_tiles(tmp_path / "images", tiles)
+    paths = sorted((tmp_path / "images").iterdir())
+    batch = Batch("weaves", exported)
+    for path in paths:
+        batch.add(path)
+    assert products_in(batch.write_csv()) == expected
+    batch.close()
+
+
+@pytest.mark.slow
+def test_beam_names_products(run, saved_model, tiles, tmp_path):
+    beam = pytest.importorskip("tfgad.inference.beam", reason="needs tfgad[scale]")
+    expected = write_tiles(tmp_path / "images", tiles)
+    expected.pop("broken.png")  # a dead letter
+    for product in (None, "twill"):
+        table = tmp_path / f"{product}.csv"
+        beam.score(str(saved_model), [str(tmp_path / "images")], str(table), product=product)
+        assert products_in(table) == {n: product or own for n, own in expected.items()}
+    with open(table, newline="") as file:
+        reasons = {row["image"][-6:]: row["reason"] for row in csv.DictReader(file)}
+    assert reasons["-1.png"] == "unlike its product"
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = tmp_path / "scores.parquet"
+    beam.score(str(saved_model), [str(tmp_path / "images")], str(table))
+    columns = parquet.read_table(table).to_pydict()
+    assert list(columns)[-1] == "product"
+    assert sorted(columns["product"]) == ["herringbone", "twill"]
+    with pytest.raises(UsageError, match="product 'satin': is not one that the model knows"):
+        beam.score(str(saved_model), [str(tmp_path / "images")], str(table), product="satin")
+
+
+@pytest.mark.slow
+def test_a_check_is_by_the_products_that_the_data_name(run, exported, monkeypatch):
+    asked = []
+    images = data.load(f"{SPEC}&seed=1")
+    config = {**run.config, **run.calibration}
+    for loaded in (RunPredictor(run), exported):
+        predict = loaded.predict_images
+
+        def predict_images(batch, products, predict=predict):
+            asked.extend(products)
+            found = predict(batch, products)
+            assert [each["product"] for each in found] == products
+            return found
+
+        monkeypatch.setattr(loaded, "predict_images", predict_images)
+        with Progress() as progress:
+            found = checking.check_good_images(loaded, config, None, images, progress)
+        assert found["images"] == 128  # 40 + 20 of each product, and 4 good ones of its test
+        of_each = {name: asked.count(name) for name in ("twill", "herringbone")}
+        assert of_each == {"twill": 64, "herringbone": 64}
+        asked.clear()
+    assert found["false_alarms"]["asked"] == 0.01
 
 
 @pytest.mark.slow
@@ -237,30 +352,119 @@ def test_a_product_of_the_data_is_no_new_data(run):
         evaluation.evaluate_run.check_untrained(evaluated, "aitex:00+01?tile=128")
 
 
-def write_folder(root, products, count):
-    """Writes good tiles of weaves as the images of products."""
+def write_folder(root, products, count, seed=0, first_roll=0):
+    """Writes good tiles of weaves as the images of products, in rolls of four."""
     for name, weave in products.items():
-        tiles = data.load(f"weave:{weave}?size=48&train={count}&calibration=1&test=1")
+        spec = f"weave:{weave}?size=48&train={count}&calibration=1&test=1&seed={seed}"
         (root / name / "good").mkdir(parents=True)
-        for number, image in enumerate(tiles.train.as_numpy_iterator()):
-            path = root / name / "good" / f"{number}.png"
+        for number, image in enumerate(data.load(spec).train.as_numpy_iterator()):
+            path = root / name / "good" / f"r{first_roll + number // 4:02}_{number:02}.png"
             Image.fromarray(to_uint8(image)[..., 0]).save(path)
 
 
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A run of a folder of two products in rolls, and the folder; nobody changes them."""
+    root = tmp_path_factory.mktemp("parts")
+    write_folder(root / "data", {"bolt 5mm": "twill", "Mütter": "herringbone"}, 20)
+    spec = f"folder:{root / 'data'}?products=all&tile=48&group=r(\\d+)_"
+    settings = {**SETTINGS, "score": "residual"}
+    return training.train("ganomaly", spec, root / "run", settings=settings), root
+
+
 @pytest.mark.slow
-def test_a_folder_of_products_is_trained_and_learns_more(tmp_path):
-    write_folder(tmp_path, {"bolt 5mm": "twill", "Mütter": "herringbone"}, 10)
-    spec = f"folder:{tmp_path}?products=all&tile=48"
-    run = training.train("ganomaly", spec, tmp_path / "run", settings=SETTINGS)
+def test_groups_of_products_are_apart(parts):
+    run, _ = parts
     assert run.model.product_names == ("Mütter", "bolt 5mm")
-    write_folder(tmp_path / "more", {"new": "twill"}, 18)
-    good = data.load(f"folder:{tmp_path / 'more' / 'new'}?tile=48", seed=3)
-    before = run.calibration["products"]["bolt 5mm"]["images"]
-    learned, _ = learn(run, good, tmp_path / "learned")
-    of_learned = learned.calibration["products"]
-    assert of_learned["bolt 5mm"]["images"] > before
-    again = training.load_run(learned.folder)
-    assert again.model.product_names == ("Mütter", "bolt 5mm")
+    split = json.loads((run.folder / "split.json").read_text())
+    rolls = {name.partition("/good/")[0] + name[-10:-7] for name in split["calibration"]}
+    calibration = run.calibration
+    assert calibration["groups"] == len(rolls)
+    each = calibration["products"].values()
+    assert sum(of["groups"] for of in each) == len(rolls)
+    assert [of["images"] for of in each] == [4 * of["groups"] for of in each]
+    fewest = min(float(of["effective_images"]) for of in each)
+    largest = float(run.model.calibration.largest_probability)
+    assert largest == pytest.approx((fewest + 1) / (fewest + 2), abs=0.01)
+    result = tfgad("calibrate", run.folder, "--data", run.config["data"], "--per", "image")
+    assert result.exit_code == 0
+    assert "threshold 0 of each product, for a false-positive rate of" in result.stdout
+    assert "product bolt 5mm: the 8 images come from 2 groups" in " ".join(result.stdout.split())
+
+
+@pytest.mark.slow
+def test_products_are_learned_from_by_their_names(parts, tmp_path, caplog, monkeypatch):
+    run, _ = parts
+    run = training.load_run(shutil.copytree(run.folder, tmp_path / "run"))
+    write_folder(tmp_path / "more", {"bolt 5mm": "twill"}, 40, seed=3, first_roll=6)
+    more = f"folder:{tmp_path / 'more'}?products=bolt 5mm&tile=48&group=r(\\d+)_"
+    plain = f"folder:{tmp_path / 'more' / 'bolt 5mm'}?tile=48"
+    for good, false_alarms in ((plain, None), (more, plain)):
+        alarms = false_alarms and data.load(false_alarms)
+        with pytest.raises(UsageError) as error:
+            learn(run, data.load(good), tmp_path / "learned", false_alarms=alarms)
+        assert "does not say of which products its images are" in str(error.value)
+        assert "give folder:PATH?products=NAME, a folder for each of Mütter, bolt" in str(
+            error.value
+        )
+    assert not (tmp_path / "learned").exists()
+
+    seen = {}
+    learns, calibrates = Detector.learn_products, Detector.calibrate
+
+    def learn_products(model, normals, products):
+        seen["learned"] = np.bincount(products).tolist()
+        learns(model, normals, products)
+
+    def calibrate(model, normals, rate, *, origins, products, **options):
+        names = [
+            (str(g).partition("/")[0], model.product_names[p])
+            for g, p in zip(origins.groups, products, strict=True)
+        ]
+        assert all(group == product for group, product in names)
+        seen["held out"] = np.bincount(products).tolist()
+        return calibrates(model, normals, rate, origins=origins, products=products, **options)
+
+    monkeypatch.setattr(Detector, "learn_products", learn_products)
+    monkeypatch.setattr(Detector, "calibrate", calibrate)
+    before = run.model.products.means.numpy()
+    old = {
+        part: np.bincount([name.startswith("bolt") for name in names])
+        for part, names in json.loads((run.folder / "split.json").read_text()).items()
+    }
+    with caplog.at_level(logging.WARNING):
+        learned, changes = learn(run, data.load(more), tmp_path / "learned")
+    assert "recognised" not in caplog.text
+    new = {each.of: each.count for each in changes}
+    assert seen["learned"] == [old["train"][0], old["train"][1] + new["new, learned from"]]
+    of_each = [
+        old["calibration"][0],
+        old["calibration"][1] + new["new, held out for the threshold"],
+    ]
+    assert seen["held out"] == of_each
+    assert [each["images"] for each in learned.calibration["products"].values()] == of_each
+    after = training.load_run(learned.folder).model.products.means.numpy()
+    assert np.abs(after[1] - before[1]).max() > 1e-4  # of the bolts
+    np.testing.assert_allclose(after[0], before[0], atol=1e-6)
+
+    again, _ = learn(learned, data.load(root_of(tmp_path, "nuts")), tmp_path / "again")
+    assert seen["learned"][0] > old["train"][0]
+    assert again.calibration["products"]["bolt 5mm"]["images"] == of_each[1]
+
+
+def root_of(root, name):
+    """Writes a folder of more images of the second weave; returns its spec."""
+    write_folder(root / name, {"Mütter": "herringbone"}, 40, seed=4, first_roll=6)
+    return f"folder:{root / name}?products=Mütter&tile=48&group=r(\\d+)_"
+
+
+def test_one_product_of_a_folder_is_not_trained_on(tmp_path):
+    write_folder(tmp_path, {"bolt": "twill"}, 8)
+    spec = f"folder:{tmp_path}?products=bolt&tile=48"
+    assert data.load(spec).products == ("bolt",)
+    with pytest.raises(UsageError, match="'bolt': is one product; name two or more"):
+        training.train("ganomaly", spec, tmp_path / "run", settings=SETTINGS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_too_few_images_of_a_product_are_refused_before_training(tmp_path):

@@ -104,8 +104,8 @@ def check_good_images(
     else:
         images = held_out.all_good(images)
 
-    def score(batch: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        found = predictor.predict_images(batch)
+    def score(batch: np.ndarray, products: list[str] | None) -> tuple[np.ndarray, list[str]]:
+        found = predictor.predict_images(batch, products if predictor.products else None)
         scores = np.array([each["score"] for each in found])
         return scores, [each.get("reason", "") for each in found]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypedDict
 
 import typer
@@ -173,6 +173,25 @@ def false_positive_rate(metadata: Mapping[str, Any]) -> str:
     if metadata.get("per") == "image":
         per = f" per image of tiles of {height} x {width}"
     return f"{metadata['false_positive_rate']:g}{'' if metadata['resized'] else per}"
+
+
+def rates_on_new_groups(calibration: Mapping[str, Any]) -> Iterator[str]:
+    """Yields `rate_on_new_groups`, of a model of several products for each of them.
+
+    Nothing of models of before, which do not know the interval. Models that know the one of all
+    products together alone have that.
+
+    Args:
+        calibration: metadata of a threshold.
+    """
+    products = calibration.get("products", {})
+    for name, each in products.items():
+        if "rate_interval" in each:
+            yield f"product {name}: {rate_on_new_groups({**calibration, **each})}"
+    if "rate_interval" not in calibration or any("rate_interval" in x for x in products.values()):
+        return
+    before = "all products together: " if products else ""
+    yield before + rate_on_new_groups(calibration)
 
 
 def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:

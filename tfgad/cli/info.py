@@ -39,8 +39,8 @@ def _metadata(model: Path) -> Iterator[tuple[str, str]]:
     yield "score", metadata["score"]
     yield "threshold", f"{metadata['threshold']:.4g}"
     yield "false-positive rate", console.false_positive_rate(metadata)
-    if "rate_interval" in metadata.get("calibration", {}):  # no model of before has it
-        yield "calibration", console.rate_on_new_groups(metadata["calibration"])
+    for line in console.rates_on_new_groups(metadata.get("calibration", {})):
+        yield "calibration", line
     if "versions" in metadata:
         versions = (f"{name} {number}" for name, number in metadata["versions"].items())
         yield "versions", ", ".join(versions)

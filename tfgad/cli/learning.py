@@ -65,8 +65,8 @@ def learn(
         f"false-positive rate of {console.false_positive_rate({**learned.config, **after})}"
     )
     console.show(_table(changes, after["unit"]))
-    if "rate_interval" in after:
-        console.say(console.rate_on_new_groups(after))
+    for line in console.rates_on_new_groups(after):
+        console.say(line)
 
 
 def _table(changes: list[Change], unit: str) -> Table:

@@ -135,8 +135,6 @@ class _Tables:
         """Adds an image with its regions; None if these are unknown."""
         listed = results.listed(found, self.output.min_area, result.is_anomalous)
         row = results.row(result, listed.regions)
-        if self.products:
-            row[results.PRODUCT] = result.product
         self.images.append(row)
         self.regions += results.region_rows(row["image"], listed.regions, self.output.mm_per_pixel)
         self.small += listed.small
@@ -148,9 +146,8 @@ class _Tables:
             columns = results.region_columns(self.output.mm_per_pixel)
             path = Path(results.regions_path(self.output.table))
             results.write_csv(path, self.regions, columns)
-            empty = {results.PRODUCT: ""} if self.products else {}  # of files that are not scored
-            rows = [{**empty, **row} for row in self.images]
-            results.write_csv(Path(self.output.table), rows, results.columns(self.products))
+            columns = results.columns(self.products)
+            results.write_csv(Path(self.output.table), self.images, columns)
 
 
 def _score(

@@ -200,15 +200,18 @@ def _show_figures(method: str, spec: str, figures: dict[str, Any]) -> None:
 def _show_threshold(run: Run) -> None:
     calibration = run.calibration
     unit = calibration.get("unit", "image")  # runs of before have neither it nor the interval
+    products = calibration.get("products", {})
+    # The scores of several products are standardised by the thresholds in the lines below.
+    method = "" if products else f"{calibration['method']} of "
     console.say(
-        f"threshold {calibration['threshold']:.4g}, for a false-positive rate of "
-        f"{console.false_positive_rate({**run.config, **calibration})} ({calibration['method']} of "
-        f"{calibration['images']} good {unit}s)"
+        f"threshold {calibration['threshold']:.4g}{' of each product' if products else ''}, for a "
+        f"false-positive rate of {console.false_positive_rate({**run.config, **calibration})} "
+        f"({method}{calibration['images']} good {unit}s)"
     )
-    for name, each in calibration.get("products", {}).items():
+    for name, each in products.items():
         console.say(
             f"product {name}: threshold {each['threshold']:.4g} of its raw scores "
             f"({each['method']} of {each['images']} good {unit}s)"
         )
-    if "rate_interval" in calibration:
-        console.say(console.rate_on_new_groups(calibration))
+    for line in console.rates_on_new_groups(calibration):
+        console.say(line)

@@ -41,6 +41,10 @@ def watch(
     settle: Annotated[
         float, typer.Option(min=0, help="Seconds for which a file must not change.")
     ] = 1,
+    product: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Product of all images; by default it is recognised."),
+    ] = None,
     depth: Depth = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
@@ -73,10 +77,10 @@ def watch(
         arrivals = stack.enter_context(
             contextlib.closing(Folder(folder, settle, list(outputs.values())))
         )
-        table = stack.enter_context(contextlib.closing(Table(csv)))
         with Progress() as progress:
             progress.phase("loading the model")
-            loaded = predictor.load_predictor(model)
+            loaded = predictor.load_predictor(model, product)
+        table = stack.enter_context(contextlib.closing(Table(csv, loaded.products)))
         console.warn(f"watching {folder}; {csv} has {len(table.seen)} images")
         size = calibrated_size(loaded)
         scores = ScoreWatch(str(folder), loaded.calibration_scores, loaded.threshold, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -22,9 +23,9 @@ from tfgad.scores.calibration import Calibration, Threshold
 from tfgad.scores.cues import Cues, CuesScore
 from tfgad.scores.density import Density, DensityScore
 from tfgad.scores.image_quality import ImageQuality
-from tfgad.scores.per_product import PerProduct
 from tfgad.scores.places import Places, PlacesScore
-from tfgad.scores.products import Products
+from tfgad.scores.product_calibration import standardise_by_product
+from tfgad.scores.products import UNKNOWN, Products, check_names
 from tfgad.scores.score import CUES, DENSITY, PLACES, MeanErrorScore, Score, margins_of
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,10 @@ class Detector(Trained):
             `tfgad.scores.products`.
         name: of the model.
 
+    Raises:
+        UsageError: a score that the method does not have, a region that is not one of the tile, or
+            products that are not two or more names.
+
     Examples:
         >>> model = tfgad.build("ganomaly", (32, 32, 1))
         >>> model.fit(images, batch_size=model.images_per_step)  # float32 [N, 32, 32, 1] in [-1, 1]
@@ -123,7 +128,7 @@ class Detector(Trained):
         defaults = settings.Common()
         self.stride: int = stride if stride else getattr(config, "stride", defaults.stride)
         self.score = self._known(score or str(getattr(config, "score", defaults.score)))
-        self.product_names = tuple(products)
+        self.product_names = check_names(products) if products else ()
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -239,12 +244,14 @@ class Detector(Trained):
         """Checks images, then calls `call`: Keras would wrap an error of that.
 
         Raises:
-            UsageError: images that are not float32 or smaller than the window. Images beyond
-                [-1, 1], or NaN, raise TensorFlow's `InvalidArgumentError`.
+            UsageError: images that are not float32 or smaller than the window; or a model of
+                several products that cannot recognise them yet. Images beyond [-1, 1], or NaN,
+                raise TensorFlow's `InvalidArgumentError`.
         """
         if not isinstance(images, keras.KerasTensor):
             images = checks.images_in_range(images, self.window)
             self._check_size(images)
+        self._require_products()
         return super().__call__(images, *args, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
@@ -294,10 +301,10 @@ class Detector(Trained):
             images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
             score: another than the model's own; the calibration does not hold for it. If none is
                 given before `adapt`, and the model's own needs that, the paper's.
-            ignored: bool `[B, H, W]`, pixels of these images that are ignored beside those of the
-                model; see `tfgad.data.ignored_own`.
             product: the name of the images' product, or of each; None where the model has one
                 product, or is to recognise it.
+            ignored: bool `[B, H, W]`, pixels of these images that are ignored beside those of the
+                model; see `tfgad.data.ignored_own`.
 
         Returns:
             `score` float32 `[B]` and `map` float32 `[B, H, W]`, unbounded, higher is more
@@ -306,8 +313,9 @@ class Detector(Trained):
         Raises:
             UsageError: images of another form, or that are not finite; a score that the method does
                 not have, or that needs statistics of normal images before `adapt`; a product that
-                the model does not know; or masks of another form, that leave nothing of an
-                image, or for a model of several products.
+                the model does not know, or that it is to recognise before `learn_products`; or
+                masks of another form, that leave nothing of an image, or for a model of several
+                products.
         """
         if ignored is not None:
             if self.product_names:  # a filled place would look like another product
@@ -333,10 +341,16 @@ class Detector(Trained):
     def product_indices(self, product: Any, count: int) -> tf.Tensor | None:
         """Returns the index of each image's product; see `Products.indices`.
 
+        Args:
+            product: as for `anomaly`. None gives None: each product is recognised.
+            count: number of images.
+
         Raises:
-            UsageError: a product that the model does not know.
+            UsageError: a product that the model does not know, or not one for each image.
         """
         self.build()
+        if product is None:
+            return None
         if self.products is not None:
             return self.products.indices(product, count)
         if product:
@@ -355,10 +369,17 @@ class Detector(Trained):
             score: by which they are scored. Another than the model's own is not standardised.
             given: int32 `[B]`, the index of each image's product; -1 where it is to be recognised,
                 None for all.
+
+        Raises:
+            UsageError: products are to be recognised before `learn_products`.
         """
         if self.products is None:
             return scored
-        product, _ = self.products.recognise(self.filled(images), given)
+        known = None if given is None else tf.get_static_value(given)
+        if known is not None and np.all(known != UNKNOWN):
+            product = given
+        else:
+            product, _ = self.products.recognise(self.filled(images), given)
         if score != self.score:
             return {**scored, "product": self.products.name_of(product)}
         return self.products.standardised(scored, product)
@@ -514,12 +535,21 @@ class Detector(Trained):
         Args:
             normals: images float32 `[N, H, W, C]`, or a dataset of them, one at a time; the
                 training images will do.
-            products: int `[N]`, the product of each, as an index of `product_names`.
+            products: int `[N]`, the product of each, as an index of `product_names`; every product
+                occurs.
+
+        Raises:
+            UsageError: a model of one product, images that `adapt` refuses, or other numbers.
         """
         self.build()
-        if self.products is not None:
-            described = map(self.products.describe, batched(self.normal_images(normals)))
-            self.products.adapt(checks.joined([each.numpy() for each in described]), products)
+        if self.products is None:
+            hint = "build it with the names of its products"
+            raise UsageError("model", self.name, "is of one product", hint)
+        described = map(self.products.describe, batched(self.normal_images(normals)))
+        descriptions = checks.joined([each.numpy() for each in described])
+        products = self.products.checked_numbers(products, len(descriptions))
+        self.products.adapt(descriptions, products)
+        self.predict_function = None  # which may have been refused
 
     def calibrate(
         self,
@@ -539,53 +569,76 @@ class Detector(Trained):
                 images have nothing to do with each other.
             per: `"tile"`: the rate is a share of `normals`. `"image"`: it is a share of the whole
                 images that `origins` says they are tiles of.
-            products: int `[N]`, the product of each image, of a model of several; None to
-                recognise them.
+            products: int `[N]`, the product of each image, as an index of `product_names`, of a
+                model of several; -1 where it is to be recognised, None for all.
 
         Returns:
             The threshold, with the interval of its false-positive rate on images of new groups.
 
         Raises:
             UsageError: the score needs statistics of normal images, and `adapt` was not called; or
-                images of another form, or that `anomaly` refuses; or other numbers of `origins`.
+                images of another form, or that `anomaly` refuses; other numbers of `origins` or
+                `products`; or of a model of several products `learn_products` was not called, or
+                one of them has fewer than two images.
         """
         self.build()
         normals = self.normal_images(normals)
         self._refuse_unadapted(self.score)
+        self._require_products()
         scores, qualities, descriptions = [], [], []
         for batch in batched(normals):
             qualities.append(self._qualities(batch))
             scores.append(self.traced_anomaly(self.score)(batch)["score"].numpy())
             if self.products is not None:
                 descriptions.append(self.products.describe(batch).numpy())
-        calibration: Any = self.calibration
-        if self.products is not None:
-            described = checks.joined(descriptions)
-            calibration = PerProduct(self.calibration, self.products, described, products)
-        threshold = calibration.fit(checks.joined(scores), false_positive_rate, origins, per)
+        raw = checks.joined(scores)
+        if self.products is None:
+            threshold = self.calibration.fit(raw, false_positive_rate, origins, per)
+        else:
+            distances = self.products.distances(checks.joined(descriptions)).numpy()
+            found = standardise_by_product(
+                self.products, raw, distances, products, false_positive_rate, origins, per
+            )
+            threshold = self.calibration.fit(
+                found.scores, false_positive_rate, origins, per, found.thresholds, found.effective
+            )
+            threshold = dataclasses.replace(threshold, of_products=found.of_products)
         self.image_quality.calibrate(checks.joined(qualities), false_positive_rate)
         return threshold
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def prediction(
-        self, images: tf.Tensor, score: tf.Tensor, given: tf.Tensor | None = None
-    ) -> dict[str, tf.Tensor]:
+    def prediction(self, images: Any, score: Any, product: Any = None) -> dict[str, tf.Tensor]:
         """Returns the decision of the calibrated model on images and their scores.
 
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1].
             score: float32 `[B]`, theirs.
-            given: as for `by_product`.
+            product: as for `anomaly`, and the same as there.
 
         Returns:
             `probability` float32 `[B]`, `is_anomalous` bool `[B]`, and `reason` string `[B]`: why
             an image is unlike any normal one (`scores/image_quality.py`), empty where it is not.
             Such an image is anomalous with a probability of 1, whatever its score.
-        """
-        return self.calibration.with_reason(score, self.reasons(images, given))
 
-    def reasons(self, images: tf.Tensor, given: tf.Tensor | None = None) -> tf.Tensor:
+        Raises:
+            UsageError: a product that `anomaly` refuses.
+        """
+        given = None if product is None else self.product_indices(product, len(images))
+        return self.prediction_in_graph(images, score, given)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def prediction_in_graph(
+        self, images: tf.Tensor, score: tf.Tensor, given: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """`prediction` with `given` as for `by_product`: for graphs that are exported."""
+        return self.calibration.with_reason(score, self._reasons(images, given))
+
+    def reasons(self, images: Any, product: Any = None) -> tf.Tensor:
         """Returns why each image is unlike any normal one, string `[B]`; see `prediction`."""
+        given = None if product is None else self.product_indices(product, len(images))
+        return self._reasons(images, given)
+
+    def _reasons(self, images: tf.Tensor, given: tf.Tensor | None) -> tf.Tensor:
+        """Returns what `reasons` does, with `given` as for `by_product`."""
         images = self.filled(tf.convert_to_tensor(images))
         reasons = self.image_quality(images)
         if self.products is None:
@@ -599,6 +652,12 @@ class Detector(Trained):
     def _qualities(self, images: tf.Tensor) -> np.ndarray:
         """Returns the quality's statistics of a batch of images, `[N, K]`, after checks."""
         return self._statistics(checks.checked_images(images, self.window)).numpy()
+
+    def _require_products(self) -> None:
+        """Raises UsageError if products are to be recognised before `learn_products`."""
+        self.build()
+        if self.products is not None:
+            self.products.require_adapted()
 
     def _refuse_unadapted(self, score: str) -> None:
         if self._needs_adapt(score):
@@ -618,8 +677,11 @@ class Detector(Trained):
             *args: see `keras.Model.export`.
             input_signature: of the endpoint, if it is to take other images.
             **kwargs: see `keras.Model.export`.
+
+        Raises:
+            UsageError: a model of several products that cannot recognise them yet.
         """
-        self.build()
+        self._require_products()
         images = tf.TensorSpec([None, None, None, self.window[2]], tf.float32, "images")
         signature = [images] if input_signature is None else input_signature
         super().export(filepath, *args, input_signature=signature, **kwargs)

@@ -193,7 +193,8 @@ def build(
             those of a run, and have no effect here.
 
     Raises:
-        UsageError: an unknown method or setting, or images that the networks do not take. Or
+        UsageError: an unknown method or setting, images that the networks do not take, or products
+            that are not two or more names. Or
             bfloat16 where oneDNN is kept from it (`tfgad.processor.check_bfloat16`).
     """
     parsed = settings_of(method, given)

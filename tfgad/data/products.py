@@ -26,16 +26,19 @@ ALL = "all"
 NOT_IN_NAMES = "+&?=/\\"  # they end a name in a spec, or a part of a path
 
 
-def names_of(text: str, argument: str, known: Collection[str] = ()) -> tuple[str, ...]:
+def names_of(
+    text: str, argument: str, known: Collection[str] = (), least: int = 2
+) -> tuple[str, ...]:
     """Returns the products that a spec names, in its order.
 
     Args:
         text: such as `"bolt+nut"`.
         argument: what names them, for messages.
         known: the products that there are; any if empty.
+        least: how many it has to name.
 
     Raises:
-        UsageError: fewer than two, one twice, or one that is not known.
+        UsageError: fewer than `least`, one twice, or one that is not known.
     """
     names = tuple(text.split(SEPARATOR))
     hint = f"name two or more, such as bolt{SEPARATOR}nut"
@@ -47,7 +50,7 @@ def names_of(text: str, argument: str, known: Collection[str] = ()) -> tuple[str
         if known and name not in known:
             problem = f"{printable(name)} is not one of the products there"
             raise UsageError(argument, text, problem, nearest(name, known))
-    if len(names) < 2:
+    if len(names) < least:
         raise UsageError(argument, text, "is one product", f"{hint}, or give its data alone")
     return names
 
@@ -57,12 +60,12 @@ def folders_of(root: pathlib.Path, products: str, good: str) -> dict[str, pathli
 
     Args:
         root: the folder that holds them.
-        products: `"bolt+nut"`; or `"all"`: every folder with `good` or `train/good` in it, in any
-            letter case.
+        products: `"bolt+nut"`, or one of those that a model knows; or `"all"`: every folder with
+            `good` or `train/good` in it, in any letter case.
         good: name of the folders of good images.
 
     Raises:
-        UsageError: there is no such folder, or fewer than two products.
+        UsageError: there is no such folder, or for `"all"` fewer than two.
     """
     argument = "data option products"
     if not root.is_dir():
@@ -85,7 +88,8 @@ def folders_of(root: pathlib.Path, products: str, good: str) -> dict[str, pathli
                 hint = f"rename it without any of {NOT_IN_NAMES}"
                 raise UsageError(argument, products, problem, hint)
         return {name: root / name for name in like}
-    names = names_of(products, argument, [folder.name for folder in folders] or ["(none)"])
+    known = [folder.name for folder in folders] or ["(none)"]
+    names = names_of(products, argument, known, least=1)
     return {name: root / name for name in names}
 
 

@@ -101,8 +101,7 @@ def predict_test_set(
             image = batch["image"]
             product = _products_of(model, images, batch["name"])
             found = model.anomaly(image, score, product)
-            given = model.product_indices(product, len(image))
-            reasons = model.reasons(tf.constant(image), given)
+            reasons = model.reasons(tf.constant(image), product)
             recognised = _recognised(model, image)
             maps[count : count + len(image)] = found["map"]
             count += len(image)

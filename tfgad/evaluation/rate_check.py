@@ -25,8 +25,9 @@ from tfgad.scores.image_quality import first_reason
 
 ALARMS, DRIFT, QUALITY = "false alarms", "drift", "image quality"  # what may fail
 
-# Images float32 `[B, H, W, C]` in [-1, 1] -> the score and the reason of each.
-Score = Callable[[np.ndarray], tuple[np.ndarray, list[str]]]
+# Images float32 `[B, H, W, C]` in [-1, 1], and the name of each one's product, None where the data
+# are of one -> the score and the reason of each.
+Score = Callable[[np.ndarray, list[str] | None], tuple[np.ndarray, list[str]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +66,12 @@ def score_good_images(
     total, done = images.calibration_size + images.test_size, 0
     rows: list[tuple[Any, ...]] = []
     defective: set[str] = set()
-    for batch, labels, names, groups in _batches(images):
+    for batch, labels, names, groups, products in _batches(images):
         good = labels == 0
         if good.any():
             columns = np.array(names)[good], np.array(groups)[good]
-            rows.extend(zip(*score(batch[good]), *columns, strict=True))
+            of_good = np.array(products)[good].tolist() if images.products else None
+            rows.extend(zip(*score(batch[good], of_good), *columns, strict=True))
         defective.update(np.array(names)[~good])
         done += len(batch)
         progress("scoring good images", done, total)
@@ -90,8 +92,11 @@ def score_good_images(
 
 def _batches(
     images: AnomalyData,
-) -> Iterator[tuple[np.ndarray, np.ndarray, list[str], list[str]]]:
-    """Yields images, labels, names of images and groups: of the calibration, then of the test."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, list[str], list[str], list[str]]]:
+    """Yields images, labels, names of images, groups and products.
+
+    They are those of the calibration, then those of the test.
+    """
     origins, done = images.calibration_origins, 0
     for batch in batched(images.calibration).as_numpy_iterator():
         names = groups = [f"calibration/{done + i}" for i in range(len(batch))]
@@ -99,12 +104,17 @@ def _batches(
             own = origins.at(slice(done, done + len(batch)))
             groups = [str(each) for each in own.groups]
             names = names if own.images is None else [str(each) for each in own.images]
+        products = [""] * len(batch)
+        if images.products and images.calibration_products is not None:
+            own_products = images.calibration_products[done : done + len(batch)]
+            products = [images.products[number] for number in own_products]
         done += len(batch)
-        yield batch, np.zeros(len(batch), int), names, groups
+        yield batch, np.zeros(len(batch), int), names, groups, products
     for batch in batched(images.test).as_numpy_iterator():
         names = [images.image_of(name.decode()) for name in batch["name"]]
         groups = [images.test_groups.get(name, name) for name in names]
-        yield batch["image"], batch["label"], names, groups
+        products = [images.product_of(name.decode()) for name in batch["name"]]
+        yield batch["image"], batch["label"], names, groups, products
 
 
 def check_rate(

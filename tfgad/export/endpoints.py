@@ -156,7 +156,7 @@ class Endpoints:
         """Returns the predictions of images that `_prepared` returned, with maps of a size."""
         scored = self.model.by_product(self.anomaly(images), images, self.model.score, given)
         anomaly_map = self._resized_back(map_size, scored["map"][..., None])[..., 0]
-        prediction = self.model.prediction(images, scored["score"], given)
+        prediction = self.model.prediction_in_graph(images, scored["score"], given)
         return {**scored, **prediction, "map": anomaly_map}
 
     def _resized_back(self, size: tf.Tensor, images: tf.Tensor) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from tfgad.data.pixels import LETTERBOX, STRETCH, check_fit, resize, without_pad
 from tfgad.data.tiling import fill_by_block
 from tfgad.export.saved_model import metadata_of_run
 from tfgad.inference import saved_model
+from tfgad.inference.product_of_blocks import ProductOfBlocks
 from tfgad.inference.saved_model import (
     UNCHECKED,
     SavedModelPredictor,
@@ -63,7 +65,9 @@ class Predictor(Protocol):
     fit: str
     products: tuple[str, ...]
 
-    def predict_images(self, images: np.ndarray) -> list[dict[str, Any]]:
+    def predict_images(
+        self, images: np.ndarray, products: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
         """Returns the prediction of each image: the values of a `scoring.Verdict`, by name.
 
         These are `score`, `probability`, `is_anomalous`, `map`, and `reason`, which SavedModels of
@@ -72,6 +76,11 @@ class Predictor(Protocol):
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1]: a batch of no more than
                 `tfgad.inference.scoring.pixels_of` allows, or one image.
+            products: the name of each image's product; None for that which the predictor was given
+                for all, or to recognise it.
+
+        Raises:
+            UsageError: a product that the model does not know.
         """
 
     def decide(self, score: float, reason: str) -> dict[str, Any]:
@@ -107,12 +116,16 @@ class RunPredictor:
         """Predicts one image; see `Predictor`."""
         return self.predict_images(image[None])[0]
 
-    def predict_images(self, images: np.ndarray) -> list[dict[str, Any]]:
+    def predict_images(
+        self, images: np.ndarray, products: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
         """Predicts images of one size; see `Predictor`."""
         prepared = images
         if self.resized:
             prepared = np.stack([resize(image, self.image_shape[:2], self.fit) for image in images])
-        scored = predict_any_size(self.model, prepared, self.product)
+        scored = predict_any_size(
+            self.model, prepared, self.product if products is None else products
+        )
         maps = list(scored["map"])
         if self.resized and self.fit == LETTERBOX:
             maps = [without_padding(each, images.shape[1:3]) for each in maps]
@@ -129,43 +142,49 @@ class RunPredictor:
 
 
 def predict_any_size(
-    model: Detector, images: np.ndarray, product: str | None = None
+    model: Detector, images: np.ndarray, product: str | Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Scores a batch of images or a large one as `Detector.anomaly` does, with bounded memory.
+    """Scores a batch of images or large ones as `Detector.anomaly` does, with bounded memory.
+
+    A large image is scored block by block. One that is unlike good ones in a block is so as a
+    whole, and its product, if it is recognised, is that of most of its blocks.
 
     Args:
         model: a fitted detector.
         images: float32 `[B, H, W, C]` in [-1, 1], each side at least the window's.
-        product: the images' product; None where the model has one, or is to recognise it.
+        product: as for `Detector.anomaly`.
 
     Returns:
         `score` `[B]`, `map` `[B, H, W]` and `reason` `[B]`, that of `Detector.reasons`; of a model
         of several products also `product` `[B]`, bytes.
     """
-    given = model.product_indices(product, len(images))
     if model.ignored is not None or images[0, ..., 0].size <= saved_model.AT_ONCE:
-        reasons_of = model.reasons(tf.constant(images), given)
-        scored = {**model.anomaly(images, product=product), "reason": reasons_of}
+        reasons = model.reasons(tf.constant(images), product)
+        scored = {**model.anomaly(images, product=product), "reason": reasons}
         return {name: value.numpy() for name, value in scored.items()}
-    if model.products is not None:  # blocks are of the product of the whole image
-        numbers, unlike = model.products.recognise(tf.constant(images), given)
-        product = model.product_names[int(numbers[0])]
-    maps, reasons = np.empty(images.shape[:3], np.float32), []
+    names = [product] * len(images) if product is None or isinstance(product, str) else product
+    each = [_of_large(model, *pair) for pair in zip(images, names, strict=True)]
+    return {name: np.array([found[name] for found in each]) for name in each[0]}
+
+
+def _of_large(model: Detector, image: np.ndarray, product: str | None) -> dict[str, Any]:
+    """Returns `score`, `map`, `reason`, and `product` of a model of several, of a large image."""
+    anomaly_map, reasons = np.empty(image.shape[:2], np.float32), []
+    numbers = {} if model.products is None else model.products.numbers()
+    numbers = {name: value.numpy() for name, value in numbers.items()}
+    of_blocks = ProductOfBlocks(model.product_names, numbers)
+
+    def map_of(block: np.ndarray) -> np.ndarray:
+        images = tf.constant(block[None])
+        found = model.anomaly(images, product=product)
+        reasons.append(model.reasons(images, product).numpy()[0].decode())
+        return of_blocks.raw({name: value.numpy()[0] for name, value in found.items()})
+
     margins = margins_of(model.window, model.tile, model.stride, model.score)
-    for image, anomaly_map in zip(images, maps, strict=True):
-        of_blocks: list[str] = []
-
-        def map_of(block: np.ndarray, of_blocks: list[str] = of_blocks) -> np.ndarray:
-            block = tf.constant(block[None])
-            of_blocks.append(model.image_quality(block).numpy()[0].decode())
-            return model.anomaly(block, product=product)["map"][0].numpy()
-
-        fill_by_block(anomaly_map, image, margins, model.tile, saved_model.AT_ONCE, map_of)
-        if model.products is not None:
-            of_blocks.append(unlike.numpy()[0].decode())
-        reasons.append(first_reason(of_blocks).encode())
-    found = {"score": maps.max(axis=(1, 2)), "map": maps, "reason": np.array(reasons)}
-    return found if product is None else {**found, "product": np.array([product.encode()])}
+    fill_by_block(anomaly_map, image, margins, model.tile, saved_model.AT_ONCE, map_of)
+    recognised = {name: each.encode() for name, each in of_blocks.standardise(anomaly_map).items()}
+    reason = first_reason(reasons).encode()
+    return {"score": anomaly_map.max(), "map": anomaly_map, "reason": reason, **recognised}
 
 
 def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:

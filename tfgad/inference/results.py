@@ -104,7 +104,7 @@ def hint(beyond: Iterable[str]) -> str:
 
 
 def row(result: Verdict | ImageError, regions: Sequence[Region] | None = None) -> dict[str, str]:
-    """Returns the row of a file in the table.
+    """Returns the row of a file in the table, with the product if there is one.
 
     Args:
         result: the verdict, or why there is none.
@@ -115,7 +115,13 @@ def row(result: Verdict | ImageError, regions: Sequence[Region] | None = None) -
         return dict(zip(COLUMNS, values + 5 * ("",), strict=True))
     path = printable(result.path)
     return scored_row(
-        path, result.score, result.probability, result.is_anomalous, result.reason, regions
+        path,
+        result.score,
+        result.probability,
+        result.is_anomalous,
+        result.reason,
+        regions,
+        result.product,
     )
 
 
@@ -126,12 +132,14 @@ def scored_row(
     is_anomalous: bool,
     reason: str = "",
     regions: Sequence[Region] | None = None,
+    product: str = "",
 ) -> dict[str, str]:
     """Returns the row of an image that was scored; see `row`."""
     values = [image, f"{score:.6g}", f"{probability:.6g}", verdict_name(is_anomalous), reason]
     values.append("" if regions is None else str(len(regions)))
     box = [str(getattr(regions[0], name)) for name in BOX] if regions else 4 * [""]
-    return dict(zip(COLUMNS, values + box, strict=True))
+    row = dict(zip(COLUMNS, values + box, strict=True))
+    return {**row, PRODUCT: product} if product else row
 
 
 def listed(regions: Sequence[Region] | None, min_area: int, is_anomalous: bool) -> Listed:
@@ -182,7 +190,7 @@ def regions_path(table: str) -> str:
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> None:
-    """Writes a table whole or not at all.
+    """Writes a table whole or not at all; a value that a row lacks stays empty.
 
     Raises:
         UsageError: the path cannot be written.

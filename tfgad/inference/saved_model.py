@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tfgad.data.pixels import STRETCH, from_uint8, to_uint8
 from tfgad.data.tiling import fill_by_block
 from tfgad.errors import UsageError, first_line
 from tfgad.export.saved_model import CALIBRATION, METADATA, SCORE_PRODUCT
-from tfgad.inference.products import ProductOfBlocks, known_product
+from tfgad.inference.product_of_blocks import ProductOfBlocks, known_product
 from tfgad.scores.calibration import LARGEST_PROBABILITY, decide
 from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.image_quality import first_reason
@@ -99,38 +99,51 @@ class SavedModelPredictor:
         """Predicts one image; see `Predictor`. It sees 8 bits of each pixel."""
         return self.predict_images(image[None])[0]
 
-    def predict_images(self, images: np.ndarray) -> list[dict[str, Any]]:
+    def predict_images(
+        self, images: np.ndarray, products: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
         """Predicts images of one size; see `Predictor`. It sees 8 bits of each pixel."""
+        given = [known_product(each, self.products) or "" for each in products or ()]
         if len(images) > 1:
-            return self.predict_batch(to_uint8(images))
-        return [self._predict_any_size(images[0], to_uint8)]
+            return self.predict_batch(to_uint8(images), given)
+        return [self._predict_any_size(images[0], to_uint8, given)]
 
     def predict_pixels(self, pixels: np.ndarray) -> dict[str, Any]:
         """Predicts one image uint8 `[H, W, C]`; see `Predictor`."""
         return self._predict_any_size(pixels, lambda block: block)
 
-    def predict_batch(self, pixels: np.ndarray) -> list[dict[str, Any]]:
-        """Predicts images of one size, uint8 `[B, H, W, C]`, in one piece."""
-        if self._product:
-            given = tf.constant([self._product] * len(pixels))
+    def predict_batch(
+        self, pixels: np.ndarray, products: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Predicts images of one size, uint8 `[B, H, W, C]`, in one piece.
+
+        Args:
+            pixels: of the images.
+            products: of each image, empty to recognise it; without any, that of the predictor.
+        """
+        given = products or ([self._product] * len(pixels) if self._product else ())
+        if given:
             serve = self._signatures[SCORE_PRODUCT]
-            predictions = serve(images=tf.constant(pixels), product=given)
+            predictions = serve(images=tf.constant(pixels), product=tf.constant(given))
         else:
             predictions = self._serve(images=tf.constant(pixels))
         return by_image({key: value.numpy() for key, value in predictions.items()})
 
     def _predict_any_size(
-        self, image: np.ndarray, as_pixels: Callable[[np.ndarray], np.ndarray]
+        self,
+        image: np.ndarray,
+        as_pixels: Callable[[np.ndarray], np.ndarray],
+        products: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Predicts an image, of which `as_pixels` makes uint8: of a large one block by block."""
         if self._fits(image):
-            return self._predict_block(as_pixels(image))
+            return self._predict_block(as_pixels(image), products)
         anomaly_map = np.empty(image.shape[:2], np.float32)
         reasons: list[str] = []
         of_blocks = ProductOfBlocks(self.products, self._numbers)
 
         def map_of(block: np.ndarray) -> np.ndarray:
-            prediction = self._predict_block(as_pixels(block))
+            prediction = self._predict_block(as_pixels(block), products)
             reasons.append(prediction.get("reason", ""))
             return of_blocks.raw(prediction)
 
@@ -147,8 +160,8 @@ class SavedModelPredictor:
         decision = decide(np.float32(score), bool(reason), self.threshold, self.scale, largest)
         return {name: np.asarray(value)[()] for name, value in decision.items()}
 
-    def _predict_block(self, pixels: np.ndarray) -> dict[str, Any]:
-        return self.predict_batch(pixels[None])[0]
+    def _predict_block(self, pixels: np.ndarray, products: Sequence[str] = ()) -> dict[str, Any]:
+        return self.predict_batch(pixels[None], products)[0]
 
     @property
     def reconstructs(self) -> bool:

@@ -16,7 +16,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,6 @@ from tfgad.inference import results
 from tfgad.locks import try_lock
 
 COLUMNS = (*results.COLUMNS, "bytes", "modified_ns")
-HEADER = f"{','.join(COLUMNS)}\r\n".encode()
 ANOTHER = "name another file"
 
 log = logging.getLogger(__name__)
@@ -60,6 +59,7 @@ class Table:
 
     Args:
         path: the CSV file. It is made, with its folder, if it is not there.
+        products: of the model; with several, the last column is the product.
 
     Attributes:
         seen: image, as `shown` names it -> its last row.
@@ -68,8 +68,10 @@ class Table:
         UsageError: the file is another table, is damaged, in use, or cannot be written.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, products: Sequence[str] = ()):
         self.path = path
+        self._columns = (*COLUMNS, results.PRODUCT) if products else COLUMNS
+        self._header = f"{','.join(self._columns)}\r\n".encode()
         self.seen: dict[str, Seen] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +87,7 @@ class Table:
                 os.ftruncate(self._file.fileno(), self._length)
             self._read(content[: self._length])
             if not self._length:
-                self._write(HEADER)
+                self._write(self._header)
         except BaseException:
             self._file.close()
             raise
@@ -97,7 +99,7 @@ class Table:
             UsageError: it cannot be written; the table is as it was before.
         """
         numbers = {"bytes": str(version.size), "modified_ns": str(version.modified_ns)}
-        self._write(_line({**row, **numbers}))
+        self._write(_line({**row, **numbers}, self._columns))
         self.seen[row["image"]] = Seen(version, sys.intern(row["verdict"]))
 
     def sync(self) -> None:
@@ -141,11 +143,11 @@ class Table:
         Raises:
             UsageError: it is another table.
         """
-        if content.startswith(HEADER):
+        if content.startswith(self._header):
             return content[: content.rindex(b"\n") + 1]
-        if HEADER.startswith(content):
+        if self._header.startswith(content):
             return b""
-        problem = f"is no table of `tfgad watch` with the columns {', '.join(COLUMNS)}"
+        problem = f"is no table of `tfgad watch` with the columns {', '.join(self._columns)}"
         raise UsageError("csv", self.path, problem, ANOTHER)
 
     def _read(self, content: bytes) -> None:
@@ -195,8 +197,11 @@ def lock(descriptor: int, argument: str, path: Path) -> None:
         raise UsageError(argument, path, problem, "stop that one first")
 
 
-def _line(row: Mapping[str, str]) -> bytes:
-    """Returns a row as one line of CSV; a line break in a reason becomes a space."""
+def _line(row: Mapping[str, str], columns: Sequence[str]) -> bytes:
+    """Returns a row as one line of CSV; a line break in a reason becomes a space.
+
+    The product of a file that is not scored is empty.
+    """
     text = io.StringIO(newline="")
-    csv.writer(text).writerow(" ".join(row[name].split("\n")) for name in COLUMNS)
+    csv.writer(text).writerow(" ".join(row.get(name, "").split("\n")) for name in columns)
     return text.getvalue().encode()

@@ -22,6 +22,7 @@ from tfgad.errors import UsageError
 from tfgad.scores.drift import LEVELS, CalibrationScores
 from tfgad.scores.rate_interval import largest_probability, rate_interval
 from tfgad.scores.thresholds import (
+    BY_PRODUCT,
     RATES,
     Threshold,
     threshold_from_normals,
@@ -110,6 +111,14 @@ def largest_of_images(scores: np.ndarray, origins: Origins) -> tuple[np.ndarray,
     return largest, dataclasses.replace(origins.at(first), images=None)
 
 
+def check_units(scores: np.ndarray, origins: Origins | None, per: str) -> None:
+    """Raises UsageError for another `per` than tile or image, or other numbers of origins."""
+    if per not in (TILE, IMAGE):
+        raise UsageError("per", per, "is neither tile nor image", "give one of them")
+    if origins is not None:
+        check_count(origins, scores.size)
+
+
 @keras.saving.register_keras_serializable("tfgad")
 class Calibration(keras.layers.Layer):
     """The calibration as a layer: its weights are saved and exported with the model.
@@ -160,7 +169,8 @@ class Calibration(keras.layers.Layer):
         false_positive_rate: float,
         origins: Origins | None = None,
         per: str = TILE,
-        standardised: np.ndarray | None = None,
+        thresholds: np.ndarray | None = None,
+        effective: float | None = None,
     ) -> Threshold:
         """Sets the weights from normal scores; see `threshold_from_normals`.
 
@@ -170,8 +180,10 @@ class Calibration(keras.layers.Layer):
             origins: where they come from; None if they have nothing to do with each other.
             per: `"tile"`: the rate is a share of the scores. `"image"`: it is a share of the whole
                 images, each with the largest score of its tiles.
-            standardised: the thresholds at `RATES` of scores that are standardised already, see
-                `PerProduct`: the threshold is then 0, and the scale 1.
+            thresholds: float `[len(RATES)]`, those at `RATES` of scores that are standardised by
+                product (`product_calibration.py`): the threshold is then 0, and the scale 1.
+            effective: the number of independent images that limits the probability; that of the
+                rate's interval, if not given.
 
         Returns:
             The threshold, with the interval of its rate.
@@ -179,25 +191,22 @@ class Calibration(keras.layers.Layer):
         Raises:
             UsageError: as `threshold_from_normals`; another `per`; or other numbers of origins.
         """
-        if per not in (TILE, IMAGE):
-            raise UsageError("per", per, "is neither tile nor image", "give one of them")
         scores = np.asarray(scores, np.float64).ravel()
-        if origins is not None:
-            check_count(origins, scores.size)
+        check_units(scores, origins, per)
         units, of_units = scores, origins
         if origins is not None and per == IMAGE:
             units, of_units = largest_of_images(scores, origins)
-        if standardised is None:
+        if thresholds is None:
             threshold = threshold_from_normals(units, false_positive_rate)
         else:
-            threshold = Threshold(0.0, "standardised by product", units.size)
+            threshold = Threshold(0.0, BY_PRODUCT, units.size)
         groups = None if of_units is None else of_units.groups
         interval = rate_interval(units, groups, threshold.value, false_positive_rate)
         self.threshold.assign(threshold.value)
-        self.scale.assign(logistic_scale(scores) if standardised is None else 1.0)
+        self.scale.assign(logistic_scale(scores) if thresholds is None else 1.0)
         self.false_positive_rate.assign(false_positive_rate)
         self.calibrated.assign(1.0)
-        known = thresholds_from_normals(units) if standardised is None else standardised
+        known = thresholds_from_normals(units) if thresholds is None else thresholds
         self.thresholds.assign(known)
         self.per_image.assign(float(per == IMAGE))
         count = None if origins is None or origins.groups is None else len(set(origins.groups))
@@ -205,7 +214,8 @@ class Calibration(keras.layers.Layer):
         self.quantiles.assign(seen.quantiles)
         self.images.assign(seen.images)
         self.groups.assign(count or 0)
-        self.largest_probability.assign(largest_probability(interval.effective))
+        independent = interval.effective if effective is None else effective
+        self.largest_probability.assign(largest_probability(independent))
         return dataclasses.replace(threshold, interval=interval)
 
     @property

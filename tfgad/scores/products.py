@@ -98,7 +98,8 @@ class Products(StatisticsLayer):
     @property
     def is_adapted(self) -> bool:
         """Whether the products can be recognised."""
-        return bool(np.any(self.whitening.numpy()))
+        with tf.init_scope():  # not a tensor of the graph that is being traced
+            return bool(np.any(self.whitening.numpy()))
 
     def indices(self, products: Any, count: int) -> tf.Tensor:
         """Returns the index of each image's product, int32 `[count]`; -1 for one to recognise.
@@ -127,6 +128,34 @@ class Products(StatisticsLayer):
         if UNKNOWN in numbers:
             self.require_adapted()
         return tf.constant(numbers, tf.int32, [count])
+
+    def checked_numbers(self, products: Any, count: int, known: bool = True) -> np.ndarray:
+        """Returns the product of each good image, int `[count]`, as an index of `names`.
+
+        Args:
+            products: int `[count]`.
+            count: number of images.
+            known: every product occurs; if not, -1 stands for one to recognise.
+
+        Raises:
+            UsageError: not one whole number for each image, another number, or a product without
+                images.
+        """
+        numbers = np.asarray(products)
+        if numbers.shape != (count,) or not np.issubdtype(numbers.dtype, np.integer):
+            problem = f"are not one whole number for each of {count} images"
+            hint = "give the index of each image's product"
+            raise UsageError("products", f"{numbers.dtype} {numbers.shape}", problem, hint)
+        least = 0 if known else UNKNOWN
+        outside = numbers[(numbers < least) | (numbers >= len(self.names))]
+        if outside.size:
+            hint = f"give {least} to {len(self.names) - 1}"
+            raise UsageError("products", outside[0], "is the index of no product", hint)
+        missing = set(range(len(self.names))) - set(numbers.tolist()) if known else ()
+        if missing:
+            hint = "give good images of every product"
+            raise UsageError("product", self.names[min(missing)], "has no images", hint)
+        return numbers
 
     def require_adapted(self) -> None:
         """Raises UsageError if the products cannot be recognised yet."""
@@ -192,7 +221,12 @@ class Products(StatisticsLayer):
 
         Returns:
             int32 `[B]`, and string `[B]`: a reason of `tile_statistics.REASONS`, or `""`.
+
+        Raises:
+            UsageError: all are to be recognised, before `adapt`.
         """
+        if given is None:
+            self.require_adapted()
         distances = self.distances(self.describe(images))
         nearest_one = tf.argmin(distances, axis=1, output_type=tf.int32)
         given = tf.fill(tf.shape(nearest_one), UNKNOWN) if given is None else given
@@ -271,6 +305,26 @@ class Products(StatisticsLayer):
         """Returns the constructor's arguments."""
         own = {"names": self.names, "tile": self.tile, "channels": self.channels}
         return {**super().get_config(), **own}
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of a model's products.
+
+    Raises:
+        UsageError: one text, fewer than two names, an empty name, or one twice.
+    """
+    hint = 'give two or more names, such as ["bolt", "nut"]'
+    if isinstance(names, str):
+        raise UsageError("products", names, "is one text", hint)
+    found = tuple(names)
+    if len(found) < 2:
+        raise UsageError("products", ", ".join(map(str, found)), "are fewer than two", hint)
+    for name in found:
+        if not isinstance(name, str) or not name:
+            raise UsageError("products", repr(name), "is no name", hint)
+        if found.count(name) > 1:
+            raise UsageError("products", name, "is there twice", "name each once")
+    return found
 
 
 def _window(tile: tuple[int, int]) -> np.ndarray:

@@ -41,13 +41,18 @@ RATES = tuple(
 )
 
 
+# The method of a threshold of 0, of scores that each product's own threshold has standardised.
+BY_PRODUCT = "standardised by product"
+
+
 @dataclasses.dataclass(frozen=True)
 class Threshold:
     """A threshold computed from the scores of normal images.
 
     Attributes:
         value: scores strictly above it are anomalous.
-        method: `"empirical quantile"` or `"generalised Pareto tail"`.
+        method: `"empirical quantile"` or `"generalised Pareto tail"`; of the scores of several
+            products together `BY_PRODUCT`.
         n: number of scores.
         interval: of its false-positive rate on images of new groups; None if not computed.
         of_products: of a model of several products, the threshold of each one's raw scores.

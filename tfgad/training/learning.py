@@ -90,8 +90,8 @@ def learn(
 
     Raises:
         UsageError: a folder that must not be replaced, a run that does not learn from good images
-            alone, images of another shape, too few that are new, or old ones that are gone.
-            Nothing is written then.
+            alone, images of another shape, too few that are new, or old ones that are gone; or a
+            model of several products, and images without `products=`. Nothing is written then.
     """
     start, folder = time.monotonic(), RunFolder(out)
     with locked(folder.path):
@@ -153,7 +153,15 @@ def _learned(
     else:
         model = run.model
     model.adapt(model.normal_images(train.images), train.size)
-    threshold = model.calibrate(calibration.images, rate, origins=calibration.origins, per=per)
+    if train.products is not None:
+        model.learn_products(train.images, train.products)
+    threshold = model.calibrate(
+        calibration.images,
+        rate,
+        origins=calibration.origins,
+        per=per,
+        products=calibration.products,
+    )
     after = [alarms_of(model, each, per) for each in shown.values()]
     changes = [
         Change(of, len(old_alarms), float(old_alarms.mean()), float(new_alarms.mean()))

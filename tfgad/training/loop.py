@@ -37,6 +37,7 @@ from tfgad.training.run import (
     calibration_metadata,
     check_enough,
     check_enough_of_each,
+    check_several,
     default_per,
     load_run,
 )
@@ -109,6 +110,7 @@ def train(
     check_enough(images.spec, images.train_size, "to train on")
     check_enough(images.spec, images.calibration_size)
     check_enough_of_each(images)
+    check_several(images)
     if "classes" in hyper_parameters:
         hyper_parameters["classes"] = count_classes(images, hyper_parameters["classes"])
     config = new_config(

@@ -17,8 +17,9 @@ from tfgad.data.sampling import batched
 from tfgad.errors import UsageError
 from tfgad.files import summarize
 from tfgad.scores.calibration import largest_of_images
+from tfgad.scores.products import UNKNOWN
 from tfgad.training import held_out
-from tfgad.training.run import Run, check_enough, check_shape
+from tfgad.training.run import Run, check_enough, check_shape, products_of
 from tfgad.training.split_file import Split, folder_of, merged, read_split, split_of, with_folder
 
 logger = logging.getLogger(__name__)
@@ -34,11 +35,14 @@ class Normals:
         images: float32 `[H, W, C]` in [-1, 1], one at a time.
         size: how many they are.
         origins: of each.
+        products: int `[size]`, the product of each as the model numbers them, -1 where it is to be
+            recognised; None of a model of one product.
     """
 
     images: tf.data.Dataset
     size: int
     origins: Origins
+    products: np.ndarray | None = None
 
 
 def earlier(
@@ -47,7 +51,8 @@ def earlier(
     """Returns what a run was trained on, what set its threshold, and the files of both.
 
     Raises:
-        UsageError: files that it was trained on are gone or have changed.
+        UsageError: files that it was trained on are gone or have changed; or their product is not
+            known.
     """
     split = read_split(run.folder)
     if own.files and split is None:
@@ -55,14 +60,19 @@ def earlier(
         raise UsageError("run", run.folder, problem, "train it again")
     check_enough(old_held.spec, old_held.calibration_size)
     origins = old_held.calibration_origins
-    held = [_normals(old_held.calibration, old_held.calibration_size, origins, "old")]
-    trained = [_normals(own.train, own.train_size, own.train_origins, "old")]
+    size, products = old_held.calibration_size, products_of(run, old_held)
+    if run.model.product_names and products is None:
+        products = np.full(size, UNKNOWN)
+    held = [_normals(old_held.calibration, size, origins, "old", products)]
+    products = products_of(run, own, own.train_products)
+    trained = [_normals(own.train, own.train_size, own.train_origins, "old", products)]
     if own.files and split:
         trained = [_of_files(run, own, split, "train", "old")]
         split = merged([with_folder(split, own)])
     for number, entry in enumerate(run.config.get("learned", ())):
         for spec in entry.values():
             images = data.load(spec)
+            check_products(run, images)
             trained.append(_of_files(run, images, split or {}, "train", f"learned {number}"))
         held.append(
             _of_files(run, data.load(entry["good"]), split or {}, "calibration", f"{number}")
@@ -89,7 +99,18 @@ def _of_files(run: Run, images: AnomalyData, split: Split, part: str, source: st
     if len(names) < expected:
         text = "%s: %d of %d images that %s was made from are gone or have changed"
         logger.warning(text, images.spec, expected - len(names), expected, run.folder)
-    return _good(images.files, names, source)
+    return _good(run, images, names, source)
+
+
+def check_products(run: Run, images: AnomalyData) -> None:
+    """Raises UsageError if a model of several products is given images of none or another."""
+    known = run.model.product_names
+    if known and not images.products:
+        problem = "does not say of which products its images are"
+        hint = f"give folder:PATH?products=NAME, a folder for each of {', '.join(known)}"
+        raise UsageError("data", images.spec, problem, hint)
+    if known:
+        run.model.product_indices(images.products, len(images.products))
 
 
 def groups_of(parts: Sequence[Normals]) -> set[str]:
@@ -118,9 +139,11 @@ def new_images(
             little about new groups.
 
     Raises:
-        UsageError: the images have another shape, or too few are new.
+        UsageError: the images have another shape, or too few are new; or a model of several
+            products is not told those of the images.
     """
     check_shape(run, images)
+    check_products(run, images)
     split = split_of(images)
     if not images.files or split is None:
         hint = "give a folder of good images"
@@ -147,18 +170,26 @@ def new_images(
     elif not split["train"]:
         raise UsageError("data", images.spec, "leaves no image that is new", "give other images")
 
-    files, source = images.files, images.spec
-    learned = _good(files, split["train"], source)
-    held = _good(files, split["calibration"], source) if hold_out else learned
+    source = images.spec
+    learned = _good(run, images, split["train"], source)
+    held = _good(run, images, split["calibration"], source) if hold_out else learned
     return learned, held, with_folder(split, images)
 
 
-def _good(files: Files, names: Collection[str], source: str) -> Normals:
-    """Returns the good images of some names."""
-    return _normals(*files.of_good(names), files.origins_of(names), source)
+def _good(run: Run, images: AnomalyData, names: Collection[str], source: str) -> Normals:
+    """Returns the good images of some names, of a data set of files."""
+    files: Files = images.files  # type: ignore[assignment]
+    products = products_of(run, images, files.products_of(names)) if files.products_of else None
+    return _normals(*files.of_good(names), files.origins_of(names), source, products)
 
 
-def _normals(images: tf.data.Dataset, size: int, origins: Origins | None, source: str) -> Normals:
+def _normals(
+    images: tf.data.Dataset,
+    size: int,
+    origins: Origins | None,
+    source: str,
+    products: np.ndarray | None,
+) -> Normals:
     """Returns a stream whose origins differ from those of other sources.
 
     Groups keep their names: a roll of old and of new images is one roll. Names of files may be the
@@ -166,14 +197,14 @@ def _normals(images: tf.data.Dataset, size: int, origins: Origins | None, source
     """
     if origins is None:
         groups = np.array([f"{source}/{i}" for i in range(size)], str)
-        return Normals(images, size, Origins(groups, kind=IMAGE))
+        return Normals(images, size, Origins(groups, kind=IMAGE), products)
 
     def own(names: np.ndarray) -> np.ndarray:
         return np.array([f"{source}/{name}" for name in names], str)
 
     groups = origins.groups if origins.kind == GROUP else own(origins.groups)
     tiles_of = None if origins.images is None else own(origins.images)
-    return Normals(images, size, Origins(groups, tiles_of, origins.kind))
+    return Normals(images, size, Origins(groups, tiles_of, origins.kind), products)
 
 
 def together(parts: Sequence[Normals]) -> Normals:
@@ -191,15 +222,27 @@ def together(parts: Sequence[Normals]) -> Normals:
         else None,
         first.origins.kind,
     )
-    return Normals(images, sum(each.size for each in parts), joined)
+    products = [each.products for each in parts if each.products is not None]
+    return Normals(
+        images,
+        sum(each.size for each in parts),
+        joined,
+        np.concatenate(products) if products else None,
+    )
 
 
 def alarms_of(model: Detector, normals: Normals, per: str) -> np.ndarray:
     """Returns which tiles or images a model calls anomalous, as its rate counts: bool `[N]`."""
-    found = []
+    found: list[np.ndarray] = []
+    names = np.array([*model.product_names, ""])  # -1 is the last, which is recognised
+    products = None if normals.products is None else names[normals.products].tolist()
+    done = 0
     for batch in batched(normals.images):
-        predicted = model.prediction(batch, model.anomaly(batch)["score"])
+        of_batch = None if products is None else products[done : done + len(batch)]
+        score = model.anomaly(batch, product=of_batch)["score"]
+        predicted = model.prediction(batch, score, of_batch)
         found.append(predicted["is_anomalous"].numpy())
+        done += len(batch)
     alarms = np.concatenate(found)
     if per == IMAGE:
         alarms, _ = largest_of_images(alarms.astype(float), normals.origins)

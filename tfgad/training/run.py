@@ -18,7 +18,7 @@ from tfgad.data.origins import IMAGE, TILE, Origins
 from tfgad.data.pixels import STRETCH
 from tfgad.errors import UsageError
 from tfgad.scores.calibration import Threshold
-from tfgad.scores.rate_interval import PROMISE
+from tfgad.scores.rate_interval import PROMISE, RateInterval
 from tfgad.training import held_out
 from tfgad.training.run_config import absolute_spec
 from tfgad.training.run_folder import RunFolder
@@ -35,6 +35,7 @@ RECORD = (
     *("method", "images", "unit", "data", "groups", "group"),
     *("rate_interval", "rate_at_most", "effective_images", "groups_needed", "groups_needed_for"),
     "fewest_effective_images",
+    "products",
 )
 
 
@@ -155,7 +156,12 @@ def calibration_metadata(
     }
     if threshold.of_products:
         metadata["products"] = {
-            name: {"threshold": each.value, "method": each.method, "images": each.n}
+            name: {
+                "threshold": each.value,
+                "method": each.method,
+                "images": each.n,
+                **_rate_metadata(each.interval),
+            }
             for name, each in threshold.of_products.items()
         }
         known = [each.interval for each in threshold.of_products.values() if each.interval]
@@ -166,13 +172,22 @@ def calibration_metadata(
     if interval is None:
         return metadata
     return metadata | {
-        "groups": interval.groups,
+        **_rate_metadata(interval),
         "group": origins.kind if origins else "image",
+        "groups_needed_for": PROMISE * false_positive_rate,
+    }
+
+
+def _rate_metadata(interval: RateInterval | None) -> dict[str, Any]:
+    """Returns what the configuration records of the interval of a rate, nothing without one."""
+    if interval is None:
+        return {}
+    return {
+        "groups": interval.groups,
         "rate_interval": [round(interval.low, 6), round(interval.high, 6)],
         "rate_at_most": round(interval.at_most, 6),
         "effective_images": round(interval.effective, 1),
         "groups_needed": interval.groups_needed,
-        "groups_needed_for": PROMISE * false_positive_rate,
     }
 
 
@@ -210,10 +225,23 @@ def check_enough_of_each(images: AnomalyData) -> None:
                 raise UsageError("data", images.spec, problem, f"add good images of {name}")
 
 
-def products_of(run: Run, images: AnomalyData) -> np.ndarray | None:
+def check_several(images: AnomalyData) -> None:
+    """Raises UsageError if a data set to train on names one product."""
+    if len(images.products) == 1:
+        problem = "is one product"
+        hint = "name two or more, such as bolt+nut, or give its data alone"
+        raise UsageError("data option products", images.products[0], problem, hint)
+
+
+def products_of(run: Run, images: AnomalyData, of: np.ndarray | None = None) -> np.ndarray | None:
     """Returns the product of each calibration image, as the run's model numbers them.
 
     None of a model of one product, or of data whose products are to be recognised.
+
+    Args:
+        run: the run.
+        images: the data set.
+        of: int `[N]`, indices of `images.products`, of other images than those of calibration.
 
     Raises:
         UsageError: a product that the model does not know.
@@ -221,7 +249,7 @@ def products_of(run: Run, images: AnomalyData) -> np.ndarray | None:
     if not run.model.product_names or not images.products:
         return None
     numbers = run.model.product_indices(images.products, len(images.products))
-    return np.asarray(numbers)[images.calibration_products]
+    return np.asarray(numbers)[images.calibration_products if of is None else of]
 
 
 def check_shape(run: Run, images: AnomalyData) -> None:

@@ -50,7 +50,7 @@ def input_spec_of(model: str, product: str | None = None) -> InputSpec:
         UsageError: it is none, or does not know the product.
     """
     from tfgad.inference import predictor
-    from tfgad.inference.products import known_product
+    from tfgad.inference.product_of_blocks import known_product
 
     with storage.local_copy(model) as folder:
         metadata = predictor.saved_model_metadata(_version(folder, model))

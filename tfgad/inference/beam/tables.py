@@ -37,9 +37,7 @@ def write_table(rows: list[Row], path: str) -> None:
         content = _parquet(rows)
     else:
         columns = results.columns(_products(rows))
-        lines = [results.scored_row(*row[:-1]) for row in rows]
-        if results.PRODUCT in columns:
-            lines = [{**x, results.PRODUCT: r.product} for x, r in zip(lines, rows, strict=True)]
+        lines = [results.scored_row(*row) for row in rows]
         content = csv_text(lines, columns).encode()
     storage.write(path, content)
 

@@ -195,7 +195,8 @@ class Batch:
     def write_csv(self) -> Path:
         """Writes the table in the form of `tfgad score --csv`; returns its path."""
         path = Path(self._folder.name) / "verdicts.csv"
-        results.write_csv(path, self.rows())
+        columns = results.columns(self.metadata.get("products", ()))
+        results.write_csv(path, self.rows(), columns)
         return path
 
     @property

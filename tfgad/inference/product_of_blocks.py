@@ -1,4 +1,4 @@
-"""Products of images that a SavedModel of several is given, whole or block by block."""
+"""Products of images that a model of several is given, whole or block by block."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ProductOfBlocks:
 
     Args:
         products: names of the products; none of a model of one.
-        numbers: outputs of the signature `calibration`.
+        numbers: outputs of the signature `calibration`, those of `Products.numbers` at least.
     """
 
     def __init__(self, products: Sequence[str], numbers: Mapping[str, Any]):
@@ -44,8 +44,10 @@ class ProductOfBlocks:
         """Returns the map of a block before it was standardised."""
         if not self._products:
             return prediction["map"]
-        self._found[prediction["product"]] += prediction["map"].size
-        threshold, scale = self._of(prediction["product"])
+        product = prediction["product"]
+        product = product.decode() if isinstance(product, bytes) else product
+        self._found[product] += prediction["map"].size
+        threshold, scale = self._of(product)
         return prediction["map"] * scale + threshold
 
     def standardise(self, anomaly_map: np.ndarray) -> dict[str, str]:
