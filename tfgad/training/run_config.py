@@ -121,9 +121,9 @@ def check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
         new: the configuration to resume it with. Keys that it lacks are not compared, but for the
             region that is ignored.
     """
-    regions = [of_config(config) for config in (old, new)]
-    sides = [np.zeros((0, 0)) if region is None else region for region in regions]
-    if not np.array_equal(*sides):  # not as text, which compresses otherwise elsewhere
+    ours, theirs = of_config(old), of_config(new)  # the text may be compressed otherwise elsewhere
+    same = ours is theirs if ours is None or theirs is None else np.array_equal(ours, theirs)
+    if not same:
         before, now = share_of(old), share_of(new)
         other = f", not with {now}" if now != before else ", by another mask"
         problem = f"was started with {before} of each image ignored{other}"
