@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.decomposition import PCA
@@ -44,8 +45,7 @@ class FeaturePCA:
         Raises:
             UsageError: the weights cannot be read; images of neither 1 nor 3 channels.
         """
-        self.network = lite0((None, None, images.shape[-1]), STRIDES)
-        load_lite0_weights(self.network, self.weights)
+        self.network = self.build(images.shape[-1])
         self.features = tf.function(self._features, reduce_retracing=True)
         rng, per_image = np.random.default_rng(self.seed), math.ceil(VECTORS / len(images))
         vectors = []
@@ -57,6 +57,15 @@ class FeaturePCA:
         self.scaler = StandardScaler().fit(some)
         self.pca = PCA(VARIANCE, svd_solver="covariance_eigh").fit(self.scaler.transform(some))
         return self
+
+    def build(self, channels: int) -> keras.Model:
+        """Returns the network: from images `[B, H, W, channels]` to a list of features.
+
+        The grid of the first is that of the map.
+        """
+        network = lite0((None, None, channels), STRIDES)
+        load_lite0_weights(network, self.weights)
+        return keras.Model(network.input, [network.output[name] for name in STRIDES])
 
     def maps(self, images: np.ndarray) -> np.ndarray:
         """Returns the mean square of the residual, resized to the images.
@@ -77,13 +86,13 @@ class FeaturePCA:
         return tf.image.resize(grid[..., None], images.shape[1:3]).numpy()[..., 0]
 
     def _features(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns features `[N, h, w, 472]` of images `[N, H, W, C]`."""
+        """Returns features `[N, h, w, K]` of images `[N, H, W, C]`; of Lite0 K is 472."""
         size = tf.cast(tf.shape(images)[1:3], tf.float32)
         larger = tf.maximum(1.0, SIDE / tf.reduce_max(size))
         images = tf.image.resize(images, tf.cast(tf.round(size * larger), tf.int32))
-        of_stride = self.network(images, training=False)
-        grid = tf.shape(of_stride[STRIDES[0]])[1:3]
-        return tf.concat([tf.image.resize(of_stride[name], grid) for name in STRIDES], axis=-1)
+        features = self.network(images, training=False)
+        grid = tf.shape(features[0])[1:3]
+        return tf.concat([tf.image.resize(each, grid) for each in features], axis=-1)
 
 
 def _batches(images: np.ndarray) -> list[np.ndarray]:
