@@ -301,7 +301,10 @@ def test_a_check_is_by_the_products_that_the_data_name(run, exported, monkeypatc
 def test_an_evaluation_tells_of_each_product(run, tmp_path):
     result = tfgad("evaluate", run.folder, "--out", tmp_path)
     assert result.exit_code == 0
-    assert "the product is recognised of 16 of 16 images" in result.stdout
+    assert (
+        "16 of 16 images: product recognised. The verdicts above are by the true product."
+        in result.stdout
+    )
     figures = json.loads((tmp_path / "metrics.json").read_text())
     assert figures["products_recognised"] == {"right": 16, "of": 16}
     assert figures["by_product"].keys() == {"twill", "herringbone"}

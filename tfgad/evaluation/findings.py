@@ -82,8 +82,8 @@ def findings_of(
             images, predictions, counted, calibration["threshold"]
         )
         findings.append(
-            f"the product is recognised of {right['right']} of {right['of']} {images.unit}s; the "
-            "verdicts above are by the true product"
+            f"{right['right']} of {right['of']} {images.unit}s: product recognised. "
+            "The verdicts above are by the true product."
         )
     # The labels of tiles are known if they are counted.
     tables = {each.name: each for each in (units[IMAGE], counted)}
