@@ -102,7 +102,9 @@ def predict_test_set(
             product = _products_of(model, images, batch["name"])
             found = model.anomaly(image, score, product)
             reasons = model.reasons(tf.constant(image), product)
-            recognised = _recognised(model, image)
+            recognised = _recognised(model, image) if product else {}
+            if "product" in found and not product:
+                recognised = {"product": found["product"].numpy()}
             maps[count : count + len(image)] = found["map"]
             count += len(image)
             progress("scoring the test set", count, images.test_size)
