@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tfgad
+from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
 
 NAMES = ("stripes", "noise")
@@ -29,6 +30,17 @@ def images():
     return np.where(products[:, None, None, None] == 0, wave, noise).astype("float32"), products
 
 
+@pytest.fixture(scope="module")
+def learnt(images):
+    """A calibrated detector of both products; nobody changes it."""
+    model = tfgad.build("ganomaly", (32, 32, 1), products=NAMES, **SETTINGS)
+    pixels, products = images
+    model.adapt(pixels)
+    model.learn_products(pixels, products)
+    model.calibrate(pixels, 0.2, products=products)
+    return model
+
+
 @pytest.mark.parametrize(
     ("products", "line"),
     [
@@ -44,6 +56,7 @@ def test_names_that_are_not_two_or_more_are_refused(products, line):
         tfgad.build("ganomaly", (32, 32, 1), products=products, **SETTINGS)
 
 
+@pytest.mark.slow
 def test_nothing_is_taken_for_the_first_product_before_they_are_learnt(model, images, tmp_path):
     pixels, products = images
     score = np.zeros(20, np.float32)
@@ -101,17 +114,45 @@ def test_a_model_of_one_product_learns_none(images):
             asks(images[0], product="noise")
 
 
-def test_a_given_product_holds_in_the_verdict_too(model, images):
+def test_a_given_product_holds_in_the_verdict_too(learnt, images):
     pixels, products = images
-    model.adapt(pixels)
-    model.learn_products(pixels, products)
-    model.calibrate(pixels, 0.2, products=products)
-    score = model.anomaly(pixels, product="noise")["score"]
-    reason = model.prediction(pixels, score, product="noise")["reason"].numpy()
+    found = learnt.anomaly(pixels, product="noise")
+    reason = learnt.prediction(pixels, found["score"], product="noise")["reason"].numpy()
     assert set(reason[:10]) == {b"unlike its product"}
     assert set(reason[10:]) == {b""}
-    np.testing.assert_array_equal(model.reasons(pixels, product="noise"), reason)
+    np.testing.assert_array_equal(learnt.reasons(pixels, product="noise"), reason)
     own = [NAMES[each] for each in products]
-    assert set(model.prediction(pixels, score, own)["reason"].numpy()) == {b""}
+    assert set(learnt.prediction(pixels, found["score"], own)["reason"].numpy()) == {b""}
+    some = learnt.prediction(pixels, found["score"], 10 * ["noise"] + 10 * [None])["reason"]
+    np.testing.assert_array_equal(some, reason)
     with pytest.raises(UsageError, match="did you mean 'noise'"):
-        model.prediction(pixels, score, product="nois")
+        learnt.prediction(pixels, found["score"], product="nois")
+    raw = learnt.traced_anomaly(learnt.score)(tf.constant(pixels))["score"].numpy()
+    threshold, scale = learnt.products.thresholds.numpy()[1], learnt.products.scales.numpy()[1]
+    np.testing.assert_allclose(found["score"], (raw - threshold) / scale, rtol=1e-5, atol=1e-5)
+
+
+def test_a_rate_per_image_and_groups_are_those_of_each_product(learnt, images):
+    pixels, products = images
+    weights = learnt.get_weights()
+    try:
+        names = np.array([f"{number // 2}" for number in range(20)])
+        rolls = np.array([f"{product}/{number // 4}" for number, product in enumerate(products)])
+        threshold = learnt.calibrate(
+            pixels, 0.4, origins=Origins(rolls, names), per="image", products=products
+        )
+        assert (threshold.n, threshold.interval.groups) == (10, 6)
+        each = threshold.of_products.values()
+        assert [(of.n, of.interval.groups) for of in each] == [(5, 3), (5, 3)]
+        assert learnt.calibration.per == "image"
+        fewest = min(of.interval.effective for of in each)
+        largest = float(learnt.calibration.largest_probability)
+        assert largest == pytest.approx((fewest + 1) / (fewest + 2))
+        alarms = learnt.anomaly(pixels)["score"].numpy() > 1e-4
+        worst = alarms.reshape(10, 2).any(axis=1)
+        assert worst.reshape(2, 5).sum(axis=1).tolist() == [
+            1,
+            1,
+        ]  # of six, one of them new, two may be
+    finally:
+        learnt.set_weights(weights)

@@ -51,13 +51,11 @@ def by_product(
     for product in images.products:
         own = of_units == product
         labels, alarm = units.labels[own], alarms[own]
+        of_scores = image_metrics(labels, units.scores[own])
         figures[product] = {
             "good": int((~labels).sum()),
             "defective": int(labels.sum()),
-            **{
-                name: image_metrics(labels, units.scores[own])[name]
-                for name in ("image_auroc", "image_ap")
-            },
+            **{name: of_scores[name] for name in ("image_auroc", "image_ap")},
             "recall": _share(alarm[labels]),
             "false_alarm_rate": _share(alarm[~labels]),
             "recognised": _share(found[truth == product] == product) if found.size else None,

@@ -18,6 +18,7 @@ from tfgad.data.sampling import batched
 from tfgad.data.stored import StoredRows, stored
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
+from tfgad.scores.products import Products
 
 # Name of a step, how much of it is done, and of how much; 0 of 0 if that is not known.
 Progress = Callable[[str, int, int], None]
@@ -100,14 +101,14 @@ def predict_test_set(
         for batch in batched(images.test).as_numpy_iterator():
             image = batch["image"]
             product = _products_of(model, images, batch["name"])
-            found = model.anomaly(image, score, product)
-            reasons = model.reasons(tf.constant(image), product)
-            recognised = _recognised(model, image)
-            maps[count : count + len(image)] = found["map"]
+            found = dict(model.anomaly(image, score, product))
+            if product:  # which is given here, and not recognised
+                found["product"] = _recognised(model, image)
+            found["reason"] = model.reasons(image, product)
+            maps[count : count + len(image)] = found.pop("map")
             count += len(image)
             progress("scoring the test set", count, images.test_size)
-            found_too = {"score": found["score"].numpy(), "reason": reasons.numpy()}
-            yield {**batch, **found_too, **recognised}
+            yield {**batch, **{name: value.numpy() for name, value in found.items()}}
 
     columns = stored(scored())
     names = [name.decode() for name in columns["name"]]
@@ -132,12 +133,11 @@ def _products_of(model: Detector, images: AnomalyData, names: np.ndarray) -> lis
     return [images.product_of(name.decode()) for name in names]
 
 
-def _recognised(model: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the `product` that a model recognises of each image; nothing of a model of one."""
-    if model.products is None:
-        return {}
-    numbers, _ = model.products.recognise(model.filled(tf.constant(images)))
-    return {"product": model.products.name_of(numbers).numpy()}
+def _recognised(model: Detector, images: np.ndarray) -> tf.Tensor:
+    """Returns the product that a model of several recognises of each image, string `[B]`."""
+    products: Products = model.products  # type: ignore[assignment]
+    numbers, _ = products.recognise(model.filled(tf.constant(images)))
+    return products.name_of(numbers)
 
 
 def reconstructions(model: Detector, predictions: TestPredictions) -> Figure:
