@@ -13,8 +13,9 @@ from tfgad.cli import console
 from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
 from tfgad.scores.calibration import Calibration, logistic_scale
+from tfgad.scores.image_description import ANGLES, RADII, THUMBNAIL, _bins
 from tfgad.scores.product_calibration import standardise_by_product
-from tfgad.scores.products import ANGLES, RADII, THUMBNAIL, Products, _bins
+from tfgad.scores.products import Products
 from tfgad.scores.rate_interval import rate_interval
 from tfgad.scores.thresholds import threshold_from_normals, thresholds_from_normals
 from tfgad.training.run import calibration_metadata

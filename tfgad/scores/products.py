@@ -8,12 +8,10 @@ standardised,
 with t_p the threshold of the raw scores of held-out good images of p at the asked false-positive
 rate, and s_p their `logistic_scale`. For every product, the threshold is then 0 and the scale 1.
 
-The product is given, or recognised from a description of the whole image: a thumbnail of 8x8
-pixels, which tells parts apart, and the logarithm of its mean power in 8 half octaves by 6
-orientations, which tells textures apart. Of an image of several tiles it is the mean of their
-descriptions. With μ_p the mean of good training images of p, and Σ the covariance within products
-(Ledoit, Wolf 2004) and of changes of light, contrast and focus, an image x is of the product with
-the smallest
+The product is given, or recognised from a description of the whole image
+(`image_description.py`). With μ_p the mean of good training images of p, and Σ the covariance
+within products (Ledoit, Wolf 2004) and of changes of light, contrast and focus, an image x is of
+the product with the smallest
 
     d_p(x)² = (x - μ_p)ᵀ Σ⁻¹ (x - μ_p)
 
@@ -24,7 +22,6 @@ that is unlike the product that is given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,16 +30,12 @@ import numpy as np
 import tensorflow as tf
 from sklearn.covariance import LedoitWolf
 
-from tfgad.data import tiling
 from tfgad.errors import UsageError, nearest
-from tfgad.scores.image_quality import starts_of
+from tfgad.scores.image_description import describe, length, tolerances
 from tfgad.scores.statistics_layer import StatisticsLayer
 from tfgad.scores.thresholds import thresholds_from_normals
-from tfgad.scores.tile_statistics import GREY_LEVEL, ROUNDING, UNLIKE_ALL, UNLIKE_ITS
+from tfgad.scores.tile_statistics import GREY_LEVEL, UNLIKE_ALL, UNLIKE_ITS
 
-THUMBNAIL = 8  # pixels of a side
-RADII, ANGLES = 8, 6  # bins of the spectrum
-LEAST_RADIUS = 1 / 32  # cycles per pixel; slower ones are in the thumbnail
 # Share of the allowed false alarms that being unlike the product may cause.
 RATE_SHARE = 0.1
 # The limit is at least this times the largest distance of a held-out good image, as in
@@ -51,12 +44,8 @@ RATE_SHARE = 0.1
 # a fabric differ, 4.3 % are beyond 1.75 times the largest distance, and 2.2 % beyond 2.5 times:
 # these are nearly all of strips that have another weave. Of three weaves of 64x64 pixels, tiles of
 # one that was not trained on are all beyond 1.75 times the distance, but as few as 5 % beyond 2.5.
-MARGIN = 1.75
-# Light, contrast and focus may vary more than they did among the training images. A third of the
-# tolerances of `tile_statistics.py` is taken for a deviation: twice the light from a middle grey,
-# and twice the contrast, as the logarithm of power; for focus, between the middle and the ends of
-# the spectrum. Without them, 24 and 6.7 % of these tiles are beyond.
-LIGHT, CONTRAST = 0.11, 0.46
+# More margin finds fewer strangers, but keeps the false-positive rate: so 2.5.
+MARGIN = 2.5
 UNKNOWN = -1  # in place of the index of a product: it is recognised
 
 
@@ -83,16 +72,18 @@ class Products(StatisticsLayer):
         super().__init__(name, **kwargs)
         height, width = tile
         self.names, self.tile, self.channels = tuple(names), (height, width), channels
-        count, length = len(self.names), THUMBNAIL**2 * channels + RADII * ANGLES
+        count, size = len(self.names), length(channels)
         self.thresholds = self._statistic("thresholds", (count,), "zeros")
         self.scales = self._statistic("scales", (count,), "ones")
-        self.means = self._statistic("means", (count, length), "zeros")
+        self.means = self._statistic("means", (count, size), "zeros")
         # Of descriptions, so that Euclidean distances are those of Mahalanobis.
-        self.whitening = self._statistic("whitening", (length, length), "zeros")
+        self.whitening = self._statistic("whitening", (size, size), "zeros")
         infinite = keras.initializers.Constant(np.inf)
         self.limits = self._statistic("limits", (count,), infinite)
         form = tf.TensorSpec([None, None, None, channels], tf.float32)  # traced once, for any size
-        self._traced = tf.function(self._describe, [form], autograph=False)
+        self._traced = tf.function(
+            lambda images: describe(images, self.tile), [form], autograph=False
+        )
         self.built = True
 
     @property
@@ -167,44 +158,6 @@ class Products(StatisticsLayer):
         """Returns the descriptions of images float32 `[B, H, W, C]` in [-1, 1]: `[B, K]`."""
         return self._traced(images)
 
-    def _describe(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns what `describe` does.
-
-        Rows of tiles are described one after another, so a large image needs the memory of one row.
-        """
-        images = tiling.pad_to_grid(images, self.tile, 1)
-        rows, columns = (starts_of(tf.shape(images)[i + 1], self.tile[i]) for i in (0, 1))
-        places = tf.reshape(columns[:, None] + tf.range(self.tile[1]), [-1])
-
-        def add_row(row: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            strip = images[:, rows[row] : rows[row] + self.tile[0]]
-            tiles = tiling.cut(tf.gather(strip, places, axis=2), self.tile, self.tile)
-            described = self._describe_tiles(tf.reshape(tiles, [-1, *self.tile, self.channels]))
-            of_image = tf.reshape(described, [tf.shape(total)[0], -1, total.shape[1]])
-            return row + 1, total + tf.reduce_mean(of_image, axis=1)
-
-        count = tf.shape(rows)[0]
-        none = tf.zeros([tf.shape(images)[0], self.means.shape[1]])
-        _, total = tf.while_loop(
-            lambda row, _: row < count, add_row, [0, none], parallel_iterations=1
-        )
-        return total / tf.cast(count, tf.float32)
-
-    def _describe_tiles(self, tiles: tf.Tensor) -> tf.Tensor:
-        """Returns the thumbnails and the spectra of tiles `[N, *tile, C]`: `[N, K]`."""
-        size = [THUMBNAIL, THUMBNAIL]
-        thumbnails = tf.image.resize(tiles, size, antialias=True)
-        grey = tf.reduce_mean(tiles, axis=-1)
-        grey -= tf.reduce_mean(grey, axis=[1, 2], keepdims=True)
-        power = tf.square(tf.abs(tf.signal.rfft2d(grey * _window(self.tile))))
-        bins, counts = _bins(self.tile)
-        flat = tf.transpose(tf.reshape(power, [-1, bins.size]))
-        sums = tf.math.unsorted_segment_sum(flat, tf.constant(bins), counts.size + 1)[:-1]
-        # White noise of a variance has that in every bin, whatever the size of the tile.
-        density = sums / (np.maximum(counts, 1)[:, None] * np.square(_window(self.tile)).sum())
-        spectra = tf.math.log(tf.transpose(density) + ROUNDING)
-        return tf.concat([tf.reshape(thumbnails, [-1, THUMBNAIL**2 * self.channels]), spectra], 1)
-
     def distances(self, descriptions: tf.Tensor) -> tf.Tensor:
         """Returns d_p of descriptions `[B, K]` for each product: `[B, P]`."""
         centred = descriptions[:, None] - self.means[None]
@@ -270,20 +223,10 @@ class Products(StatisticsLayer):
         # What differs by less than a grey level, or by rounding, tells nothing.
         deviation = np.maximum(within.std(axis=0), GREY_LEVEL)
         covariance = LedoitWolf(assume_centered=True).fit(within / deviation).covariance_
-        tolerance = self._tolerances() / deviation
+        tolerance = tolerances(self.channels) / deviation
         precision = np.linalg.inv(covariance + tolerance.T @ tolerance)
         self.means.assign(means)
         self.whitening.assign(np.linalg.cholesky(precision) / deviation[:, None])
-
-    def _tolerances(self) -> np.ndarray:
-        """Returns changes of a description by one deviation of light, contrast and focus."""
-        pixels, length = THUMBNAIL**2 * self.channels, self.means.shape[1]
-        rings = np.repeat(np.linspace(-1, 1, RADII), ANGLES)
-        changes = np.zeros((3, length))
-        changes[0, :pixels] = LIGHT
-        changes[1, pixels:] = CONTRAST
-        changes[2, pixels:] = CONTRAST * rings
-        return changes
 
     def calibrate(
         self, distances: np.ndarray, products: np.ndarray, false_positive_rate: float
@@ -325,28 +268,3 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
         if found.count(name) > 1:
             raise UsageError("products", name, "is there twice", "name each once")
     return found
-
-
-def _window(tile: tuple[int, int]) -> np.ndarray:
-    """Returns Hann's window for a tile, float32 `[h, w]`: without it edges count as texture."""
-    rows, columns = (np.hanning(side + 2)[1:-1] for side in tile)
-    return np.outer(rows, columns).astype(np.float32)
-
-
-def _bins(tile: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the bin of each value of `rfft2d`, flat, and the number of values in each bin.
-
-    The bins are `RADII` equal steps of the logarithm of the frequency, up to 0.5 cycles per pixel,
-    by `ANGLES` orientations. Slower values are in one more bin.
-    """
-    y, x = np.fft.fftfreq(tile[0])[:, None], np.fft.rfftfreq(tile[1])[None]
-    radius = np.hypot(y, x)
-    octaves = math.log2(0.5 / LEAST_RADIUS)
-    steps = RADII * np.log2(np.maximum(radius, LEAST_RADIUS) / LEAST_RADIUS) / octaves
-    ring = np.minimum(steps.astype(int), RADII - 1)
-    # Bins are centred at the axes, where the yarns of a weave are.
-    angle = np.arctan2(y, x) % np.pi
-    sector = np.round(angle / np.pi * ANGLES).astype(int) % ANGLES
-    bins = np.where(radius < LEAST_RADIUS, RADII * ANGLES, ring * ANGLES + sector).ravel()
-    counts = np.bincount(bins, minlength=RADII * ANGLES)[: RADII * ANGLES]
-    return bins.astype(np.int32), counts.astype(np.float32)
