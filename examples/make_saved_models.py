@@ -13,7 +13,12 @@ import json
 import shutil
 from pathlib import Path
 
-import tfgad
+import tfgad  # before TensorFlow, which is to use oneDNN
+
+# isort: split
+
+from tensorflow.core.protobuf import saved_model_pb2
+
 from tfgad import evaluation, training
 from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import baselines, metrics
@@ -85,7 +90,9 @@ def make(name, method, spec, settings, folder, out):
     native = f"{height}x{width} or larger, scored by overlapping tiles"
     resized = f"of any size, resized to {height}x{width}"
     given = "".join(f" --set {key}={value}" for key, value in settings.items())
-    signatures = ["serving_default", "score_bytes", *["reconstruct"] * run.model.reconstructs]
+    saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    signatures = saved.meta_graphs[0].signature_def
+    signatures = sorted(each for each in signatures if not each.startswith("__"))
     card = CARD.format(
         name=name,
         method=method,
