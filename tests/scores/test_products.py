@@ -197,7 +197,7 @@ def test_the_line_on_new_groups_names_the_limit_of_the_product_with_the_fewest_i
     record = calibration_metadata(threshold, 0.1, "weave:twill+satin+plain")
     assert (record["effective_images"], record["fewest_effective_images"]) == (60, 4)
     said = console.rate_on_new_groups(record)
-    assert said.endswith("no probability below 0.17 or above 0.83 is given")
+    assert said.endswith("no score has a probability below 0.17 or above 0.83")
 
 
 def test_a_rate_per_image_counts_the_worst_tile_of_each(layer):

@@ -139,6 +139,9 @@ def report(model: Path, found: dict[str, Any], json: Path | None) -> None:
         console.say(finding)
     if found["failed"]:
         console.say(f"{model}: the check failed: {', '.join(found['failed'])}")
+        console.say(f"to see which images: tfgad score {model} IMAGES --csv scores.csv")
+        if found["false_alarms"]["groups"] == found["images"]:
+            console.say("if several images show one part or roll, name it by group= in the data")
         raise typer.Exit(console.CHECK_FAILED)
     console.say(f"{model}: the check passed, as far as {found['images']} images can tell")
 

@@ -231,7 +231,8 @@ def rate_on_new_groups(calibration: Mapping[str, Any]) -> str:
     largest = largest_probability(effective)
     if largest == 1:
         return sentence
-    return f"{sentence}; no probability below {1 - largest:.2f} or above {largest:.2f} is given"
+    limits = f"below {1 - largest:.2f} or above {largest:.2f}"
+    return f"{sentence}; no score has a probability {limits}"
 
 
 def kinds_table(

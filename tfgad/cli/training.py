@@ -142,10 +142,15 @@ def calibrate(
     loaded, images = load_run_and_data(run, data)
     from tfgad import training
 
+    before = loaded.calibration["threshold"]
     with Progress() as progress:
         progress.phase("scoring good images")
         training.calibrate(loaded, images, false_positive_rate, per.value if per else None)
     _show_threshold(loaded)
+    seen = loaded.model.calibration.seen
+    highest = f"; the highest score of the good images is {seen.quantiles[-1]:.4g}" if seen else ""
+    console.say(f"before, the threshold was {before:.4g}{highest}")
+    console.say(f"exported models keep theirs; next: tfgad export {run} DIRECTORY")
 
 
 def evaluate(
