@@ -50,8 +50,8 @@ def test_each_product_has_a_line_of_its_own():
     of_products = {"bolt": {**few, "rate_at_most": 0.31, "groups_needed": 10}, "nut": RECORD}
     lines = list(rates_on_new_groups({**RECORD, "unit": "image", "products": of_products}))
     assert lines == [
-        "product bolt: on new images like these 10 the rate may be 0 to 31 %; no probability below "
-        "0.08 or above 0.92 is given",
+        "product bolt: on new images like these 10 the rate may be 0 to 31 %; no score has a "
+        "probability below 0.08 or above 0.92",
         f"product nut: {rate_on_new_groups(RECORD)}",
     ]
     before = {"bolt": {"threshold": 1.0, "method": "empirical quantile", "images": 10}}

@@ -17,7 +17,7 @@ class Brightness:
 
     image_shape = window = (SIDE, SIDE, 1)
     resized, score, threshold, scale, depth = False, "mean", 250.0, 1.0, None
-    ignored, fit = None, "stretch"
+    ignored, fit, products = None, "stretch", ()
 
     def __init__(self, calibration_scores):
         self.calibration_scores = calibration_scores
@@ -55,7 +55,7 @@ def score(monkeypatch):
     normal = CalibrationScores.of(np.random.default_rng(1).normal(MEAN, 10, 100))
 
     def run(folder, *options, seen=normal):
-        monkeypatch.setattr(predictor, "load_predictor", lambda path: Brightness(seen))
+        monkeypatch.setattr(predictor, "load_predictor", lambda path, product: Brightness(seen))
         result = CliRunner().invoke(main.app, ["score", "model", str(folder), *options])
         assert result.exit_code == 0, result.stderr
         return result
