@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 
 
@@ -18,7 +16,6 @@ def test_imports_point_down():
     run(str(Path(sys.executable).parent / "lint-imports"), "--no-cache")
 
 
-@pytest.mark.slow
 def test_types_are_checked(tmp_path):
     run(sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path))
 
