@@ -116,6 +116,11 @@ def train(
         console.say(f"{out}: done; the chief worker writes it")
         return
     console.say(f"{out}: trained in {run.config['training_seconds']:.0f} s")
+    counts, unit = run.config["images"], run.calibration.get("unit", "image")
+    console.say(
+        f"{counts['train']} good {unit}s to train on, {counts['calibration']} for the threshold, "
+        f"{counts['test']} {unit}s to test"
+    )
     if "ignored" in run.config:
         console.say(f"{share_of(run.config)} of each image is ignored")
     _show_threshold(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,9 @@ import tensorflow as tf
 
 from tfgad.core.detector import Detector
 from tfgad.data.pixels import LETTERBOX
-from tfgad.export import decoding, letterbox
-from tfgad.export.map_png import maps_as_png, maps_as_png_at_sizes
-from tfgad.export.regions_in_graph import find_at_sizes, find_regions, known_if
+from tfgad.export import decoding, letterbox, map_png, regions_in_graph
+from tfgad.export.map_png import maps_as_png
+from tfgad.export.regions_in_graph import find_regions, known_if
 from tfgad.scores.calibration import LARGEST_PROBABILITY, RATES
 from tfgad.scores.score import PEAKS, is_largest_of_map
 
@@ -72,10 +73,12 @@ class Endpoints:
         """Signature `regions_bytes`."""
         images, sizes = self._decoded(image_bytes)
         predictions = self._predictions(images, tf.shape(images)[1:3])
-        if self.resized:  # each map to the size of its file
-            found = find_at_sizes(predictions["map"], sizes, self._threshold, self._resized_back)
-        else:
-            found = find_regions(predictions["map"], self._threshold)
+        found = self._of_maps(
+            lambda maps: find_regions(maps, self._threshold),
+            regions_in_graph.FORM,
+            predictions["map"],
+            sizes,
+        )
         return self._with_regions(predictions, found)
 
     def map_png(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -84,11 +87,34 @@ class Endpoints:
         predictions = self._predictions(images, tf.shape(images)[1:3])
         maps = predictions.pop("map")
         lowest_white = tf.where(self._is_peak(maps), self._threshold, -np.inf)
-        if self.resized:  # each map to the size of its file
-            found = maps_as_png_at_sizes(maps, sizes, lowest_white, self._resized_back)
-        else:
-            found = maps_as_png(maps, lowest_white)
+        found = self._of_maps(
+            lambda maps: maps_as_png(maps, lowest_white), map_png.FORM, maps, sizes
+        )
         return {**predictions, **found}
+
+    def _of_maps(
+        self,
+        function: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+        form: dict[str, tf.TensorSpec],
+        maps: tf.Tensor,
+        sizes: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Returns a function of maps `[B, H, W]`; where images are resized, of each at its size.
+
+        Args:
+            function: returns outputs `[B, ...]` by name.
+            form: of the outputs for one map.
+            maps: of the model.
+            sizes: int32 `[B, 2]`, height and width of each file.
+        """
+        if not self.resized:
+            return function(maps)
+
+        def of_file(each: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+            at_size = self._resized_back(each[1], each[0][None, ..., None])[..., 0]
+            return {name: value[0] for name, value in function(at_size).items()}
+
+        return tf.map_fn(of_file, (maps, sizes), fn_output_signature=form)
 
     def _with_regions(
         self, predictions: dict[str, tf.Tensor], found: dict[str, tf.Tensor]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 LEVELS = 255  # of a grey image of 8 bits
+# Of the outputs for one map.
+FORM = {
+    "map_bytes": tf.TensorSpec((), tf.string),
+    "map_low": tf.TensorSpec((), tf.float32),
+    "map_high": tf.TensorSpec((), tf.float32),
+}
 
 
 def maps_as_png(maps: tf.Tensor, lowest_white: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -29,27 +33,3 @@ def maps_as_png(maps: tf.Tensor, lowest_white: tf.Tensor) -> dict[str, tf.Tensor
     levels = tf.cast(tf.round(shares * LEVELS), tf.uint8)
     files = tf.map_fn(tf.io.encode_png, levels[..., None], fn_output_signature=tf.string)
     return {"map_bytes": files, "map_low": low, "map_high": high}
-
-
-def maps_as_png_at_sizes(
-    maps: tf.Tensor,
-    sizes: tf.Tensor,
-    lowest_white: tf.Tensor,
-    resize: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-) -> dict[str, tf.Tensor]:
-    """Returns what `maps_as_png` does, of each map at a size of its own.
-
-    Args:
-        maps: float32 `[B, H, W]`.
-        sizes: int32 `[B, 2]`, height and width to resize each to.
-        lowest_white: float32 `[]`; see `maps_as_png`.
-        resize: called with a size and `[1, H, W, 1]`.
-    """
-
-    def encoded(each: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        found = maps_as_png(resize(each[1], each[0][None, ..., None])[..., 0], lowest_white)
-        return {name: value[0] for name, value in found.items()}
-
-    number = tf.TensorSpec((), tf.float32)
-    form = {"map_bytes": tf.TensorSpec((), tf.string), "map_low": number, "map_high": number}
-    return tf.map_fn(encoded, (maps, sizes), fn_output_signature=form)

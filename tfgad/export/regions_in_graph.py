@@ -13,13 +13,16 @@ the pixels above the threshold: on a good image there are none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import tensorflow as tf
 
 from tfgad.scores.map_regions import MAX_REGIONS, Region
 
+# Of the outputs for one map.
+FORM = {
+    "regions": tf.TensorSpec((MAX_REGIONS, len(Region._fields))),
+    "region_count": tf.TensorSpec((), tf.int32),
+}
 RIGHT, INSIDE = np.array([0, 0, 1], np.int32), np.array([0, 1, 1], np.int32)  # image, row, column
 
 
@@ -46,32 +49,6 @@ def find_regions(maps: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
     count = tf.math.count_nonzero(is_root, dtype=tf.int32)
     images = tf.math.unsorted_segment_max(places[:, 0], segments, count)
     return _by_image(_table(places, values, segments, count), images, tf.shape(maps)[0])
-
-
-def find_at_sizes(
-    maps: tf.Tensor,
-    sizes: tf.Tensor,
-    threshold: tf.Tensor,
-    resize: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-) -> dict[str, tf.Tensor]:
-    """Returns what `find_regions` does, of each map at a size of its own.
-
-    Args:
-        maps: float32 `[B, H, W]`.
-        sizes: int32 `[B, 2]`, height and width to resize each to.
-        threshold: float32 `[]`.
-        resize: called with a size and `[1, H, W, 1]`.
-    """
-
-    def found(each: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        regions = find_regions(resize(each[1], each[0][None, ..., None])[..., 0], threshold)
-        return {name: value[0] for name, value in regions.items()}
-
-    form = {
-        "regions": tf.TensorSpec((MAX_REGIONS, len(Region._fields))),
-        "region_count": tf.TensorSpec((), tf.int32),
-    }
-    return tf.map_fn(found, (maps, sizes), fn_output_signature=form)
 
 
 def known_if(is_known: tf.Tensor, found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
