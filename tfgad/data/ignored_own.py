@@ -89,8 +89,3 @@ def filled(images: Any, ignored: np.ndarray, region: np.ndarray | None = None) -
 def with_margins(ignored: np.ndarray) -> np.ndarray:
     """Returns masks bool `[B, H, W]`, each wider by `MARGIN`."""
     return np.stack([with_margin(each) for each in ignored]) if len(ignored) else ignored
-
-
-def left_out(anomaly_map: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """Returns a map `[H, W]` with the lowest kept value on ignored pixels, bool `[H, W]`."""
-    return np.where(ignored, anomaly_map[~ignored].min(), anomaly_map)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from tfgad.data.ignored import leave_out
 from tfgad.data.ignored_files import at_size, read_mask, same_aspect
-from tfgad.data.ignored_own import left_out, mirrored_into, with_margin
+from tfgad.data.ignored_own import mirrored_into, with_margin
 from tfgad.data.image_files import ImageError
 from tfgad.data.pixels import LETTERBOX, resize, without_padding
 from tfgad.inference.predictor import Predictor, map_threshold, resize_map
@@ -96,12 +98,17 @@ def _without(
     is_peak: bool,
 ) -> dict[str, Any]:
     """Returns a prediction without the region, its map at the size of `ignored`."""
-    anomaly_map = left_out(prediction["map"], with_margin(region))
+    anomaly_map = _left_out(prediction["map"], with_margin(region))
     score = anomaly_map.max() if is_peak else prediction["score"]
     reason = prediction.get("reason", "")
     numbers = predictor.decide(score, reason)
     if predictor.resized:
         if predictor.fit == LETTERBOX:
             anomaly_map = without_padding(anomaly_map, ignored.shape)
-        anomaly_map = left_out(resize_map(anomaly_map, *ignored.shape), ignored)
+        anomaly_map = _left_out(resize_map(anomaly_map, *ignored.shape), ignored)
     return {**prediction, "score": score, **numbers, "map": anomaly_map}
+
+
+def _left_out(anomaly_map: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """Returns `leave_out` of one map `[H, W]`."""
+    return leave_out(tf.constant(anomaly_map[None]), ignored)[0].numpy()

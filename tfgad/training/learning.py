@@ -152,7 +152,7 @@ def _learned(
         model = _trained_on(run, settings, own, train, callbacks)
     else:
         model = run.model
-    model.adapt(model.normal_images(train.images), train.size)
+    model.adapt(train.images, train.size)
     if train.products is not None:
         model.learn_products(train.images, train.products)
     threshold = model.calibrate(
