@@ -23,11 +23,19 @@ def cells(maps):
     return cells_of([tf.constant(maps[..., :2]), tf.constant(maps[..., 2:])])
 
 
+def adapted(maps, views=(), **kwargs):
+    layer = Regions(CHANNELS)
+    layer.adapt(cells(maps).numpy(), maps, [cells(each).numpy() for each in views], **kwargs)
+    return layer
+
+
+def maps_of(layer, maps):
+    return layer(cells(maps), tf.constant(maps)).numpy()
+
+
 @pytest.fixture(scope="module")
 def regions():
-    layer = Regions(CHANNELS)
-    layer.adapt(cells(feature_maps(60, 0)).numpy(), [cells(feature_maps(60, 1)).numpy()])
-    return layer
+    return adapted(feature_maps(60, 0), [feature_maps(60, 1)])
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -52,9 +60,9 @@ def test_a_coarse_map_with_one_value_per_cell_has_no_deviation():
 
 def test_what_no_good_image_has_stands_out_where_it_is(regions):
     maps = feature_maps(8, 4)
-    good = regions(cells(maps)).numpy()
+    good = maps_of(regions, maps)
     maps[:, 4:8, 20:24, 3] += 2  # the sum of the first two no more
-    bad = regions(cells(maps)).numpy()
+    bad = maps_of(regions, maps)
     assert np.all(bad.max(axis=(1, 2)) > 1.5)
     assert np.mean(good.max(axis=(1, 2)) > 1.5) == 0
     row, column = np.unravel_index(np.argmax(bad.mean(0)), (GRID, GRID))
@@ -63,47 +71,53 @@ def test_what_no_good_image_has_stands_out_where_it_is(regions):
 
 
 def test_nine_of_ten_good_images_that_it_was_not_fitted_to_stay_below_1(regions):
-    below = regions(cells(feature_maps(200, 5))).numpy().max(axis=(1, 2)) < 1
+    below = maps_of(regions, feature_maps(200, 5)).max(axis=(1, 2)) < 1
     assert 0.8 <= below.mean() <= 0.98
 
 
 def test_a_place_is_compared_with_itself(regions):
     # The lower half varies more on every good image: that is no anomaly.
-    maps = regions(cells(feature_maps(100, 6))).numpy().mean(0)
+    maps = maps_of(regions, feature_maps(100, 6)).mean(0)
     assert abs(maps[: GRID // 2].mean() - maps[GRID // 2 :].mean()) < 0.1
-    alike = Regions(CHANNELS)
-    alike.adapt(cells(feature_maps(60, 0)).numpy(), per_place=False)
-    for mean, deviation in zip(alike.place_mean, alike.place_deviation, strict=True):
-        assert np.ptp(mean.numpy()) == np.ptp(deviation.numpy()) == 0
-    maps = alike(cells(feature_maps(100, 6))).numpy().mean(0)
-    assert maps[GRID // 2 :].mean() - maps[: GRID // 2].mean() > 0.2
+    alike = adapted(feature_maps(60, 0), per_place=False)
+    for statistic in (*alike.place_mean, *alike.place_deviation):
+        for turned in (statistic.numpy()[::-1], statistic.numpy()[:, ::-1], statistic.numpy().T):
+            np.testing.assert_allclose(statistic.numpy(), turned, rtol=1e-6)
+    maps = maps_of(alike, feature_maps(100, 6)).mean(0)
+    assert maps[GRID // 2 :].mean() - maps[: GRID // 2].mean() > 0.15
+
+
+def test_one_point_that_no_good_image_has_stands_out_at_that_point(regions):
+    maps = feature_maps(8, 4)
+    maps[:, 9, 22, 3] += 2  # a sixteenth of a cell
+    found = maps_of(regions, maps)
+    for each in found:
+        assert np.unravel_index(np.argmax(each), (GRID, GRID)) == (9, 22)
 
 
 @pytest.mark.parametrize(("count", "problem"), [(1, "are too few"), (3, "are all alike")])
 def test_images_that_say_nothing_of_variation_are_refused(count, problem):
     with pytest.raises(UsageError, match=f"normal images '{count}': {problem}"):
-        Regions(CHANNELS).adapt(np.repeat(cells(feature_maps(1, 0)).numpy(), count, axis=0))
+        adapted(np.repeat(feature_maps(1, 0), count, axis=0))
 
 
 def test_two_images_are_enough_for_finite_numbers():
-    layer = Regions(CHANNELS)
-    assert not layer.is_adapted
-    layer.adapt(cells(feature_maps(2, 0)).numpy())
+    assert not Regions(CHANNELS).is_adapted
+    layer = adapted(feature_maps(2, 0))
     assert layer.is_adapted
-    maps = layer(cells(feature_maps(40, 1))).numpy()
-    assert np.abs(maps).max() < 100
+    assert np.abs(maps_of(layer, feature_maps(40, 1))).max() < 100
 
 
 def test_images_of_which_all_but_one_are_alike_make_no_warning(recwarn):
-    layer, one = Regions(CHANNELS), cells(feature_maps(2, 0)).numpy()
-    layer.adapt(np.concatenate([np.repeat(one[:1], 7, axis=0), one[1:]]))
+    one = feature_maps(2, 0)
+    layer = adapted(np.concatenate([np.repeat(one[:1], 7, axis=0), one[1:]]))
     assert not [each for each in recwarn if "divide" in str(each.message)]
-    assert np.all(np.isfinite(layer(cells(feature_maps(3, 1)))))
+    assert np.all(np.isfinite(maps_of(layer, feature_maps(3, 1))))
 
 
 def test_a_layer_of_its_configuration_takes_its_weights(regions):
     copy = keras.layers.deserialize(keras.layers.serialize(regions))
     assert not copy.is_adapted
     copy.set_weights(regions.get_weights())
-    maps = cells(feature_maps(2, 7))
-    np.testing.assert_array_equal(copy(maps), regions(maps))
+    maps = feature_maps(2, 7)
+    np.testing.assert_array_equal(maps_of(copy, maps), maps_of(regions, maps))

@@ -7,7 +7,7 @@ feature maps. Its weights stay as they are. Two things are learnt from the maps:
   a principal component analysis, and how unusual its residual is at that place of the part. PCA of
   pretrained features, with the components of low variance as the evidence, is Rippel et al.'s
   (ICPR 2020), of means over the whole image. Here it is of means and standard deviations over
-  regions of three sizes.
+  regions of three sizes, and of single points.
 - The score `marks`: a small head on the feature maps is trained to mark synthetic defects, which
   are added to good images (`data/synthetic_defects.py`) and seen through the network. With m the
   mask, p the head's probabilities and p_t = m p + (1 - m)(1 - p), its loss is the focal loss (Lin
@@ -72,7 +72,7 @@ SIDE = 256  # pixels; images are resized to it, both sides
 # a synthetic defect with an AUROC of .681. It is .693 with the last blocks of all six stages from
 # output stride 4 on, and .701 with all blocks; but then the components are larger than the network.
 STRIDES = ("stride_8", "stride_16", "stride_32")
-ADAPT_IMAGES = 512  # three megabytes each while statistics are estimated
+ADAPT_IMAGES = 512  # four megabytes each while statistics are estimated
 COVERED = 0.25  # share of a place of the head's grid from which on it is defective
 
 
@@ -234,7 +234,7 @@ class FeatureRegions(Detector):
         """The maps of both scores."""
         maps = self.feature_maps(self._square(images))
         logits = tf.image.resize(self._logits(maps), self.window[:2])[..., 0]
-        regions = self.regions(cells_of(maps))[..., None]
+        regions = self.regions(cells_of(maps), _on_grid(maps))[..., None]
         return {
             "regions": tf.image.resize(regions, self.window[:2])[..., 0],
             "marks": self.joint.marks(logits),
@@ -258,28 +258,33 @@ class FeatureRegions(Detector):
         sides = zip(normals.element_spec.shape[:2], self.window[:2], strict=True)
         per_image = math.prod(math.ceil(side / own) for side, own in sides)  # windows
         some = spread(normals, size, math.ceil(ADAPT_IMAGES / per_image))
-        cells, views, logits = [], [], []
+        cells, points, views, logits = [], [], [], []
         for batch in batched(some):
             windows = tf.constant(tiles_of(batch, self.window[:2]))
-            of_batch, of_views, of_head = self._statistics_of(windows)
+            of_batch, of_points, of_views, of_head = self._statistics_of(windows)
             cells.append(of_batch.numpy())
+            points.append(of_points.numpy().astype("float16"))
             views.append([each.numpy() for each in of_views])
             logits.append(of_head.numpy()[..., 0])
         per_view = [np.concatenate(each) for each in zip(*views, strict=True)]
-        self.regions.adapt(np.concatenate(cells), per_view, self.config.pose == "fixed")
+        self.regions.adapt(
+            np.concatenate(cells), np.concatenate(points), per_view, self.config.pose == "fixed"
+        )
         self.joint.adapt(np.concatenate(logits))
         self.predict_function = None
 
     @tf.function(reduce_retracing=True, autograph=False)
     @precision.scoring()
-    def _statistics_of(self, images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        """Returns the cells of windows, those of their other views, and the head's logits."""
+    def _statistics_of(
+        self, images: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], tf.Tensor]:
+        """Returns cells and points of windows, cells of their other views, the head's logits."""
         square = self._square(images)
         views = [square[:, :, ::-1], square[:, ::-1]]
         views += [tf.image.rot90(square, turns) for turns in self.turns]
         maps = self.feature_maps(square)
         of_views = [cells_of(self.feature_maps(view)) for view in views]
-        return cells_of(maps), of_views, self._logits(maps)
+        return cells_of(maps), _on_grid(maps), of_views, self._logits(maps)
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
         """Refuses to score before `adapt`: there is no score that needs no statistics."""
