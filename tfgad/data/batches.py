@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.data.augmentation import random_affine
+from tfgad.data.kept import KeptImages
 from tfgad.errors import UsageError
 
 
@@ -25,7 +26,7 @@ def training_batches(
 
     The content of a batch depends only on its number, the seed and TensorFlow's global seed, which
     `tfgad.build` sets. A resumed run therefore continues with the images that an uninterrupted run
-    would have seen. The images are cached in memory as float32.
+    would have seen. The images are decoded once, here; see `tfgad.data.kept`.
 
     Args:
         data: the data set whose training images are used.
@@ -41,39 +42,40 @@ def training_batches(
         `[batch_size]`, indices of `data.classes`.
 
     Raises:
-        UsageError: `labelled` is true, and the data set has no classes.
+        UsageError: `labelled` is true, and the data set has no classes; `KeptImages` cannot hold
+            the images.
     """
     is_whole = tuple(data.image_shape) == tuple(window)
 
-    def cropped(number: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-        if is_whole:
-            return image
-        return tf.image.stateless_random_crop(image, window, [tf.cast(seed, tf.int64), number])
+    def cropped(number: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        place = [tf.cast(seed, tf.int64), number]
+        return tf.image.stateless_random_crop(kept.read(row), window, place), row
 
-    def cropped_with_label(number: tf.Tensor, pair: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        return cropped(number, pair[0]), pair[1]
+    def finished(number: tf.Tensor, images: tf.Tensor, rows: tf.Tensor) -> Any:
+        images = kept.values(images)
+        if jitter:
+            images = random_affine(images, jitter, [tf.cast(seed, tf.int64), number])
+        return (images, tf.gather(data.train_labels, rows)) if labelled else images
 
-    def augmented(number: tf.Tensor, batch: Any) -> Any:
-        images, *labels = batch if labelled else (batch,)
-        images = random_affine(images, jitter, [tf.cast(seed, tf.int64), number])
-        return (images, *labels) if labelled else images
-
-    stream = data.train.cache()
     if labelled:
         count_classes(data)
-        stream = tf.data.Dataset.zip(stream, tf.data.Dataset.from_tensor_slices(data.train_labels))
+    kept = KeptImages(data.train, data.train_size)
     # Each iterator starts the same shuffled order: a distributed `fit` draws one batch from a first
     # iterator to inspect it, and trains with a second one.
-    rows = stream
+    rows = tf.data.Dataset.range(data.train_size)
     stream = tf.data.Dataset.from_tensors(0).flat_map(
         lambda _: rows.shuffle(data.train_size, seed=seed).repeat()
     )
     stream = stream.enumerate().skip(start * batch_size)
-    crop = cropped_with_label if labelled else cropped
-    stream = stream.map(crop, num_parallel_calls=None if is_whole else tf.data.AUTOTUNE)
-    stream = stream.batch(batch_size, drop_remainder=True)
-    if jitter:
-        stream = stream.enumerate(start).map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
+    if is_whole:
+        stream = stream.batch(batch_size, drop_remainder=True)
+        stream = stream.map(lambda _, rows: (kept.read(rows), rows))
+    else:
+        stream = stream.map(cropped, num_parallel_calls=tf.data.AUTOTUNE)
+        stream = stream.batch(batch_size, drop_remainder=True)
+    stream = stream.enumerate(start).map(
+        lambda number, batch: finished(number, *batch), num_parallel_calls=tf.data.AUTOTUNE
+    )
     return stream.prefetch(tf.data.AUTOTUNE)
 
 

@@ -1,4 +1,4 @@
-"""Temporary storage of test images on disk: decoded once, and never all in memory."""
+"""Temporary storage of images on disk: decoded once, and never all in memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StoredRows:
             self._file.write(np.ascontiguousarray(rows).data)
             self._file.flush()
         except OSError as error:
-            problem = f"cannot hold the test images ({error.strerror or error})"
+            problem = f"cannot hold the images ({error.strerror or error})"
             hint = "free space there, or set TMPDIR to a folder that has some"
             raise UsageError("temporary folder", tempfile.gettempdir(), problem, hint) from error
         self._count += len(rows)
@@ -49,6 +49,14 @@ class StoredRows:
     def shape(self) -> tuple[int, ...]:
         """Shape of all rows together, `(N, ...)`."""
         return (self._count, *self._row.shape)
+
+    def mapped(self) -> np.ndarray:
+        """Returns all rows, read-only, without reading them: the file is mapped into memory.
+
+        The array stays when this object is gone. Threads may read it at once. There is at least
+        one row.
+        """
+        return np.memmap(self._file, self._row.dtype, "r", shape=self.shape)
 
     def __getitem__(self, index: slice | np.ndarray | list[int]) -> np.ndarray:
         """Reads the rows of a slice or of an array of indices: `[N, ...]`.
