@@ -80,6 +80,22 @@ def test_fabric_inspection(tmp_path):
 
 
 @pytest.mark.slow
+def test_folder_as_tfds(tmp_path, monkeypatch):
+    few = ["--data", "weave:twill?size=32&train=6&calibration=2&test=6", "--name", "cloth"]
+    out = run("folder_as_tfds.py", *few, "--out", tmp_path)
+    assert "cloth/1.0.0: 8 good images to train on, 6 to test" in out
+    with pytest.raises(SystemExit):
+        run("folder_as_tfds.py", *few, "--out", tmp_path)  # nothing is replaced
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    own = tfgad.load("weave:twill?size=32&train=6&calibration=2&test=6")
+    data = tfgad.load("tfds:cloth?normal=good")
+    assert data.kinds == ("defective",)
+    known, stored = ({row["image"].tobytes(): row["label"] for row in each.test.as_numpy_iterator()}
+                     for each in (own, data))  # fmt: skip
+    assert stored == known
+
+
+@pytest.mark.slow
 def test_fanogan_mnist(tmp_path):
     out = run("fanogan_mnist.py", "--data", "digits:8", "--steps", "2+2", "--out", tmp_path)
     assert out.count("AUROC") == 4

@@ -32,9 +32,10 @@ def load(spec: str, **defaults: Any) -> AnomalyData:
     """Loads the data set that a spec names.
 
     Args:
-        spec: `mnist:8` (8 is normal), `mnist:!2` (all but 2 are normal), `mnist:7+8`,
-            `fashion_mnist:0`, `digits:8`, `weave:twill`, `aitex:03` or `folder:PATH`. Options
-            follow as `?key=value&key=value`: the keyword-only parameters of the kind's loader.
+        spec: `mnist:8` (8 is normal), `mnist:!2` (all but 2 are normal), `mnist:7+8`, `mnist:all`,
+            `fashion_mnist:0`, `digits:8`, `weave:twill`, `aitex:03`, `tfds:cifar10?normal=cat` or
+            `folder:PATH`. Options follow as `?key=value&key=value`: the keyword-only parameters of
+            the kind's loader.
         **defaults: values of options that the spec does not give, such as `seed=1`. Those that the
             loader does not have, and those that are None, are ignored.
 

@@ -56,7 +56,7 @@ KINDS = {
     ),
     "mnist": Kind(
         "mnist:8",
-        "handwritten digits; 8 is normal. Also mnist:!2, mnist:7+8",
+        "handwritten digits; 8 is normal. Also mnist:!2, mnist:7+8, mnist:all",
         "tfgad.data.datasets.mnist",
         "load_mnist",
     ),
@@ -71,6 +71,11 @@ KINDS = {
         "scikit-learn's small digits; no download",
         "tfgad.data.datasets.mnist",
         "load_digits",
+    ),
+    "tfds": Kind(
+        "tfds:NAME",
+        "an image set of tensorflow-datasets, such as tfds:eurosat?normal=River",
+        "tfgad.data.datasets.tfds_images",
     ),
 }
 

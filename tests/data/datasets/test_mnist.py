@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tfgad.data import load
-from tfgad.data.datasets import mnist_files
+from tfgad.data.datasets import mnist_files, tfds_builders
 from tfgad.data.datasets.mnist import normal_classes
 from tfgad.errors import UsageError
 
@@ -32,7 +32,7 @@ def empty_machine(tmp_path, monkeypatch):
     """Provides a machine without data files, on which no host answers."""
     for variable in ("TFGAD_DATA_DIR", "KERAS_HOME", "TFDS_DATA_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
-    monkeypatch.setattr(mnist_files, "_answers", lambda url: False)
+    monkeypatch.setattr(tfds_builders, "answers", lambda url: False)
     return tmp_path
 
 
@@ -145,10 +145,11 @@ def test_other_broken_files_are_named(empty_machine, arrays, name, content):
         load("mnist:8")
 
 
-def test_a_half_prepared_set_is_named(empty_machine):
+@pytest.mark.parametrize("content", ["", "{}"])
+def test_a_half_prepared_set_is_named(empty_machine, content):
     folder = empty_machine / "TFDS_DATA_DIR" / "mnist" / "3.0.1"
     folder.mkdir(parents=True)
-    (folder / "dataset_info.json").write_text("{}")
+    (folder / "dataset_info.json").write_text(content)
     with pytest.raises(UsageError, match=r"3\.0\.1.*is broken"):
         load("mnist:8")
 
@@ -207,8 +208,8 @@ def test_without_a_network_the_probe_ends_soon(monkeypatch):
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     started = time.monotonic()
-    assert not mnist_files._answers("http://192.0.2.1/")
-    assert time.monotonic() - started < 1.5 * mnist_files.PROBE_SECONDS
+    assert not tfds_builders.answers("http://192.0.2.1/")
+    assert time.monotonic() - started < 1.5 * tfds_builders.PROBE_SECONDS
 
 
 def test_missing_data_give_a_hint():
@@ -219,7 +220,13 @@ def test_missing_data_give_a_hint():
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("8", {8}), ("7+8", {7, 8}), ("!2", set(range(10)) - {2}), ("!0+1", set(range(2, 10)))],
+    [
+        ("8", {8}),
+        ("7+8", {7, 8}),
+        ("!2", set(range(10)) - {2}),
+        ("!0+1", set(range(2, 10))),
+        ("all", set(range(10))),
+    ],
 )
 def test_normal_classes(name, expected):
     assert normal_classes(name) == expected
@@ -250,6 +257,15 @@ def test_the_one_class_protocol(empty_machine, arrays):
     assert test[0]["name"] == b"0/00000"
     np.testing.assert_allclose(test[4]["image"][:, :, 0], arrays[2][4] / 127.5 - 1, atol=1e-6)
     assert not any(element["mask"].any() for element in test)
+
+
+def test_all_classes_may_be_normal(empty_machine, arrays):
+    write_npz(empty_machine / "TFGAD_DATA_DIR" / "mnist.npz", arrays)
+    data = load("mnist:all?size=28&calibration=0.25")
+    assert (data.train_size, data.calibration_size, data.test_size) == (45, 15, TEST)
+    assert data.kinds == ()
+    assert data.classes == tuple("0123456789")
+    assert not any(element["label"] for element in data.test.as_numpy_iterator())
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def load_mnist(
     a padded border is constant and would only reduce scores that are means over pixels.
 
     Args:
-        name: `"8"`, `"7+8"`, or `"!2"` for all but 2.
+        name: `"8"`, `"7+8"`, `"!2"` for all but 2, or `"all"`, for methods that generate: no test
+            image is an anomaly then.
         size: side of the images in pixels.
         calibration: fraction of the normal training images that is held out.
         seed: decides which images are held out.
@@ -67,20 +68,25 @@ def load_digits(
 
 
 def normal_classes(name: str, kind: str = "mnist") -> set[int]:
-    """Returns the normal classes in a name such as `"8"`, `"7+8"` or `"!2"`.
+    """Returns the normal classes in a name such as `"8"`, `"7+8"`, `"!2"` or `"all"`.
 
     Raises:
         UsageError: a class is not 0 to 9, or no class is left as normal or as anomalous.
     """
+    if name == "all":
+        return set(range(10))
     digits = name.removeprefix("!").split("+")
     if not set(digits) <= set(DIGITS):
-        hint = f"write {kind}:8, {kind}:7+8 or {kind}:!2 (all but 2)"
+        hint = f"write {kind}:8, {kind}:7+8, {kind}:!2 (all but 2) or {kind}:all"
         raise UsageError(f"{kind} class", name, "is not made of classes 0 to 9", hint)
     named = {int(digit) for digit in digits}
     normal = set(range(10)) - named if name.startswith("!") else named
     if not 0 < len(normal) < 10:
         raise UsageError(
-            f"{kind} class", name, "leaves no normal or no anomalous class", "name fewer"
+            f"{kind} class",
+            name,
+            "leaves no normal or no anomalous class",
+            f"name fewer, or write {kind}:all",
         )
     return normal
 

@@ -8,9 +8,6 @@ import gzip
 import logging
 import os
 import pathlib
-import threading
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tfgad.data.datasets import tfds_builders
 from tfgad.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -29,9 +27,6 @@ HOSTS = {
     "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/train-labels-idx1-ubyte.gz",
     "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 }
-# A reachable host answers within a fraction of a second; the whole answer may take 5 s.
-PROBE_SECONDS = 2.0
-
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 # Errors of the readers on truncated and empty files and on files of other formats.
@@ -194,35 +189,18 @@ def _checked(sources: Sequence[str | pathlib.Path], arrays: Sequence[np.ndarray]
 
 def _read_prepared(kind: str) -> Images | None:
     """Reads a data set that tensorflow-datasets has prepared before, without the network."""
-    root = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    versions = sorted(root.glob(f"{kind}/*/dataset_info.json"))
-    if not versions:
+    folder = tfds_builders.prepared_folder(kind)
+    if folder is None:
         return None
-    import tensorflow_datasets as tfds
-
-    folder = versions[-1].parent
-    return _guarded(lambda path: _from_builder(tfds.builder_from_directory(path)), folder)
+    return _guarded(lambda path: _from_builder(tfds_builders.opened(path)), folder)
 
 
 def _download(kind: str) -> Images:
-    if not _answers(HOSTS[kind]):
-        raise UsageError(
-            "data set",
-            kind,
-            "is not on this machine, and its download host does not answer",
-            f"put the published files into a folder {kind}/ and set TFGAD_DATA_DIR to the folder "
-            "that holds it, or use digits:8, which needs no download",
-        )
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(kind)
-        builder.download_and_prepare()
-    except (OSError, tfds.download.DownloadError) as error:
-        raise UsageError(
-            "data set", kind, f"cannot be downloaded ({error})", "try again"
-        ) from error
-    return _from_builder(builder)
+    hint = (
+        f"put the published files into a folder {kind}/ and set TFGAD_DATA_DIR to the folder "
+        "that holds it, or use digits:8, which needs no download"
+    )
+    return _from_builder(tfds_builders.downloaded(kind, HOSTS[kind], hint))
 
 
 def _from_builder(builder: Any) -> Images:
@@ -232,26 +210,3 @@ def _from_builder(builder: Any) -> Images:
         tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1)) for split in ("train", "test")
     )
     return Images(train["image"][..., 0], train["label"], test["image"][..., 0], test["label"])
-
-
-def _answers(url: str) -> bool:
-    """Returns whether a host answers at all; proxy settings are used.
-
-    The request runs in a thread of its own because a name look-up has no timeout.
-    """
-    answered = threading.Event()
-
-    def ask() -> None:
-        request = urllib.request.Request(url, method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
-            answered.set()
-        except urllib.error.HTTPError:  # an error is an answer, too
-            answered.set()
-        except OSError as error:
-            log.debug("%s: %s", url, error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    return answered.is_set()

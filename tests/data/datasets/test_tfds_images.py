@@ -1,0 +1,161 @@
+"""Image sets of tensorflow-datasets: classes, splits, shapes, and sets that cannot be read."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tfgad.data import load
+from tfgad.data.datasets import tfds_builders
+from tfgad.errors import UsageError
+
+CLASSES = ["bolt", "nut", "washer"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder of prepared sets, on a machine without a network."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(tfds_builders, "answers", lambda url: False)
+    return tmp_path
+
+
+def store(folder, splits, shape=(20, 24, 3), name="parts", version="1.0.0", **features):
+    """Stores images whose first pixel is the label, the second the number, for some splits."""
+    dtype = features.pop("dtype", np.uint8)
+    known = {"image": tfds.features.Image(shape=shape, dtype=dtype)}
+    known |= {"label": tfds.features.ClassLabel(names=CLASSES), **features}
+    known = {key: feature for key, feature in known.items() if feature is not None}
+    stored = {}
+    for split, count in splits.items():
+        images = np.zeros((count, *(side or 20 for side in shape)), dtype)
+        labels = np.arange(count) % len(CLASSES)
+        images[:, 0, 0], images[:, 0, 1] = labels[:, None], np.arange(count)[:, None]
+        rows = {"image": images, "label": labels}
+        rows = {key: row for key, row in rows.items() if key in known}
+        stored[split] = tf.data.Dataset.from_tensor_slices(rows)
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version=version,
+        features=tfds.features.FeaturesDict(known),
+        split_datasets=stored,
+        data_dir=folder,
+    )
+
+
+def pixels(images):
+    """Labels and numbers that the images hold."""
+    return [tuple(np.rint((image[0, :2, 0] + 1) * 127.5).astype(int)) for image in images]
+
+
+def test_chosen_classes_are_normal(folder):
+    store(folder, {"train": 30, "test": 9})
+    data = load("tfds:parts?normal=nut+2&calibration=0.25&seed=1")
+    assert data.image_shape == (20, 24, 3)
+    assert (data.train_size, data.calibration_size, data.test_size) == (15, 5, 9)
+    assert (data.classes, data.kinds) == (("nut", "washer"), ("bolt",))
+    train, held = (pixels(part.as_numpy_iterator()) for part in (data.train, data.calibration))
+    assert len(train) == 15
+    assert sorted(train + held) == sorted((n % 3, n) for n in range(30) if n % 3)
+    assert [label - 1 for label, _ in train] == data.train_labels.tolist()
+    assert train == pixels(data.train.as_numpy_iterator())  # the same order again
+    rows = list(data.test.as_numpy_iterator())
+    tested = pixels(row["image"] for row in rows)
+    assert sorted(tested) == sorted((n % 3, n) for n in range(9))
+    assert [row["label"] for row in rows] == [int(label == 0) for label, _ in tested]
+    names = [f"{CLASSES[label]}/{row:06d}".encode() for row, (label, _) in enumerate(tested)]
+    assert [row["name"] for row in rows] == names
+    assert not rows[3]["mask"].any()
+    assert rows[3]["mask"].shape == (20, 24, 1)
+
+
+def test_all_but_a_class_are_normal_and_one_split_is_divided(folder):
+    store(folder, {"train": 30})
+    data, other = (load(f"tfds:parts?normal=!bolt&test=0.4&seed={seed}") for seed in (0, 1))
+    assert data.classes == ("nut", "washer")
+    assert data.test_size == 12
+    tested = pixels(row["image"] for row in data.test.as_numpy_iterator())
+    assert tested == pixels(row["image"] for row in other.test.as_numpy_iterator())
+    assert not {*tested} & {*pixels(data.train.as_numpy_iterator())}
+
+
+def test_all_classes_are_normal_without_a_choice(folder):
+    store(folder, {"train": 12, "test": 6})
+    data = load("tfds:parts")
+    assert (data.train_size + data.calibration_size, data.kinds) == (12, ())
+    assert not any(row["label"] for row in data.test.as_numpy_iterator())
+
+
+def test_a_set_without_labels_has_one_class(folder):
+    store(folder, {"train": 12, "test": 6}, label=None)
+    data = load("tfds:parts")
+    assert (data.classes, data.train_labels, data.test_size) == ((), None, 6)
+    assert [row["name"] for row in data.test.as_numpy_iterator()][2] == b"image/000002"
+    with pytest.raises(UsageError, match=r"'parts': has no feature 'label'.*normal="):
+        load("tfds:parts?normal=nut")
+
+
+@pytest.mark.parametrize(
+    ("stored", "options", "shape"),
+    [
+        ((20, 24, 1), "channels=3", (20, 24, 3)),
+        ((20, 24, 3), "channels=1&size=10x12", (10, 12, 1)),
+        ((None, None, 3), "", (128, 128, 3)),
+    ],
+)
+def test_images_are_resized_and_converted(folder, stored, options, shape):
+    store(folder, {"train": 9, "test": 3}, shape=stored)
+    data = load(f"tfds:parts?normal=nut&{options}")
+    images = [next(data.train.as_numpy_iterator()), next(data.test.as_numpy_iterator())["image"]]
+    for image in images:
+        assert (data.image_shape, image.shape, image.dtype) == (shape, shape, np.float32)
+        assert -1 <= image.min() <= image.max() <= 1
+
+
+def test_the_latest_version_is_read(folder):
+    store(folder, {"train": 9, "test": 3}, version="9.0.0")
+    store(folder, {"train": 9, "test": 6}, version="10.0.0")
+    assert load("tfds:parts?normal=nut").test_size == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "problem"),
+    [
+        ("parts", "normal=screw", "normal 'screw': is no class of parts"),
+        ("parts", "normal=3", "normal '3': is no class of parts"),
+        ("parts", "normal=bolt%2Bnut+washer", "is no class"),
+        ("parts", "normal=!bolt+nut+washer", "leaves no normal"),
+        ("parts", "channels=2", "neither grey nor colour"),
+        ("parts", "size=0", "is not the side of an image"),
+        ("cars", "", "is not on this machine.*TFDS_DATA_DIR"),
+        ("../parts", "", "is not on this machine"),
+        ("deep", "normal=nut", "images of uint16 and 1 channels.*folder:PATH"),
+        ("blind", "", "has no feature 'image'"),
+        ("halves", "", "splits left, right and none named train"),
+        ("several", "", "several configurations; give several/grey or several/rgb"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(folder, name, options, problem):
+    if name == "parts":
+        store(folder, {"train": 9, "test": 3})
+    elif name == "deep":
+        store(folder, {"train": 9}, (20, 24, 1), name, dtype=np.uint16)
+    elif name == "blind":
+        store(folder, {"train": 9}, name=name, image=None)
+    elif name == "halves":
+        store(folder, {"left": 9, "right": 9}, name=name)
+    elif name == "several":
+        for each in ("grey", "rgb"):
+            (folder / name / each / "1.0.0").mkdir(parents=True)
+            (folder / name / each / "1.0.0" / "dataset_info.json").write_text("{}")
+    with pytest.raises(UsageError, match=problem) as caught:
+        load(f"tfds:{name}?{options}" if options else f"tfds:{name}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"name": "parts"}'])
+def test_a_half_prepared_set_is_named(folder, content):
+    store(folder, {"train": 9, "test": 3})
+    (folder / "parts" / "1.0.0" / "dataset_info.json").write_text(content)
+    with pytest.raises(UsageError, match=r"1\.0\.0.*is broken"):
+        load("tfds:parts")

@@ -1,0 +1,117 @@
+"""Data sets of tensorflow-datasets: prepared on this machine, or downloaded."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import threading
+import urllib.error
+import urllib.request
+from typing import Any
+
+from tfgad.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+# A reachable host answers within a fraction of a second; the whole answer may take 5 s.
+PROBE_SECONDS = 2.0
+
+
+def prepared_folder(name: str) -> pathlib.Path | None:
+    """Returns the folder of the latest version of a set that has been prepared before, or None.
+
+    It is looked for in the folder that the environment variable `TFDS_DATA_DIR` names, or in
+    `~/tensorflow_datasets`.
+
+    Args:
+        name: of the set, such as `"mnist"`, or of a set and its configuration, `"eurosat/rgb"`.
+    """
+    versions = [path.parent for path in (_root() / name).glob("*/dataset_info.json")]
+    return max(versions, key=lambda path: _version(path.name), default=None)
+
+
+def opened(folder: pathlib.Path) -> Any:
+    """Returns the builder of a prepared set.
+
+    Raises:
+        UsageError: its description is broken.
+    """
+    import tensorflow_datasets as tfds
+    from google.protobuf.json_format import ParseError
+
+    try:
+        return tfds.builder_from_directory(folder)
+    except (OSError, ValueError, LookupError, TypeError, ParseError) as error:
+        problem = f"is broken ({str(error).partition(chr(10))[0]})"
+        raise UsageError("data folder", folder, problem, "prepare it again") from error
+
+
+def prepared_configurations(name: str) -> list[str]:
+    """Returns the names of the configurations of a set that have been prepared before."""
+    found = (_root() / name).glob("*/*/dataset_info.json")
+    return sorted({f"{name}/{path.parent.parent.name}" for path in found})
+
+
+def downloaded(name: str, host: str, hint: str) -> Any:
+    """Returns the builder of a set that is downloaded and prepared.
+
+    Args:
+        name: of the set.
+        host: an address from which it comes. Without a network tensorflow-datasets would try for
+            minutes; so this is asked first.
+        hint: what to do if it does not answer.
+
+    Raises:
+        UsageError: the host does not answer, there is no such set, or the download fails.
+    """
+    if not answers(host):
+        problem = "is not on this machine, and its download host does not answer"
+        raise UsageError("data set", name, problem, hint)
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name)
+        builder.download_and_prepare()
+    except tfds.core.registered.DatasetNotFoundError as error:
+        problem = "is no data set of tensorflow-datasets"
+        hint = "see tensorflow.org/datasets/catalog for the names"
+        raise UsageError("data set", name, problem, hint) from error
+    except (OSError, tfds.download.DownloadError) as error:
+        raise UsageError(
+            "data set", name, f"cannot be downloaded ({error})", "try again"
+        ) from error
+    return builder
+
+
+def answers(url: str) -> bool:
+    """Returns whether a host answers at all; proxy settings are used.
+
+    The request runs in a thread of its own because a name look-up has no timeout.
+    """
+    answered = threading.Event()
+
+    def ask() -> None:
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+            answered.set()
+        except urllib.error.HTTPError:  # an error is an answer, too
+            answered.set()
+        except OSError as error:
+            log.debug("%s: %s", url, error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answered.is_set()
+
+
+def _root() -> pathlib.Path:
+    return pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+
+
+def _version(name: str) -> tuple[int, ...]:
+    """Returns a version such as `"3.0.1"` as numbers; another name is lower than any version."""
+    parts = name.split(".")
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()

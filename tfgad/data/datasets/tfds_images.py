@@ -1,0 +1,292 @@
+"""Image sets of tensorflow-datasets: some classes are normal, the others anomalous."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfgad.data.anomaly_data import AnomalyData
+from tfgad.data.datasets.tfds_builders import (
+    downloaded,
+    opened,
+    prepared_configurations,
+    prepared_folder,
+)
+from tfgad.data.options import Size
+from tfgad.data.split import hold_out
+from tfgad.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+HOST = "https://storage.googleapis.com/tfds-data"  # of the descriptions of prepared sets
+TEST_SPLITS = ("test", "validation")
+SIDE = 128  # of images that have no size in common
+
+
+def load(
+    name: str,
+    *,
+    normal: str = "all",
+    size: Size | None = None,
+    channels: int | None = None,
+    test: float = 0.2,
+    calibration: float = 0.2,
+    seed: int = 0,
+) -> AnomalyData:
+    """Loads a set with the features `image` and `label`, as the catalogue of the package has them.
+
+    A set that has been prepared before is read from `TFDS_DATA_DIR`, or `~/tensorflow_datasets`;
+    else it is downloaded. Normal images of the split `train` are for training, all of `test` or
+    `validation` for testing. A set of one split is divided, the same way for every seed.
+
+    Args:
+        name: of the set, such as `"cifar10"`, or with its configuration, `"eurosat/rgb"`.
+        normal: normal classes by name or number, `"cat"`, `"3+5"`, or `"!cat"` for all but these.
+            With `"all"`, for methods that generate, no test image is an anomaly, and the set needs
+            no labels.
+        size: height and width to which the images are resized; their own, if they have one in
+            common, else 128.
+        channels: 1 for grey, 3 for colour; those of the set by default.
+        test: share of a set of one split that is for testing.
+        calibration: share of the normal training images that is held out.
+        seed: decides which images are held out.
+
+    Raises:
+        UsageError: there is no such set, class or feature, the images are not 8-bit grey or colour,
+            or the data are neither on this machine nor available for download.
+    """
+    source = _Source(_builder(name), name)
+    shape = source.shape(size, channels)
+    classes = [] if normal == "all" and not source.has_labels else source.classes()
+    is_normal = _normal_classes(name, normal, classes)
+    train, tested = source.splits(test)
+    good = train.of_classes(is_normal)
+    kept, held = hold_out(len(good.rows), calibration, seed)
+    numbers = [number for number, chosen in enumerate(is_normal) if chosen]
+    labels = np.searchsorted(numbers, good.labels) if classes else None
+    return AnomalyData(
+        spec=f"tfds:{name}",
+        image_shape=shape,
+        train=good.at(kept).images(shape),
+        calibration=good.at(held).images(shape),
+        test=tested.labelled_images(shape, classes, is_normal),
+        train_size=len(kept),
+        calibration_size=len(held),
+        test_size=len(tested.rows),
+        has_masks=False,
+        resized=True,
+        kinds=tuple(c for c, chosen in zip(classes, is_normal, strict=True) if not chosen),
+        classes=tuple(c for c, chosen in zip(classes, is_normal, strict=True) if chosen),
+        train_labels=None if labels is None else labels[kept].astype(np.int32),
+    )
+
+
+def _builder(name: str) -> Any:
+    """Returns the builder of a set, prepared.
+
+    Raises:
+        UsageError: see `load`.
+    """
+    folder = prepared_folder(name)
+    if folder is None:
+        if several := prepared_configurations(name):
+            problem, hint = "has several configurations", f"give {' or '.join(several)}"
+            raise UsageError("data set", name, problem, hint)
+        hint = "prepare it where there is a network, and set TFDS_DATA_DIR to the folder"
+        return downloaded(name, HOST, hint)
+    return opened(folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Some images of a split.
+
+    Attributes:
+        builder: of the set.
+        split: its name.
+        rows: int64 `[N]`, positions in the split, ascending.
+        labels: int64 `[N]`, numbers of classes; zeros if there are no labels.
+    """
+
+    builder: Any
+    split: str
+    rows: np.ndarray
+    labels: np.ndarray
+
+    def at(self, places: np.ndarray) -> _Rows:
+        """Returns some of the rows."""
+        return dataclasses.replace(self, rows=self.rows[places], labels=self.labels[places])
+
+    def of_classes(self, chosen: Sequence[bool]) -> _Rows:
+        """Returns the rows of some classes; all, if there are no classes."""
+        return self.at(np.flatnonzero(np.array(chosen)[self.labels])) if chosen else self
+
+    def images(self, shape: tuple[int, int, int]) -> tf.data.Dataset:
+        """Returns the images, float32 `shape` in [-1, 1]."""
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+
+        feature = self.builder.info.features["image"]
+        is_taken = np.zeros(self.builder.info.splits[self.split].num_examples, bool)
+        is_taken[self.rows] = True
+        taken = tf.constant(is_taken)
+        decoders = tfds.decode.PartialDecoding(
+            {"image": True}, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+
+        def scaled(encoded: tf.Tensor) -> tf.Tensor:
+            image = tf.image.resize(feature.decode_example(encoded), shape[:2], antialias=True)
+            if image.shape[-1] != shape[2]:
+                to_colour = shape[2] == 3
+                convert = tf.image.grayscale_to_rgb if to_colour else tf.image.rgb_to_grayscale
+                image = convert(image)
+            return tf.ensure_shape(image, shape) / 127.5 - 1
+
+        rows = _read(self.builder, self.split, decoders).enumerate()
+        chosen = rows.filter(lambda number, _: tf.gather(taken, number))
+        return chosen.map(lambda _, row: scaled(row["image"]), tf.data.AUTOTUNE)
+
+    def labelled_images(
+        self, shape: tuple[int, int, int], classes: Sequence[str], is_normal: Sequence[bool]
+    ) -> tf.data.Dataset:
+        """Returns a test set, as `AnomalyData.test`; names are a class and a number."""
+        import tensorflow as tf
+
+        of_classes = np.array([not normal for normal in is_normal] or [False], np.int32)
+        called = [str(classes[label]) if classes else "image" for label in self.labels]
+        names = [f"{each}/{row:06d}" for each, row in zip(called, self.rows, strict=True)]
+        rows = tf.data.Dataset.from_tensor_slices(
+            {"label": of_classes[self.labels], "name": np.array(names)}
+        )
+        mask = tf.zeros((*shape[:2], 1), tf.uint8)
+        return tf.data.Dataset.zip(self.images(shape), rows).map(
+            lambda image, row: {"image": image, "mask": mask, **row}
+        )
+
+
+class _Source:
+    """A prepared set: its classes, splits and images.
+
+    Args:
+        builder: of tensorflow-datasets.
+        name: for messages.
+
+    Raises:
+        UsageError: it has no images of 8 bits, grey or in colour.
+    """
+
+    def __init__(self, builder: Any, name: str):
+        import tensorflow_datasets as tfds
+
+        self.builder, self.name = builder, name
+        features = dict(builder.info.features.items())
+        image = features.get("image")
+        if not isinstance(image, tfds.features.Image):
+            problem = f"has no feature 'image' (it has {', '.join(features)})"
+            raise UsageError("data set", name, problem, "give a set of images")
+        if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3):
+            dtype = np.dtype(image.np_dtype).name
+            problem = f"has images of {dtype} and {image.shape[-1]} channels"
+            hint = "write them to files, and give folder:PATH"
+            raise UsageError("data set", name, problem, hint)
+        self.image = image
+        self.has_labels = isinstance(features.get("label"), tfds.features.ClassLabel)
+
+    def shape(self, size: Size | None, channels: int | None) -> tuple[int, int, int]:
+        """Returns the shape of the loaded images.
+
+        Raises:
+            UsageError: an option is out of range.
+        """
+        if channels not in (None, 1, 3):
+            raise UsageError("channels", channels, "is neither grey nor colour", "give 1 or 3")
+        own_height, own_width, own_channels = self.image.shape
+        known = own_height and own_width
+        height, width = size or ((own_height, own_width) if known else (SIDE, SIDE))
+        if min(height, width) < 1:
+            hint = "give at least 1"
+            raise UsageError("size", Size(height, width), "is not the side of an image", hint)
+        return height, width, channels or own_channels
+
+    def classes(self) -> list[str]:
+        """Returns the names of the classes.
+
+        Raises:
+            UsageError: the set has none.
+        """
+        if not self.has_labels:
+            problem = "has no feature 'label' of classes"
+            raise UsageError("data set", self.name, problem, "leave normal= out")
+        return list(self.builder.info.features["label"].names)
+
+    def splits(self, test: float) -> tuple[_Rows, _Rows]:
+        """Returns the rows to train on and those to test on.
+
+        Raises:
+            UsageError: the set has no split `train` and more than one other.
+        """
+        names = list(self.builder.info.splits)
+        train = "train" if "train" in names else names[0]
+        if len(names) > 1 and train != "train":
+            problem = f"has the splits {', '.join(names)} and none named train"
+            raise UsageError("data set", self.name, problem, "prepare it with one")
+        of_train = self._rows(train)
+        tested = next((name for name in TEST_SPLITS if name in names), None)
+        if tested:
+            return of_train, self._rows(tested)
+        kept, held = hold_out(len(of_train.rows), test, 0)
+        return of_train.at(kept), of_train.at(held)
+
+    def _rows(self, split: str) -> _Rows:
+        count = self.builder.info.splits[split].num_examples
+        if not self.has_labels:
+            return _Rows(self.builder, split, np.arange(count), np.zeros(count, np.int64))
+        import tensorflow_datasets as tfds
+
+        decoders = tfds.decode.PartialDecoding({"label": True})
+        rows = _read(self.builder, split, decoders)
+        labels = np.array([row["label"] for row in rows.as_numpy_iterator()], np.int64)
+        return _Rows(self.builder, split, np.arange(count), labels)
+
+
+def _read(builder: Any, split: str, decoders: Any) -> tf.data.Dataset:
+    """Returns the rows of a split, in the same order every time."""
+    import tensorflow_datasets as tfds
+
+    order = tfds.ReadConfig(interleave_cycle_length=1)
+    return builder.as_dataset(
+        split=split, shuffle_files=False, decoders=decoders, read_config=order
+    )
+
+
+def _normal_classes(name: str, normal: str, classes: Sequence[str]) -> list[bool]:
+    """Returns which classes are normal.
+
+    Args:
+        name: of the set, for messages.
+        normal: see `load`.
+        classes: names of all.
+
+    Raises:
+        UsageError: there is no such class, or none is left as normal or as anomalous.
+    """
+    if normal == "all":
+        return [True] * len(classes)
+    named = set()
+    for each in normal.removeprefix("!").split("+"):
+        if each in classes:
+            named.add(classes.index(each))
+        elif each.isdecimal() and int(each) < len(classes):
+            named.add(int(each))
+        else:
+            hint = nearest(each, [*classes])
+            raise UsageError("normal", each, f"is no class of {name}", hint)
+    chosen = [(number in named) != normal.startswith("!") for number in range(len(classes))]
+    if not 0 < sum(chosen) < len(chosen):
+        hint = "name fewer, or write normal=all"
+        raise UsageError("normal", normal, "leaves no normal or no anomalous class", hint)
+    return chosen
