@@ -119,11 +119,21 @@ class Count(MofNCompleteColumn):
 
 
 class Lines:
-    """Progress as plain lines, for log files; phases of unknown length have none."""
+    """Progress as plain lines, for log files.
+
+    A phase of unknown length has its name as a line if one whose steps were counted came before:
+    after that it would look as if nothing happened.
+    """
+
+    def __init__(self) -> None:
+        self.has_counted = False
 
     def phase(self, name: str, steps: int | None) -> None:
         """Starts a phase; see `Progress.phase`."""
         self.name, self.steps, self.done, self.started = name, steps, 0, time.monotonic()
+        if steps is None and self.has_counted:
+            STANDARD_ERROR.print(name, **PLAIN)
+        self.has_counted = self.has_counted or steps is not None
 
     def advance(self, note: str, steps: int) -> None:
         """Counts further steps, and writes a line when another tenth of all is done."""
