@@ -90,7 +90,7 @@ class Config:
     ] = 3
     pose: Annotated[
         Literal["fixed", "any"],
-        Field(description="how parts lie; any: all places and quarter turns are alike"),
+        Field(description="how parts lie; any: of a place only its distance from the edges counts"),
     ] = "fixed"
     width: Annotated[Width, Field(description="channels of the head's first layer")] = 128
     batch_size: BatchSize = 16
