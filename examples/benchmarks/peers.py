@@ -1,4 +1,4 @@
-"""tfgad beside PyTorch: training steps and the scoring of tiles, with the same networks.
+"""tfgad and PyTorch: training steps and the scoring of tiles, with the same networks.
 
     pip install torch==2.13.0
     python examples/benchmarks/peers.py --out examples/benchmarks/results/peers.json
@@ -6,9 +6,9 @@
 The steps of GANomaly and WGAN-GP at 32x32 pixels, of a DCGAN at 64x64, and GANomaly's errors on
 tiles of 128x128, window by window. `torch_gans.py` has PyTorch's side: the same layers, losses,
 optimizers and batches; the numbers of weights are checked to be equal. PyTorch is timed in four
-variants, and the best of them is compared with; tfgad in float32 and, where the processor has it,
-in bfloat16. tfgad's scoring is complete, and in float32 always; PyTorch's is the networks and
-errors alone.
+variants, of which the best is compared; tfgad in float32 and, where the processor has it, in
+bfloat16. tfgad's scoring of tiles includes maps and scores, and it is in float32 always. PyTorch's
+is the networks and their errors alone.
 
 Each measurement is a process of its own, and the processes of one round take turns, so that other
 load on the machine meets all alike. The table has the median over the rounds, and the ratio to
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import tfgad  # before TensorFlow, which is to use oneDNN
 from tfgad import files, processor
-from tfgad.errors import exit_on_usage_error
+from tfgad.errors import UsageError, exit_on_usage_error
 
 TASKS = ("ganomaly", "wgan_gp", "dcgan", "tiles")
 SETTINGS = {  # those of `torch_gans.py`
@@ -45,14 +45,17 @@ MATRIX = 2048
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, choices=range(1, 100), default=3, metavar="N")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measured(*arguments.measure)))
         return
     has_bfloat16 = processor.has_bfloat16()
-    from torch_gans import VARIANTS
+    try:
+        from torch_gans import VARIANTS
+    except ImportError as error:
+        raise UsageError("torch", "module", "is not installed", "pip install torch") from error
 
     from tfgad.training import run_config
 
@@ -68,11 +71,13 @@ def main():
     for number in range(arguments.rounds):
         for task, sides in measured_so_far.items():
             for side, way in ways:
+                if (task, side, way) == ("tiles", "tfgad", "bfloat16"):
+                    continue  # it is float32, too
                 found = in_process(arguments.out, side, task, way)
                 sides[side].setdefault(way, []).append(found)
                 print(number, task, side, way, found, flush=True)
                 files.write_json(arguments.out, results)
-    check_weights(measured_so_far)
+        check_weights(measured_so_far)
     print(table(measured_so_far))
 
 
@@ -161,8 +166,8 @@ def model_name():
 
 
 def table(found):
-    """Returns a Markdown table: images a second, and how many times those of PyTorch's best."""
-    lines = ["| task | tfgad | images/s | PyTorch's best | images/s | ratio |", "|---" * 6 + "|"]
+    """Returns a Markdown table: images or GFLOP a second, and how many times PyTorch's best."""
+    lines = ["| task | tfgad | a second | PyTorch's best | a second | ratio |", "|---" * 6 + "|"]
     for task, sides in found.items():
         best = max(sides["torch"], key=lambda way: median(sides["torch"][way]))
         for way, own in sides["tfgad"].items():

@@ -43,7 +43,9 @@ def test_images_come_back_to_the_last_bit(monkeypatch, images, dtype, in_memory)
 
 @pytest.mark.parametrize("count", [299, 301])
 def test_another_number_of_images_than_found_before_is_refused(count):
-    with pytest.raises(UsageError, match=rf"training images '300': are not the {count} that"):
+    with pytest.raises(
+        UsageError, match=rf"training images '300': were read, {count} were expected"
+    ):
         KeptImages(stream(VALUES), count)
 
 

@@ -121,3 +121,17 @@ def test_a_layer_of_its_configuration_takes_its_weights(regions):
     copy.set_weights(regions.get_weights())
     maps = feature_maps(2, 7)
     np.testing.assert_array_equal(maps_of(copy, maps), maps_of(regions, maps))
+
+
+def test_statistics_of_before_points_counted_score_as_then(regions):
+    weights = {weight.name: weight.numpy() for weight in regions.weights}
+    earlier = [value for name, value in weights.items() if "point" not in name]
+    layer = Regions(CHANNELS)
+    layer.load_own_variables({str(number): value for number, value in enumerate(earlier)})
+    maps = feature_maps(4, 8)
+    found = maps_of(layer, maps)
+    assert np.all(np.isfinite(found))
+    maps[:, 9, 22, 3] += 9
+    other = layer(cells(feature_maps(4, 8)), tf.constant(maps))  # points alone differ
+    np.testing.assert_array_equal(found, other)
+    assert np.any(found != maps_of(regions, feature_maps(4, 8)))

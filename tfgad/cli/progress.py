@@ -121,8 +121,8 @@ class Count(MofNCompleteColumn):
 class Lines:
     """Progress as plain lines, for log files.
 
-    A phase of unknown length has its name as a line if one whose steps were counted came before:
-    after that it would look as if nothing happened.
+    A phase of unknown length prints its name, if a counted phase came before. Otherwise the log
+    would seem to stop.
     """
 
     def __init__(self) -> None:

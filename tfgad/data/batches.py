@@ -26,7 +26,7 @@ def training_batches(
 
     The content of a batch depends only on its number, the seed and TensorFlow's global seed, which
     `tfgad.build` sets. A resumed run therefore continues with the images that an uninterrupted run
-    would have seen. The images are decoded once, here; see `tfgad.data.kept`.
+    would have seen. Each call decodes the images once; see `tfgad.data.kept`.
 
     Args:
         data: the data set whose training images are used.

@@ -35,10 +35,11 @@ class KeptImages:
             stored.append(levels if are_levels else batch)
         if len(stored) != count:
             hint = "leave the files alone while they are loaded, and start again"
-            problem = f"are not the {count} that were found before"
+            problem = f"were read, {count} were expected"
             raise UsageError("training images", len(stored), problem, hint)
-        self.rows = stored.mapped()
-        self._tensor = tf.constant(self.rows) if self.rows.nbytes <= IN_MEMORY else None
+        rows = stored.mapped()
+        self._tensor = tf.constant(rows) if rows.nbytes <= IN_MEMORY else None
+        self._rows = rows if self._tensor is None else None  # else the file stays
         self._greys = tf.constant(from_uint8(np.arange(256)))
 
     def read(self, number: tf.Tensor) -> tf.Tensor:
@@ -52,8 +53,9 @@ class KeptImages:
         """
         if self._tensor is not None:
             return tf.gather(self._tensor, number)
-        images = tf.numpy_function(self.rows.__getitem__, [number], self.rows.dtype)
-        return tf.ensure_shape(images, [*number.shape, *self.rows.shape[1:]])
+        assert self._rows is not None
+        images = tf.numpy_function(self._rows.__getitem__, [number], self._rows.dtype)
+        return tf.ensure_shape(images, [*number.shape, *self._rows.shape[1:]])
 
     def values(self, images: tf.Tensor) -> tf.Tensor:
         """Returns what `read` did, or parts of it, as float32 in [-1, 1], to the last bit."""

@@ -20,7 +20,15 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def store(folder, splits, shape=(20, 24, 3), name="parts", version="1.0.0", **features):
+def store(
+    folder,
+    splits,
+    shape=(20, 24, 3),
+    name="parts",
+    version="1.0.0",
+    unlabelled=None,
+    **features,
+):
     """Stores images whose first pixel is the label, the second the number, for some splits."""
     dtype = features.pop("dtype", np.uint8)
     known = {"image": tfds.features.Image(shape=shape, dtype=dtype)}
@@ -31,7 +39,7 @@ def store(folder, splits, shape=(20, 24, 3), name="parts", version="1.0.0", **fe
         images = np.zeros((count, *(side or 20 for side in shape)), dtype)
         labels = np.arange(count) % len(CLASSES)
         images[:, 0, 0], images[:, 0, 1] = labels[:, None], np.arange(count)[:, None]
-        rows = {"image": images, "label": labels}
+        rows = {"image": images, "label": labels * 0 - 1 if split == unlabelled else labels}
         rows = {key: row for key, row in rows.items() if key in known}
         stored[split] = tf.data.Dataset.from_tensor_slices(rows)
     tfds.dataset_builders.store_as_tfds_dataset(
@@ -77,6 +85,34 @@ def test_all_but_a_class_are_normal_and_one_split_is_divided(folder):
     tested = pixels(row["image"] for row in data.test.as_numpy_iterator())
     assert tested == pixels(row["image"] for row in other.test.as_numpy_iterator())
     assert not {*tested} & {*pixels(data.train.as_numpy_iterator())}
+
+
+@pytest.mark.parametrize("split", ["train", "test", "whole"])
+def test_no_image_of_a_single_split_is_trained_and_tested_on(folder, split):
+    store(folder, {split: 30})
+    data = load("tfds:parts")
+    trained = [*data.train.as_numpy_iterator(), *data.calibration.as_numpy_iterator()]
+    tested = pixels(row["image"] for row in data.test.as_numpy_iterator())
+    assert (len(trained), len(tested)) == (24, 6)
+    assert not {*tested} & {*pixels(trained)}
+
+
+def test_a_split_without_labels_is_not_tested_on(folder, caplog):
+    store(folder, {"train": 9, "test": 6, "validation": 3}, unlabelled="test")
+    assert load("tfds:parts?normal=nut").test_size == 3
+    assert "tfds:parts: the split test has no labels and is not used" in caplog.text
+    store(folder, {"train": 9, "test": 6}, name="blank", unlabelled="train")
+    with pytest.raises(UsageError, match="without a label in the split train"):
+        load("tfds:blank?normal=nut")
+
+
+def test_the_one_configuration_that_is_prepared_is_read(folder):
+    store(folder, {"train": 9, "test": 3})
+    (folder / "parts").rename(folder / "small")
+    (folder / "parts").mkdir()
+    (folder / "small").rename(folder / "parts" / "small")
+    for name in ("parts", "parts/small"):
+        assert load(f"tfds:{name}?normal=nut").test_size == 3
 
 
 def test_all_classes_are_normal_without_a_choice(folder):
@@ -126,6 +162,7 @@ def test_the_latest_version_is_read(folder):
         ("parts", "normal=bolt%2Bnut+washer", "is no class"),
         ("parts", "normal=!bolt+nut+washer", "leaves no normal"),
         ("parts", "channels=2", "neither grey nor colour"),
+        ("parts", "test=2", "test '2.0': is not between 0 and 1"),
         ("parts", "size=0", "is not the side of an image"),
         ("cars", "", "is not on this machine.*TFDS_DATA_DIR"),
         ("../parts", "", "is not on this machine"),
@@ -137,7 +174,7 @@ def test_the_latest_version_is_read(folder):
 )
 def test_what_cannot_be_read_is_one_line(folder, name, options, problem):
     if name == "parts":
-        store(folder, {"train": 9, "test": 3})
+        store(folder, {"train": 9} if "test" in options else {"train": 9, "test": 3})
     elif name == "deep":
         store(folder, {"train": 9}, (20, 24, 1), name, dtype=np.uint16)
     elif name == "blind":
@@ -159,3 +196,26 @@ def test_a_half_prepared_set_is_named(folder, content):
     (folder / "parts" / "1.0.0" / "dataset_info.json").write_text(content)
     with pytest.raises(UsageError, match=r"1\.0\.0.*is broken"):
         load("tfds:parts")
+
+
+@pytest.mark.parametrize("error", [ValueError("no such\nset"), AssertionError("version"), KeyError])
+def test_a_wrong_name_is_one_line_with_a_network_too(monkeypatch, error):
+    def fail(name):
+        raise error
+
+    monkeypatch.setattr(tfds_builders, "answers", lambda url: True)
+    monkeypatch.setattr(tfds, "builder", fail)
+    with pytest.raises(UsageError, match=r"'a b': is no data set of tensorflow-datasets") as caught:
+        load("tfds:a b")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failed_download_is_one_line(monkeypatch):
+    class Builder:
+        def download_and_prepare(self):
+            raise tfds.download.DownloadError("of a file\nof many")
+
+    monkeypatch.setattr(tfds_builders, "answers", lambda url: True)
+    monkeypatch.setattr(tfds, "builder", lambda name: Builder())
+    with pytest.raises(UsageError, match=r"'cars': cannot be downloaded \(of a file"):
+        load("tfds:cars")

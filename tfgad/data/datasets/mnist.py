@@ -36,7 +36,7 @@ def load_mnist(
     a padded border is constant and would only reduce scores that are means over pixels.
 
     Args:
-        name: `"8"`, `"7+8"`, `"!2"` for all but 2, or `"all"`, for methods that generate: no test
+        name: `"8"`, `"7+8"`, `"!2"` for all but 2, or `"all"`, for generative models: no test
             image is an anomaly then.
         size: side of the images in pixels.
         calibration: fraction of the normal training images that is held out.

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,12 @@ def opened(folder: pathlib.Path) -> Any:
     try:
         return tfds.builder_from_directory(folder)
     except (OSError, ValueError, LookupError, TypeError, ParseError) as error:
-        problem = f"is broken ({str(error).partition(chr(10))[0]})"
+        problem = f"is broken ({first_line(error)})"
         raise UsageError("data folder", folder, problem, "prepare it again") from error
 
 
 def prepared_configurations(name: str) -> list[str]:
-    """Returns the names of the configurations of a set that have been prepared before."""
+    """Returns the configurations of a set that have been prepared before, as `"eurosat/rgb"`."""
     found = (_root() / name).glob("*/*/dataset_info.json")
     return sorted({f"{name}/{path.parent.parent.name}" for path in found})
 
@@ -72,15 +72,15 @@ def downloaded(name: str, host: str, hint: str) -> Any:
 
     try:
         builder = tfds.builder(name)
-        builder.download_and_prepare()
-    except tfds.core.registered.DatasetNotFoundError as error:
-        problem = "is no data set of tensorflow-datasets"
+    except Exception as error:  # a wrong name or configuration has several types
+        problem = f"is no data set of tensorflow-datasets ({first_line(error)})"
         hint = "see tensorflow.org/datasets/catalog for the names"
         raise UsageError("data set", name, problem, hint) from error
-    except (OSError, tfds.download.DownloadError) as error:
-        raise UsageError(
-            "data set", name, f"cannot be downloaded ({error})", "try again"
-        ) from error
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # a wrong checksum and a damaged archive are of type Exception
+        problem = f"cannot be downloaded ({first_line(error)})"
+        raise UsageError("data set", name, problem, "try again") from error
     return builder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from tfgad.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+log = logging.getLogger(__name__)
 
 HOST = "https://storage.googleapis.com/tfds-data"  # of the descriptions of prepared sets
 TEST_SPLITS = ("test", "validation")
@@ -41,17 +44,18 @@ def load(
 
     A set that has been prepared before is read from `TFDS_DATA_DIR`, or `~/tensorflow_datasets`;
     else it is downloaded. Normal images of the split `train` are for training, all of `test` or
-    `validation` for testing. A set of one split is divided, the same way for every seed.
+    `validation` for testing. Where there is neither, or neither has labels, `train` is divided, the
+    same way for every seed. Other features, such as masks, are not read.
 
     Args:
         name: of the set, such as `"cifar10"`, or with its configuration, `"eurosat/rgb"`.
         normal: normal classes by name or number, `"cat"`, `"3+5"`, or `"!cat"` for all but these.
-            With `"all"`, for methods that generate, no test image is an anomaly, and the set needs
-            no labels.
+            With `"all"`, for generative models, no test image is an anomaly, and the set needs no
+            labels.
         size: height and width to which the images are resized; their own, if they have one in
             common, else 128.
         channels: 1 for grey, 3 for colour; those of the set by default.
-        test: share of a set of one split that is for testing.
+        test: share of `train` that is for testing, where that is divided.
         calibration: share of the normal training images that is held out.
         seed: decides which images are held out.
 
@@ -93,9 +97,12 @@ def _builder(name: str) -> Any:
     """
     folder = prepared_folder(name)
     if folder is None:
-        if several := prepared_configurations(name):
+        several = prepared_configurations(name)
+        if len(several) > 1:
             problem, hint = "has several configurations", f"give {' or '.join(several)}"
             raise UsageError("data set", name, problem, hint)
+        folder = prepared_folder(several[0]) if several else None
+    if folder is None:
         hint = "prepare it where there is a network, and set TFDS_DATA_DIR to the folder"
         return downloaded(name, HOST, hint)
     return opened(folder)
@@ -116,6 +123,11 @@ class _Rows:
     split: str
     rows: np.ndarray
     labels: np.ndarray
+
+    @property
+    def are_unlabelled(self) -> bool:
+        """Whether some images have no label: the catalogue's sets have -1 then."""
+        return bool(np.any(self.labels < 0))
 
     def at(self, places: np.ndarray) -> _Rows:
         """Returns some of the rows."""
@@ -190,7 +202,7 @@ class _Source:
             raise UsageError("data set", name, problem, "give a set of images")
         if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3):
             dtype = np.dtype(image.np_dtype).name
-            problem = f"has images of {dtype} and {image.shape[-1]} channels"
+            problem = f"has images of {dtype} and {image.shape[-1]} channels, not uint8 and 1 or 3"
             hint = "write them to files, and give folder:PATH"
             raise UsageError("data set", name, problem, hint)
         self.image = image
@@ -227,17 +239,25 @@ class _Source:
         """Returns the rows to train on and those to test on.
 
         Raises:
-            UsageError: the set has no split `train` and more than one other.
+            UsageError: the set has no split `train` and more than one other, or the training images
+            have no labels.
         """
         names = list(self.builder.info.splits)
-        train = "train" if "train" in names else names[0]
-        if len(names) > 1 and train != "train":
+        train = names[0] if len(names) == 1 else "train"
+        if train not in names:
             problem = f"has the splits {', '.join(names)} and none named train"
             raise UsageError("data set", self.name, problem, "prepare it with one")
         of_train = self._rows(train)
-        tested = next((name for name in TEST_SPLITS if name in names), None)
-        if tested:
-            return of_train, self._rows(tested)
+        if of_train.are_unlabelled:
+            problem = f"has images without a label in the split {train}"
+            raise UsageError("data set", self.name, problem, "prepare it without them")
+        for name in TEST_SPLITS:
+            if name in names and name != train:
+                tested = self._rows(name)
+                if not tested.are_unlabelled:
+                    return of_train, tested
+                log.warning("tfds:%s: the split %s has no labels and is not used", self.name, name)
+        _check_share(test)
         kept, held = hold_out(len(of_train.rows), test, 0)
         return of_train.at(kept), of_train.at(held)
 
@@ -257,10 +277,16 @@ def _read(builder: Any, split: str, decoders: Any) -> tf.data.Dataset:
     """Returns the rows of a split, in the same order every time."""
     import tensorflow_datasets as tfds
 
-    order = tfds.ReadConfig(interleave_cycle_length=1)
+    # Each image is read once or rarely: nothing is to be kept in memory.
+    order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     return builder.as_dataset(
         split=split, shuffle_files=False, decoders=decoders, read_config=order
     )
+
+
+def _check_share(test: float) -> None:
+    if not 0 < test < 1:
+        raise UsageError("test", test, "is not between 0 and 1", "give a share, such as 0.2")
 
 
 def _normal_classes(name: str, normal: str, classes: Sequence[str]) -> list[bool]:
