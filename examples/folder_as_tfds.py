@@ -40,7 +40,7 @@ def main():
     arguments = parser.parse_args()
     if not re.fullmatch("[a-z][a-z0-9_]*", arguments.name):
         raise UsageError("name", arguments.name, "is no name of a data set", "use a-z, 0-9 and _")
-    if not re.fullmatch(r"\d+\.\d+\.\d+", arguments.version):
+    if not re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}", arguments.version):
         raise UsageError("version", arguments.version, "is no version", "give one, such as 1.0.0")
     target = arguments.out / arguments.name / arguments.version
     if target.exists():
@@ -54,12 +54,21 @@ def main():
         "mask": tfds.features.Image(shape=(height, width, 1)),
         "name": tfds.features.Text(),
     }
-    normal = data.train.concatenate(data.calibration).enumerate()
+    if data.depth != 8:
+        print(f"images of {data.depth} bits are reduced to 8")
+    splits = {"train": data.train.concatenate(data.calibration).enumerate().map(good_row)}
+    if data.test_size:
+        splits["test"] = data.test.map(test_row)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "give a folder that can be written"
+        raise UsageError("out", arguments.out, error.strerror, hint) from error
     tfds.dataset_builders.store_as_tfds_dataset(
         name=arguments.name,
         version=arguments.version,
         features=tfds.features.FeaturesDict(features),
-        split_datasets={"train": normal.map(good_row), "test": data.test.map(test_row)},
+        split_datasets=splits,
         data_dir=arguments.out,
         description=f"{data.spec}, as tfgad {tfgad.__version__} loads it.",
     )

@@ -4,6 +4,7 @@ import csv
 import errno
 import functools
 import json
+import logging
 import os
 import re
 import shutil
@@ -685,3 +686,12 @@ def test_only_a_demo_is_replaced(run, tmp_path, monkeypatch):
     for _ in range(2):  # an interrupted demo does not block the next one
         assert tfgad("demo", "--out", ".", "--overwrite").exit_code == 130
     assert not list(out.iterdir())
+
+
+def test_a_library_that_logs_does_not_make_records_appear_twice(monkeypatch, capsys):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    console.show_log()
+    logging.warning("of a library")  # noqa: LOG015
+    logging.getLogger("tfgad").warning("ours")
+    assert capsys.readouterr().err.count("ours") == 1
+    assert not [each for each in logging.root.handlers if isinstance(each, logging.StreamHandler)]

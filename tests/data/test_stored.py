@@ -37,3 +37,9 @@ def test_a_truncated_file_raises_an_error():
 def test_a_full_disk_is_a_usage_error_with_a_hint(full_disk):
     with pytest.raises(UsageError, match=r"No space left on device.*TMPDIR"):
         StoredRows().append(np.zeros((4, 32, 32, 1), "float32"))
+
+
+def test_without_a_folder_to_write_to_it_is_a_usage_error(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(UsageError, match=r"temporary folder.*set TMPDIR to a folder"):
+        StoredRows()

@@ -70,6 +70,9 @@ def show_log() -> None:
     logger.setLevel(logging.INFO)
     if not any(isinstance(handler, LogLines) for handler in logger.handlers):
         logger.addHandler(LogLines())
+    if not logging.root.handlers:
+        # Else the first `logging.warning` of a library adds one that prints every record.
+        logging.root.addHandler(logging.NullHandler())
 
 
 class Commands(TyperGroup):

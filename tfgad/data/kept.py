@@ -33,6 +33,8 @@ class KeptImages:
             if are_levels and not np.array_equal(from_uint8(levels), batch):
                 stored, are_levels = _as_values(stored), False
             stored.append(levels if are_levels else batch)
+            if len(stored) > count:
+                break
         if len(stored) != count:
             hint = "leave the files alone while they are loaded, and start again"
             problem = f"were read, {count} were expected"

@@ -20,7 +20,14 @@ class StoredRows:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        except OSError as error:
+            problem = f"there is none that can be written ({error.strerror or error})"
+            hint = "set TMPDIR to a folder"
+            raise UsageError(
+                "temporary folder", os.environ.get("TMPDIR", ""), problem, hint
+            ) from error
         self._count = 0
         self._row = np.empty(0)  # shape and type of a row, known from the first ones on
 

@@ -152,6 +152,7 @@ def test_the_latest_version_is_read(folder):
     store(folder, {"train": 9, "test": 3}, version="9.0.0")
     store(folder, {"train": 9, "test": 6}, version="10.0.0")
     assert load("tfds:parts?normal=nut").test_size == 6
+    assert load("tfds:parts:9.0.0?normal=nut").test_size == 3
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,11 @@ def test_the_latest_version_is_read(folder):
     [
         ("parts", "normal=screw", "normal 'screw': is no class of parts"),
         ("parts", "normal=3", "normal '3': is no class of parts"),
+        ("parts", f"normal={'9' * 5000}", "is no class of parts"),
+        ("parts", "size=30000", "more than 268,435,456 pixels"),
+        ("parts:2.0.0", "", "is not on this machine"),
+        ("parts" * 60, "", "cannot be searched"),
+        ("digits", "normal=0", "normal '0': is no class of digits"),
         ("parts", "normal=bolt%2Bnut+washer", "is no class"),
         ("parts", "normal=!bolt+nut+washer", "leaves no normal"),
         ("parts", "channels=2", "neither grey nor colour"),
@@ -168,7 +174,7 @@ def test_the_latest_version_is_read(folder):
         ("../parts", "", "is not on this machine"),
         ("deep", "normal=nut", "images of uint16 and 1 channels.*folder:PATH"),
         ("blind", "", "has no feature 'image'"),
-        ("halves", "", "splits left, right and none named train"),
+        ("halves", "", r"no images in a split train \(splits with images: left, right\)"),
         ("several", "", "several configurations; give several/grey or several/rgb"),
     ],
 )
@@ -181,6 +187,9 @@ def test_what_cannot_be_read_is_one_line(folder, name, options, problem):
         store(folder, {"train": 9}, name=name, image=None)
     elif name == "halves":
         store(folder, {"left": 9, "right": 9}, name=name)
+    elif name == "digits":  # the class with the number 0 is called 1
+        label = tfds.features.ClassLabel(names=["1", "2", "3"])
+        store(folder, {"train": 9}, name=name, label=label)
     elif name == "several":
         for each in ("grey", "rgb"):
             (folder / name / each / "1.0.0").mkdir(parents=True)
@@ -188,6 +197,53 @@ def test_what_cannot_be_read_is_one_line(folder, name, options, problem):
     with pytest.raises(UsageError, match=problem) as caught:
         load(f"tfds:{name}?{options}" if options else f"tfds:{name}")
     assert "\n" not in str(caught.value)
+
+
+def shards(folder, split):
+    return sorted(folder.glob(f"parts/1.0.0/*{split}*"))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+def test_damaged_records_are_one_line(folder, split, damage):
+    store(folder, {"train": 9, "test": 3})
+    for shard in shards(folder, split):
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 255
+        shard.write_bytes(content[: len(content) // 3] if damage == "truncated" else content)
+        if damage == "missing":
+            shard.unlink()
+    with pytest.raises(UsageError, match=f"'parts': is broken in the split {split}") as caught:
+        load("tfds:parts?normal=nut")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_beyond_the_classes_is_refused(folder):
+    store(folder, {"train": 9}, label=tfds.features.ClassLabel(num_classes=3))
+    for names in folder.glob("parts/1.0.0/*label*"):
+        names.unlink()
+    description = folder / "parts" / "1.0.0" / "features.json"
+    text = description.read_text()
+    assert '"numClasses": "3"' in text
+    description.write_text(text.replace('"numClasses": "3"', '"numClasses": "2"'))
+    with pytest.raises(UsageError, match=r"'parts': has the label 2 and 2 classes"):
+        load("tfds:parts?normal=1")
+
+
+def test_classes_with_a_slash_keep_their_names(folder):
+    label = tfds.features.ClassLabel(names=["a/b", "../c", "d"])
+    store(folder, {"train": 9, "test": 3}, label=label)
+    data = load("tfds:parts?normal=d")
+    assert data.kinds == ("a/b", "../c")
+    names = sorted(row["name"].decode() for row in data.test.as_numpy_iterator())
+    assert names == [".._c/" + names[0][-6:], "a_b/" + names[1][-6:], "d/" + names[2][-6:]]
+    assert [data.test_kinds[name] for name in names] == ["../c", "a/b", "d"]
+
+
+def test_a_folder_that_cannot_be_searched_is_named(monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "~nobody-of-this-name/x")
+    with pytest.raises(UsageError, match=r"TFDS_DATA_DIR '~nobody.*cannot be searched"):
+        load("tfds:parts")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"name": "parts"}'])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import pathlib
@@ -19,16 +20,31 @@ PROBE_SECONDS = 2.0
 
 
 def prepared_folder(name: str) -> pathlib.Path | None:
-    """Returns the folder of the latest version of a set that has been prepared before, or None.
+    """Returns the folder of a set that has been prepared before, or None.
 
     It is looked for in the folder that the environment variable `TFDS_DATA_DIR` names, or in
-    `~/tensorflow_datasets`.
+    `~/tensorflow_datasets`. Of several versions it is the latest.
 
     Args:
-        name: of the set, such as `"mnist"`, or of a set and its configuration, `"eurosat/rgb"`.
+        name: of the set, such as `"mnist"`, of a set and its configuration, `"eurosat/rgb"`, or
+            with a version, `"mnist:3.0.1"`.
+
+    Raises:
+        UsageError: the folder cannot be read.
     """
-    versions = [path.parent for path in (_root() / name).glob("*/dataset_info.json")]
-    return max(versions, key=lambda path: _version(path.name), default=None)
+    name, _, version = name.partition(":")
+    folders = [path.parent for path in _found(f"{name}/{version or '*'}/dataset_info.json")]
+    return max(folders, key=lambda path: _version(path.name), default=None)
+
+
+def prepared_configurations(name: str) -> list[str]:
+    """Returns the configurations of a set that have been prepared before, as `"eurosat/rgb"`.
+
+    Raises:
+        UsageError: the folder cannot be read.
+    """
+    found = _found(f"{name}/*/*/dataset_info.json")
+    return sorted({f"{name}/{path.parent.parent.name}" for path in found})
 
 
 def opened(folder: pathlib.Path) -> Any:
@@ -38,19 +54,12 @@ def opened(folder: pathlib.Path) -> Any:
         UsageError: its description is broken.
     """
     import tensorflow_datasets as tfds
-    from google.protobuf.json_format import ParseError
 
     try:
         return tfds.builder_from_directory(folder)
-    except (OSError, ValueError, LookupError, TypeError, ParseError) as error:
+    except Exception as error:  # a broken description may raise any
         problem = f"is broken ({first_line(error)})"
         raise UsageError("data folder", folder, problem, "prepare it again") from error
-
-
-def prepared_configurations(name: str) -> list[str]:
-    """Returns the configurations of a set that have been prepared before, as `"eurosat/rgb"`."""
-    found = (_root() / name).glob("*/*/dataset_info.json")
-    return sorted({f"{name}/{path.parent.parent.name}" for path in found})
 
 
 def downloaded(name: str, host: str, hint: str) -> Any:
@@ -98,7 +107,7 @@ def answers(url: str) -> bool:
             answered.set()
         except urllib.error.HTTPError:  # an error is an answer, too
             answered.set()
-        except OSError as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # or a wrong proxy
             log.debug("%s: %s", url, error)
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -107,8 +116,15 @@ def answers(url: str) -> bool:
     return answered.is_set()
 
 
-def _root() -> pathlib.Path:
-    return pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+def _found(pattern: str) -> list[pathlib.Path]:
+    """Returns the files in the folder of prepared sets that fit a pattern."""
+    given = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    try:
+        return list(pathlib.Path(given).expanduser().glob(pattern))
+    except (OSError, RuntimeError, ValueError) as error:  # unreadable; no such user; no pattern
+        problem = f"cannot be searched for {pattern} ({first_line(error)})"
+        hint = "name the folder of prepared data sets"
+        raise UsageError("TFDS_DATA_DIR", given, problem, hint) from error
 
 
 def _version(name: str) -> tuple[int, ...]:

@@ -16,9 +16,10 @@ from tfgad.data.datasets.tfds_builders import (
     prepared_configurations,
     prepared_folder,
 )
+from tfgad.data.image_files import MAX_PIXELS
 from tfgad.data.options import Size
 from tfgad.data.split import hold_out
-from tfgad.errors import UsageError, nearest
+from tfgad.errors import UsageError, first_line, nearest
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -48,8 +49,10 @@ def load(
     same way for every seed. Other features, such as masks, are not read.
 
     Args:
-        name: of the set, such as `"cifar10"`, or with its configuration, `"eurosat/rgb"`.
-        normal: normal classes by name or number, `"cat"`, `"3+5"`, or `"!cat"` for all but these.
+        name: of the set, such as `"cifar10"`, with its configuration, `"eurosat/rgb"`, or with a
+            version, `"cifar10:3.0.2"`; else the latest one that is prepared.
+        normal: normal classes by name, `"cat"`, or `"!cat"` for all but these; by number, `"3+5"`,
+            where no name is one.
             With `"all"`, for generative models, no test image is an anomaly, and the set needs no
             labels.
         size: height and width to which the images are resized; their own, if they have one in
@@ -61,7 +64,7 @@ def load(
 
     Raises:
         UsageError: there is no such set, class or feature, the images are not 8-bit grey or colour,
-            or the data are neither on this machine nor available for download.
+            a record is damaged, or the data are neither on this machine nor available for download.
     """
     source = _Source(_builder(name), name)
     shape = source.shape(size, channels)
@@ -84,6 +87,7 @@ def load(
         has_masks=False,
         resized=True,
         kinds=tuple(c for c, chosen in zip(classes, is_normal, strict=True) if not chosen),
+        test_kinds=tested.kinds(classes),
         classes=tuple(c for c, chosen in zip(classes, is_normal, strict=True) if chosen),
         train_labels=None if labels is None else labels[kept].astype(np.int32),
     )
@@ -137,6 +141,19 @@ class _Rows:
         """Returns the rows of some classes; all, if there are no classes."""
         return self.at(np.flatnonzero(np.array(chosen)[self.labels])) if chosen else self
 
+    def names(self, classes: Sequence[str]) -> list[str]:
+        """Returns the names of the images: a class, with no slash in it, and a number."""
+        called = [classes[label].replace("/", "_") if classes else "image" for label in self.labels]
+        return [f"{each}/{row:06d}" for each, row in zip(called, self.rows, strict=True)]
+
+    def kinds(self, classes: Sequence[str]) -> dict[str, str]:
+        """Returns the class of each name."""
+        if not classes:
+            return {}
+        return {
+            n: classes[label] for n, label in zip(self.names(classes), self.labels, strict=True)
+        }
+
     def images(self, shape: tuple[int, int, int]) -> tf.data.Dataset:
         """Returns the images, float32 `shape` in [-1, 1]."""
         import tensorflow as tf
@@ -169,10 +186,8 @@ class _Rows:
         import tensorflow as tf
 
         of_classes = np.array([not normal for normal in is_normal] or [False], np.int32)
-        called = [str(classes[label]) if classes else "image" for label in self.labels]
-        names = [f"{each}/{row:06d}" for each, row in zip(called, self.rows, strict=True)]
         rows = tf.data.Dataset.from_tensor_slices(
-            {"label": of_classes[self.labels], "name": np.array(names)}
+            {"label": of_classes[self.labels], "name": np.array(self.names(classes))}
         )
         mask = tf.zeros((*shape[:2], 1), tf.uint8)
         return tf.data.Dataset.zip(self.images(shape), rows).map(
@@ -222,6 +237,9 @@ class _Source:
         if min(height, width) < 1:
             hint = "give at least 1"
             raise UsageError("size", Size(height, width), "is not the side of an image", hint)
+        if height * width > MAX_PIXELS:
+            problem = f"gives images of more than {MAX_PIXELS:,} pixels"
+            raise UsageError("size", Size(height, width), problem, "give less")
         return height, width, channels or own_channels
 
     def classes(self) -> list[str]:
@@ -242,11 +260,13 @@ class _Source:
             UsageError: the set has no split `train` and more than one other, or the training images
             have no labels.
         """
-        names = list(self.builder.info.splits)
+        splits = self.builder.info.splits
+        names = [name for name in splits if splits[name].num_examples]
         train = names[0] if len(names) == 1 else "train"
         if train not in names:
-            problem = f"has the splits {', '.join(names)} and none named train"
-            raise UsageError("data set", self.name, problem, "prepare it with one")
+            named = ", ".join(names) or "none"
+            problem = f"has no images in a split train (splits with images: {named})"
+            raise UsageError("data set", self.name, problem, "prepare it with such a split")
         of_train = self._rows(train)
         if of_train.are_unlabelled:
             problem = f"has images without a label in the split {train}"
@@ -262,15 +282,30 @@ class _Source:
         return of_train.at(kept), of_train.at(held)
 
     def _rows(self, split: str) -> _Rows:
-        count = self.builder.info.splits[split].num_examples
-        if not self.has_labels:
-            return _Rows(self.builder, split, np.arange(count), np.zeros(count, np.int64))
+        """Returns all rows of a split; each image is decoded once to find damaged ones.
+
+        Raises:
+            UsageError: an image or a label cannot be read.
+        """
+        import tensorflow as tf
         import tensorflow_datasets as tfds
 
-        decoders = tfds.decode.PartialDecoding({"label": True})
-        rows = _read(self.builder, split, decoders)
-        labels = np.array([row["label"] for row in rows.as_numpy_iterator()], np.int64)
-        return _Rows(self.builder, split, np.arange(count), labels)
+        wanted = {"image": True, **({"label": True} if self.has_labels else {})}
+        labels = []
+        try:
+            for row in _read(self.builder, split, tfds.decode.PartialDecoding(wanted)):
+                labels.append(int(row["label"]) if self.has_labels else 0)
+        except (tf.errors.OpError, ValueError, OSError) as error:
+            problem = f"is broken in the split {split} ({first_line(error)})"
+            raise UsageError("data set", self.name, problem, "prepare it again") from error
+        count = self.builder.info.splits[split].num_examples
+        if len(labels) != count:
+            problem = f"has {len(labels)} images in the split {split}, not {count}"
+            raise UsageError("data set", self.name, problem, "prepare it again")
+        if self.has_labels and max(labels) >= len(self.classes()):
+            problem = f"has the label {max(labels)} and {len(self.classes())} classes"
+            raise UsageError("data set", self.name, problem, "prepare it again")
+        return _Rows(self.builder, split, np.arange(count), np.array(labels, np.int64))
 
 
 def _read(builder: Any, split: str, decoders: Any) -> tf.data.Dataset:
@@ -302,12 +337,14 @@ def _normal_classes(name: str, normal: str, classes: Sequence[str]) -> list[bool
     """
     if normal == "all":
         return [True] * len(classes)
+    numbers = {str(number): number for number in range(len(classes))}
+    if any(each.isdecimal() for each in classes):
+        numbers = {}  # "0" would be the first class, which may be called "1"
+    known = numbers | {each: number for number, each in enumerate(classes)}
     named = set()
     for each in normal.removeprefix("!").split("+"):
-        if each in classes:
-            named.add(classes.index(each))
-        elif each.isdecimal() and int(each) < len(classes):
-            named.add(int(each))
+        if each in known:
+            named.add(known[each])
         else:
             hint = nearest(each, [*classes])
             raise UsageError("normal", each, f"is no class of {name}", hint)
