@@ -691,7 +691,7 @@ def test_only_a_demo_is_replaced(run, tmp_path, monkeypatch):
 def test_a_library_that_logs_does_not_make_records_appear_twice(monkeypatch, capsys):
     monkeypatch.setattr(logging.root, "handlers", [])
     console.show_log()
-    logging.warning("of a library")  # noqa: LOG015
+    logging.warning("of a library")
     logging.getLogger("tfgad").warning("ours")
     assert capsys.readouterr().err.count("ours") == 1
     assert not [each for each in logging.root.handlers if isinstance(each, logging.StreamHandler)]
