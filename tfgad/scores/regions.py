@@ -22,16 +22,15 @@ image AUROC on magnetic tile is .886 instead of .905 (one run, another split tha
 defects on held-out good images there (.641), and lowers their pixel AUROC from .803 to .787. Points
 show where: on two weaves judged whole, denim and basket, they raise AUPRO from .713 and .683 to
 .748 and .723, and leave the image AUROC as it is, .961 and .982 without, .966 and .980 with them
-(300 good images, without the head). w_r makes points as large a part of the map's peak as the
-others together, nearly: a peak of the others alone is 7.9 on magnetic tile, one of points 3.6.
+(300 good images, without the head). With w_r = 2 the points are nearly half of the map: on magnetic
+tile the peak of the others is 7.9, that of the points alone 3.6 before they are weighted.
 
 Places differ: some vary on good parts, and next to the edge the network sees its own padding. So
 e_R is standardised by place; the deviation of points is the root mean square of those of all
-places. Components leave
-smaller residuals of the images that they were fitted to than of new ones. So the images are divided
-into five parts, and mean and deviation are those of residuals that the components of the other four
-parts leave. The peak is the value that nine of ten maxima of the map stay below, each image
-standardised by the others.
+places. Components leave smaller residuals of the images that they were fitted to than of new ones.
+So the images are divided into five parts, and mean and deviation are those of residuals that the
+components of the other four parts leave. The peak is the value that nine of ten maxima of the map
+stay below, each image standardised by the others.
 """
 
 from __future__ import annotations
@@ -45,6 +44,7 @@ import tensorflow as tf
 
 from tfgad.errors import UsageError
 from tfgad.scores.cues import PEAK_QUANTILE
+from tfgad.scores.place_statistics import PlaceStatistics
 from tfgad.scores.statistics_layer import StatisticsLayer
 
 CELLS = 8  # along a side
@@ -60,10 +60,6 @@ VARIANCE_FLOOR = 1e-12  # within a region; it is 0 where a region has one value 
 # Of the mean deviation of all descriptions over good images: what deviates less is constant but for
 # rounding, and is not used.
 LEAST_DEVIATION, NOT_USED = 1e-4, 1e12
-# Of the median deviation over the places: a place that hardly varies on the good images there are
-# may vary a little more on others.
-LEAST_SHARE = 0.5
-LEAST_SPREAD = 1e-3  # of logarithms: good images that are nearly copies of each other
 LEAST_PEAK = 1e-3  # above 0, which stands for no statistics
 
 
@@ -171,7 +167,7 @@ class Regions(StatisticsLayer):
                 vectors = [descriptions(each, side).numpy() for each in (cells, *views)]
             errors = self._residuals_of_others(index, vectors)
             self._fit(index, vectors, np.arange(len(cells)))
-            places = _Places(errors, per_place, one_deviation=side == POINT)
+            places = PlaceStatistics(errors, per_place, one_deviation=side == POINT)
             self.place_mean[index].assign(places.mean)
             self.place_deviation[index].assign(places.deviation)
             weight = POINT_WEIGHT if side == POINT else 1.0
@@ -235,52 +231,6 @@ def check_vary(values: np.ndarray) -> None:
         raise UsageError("normal images", len(values), "are too few", hint)
     if not np.any(np.ptp(values, axis=0)):
         raise UsageError("normal images", len(values), "are all alike", "give images that differ")
-
-
-class _Places:
-    """Mean and deviation of e_R at each place.
-
-    Args:
-        errors: e_R of N images, `[N, places, places]`.
-        per_place: if False, places are alike that mirroring and quarter turns map onto each other.
-        one_deviation: whether all places have one deviation, the root of their mean variance.
-    """
-
-    def __init__(self, errors: np.ndarray, per_place: bool, one_deviation: bool):
-        self.errors, self.per_place, self.one_deviation = errors, per_place, one_deviation
-        moments = errors.mean(0, dtype="float64"), np.square(errors.astype("float64")).mean(0)
-        self.moments = moments
-        self.least = 0.0
-        self.least = max(LEAST_SHARE * np.median(self._statistics(*moments)[1]), LEAST_SPREAD)
-        self.mean, self.deviation = self._statistics(*moments)
-
-    def _statistics(self, mean: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns mean and deviation, `[places, places]` each, of the first two moments."""
-        if not self.per_place:
-            mean, square = _symmetric(mean), _symmetric(square)
-        variance = np.maximum(square - np.square(mean), 0.0)
-        if self.one_deviation:
-            variance = np.full_like(variance, variance.mean())
-        return mean, np.maximum(np.sqrt(variance), self.least)
-
-    def left_one_out(self) -> np.ndarray:
-        """Returns the e_R of each image, standardised by those of the others, in the same shape."""
-        count, standardised = len(self.errors), np.empty_like(self.errors)
-        for i, own in enumerate(self.errors.astype("float64")):
-            powers = own, np.square(own)
-            others = [
-                (count * moment - power) / (count - 1)
-                for moment, power in zip(self.moments, powers, strict=True)
-            ]
-            mean, deviation = self._statistics(*others)
-            standardised[i] = (own - mean) / deviation
-        return standardised
-
-
-def _symmetric(values: np.ndarray) -> np.ndarray:
-    """Returns the mean of `[places, places]` over its mirror images and quarter turns."""
-    turned = [np.rot90(values, turns) for turns in range(4)]
-    return np.mean([*turned, *(each.T for each in turned)], axis=0)
 
 
 def cells_of(maps: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -1,0 +1,56 @@
+"""How an error varies over good images at each place of a part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Of the median deviation over the places: a place that hardly varies on the good images there are
+# may vary a little more on others.
+LEAST_SHARE = 0.5
+LEAST_SPREAD = 1e-3  # of logarithms: good images that are nearly copies of each other
+
+
+class PlaceStatistics:
+    """Mean and deviation of e_R at each place.
+
+    Args:
+        errors: e_R of N images, `[N, places, places]`.
+        per_place: if False, places are alike that mirroring and quarter turns map onto each other.
+        one_deviation: whether all places have one deviation, the root of their mean variance.
+    """
+
+    def __init__(self, errors: np.ndarray, per_place: bool, one_deviation: bool):
+        self.errors, self.per_place, self.one_deviation = errors, per_place, one_deviation
+        moments = errors.mean(0, dtype="float64"), np.square(errors.astype("float64")).mean(0)
+        self.moments = moments
+        self.least = 0.0
+        self.least = max(LEAST_SHARE * np.median(self._statistics(*moments)[1]), LEAST_SPREAD)
+        self.mean, self.deviation = self._statistics(*moments)
+
+    def _statistics(self, mean: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns mean and deviation, `[places, places]` each, of the first two moments."""
+        if not self.per_place:
+            mean, square = _symmetric(mean), _symmetric(square)
+        variance = np.maximum(square - np.square(mean), 0.0)
+        if self.one_deviation:
+            variance = np.full_like(variance, variance.mean())
+        return mean, np.maximum(np.sqrt(variance), self.least)
+
+    def left_one_out(self) -> np.ndarray:
+        """Returns the e_R of each image, standardised by those of the others, in the same shape."""
+        count, standardised = len(self.errors), np.empty_like(self.errors)
+        for i, own in enumerate(self.errors.astype("float64")):
+            powers = own, np.square(own)
+            others = [
+                (count * moment - power) / (count - 1)
+                for moment, power in zip(self.moments, powers, strict=True)
+            ]
+            mean, deviation = self._statistics(*others)
+            standardised[i] = (own - mean) / deviation
+        return standardised
+
+
+def _symmetric(values: np.ndarray) -> np.ndarray:
+    """Returns the mean of `[places, places]` over its mirror images and quarter turns."""
+    turned = [np.rot90(values, turns) for turns in range(4)]
+    return np.mean([*turned, *(each.T for each in turned)], axis=0)
