@@ -173,6 +173,21 @@ def test_whole_parts():
             assert_shown(cell, *spread_of(run["by_kind"][kind] for run in runs))
 
 
+def test_false_alarms_of_parts():
+    shown = dict(rows("docs/results.md", "### False alarms and groups of images"))
+    known = [row for row in results("false_alarms_parts")["rows"] if row["per"] == "image"]
+    for held_out, by_group in (("whole tiles", True), ("images", False)):
+        for number, rate in enumerate((0.01, 0.05)):
+            of_rate = [
+                row
+                for row in known
+                if row["rate"] == rate and ("group=" in row["data"]) == by_group
+            ]
+            rates, at_most = shown[held_out][2 * number : 2 * number + 2]
+            assert_shown(rates, *(row["images"] for row in of_rate))
+            assert_shown(at_most, *(row["interval"][1] for row in of_rate))
+
+
 def spread_of(values: Iterable[float]) -> tuple[float, ...]:
     """Returns mean and standard deviation; of one value, itself."""
     values = tuple(values)
