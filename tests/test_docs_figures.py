@@ -270,6 +270,14 @@ def test_multistage_with_pretrained_weights():
             assert_shown(cell, iou, 2 * iou / (1 + iou))
 
 
+def test_multistage_with_lite0_in_the_segmenter():
+    shown = [cells for _, cells in rows("docs/results.md", "### With Lite0 in the segmenter, too")]
+    figures = results("multistage_pretrained")["weave:twill"]["0"]["figures"]
+    for (cell,), way in zip(shown[1:], ("source", "known", "cut", "perlin", "fused"), strict=True):
+        iou = figures[way]["iou_at_even_odds"]
+        assert_shown(cell, iou, 2 * iou / (1 + iou))
+
+
 def test_multistage_on_real_fabric():
     ways = ("source", "cut", "pasted", "fused", "true")
     names = {"multistage_aitex": "0", "multistage_aitex_from_weaves": "1"}
