@@ -278,6 +278,16 @@ def test_multistage_with_lite0_in_the_segmenter():
         assert_shown(cell, iou, 2 * iou / (1 + iou))
 
 
+def test_painted_against_real_defects():
+    shown = [cells for _, cells in rows("docs/results.md", "### Painted against real defects")]
+    found = results("painted_defects_pretrained")
+    sorts = ("other real", "pasted", "fused", "perlin", "cut")
+    for (distance, diversity, told_apart), sort in zip(shown[1:], sorts, strict=True):
+        assert_shown(distance, found[sort]["kid"], found[sort]["kid_error"])
+        assert_shown(diversity, found[sort]["diversity"])
+        assert_shown(told_apart, found[sort]["told_apart"])
+
+
 def test_multistage_on_real_fabric():
     ways = ("source", "cut", "pasted", "fused", "true")
     names = {"multistage_aitex": "0", "multistage_aitex_from_weaves": "1"}
