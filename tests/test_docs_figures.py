@@ -298,6 +298,22 @@ def test_multistage_on_real_fabric():
             assert_shown(cell, figures[way]["iou_at_even_odds"])
 
 
+def test_the_table_beside_pytorch():
+    measured = results("peers")["measured"]
+    tasks = ("ganomaly", "ganomaly", "wgan_gp", "wgan_gp", "dcgan", "dcgan", "tiles")
+    shown = [cells for _, cells in rows("docs/scale.md", "### Beside PyTorch")][1:]
+    for (way, own, other, ratio), task in zip(shown, tasks, strict=True):
+        sides = {
+            side: {name: [each["rate"] for each in of_rounds] for name, of_rounds in ways.items()}
+            for side, ways in measured[task].items()
+        }
+        best = max(sides["torch"].values(), key=statistics.median)
+        assert_shown(own, statistics.median(sides["tfgad"][way]))
+        assert_shown(other, statistics.median(best))
+        ratios = [a / b for a, b in zip(sides["tfgad"][way], best, strict=True)]
+        assert_shown(ratio, min(ratios), max(ratios))
+
+
 def test_serving_latency():
     figures: list[dict] = []
     seen = 0
