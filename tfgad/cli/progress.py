@@ -162,14 +162,17 @@ def training_callbacks(
 
     def of_stage(stage: str, steps: int) -> Sequence[keras.callbacks.Callback]:
         progress.phase("training" if stage == "train" else f"training the {stage}", steps)
-        return [
-            keras.callbacks.LambdaCallback(
-                on_train_batch_end=lambda step, logs: progress.advance(_losses(logs)),
-                on_train_end=lambda logs: progress.phase(
-                    afterwards.get(stage, "setting the threshold")
-                ),
-            )
-        ]
+        callback = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda step, logs: progress.advance(_losses(logs))
+        )
+
+        def end(logs: object) -> None:
+            stages = getattr(callback.model, "stages", (stage,))
+            if stage in afterwards or stage == stages[-1]:  # else the next stage follows
+                progress.phase(afterwards.get(stage, "setting the threshold"))
+
+        callback.on_train_end = end
+        return [callback]
 
     return of_stage
 
