@@ -22,10 +22,7 @@ BUILD = "from setuptools import build_meta as b; b.build_wheel('dist'); b.build_
 def dist(tmp_path_factory):
     """The wheel and the source archive, built of a copy of the tracked files."""
     copy = tmp_path_factory.mktemp("copy")
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    for name in listed.stdout.splitlines():
+    for name in tracked("."):
         if not name.startswith(("saved_models/", "examples/pictures/")):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, copy / name)
@@ -33,9 +30,9 @@ def dist(tmp_path_factory):
     return copy / "dist"
 
 
-def tracked_in_package():
+def tracked(folder):
     listed = subprocess.run(
-        ["git", "ls-files", "tfgad"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "ls-files", folder], cwd=ROOT, check=True, capture_output=True, text=True
     )
     return set(listed.stdout.splitlines())
 
@@ -45,7 +42,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist):
     assert wheel.name == f"tfgad-{tfgad.__version__}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == tracked_in_package()
+    assert names == tracked("tfgad")
     assert wheel.stat().st_size < 1_000_000
 
 
@@ -53,7 +50,7 @@ def test_the_source_archive_holds_the_package(dist):
     (source,) = dist.glob("*.tar.gz")
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names > tracked_in_package()
+    assert names > tracked("tfgad")
     assert {"README.md", "LICENSE", "setup.cfg", "pyproject.toml"} <= names
 
 

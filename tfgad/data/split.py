@@ -14,7 +14,9 @@ from tfgad.errors import UsageError
 LEAST = 2  # images in either part: training and threshold need two each
 
 
-def hold_out(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+    count: int, fraction: float, seed: int, purpose: str = "calibration"
+) -> tuple[np.ndarray, np.ndarray]:
     """Splits images at random into a part to train on and a part held out.
 
     This is for data sets that never change: with one more image the whole split is another. Split
@@ -25,6 +27,7 @@ def hold_out(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.nda
         count: number of images.
         fraction: fraction held out, between 0 and 1; at least one image is held out and one kept.
         seed: whole number from 0 up; decides which images.
+        purpose: name of the fraction, for error messages.
 
     Returns:
         Two arrays of indices, each ascending: kept, held out.
@@ -33,7 +36,7 @@ def hold_out(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.nda
         UsageError: the fraction is not between 0 and 1, there are fewer than two images, or the
             seed is not a whole number from 0 up.
     """
-    _check(count, fraction, seed)
+    _check(count, fraction, seed, purpose)
     held = min(max(round(count * fraction), 1), count - 1)
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[held:]), np.sort(order[:held])

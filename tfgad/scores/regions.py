@@ -50,8 +50,9 @@ from tfgad.scores.statistics_layer import StatisticsLayer
 CELLS = 8  # along a side
 SIDES = (1, 2, 4)  # of regions, in cells
 GRID = 32  # values along a side of the map, and points along a side
-POINT, POINT_WEIGHT = 0, 2.0  # beside the sides, and its w_r
+POINT = 0  # stands for a point beside the sides
 SIZES = (*SIDES, POINT)
+WEIGHTS = {**dict.fromkeys(SIDES, 1.0), POINT: 2.0}  # w_r
 VARIANCE = 0.97  # as in the trivial detector of `evaluation/feature_pca.py`
 VECTORS = 20_000  # at most, that components are fitted to; drawn from all places
 FOLDS = 5  # a fifth of the images at a time is left out
@@ -109,8 +110,7 @@ class Regions(StatisticsLayer):
         for index, side in enumerate(SIZES):
             vectors = points if side == POINT else descriptions(cells, side)
             errors = self._log_residual(index, vectors)
-            weight = POINT_WEIGHT if side == POINT else 1.0
-            total += weight * _over_grid(self._standardised(index, errors))
+            total += WEIGHTS[side] * _over_grid(self._standardised(index, errors))
         return total / self.peak
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
@@ -170,8 +170,7 @@ class Regions(StatisticsLayer):
             places = PlaceStatistics(errors, per_place, one_deviation=side == POINT)
             self.place_mean[index].assign(places.mean)
             self.place_deviation[index].assign(places.deviation)
-            weight = POINT_WEIGHT if side == POINT else 1.0
-            total += weight * _over_grid(places.left_one_out())
+            total += WEIGHTS[side] * _over_grid(places.left_one_out())
         peak = np.quantile(np.max(total, axis=(1, 2)), PEAK_QUANTILE)
         self.peak.assign(max(peak, LEAST_PEAK))
 

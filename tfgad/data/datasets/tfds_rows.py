@@ -188,8 +188,7 @@ class Source:
                 if not tested.are_unlabelled:
                     return of_train, tested
                 log.warning("tfds:%s: the split %s has no labels and is not used", self.name, name)
-        _check_share(test)
-        kept, held = hold_out(len(of_train.rows), test, 0)
+        kept, held = hold_out(len(of_train.rows), test, 0, "test")
         return of_train.at(kept), of_train.at(held)
 
     def _rows(self, split: str) -> Rows:
@@ -228,8 +227,3 @@ def _read(builder: Any, split: str, decoders: Any) -> tf.data.Dataset:
     return builder.as_dataset(
         split=split, shuffle_files=False, decoders=decoders, read_config=order
     )
-
-
-def _check_share(test: float) -> None:
-    if not 0 < test < 1:
-        raise UsageError("test", test, "is not between 0 and 1", "give a share, such as 0.2")
