@@ -10,6 +10,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from tfgad.networks.defect_logits import defect_logits
 from tfgad.networks.layers import BatchNormalization
 
 LEVELS = 4  # resolutions
@@ -44,8 +45,7 @@ def unet(
         x = layers.Concatenate()([x, skip])
         x = _block(x, count)
     x = _block(x, channels[0])
-    logits = layers.Conv2D(1, 1, dtype="float32", name="logits")(x)
-    return keras.Model(images, logits, name=name)
+    return keras.Model(images, defect_logits(x), name=name)
 
 
 def _block(x: keras.KerasTensor, channels: int, stride: int = 1) -> keras.KerasTensor:
