@@ -1,8 +1,13 @@
-"""The tables of `README.md` and `docs/` show the figures of `examples/benchmarks/results/`."""
+"""The tables of `README.md` and `docs/` show the figures of `examples/benchmarks/results/`.
+
+After a benchmark was run again, `TFGAD_WRITE_FIGURES=1 pytest -n 0 tests/test_docs_figures.py`
+writes its figures into the tables. New rows, and what the text says of them, are written by hand.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import statistics
 from collections.abc import Iterable, Iterator
@@ -23,25 +28,52 @@ def results(name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+class Cell(str):
+    """A cell of a table, without stars and backticks; it knows its page, line and column."""
+
+    place: tuple[Path, int, int]
+
+
 def rows(page: str, heading: str) -> Iterator[tuple[str, list[str]]]:
     """Yields the first cell and the other cells of each row of the tables under a heading."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    _, _, section = text.partition(f"\n{heading}\n")
-    assert section, f"{page} has no heading {heading!r}"
-    section = re.split(r"\n#+ ", section)[0]
-    for line in section.splitlines():
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    assert heading in lines, f"{page} has no heading {heading!r}"
+    first = lines.index(heading) + 1
+    for number, line in enumerate(lines[first:], start=first):
+        if re.match(r"#+ ", line):
+            return
         if line.startswith("|") and not line.startswith("|---"):
-            cells = [re.sub(r"[*`]", "", cell).strip() for cell in line.strip("|").split("|")]
+            cells = [Cell(re.sub(r"[*`]", "", cell).strip()) for cell in line.split("|")[1:-1]]
+            for column, cell in enumerate(cells, start=1):
+                cell.place = ROOT / page, number, column
             yield cells[0], cells[1:]
 
 
-def assert_shown(cell: str, *values: float) -> None:
+def assert_shown(cell: Cell, *values: float) -> None:
     """Checks that a cell shows these numbers in this order, rounded."""
+    if os.environ.get("TFGAD_WRITE_FIGURES"):
+        write(cell, *values)
+        return
     shown = NUMBER.findall(cell)
     assert len(shown) == len(values), (cell, values)
     for text, value in zip(shown, values, strict=True):
         decimals = len(text.partition(".")[2])
         assert float(text) == pytest.approx(value, abs=0.51 * 10**-decimals), (cell, values)
+
+
+def write(cell: Cell, *values: float) -> None:
+    """Replaces the numbers of a cell on its page, with as many decimals each as before."""
+    page, number, column = cell.place
+    lines = page.read_text(encoding="utf-8").splitlines()
+    cells, remaining = lines[number].split("|"), iter(values)
+
+    def rounded(shown: re.Match[str]) -> str:
+        text = f"{next(remaining):.{len(shown[0].partition('.')[2])}f}"
+        return text.removeprefix("0") if shown[0].startswith(".") else text
+
+    cells[column] = NUMBER.sub(rounded, cells[column])
+    lines[number] = "|".join(cells)
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def spec_of(fabric: str) -> str:

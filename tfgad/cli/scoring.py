@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import enum
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,13 +14,11 @@ from tfgad.cli import console
 from tfgad.cli.arguments import Depth, MaxPixels
 from tfgad.cli.own_masks import masks_of
 from tfgad.cli.progress import Progress
+from tfgad.cli.score_report import Tables, report, say_counts, say_hints, say_small
 from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.errors import UsageError
 from tfgad.inference import results
 from tfgad.quiet import import_tensorflow
-
-if TYPE_CHECKING:
-    from tfgad.scores.map_regions import Region
 
 WARNED = 20  # broken files of a Beam job that are named one by one; the dead letters list them all
 
@@ -120,36 +116,6 @@ def score(
         _score(Path(model), [Path(image) for image in images], output, reading, mask, product)
 
 
-@dataclasses.dataclass
-class _Tables:
-    """The rows of both tables so far, and what was left out of them."""
-
-    output: results.Output
-    products: tuple[str, ...] = ()  # of the model
-    images: list[dict[str, str]] = dataclasses.field(default_factory=list)
-    regions: list[dict[str, str]] = dataclasses.field(default_factory=list)
-    small: int = 0  # regions that --min-area left out
-    bare: int = 0  # defective images that it left without a region
-
-    def add_verdict(self, result: Any, found: Sequence[Region] | None) -> None:
-        """Adds an image with its regions; None if these are unknown."""
-        listed = results.listed(found, self.output.min_area, result.is_anomalous)
-        row = results.row(result, listed.regions)
-        self.images.append(row)
-        self.regions += results.region_rows(row["image"], listed.regions, self.output.mm_per_pixel)
-        self.small += listed.small
-        self.bare += listed.is_bare
-
-    def write(self) -> None:
-        """Writes both, if a table is asked for."""
-        if self.output.table:
-            columns = results.region_columns(self.output.mm_per_pixel)
-            path = Path(results.regions_path(self.output.table))
-            results.write_csv(path, self.regions, columns)
-            columns = results.columns(self.products)
-            results.write_csv(Path(self.output.table), self.images, columns)
-
-
 def _score(
     model: Path,
     images: list[Path],
@@ -170,7 +136,7 @@ def _score(
     import_tensorflow()
     from tfgad.inference import predictor, scoring
 
-    tables = _Tables(output)
+    tables = Tables(output)
     broken, scored = [], []
     with Progress() as progress:
         progress.phase("loading the model")
@@ -200,7 +166,7 @@ def _score(
                 console.warn(f"{output.table} holds {len(tables.images)} of {len(paths)} images")
             raise
     try:
-        _report_scores(tables, broken)
+        report(tables, broken)
     finally:
         size = scoring.calibrated_size(loaded)
         if notice := scoring.drift_notice(loaded.calibration_scores, size, scored):
@@ -252,68 +218,14 @@ def _score_with_beam(
             **reading,
         )
     say_counts(output.table, scored.counts)
-    _say_small(scored.small, scored.bare, output.min_area)
+    say_small(scored.small, scored.bare, output.min_area)
     for fitting, count in scored.doubtful.items():
         console.warn(doubt(f"{count} images", fitting))
     for name, reason in scored.broken[:WARNED]:
         console.warn(f"not scored: {name}: {reason}")
     if len(scored.broken) > WARNED:
         console.warn(f"not scored: {len(scored.broken) - WARNED} others")
-    _say_hints(scored.beyond)
+    say_hints(scored.beyond)
     if scored.broken:
         console.warn(f"all files that were not scored: {scored.dead_letters}")
         raise typer.Exit(console.BROKEN_IMAGES)
-
-
-def _report_scores(tables: _Tables, broken: list[ImageError]) -> None:
-    """Writes the tables or prints the rows, and names the files that could not be scored.
-
-    Raises:
-        UsageError: none could be scored; nothing is written then.
-        typer.Exit: some could not.
-    """
-    beyond = sorted({error.beyond for error in broken if error.beyond})
-    if len(broken) == len(tables.images):
-        first = broken[0]
-        others = f", nor {len(broken) - 1} others" if len(broken) > 1 else ""
-        raise UsageError("image", first.path, f"{first.reason}{others}", results.hint(beyond))
-    tables.write()
-    for row in tables.images:
-        if not tables.output.table and row["score"]:
-            console.say(verdict_line(row))
-    say_counts(tables.output.table, collections.Counter(row["verdict"] for row in tables.images))
-    _say_small(tables.small, tables.bare, tables.output.min_area)
-    for error in broken:
-        console.warn(f"not scored: {error}")
-    _say_hints(beyond)
-    if broken:
-        raise typer.Exit(console.BROKEN_IMAGES)
-
-
-def _say_small(small: int, bare: int, min_area: int) -> None:
-    """Says how many regions were left out, and how many defective images have no others."""
-    if small:
-        left_out = f"{small} region{'s' * (small != 1)}"
-        have = "image has" if bare == 1 else "images have"
-        without = f"; {bare} defective {have} no other region" if bare else ""
-        console.warn(f"--min-area {min_area} left out {left_out}{without}")
-
-
-def _say_hints(beyond: Sequence[str]) -> None:
-    if beyond:
-        console.warn(results.hint(beyond))
-
-
-def verdict_line(row: Mapping[str, str]) -> str:
-    """Returns the row of an image that was scored, as one line for people."""
-    numbers = f"probability {float(row['probability']):.3f}  score {row['score']:<8}"
-    regions = f"regions {row['regions'] or '-':<2}"
-    product = f"{row[results.PRODUCT]}  " if results.PRODUCT in row else ""
-    reason = row["reason"] and f"  ({row['reason']})"
-    return f"{row['verdict']:<9}  {numbers}  {regions}  {product}{row['image']}{reason}"
-
-
-def say_counts(csv: Path | str | None, counts: Mapping[str, int]) -> None:
-    """Writes how many images have each verdict, and where the table is."""
-    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    console.say(f"{csv}: {summary}" if csv else summary)

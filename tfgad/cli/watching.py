@@ -17,7 +17,7 @@ import typer
 from tfgad.cli import console
 from tfgad.cli.arguments import Depth, MaxPixels, Model
 from tfgad.cli.progress import Progress
-from tfgad.cli.scoring import say_counts, verdict_line
+from tfgad.cli.score_report import say_counts, verdict_line
 from tfgad.data.image_files import MAX_PIXELS, ImageError
 from tfgad.errors import UsageError
 from tfgad.inference import results

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfgad.data.image_files import MAX_PIXELS
+from tfgad.data.datasets.image_shape import check_image_shape
 from tfgad.data.options import Size
 from tfgad.data.split import hold_out
 from tfgad.errors import UsageError, first_line
@@ -140,17 +140,10 @@ class Source:
         Raises:
             UsageError: an option is out of range.
         """
-        if channels not in (None, 1, 3):
-            raise UsageError("channels", channels, "is neither grey nor colour", "give 1 or 3")
         own_height, own_width, own_channels = self.image.shape
         known = own_height and own_width
         height, width = size or ((own_height, own_width) if known else (SIDE, SIDE))
-        if min(height, width) < 1:
-            hint = "give at least 1"
-            raise UsageError("size", Size(height, width), "is not the side of an image", hint)
-        if height * width > MAX_PIXELS:
-            problem = f"gives images of more than {MAX_PIXELS:,} pixels"
-            raise UsageError("size", Size(height, width), problem, "give less")
+        check_image_shape("size", Size(height, width), channels)
         return height, width, channels or own_channels
 
     def classes(self) -> list[str]:

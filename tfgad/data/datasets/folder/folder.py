@@ -23,7 +23,7 @@ from tfgad.data.datasets.folder.layout import GOOD, MASKS, Layout, read_layout
 from tfgad.data.datasets.folder.masks import GroundTruth, read_ground_truth
 from tfgad.data.datasets.folder.parts import find_groups, split
 from tfgad.data.datasets.folder.stream import Form, stream_normal, stream_test
-from tfgad.data.image_files import MAX_PIXELS
+from tfgad.data.datasets.image_shape import check_image_shape
 from tfgad.data.options import Size
 from tfgad.data.origins import Origins
 from tfgad.data.pixels import FULL_DEPTH, STRETCH, check_fit
@@ -185,18 +185,10 @@ def _check_options(
     size: tuple[int, int], channels: int | None, depth: int | None, fit: str
 ) -> None:
     """Raises UsageError for an option out of range."""
-    if channels not in (None, 1, 3):
-        raise UsageError("channels", channels, "is neither grey nor colour", "give 1 or 3")
+    check_image_shape("size or tile", Size(*size), channels)
     if depth is not None and not 8 < depth <= FULL_DEPTH:
         raise UsageError("depth", depth, "is not a depth of 16-bit files", "give 9 to 16")
     check_fit("data option fit", fit)
-    named = str(Size(*size))
-    if min(size) < 1:
-        raise UsageError("size or tile", named, "is not the side of an image", "give at least 1")
-    if size[0] * size[1] > MAX_PIXELS:
-        raise UsageError(
-            "size or tile", named, f"gives images of more than {MAX_PIXELS:,} pixels", "give less"
-        )
 
 
 def _read(
