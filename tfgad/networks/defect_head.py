@@ -5,12 +5,12 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from tfgad.networks.defect_logits import defect_logits
 from tfgad.networks.layers import BatchNormalization
 
 # The first layer standardises the features. A head is trained for hundreds of steps: with Keras's
 # momentum of .99 its averages would still hold 8 % of their initial values after 250.
 MOMENTUM = 0.95
+RARE = -3.0  # the initial logit: odds of 1 to 20
 
 
 def defect_head(channels: int, width: int, name: str = "head") -> keras.Model:
@@ -28,4 +28,6 @@ def defect_head(channels: int, width: int, name: str = "head") -> keras.Model:
     x = BatchNormalization(momentum=MOMENTUM)(features)
     x = layers.Conv2D(width, 1, activation="relu")(x)
     x = layers.Conv2D(max(1, width // 2), 3, padding="same", activation="relu")(x)
-    return keras.Model(features, defect_logits(x), name=name)
+    rare = keras.initializers.Constant(RARE)
+    logits = layers.Conv2D(1, 1, bias_initializer=rare, dtype="float32", name="logits")(x)
+    return keras.Model(features, logits, name=name)
