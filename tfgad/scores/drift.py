@@ -242,9 +242,9 @@ class DriftTest:
         return self._drifts[min(self._drifts)] if self._drifts else None
 
     @property
-    def rank(self) -> float:
-        """The mean rank of the scores in the smallest window; 0.5 before it is full."""
-        return float(np.mean(self._last(WINDOWS[0]))) if self._count >= WINDOWS[0] else 0.5
+    def rank(self) -> float | None:
+        """The mean rank of the scores in the smallest window; None before it is full."""
+        return float(np.mean(self._last(WINDOWS[0]))) if self._count >= WINDOWS[0] else None
 
     def add(self, scores: Iterable[float]) -> None:
         """Reads further scores, in the order of the images; NaN is left out."""

@@ -96,6 +96,16 @@ def test_metrics_and_log_of_a_model_with_drift(watch, caplog):
     assert values_of(page_of(parts=watch))['tfgad_serving_score_drift{model="parts"}'] == "0.0"
 
 
+def test_what_was_not_compared_does_not_look_healthy(watch):
+    """A model whose images all have another size than those of calibration is not watched."""
+    watch.add({"score": np.full(24, 1.5)})
+    assert not [name for name in values_of(page_of(parts=watch)) if re.search("drift|rank", name)]
+    watch.add({"score": np.full(1, 1.5)})
+    values = values_of(page_of(parts=watch))
+    assert values['tfgad_serving_score_drift{model="parts"}'] == "0.0"
+    assert float(values['tfgad_serving_score_rank{model="parts"}']) == pytest.approx(0.5, abs=0.01)
+
+
 def test_a_model_of_before_has_a_histogram_and_no_drift(caplog):
     caplog.set_level(logging.INFO, "tfgad")
     earlier = ScoreWatch("parts", None, threshold=1.95)

@@ -107,7 +107,8 @@ class _Scores(Collector):
         )
         drift = GaugeMetricFamily(
             "tfgad_serving_score_drift",
-            "1 if recent scores differ from those of calibration, else 0.",
+            "1 if recent scores differ from those of calibration, else 0. Absent before "
+            f"{LEAST} scores were compared.",
             labels=["model"],
         )
         rank = GaugeMetricFamily(
@@ -120,7 +121,8 @@ class _Scores(Collector):
             scores = self._models.scores(name)
             if scores is not None:
                 histogram.add_metric([name], *scores.histogram())
-                if scores.is_tested:
+                # No score compared, no sample: 0 and 0.5 would look like a healthy model.
+                if (mean_rank := scores.rank) is not None:
                     drift.add_metric([name], float(scores.drift is not None))
-                    rank.add_metric([name], scores.rank)
+                    rank.add_metric([name], mean_rank)
         yield from (histogram, drift, rank)

@@ -85,10 +85,10 @@ class ScoreWatch:
             return self._test.drift if self._test else None
 
     @property
-    def rank(self) -> float:
-        """The mean rank of the most recent scores; see `DriftTest.rank`."""
+    def rank(self) -> float | None:
+        """The mean rank of the most recent scores, or None; see `DriftTest.rank`."""
         with self._lock:
-            return self._test.rank if self._test else 0.5
+            return self._test.rank if self._test else None
 
     def histogram(self) -> tuple[list[tuple[str, float]], float]:
         """Returns the numbers of scores up to each edge, as Prometheus has them, and their sum."""
