@@ -3,11 +3,20 @@
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 from matplotlib.figure import Figure
 
 NOTEBOOKS = Path(__file__).parents[1] / "examples" / "notebooks"
 FEW = "size=64&train=16&calibration=8&test=24"
+IN_QUICK_MODE = (
+    "anogan_repaired",
+    "fanogan_and_ganomaly",
+    "gans_on_digits",
+    "latent_space",
+    "serve_a_model",
+    "wasserstein",
+)
 KNOWN = '["weave:plain", "weave:satin", "weave:denim", "weave:herringbone"], "weave:twill"'
 
 
@@ -30,6 +39,7 @@ def run(name, instead, folder, monkeypatch):
         source = source.replace(text, replacement)
     namespace = {}
     exec(compile(source, name, "exec"), namespace)
+    plt.close("all")
     return namespace
 
 
@@ -50,11 +60,27 @@ def test_paint_defects(tmp_path, monkeypatch, capsys, quicker):
     assert capsys.readouterr().out.count("IoU") == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_QUICK_MODE)
+def test_quick_mode(name, tmp_path, monkeypatch):
+    """As on a machine without MNIST and without a display."""
+    monkeypatch.setenv("TFGAD_QUICK", "1")
+    monkeypatch.setenv("TFGAD_DATA_DIR", str(tmp_path))
+    run(f"{name}.ipynb", {}, tmp_path, monkeypatch)
+
+
+def test_the_first_cell_is_that_of_all():
+    """It installs the package."""
+    first = {code_cells(f"{name}.ipynb")[0][0] for name in IN_QUICK_MODE}
+    assert len(first) == 1
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")))
 def test_a_notebook_was_run_from_top_to_bottom_before_it_was_kept(name):
     _, cells = code_cells(name)
     ran = [cell for cell in cells if not cell["source"][0].startswith("%pip")]
-    assert [cell["execution_count"] for cell in ran] == list(range(2, len(ran) + 2))
+    first = 1 + len(cells) - len(ran)
+    assert [cell["execution_count"] for cell in ran] == list(range(first, first + len(ran)))
     outputs = [output for cell in ran for output in cell["outputs"]]
     assert not [output for output in outputs if output["output_type"] == "error"]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
+    assert any("image/png" in output.get("data", {}) for output in outputs)
