@@ -96,11 +96,14 @@ def test_metrics_and_log_of_a_model_with_drift(watch, caplog):
     assert values_of(page_of(parts=watch))['tfgad_serving_score_drift{model="parts"}'] == "0.0"
 
 
-def test_what_was_not_compared_does_not_look_healthy(watch):
-    """A model whose images all have another size than those of calibration is not watched."""
-    watch.add({"score": np.full(24, 1.5)})
+def test_what_was_not_compared_does_not_look_healthy():
+    """Neither images of another size than those of calibration, nor answers without a map."""
+    watch = ScoreWatch("parts", CalibrationScores.of(NORMAL), 1.95, size=(4, 6))
+    watch.add({"score": np.full(100, 1.5), "map": np.zeros((100, 8, 6))})
+    watch.add({"score": np.full(100, 1.5)})
+    watch.add({"score": np.full(24, 1.5), "map": np.zeros((24, 4, 6))})
     assert not [name for name in values_of(page_of(parts=watch)) if re.search("drift|rank", name)]
-    watch.add({"score": np.full(1, 1.5)})
+    watch.add({"score": np.full(1, 1.5), "map": np.zeros((1, 4, 6))})
     values = values_of(page_of(parts=watch))
     assert values['tfgad_serving_score_drift{model="parts"}'] == "0.0"
     assert float(values['tfgad_serving_score_rank{model="parts"}']) == pytest.approx(0.5, abs=0.01)
@@ -138,7 +141,6 @@ def test_a_loaded_version_counts_the_scores_of_requests_and_not_of_its_warm_up(
     models_folder, load_once, pictures
 ):
     servable = Servable("native", 1, models_folder / "native" / "1", Batching())
-    assert servable.scores.is_tested
     assert servable.scores.histogram()[0][-1][1] == 0
     signature = servable.signature("")
     answer = servable.submit(signature, {"images": pictures}, Rows(len(pictures), 48 * 48, None))

@@ -114,7 +114,7 @@ class _Scores(Collector):
         rank = GaugeMetricFamily(
             "tfgad_serving_score_rank",
             f"Mean rank of the last {LEAST} scores among those of calibration, from 0 to 1; 0.5 if "
-            "they are alike.",
+            f"they are alike. Absent before {LEAST} scores were compared.",
             labels=["model"],
         )
         for name in self._models.names():

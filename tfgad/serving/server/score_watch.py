@@ -74,11 +74,6 @@ class ScoreWatch:
         return self._size is None or (MAP in outputs and outputs[MAP].shape[1:3] == self._size)
 
     @property
-    def is_tested(self) -> bool:
-        """Whether drift is noticed: the model stores its calibration scores, and enough of them."""
-        return self._test is not None
-
-    @property
     def drift(self) -> Comparison | None:
         """What shows drift at present; None if nothing does."""
         with self._lock:
