@@ -8,8 +8,9 @@ with G the generator and f the last hidden layer of the critic, both fixed.
 
 The whole search is tensor arithmetic in one `tf.while_loop`, so it also runs inside an exported
 model. All images and all their restarts are rows of one batch. L of a row depends on its own z
-alone, so rows do not influence each other: an image's result depends on the rest of its batch only by the rounding of
-matrix products. A row that has converged leaves the batch, so later steps are cheaper.
+alone, so rows do not influence each other: an image's result depends on the rest of its batch only
+by the rounding of matrix products. A row that has converged leaves the batch, so later steps are
+cheaper.
 
 A model holds a `compiled_search`. `latent_search` is the same for use inside other graphs. Settings
 are in `search_options.py`.
