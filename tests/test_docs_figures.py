@@ -155,20 +155,26 @@ def test_what_the_unet_learns_from():
     variants = {"as it is": "all", "Perlin noise": "perlin", "shapes and Perlin": "mix"}
     variants |= {"the U-Net reads": "image+reconstruction"}
     shown = list(rows("docs/results.md", "### What the U-Net learns from"))
-    assert len(shown) == 1 + 9 + 1 + 6
+    maps, without, joined = shown[1:10], shown[11:21], shown[22:]
+    assert len(joined) == 6
     of_rows = [found["cues"]]
-    for name, _ in shown[2:10]:
+    for name, _ in maps[1:]:
         (variant,) = (key for start, key in variants.items() if name.startswith(start))
         of_rows.append(found[variant][name.split(", ")[-1]])
-    of_rows += [found["all"]["joined"][name] for name, _ in shown[11:]]
-    for (_, cells), figures in zip([*shown[1:10], *shown[11:]], of_rows, strict=True):
+    of_rows += [found["all"]["joined"][name] for name, _ in joined]
+    for (_, cells), figures in zip([*maps, *joined], of_rows, strict=True):
         for cell, key in zip(cells, FIGURES, strict=True):
             assert_shown(cell, figures[key])
+    for name, cells in without:
+        of_variant = found["all" if name == "nothing" else f"without {name}"]
+        of_scores = [of_variant[s][key] for s in ("joint", "marks") for key in FIGURES[::3]]
+        for cell, figure in zip(cells, of_scores, strict=True):
+            assert_shown(cell, figure)
 
 
 def test_other_methods_on_fabric():
     shown = list(rows("docs/results.md", "### Other methods on fabric"))[1:]
-    assert len(shown) == 3
+    assert len(shown) == 7
     for name, cells in shown:
         data, method = name.split(", ")
         of_seeds = results(OTHER_METHODS[method])[spec_of(data)][method]
