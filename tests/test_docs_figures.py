@@ -165,6 +165,9 @@ def test_what_the_unet_learns_from():
     for (_, cells), figures in zip([*maps, *joined], of_rows, strict=True):
         for cell, key in zip(cells, FIGURES, strict=True):
             assert_shown(cell, figures[key])
+    with_reconstruction = results("ablation")["weave:ripstop"]["image+reconstruction"]["joint"]
+    assert round(with_reconstruction["image_auroc"], 3) == 0.999  # in the text
+    assert round(with_reconstruction["pixel_aupro"], 3) == 0.964
     for name, cells in without:
         of_variant = found["all" if name == "nothing" else f"without {name}"]
         of_scores = [of_variant[s][key] for s in ("joint", "marks") for key in FIGURES[::3]]
