@@ -65,6 +65,15 @@ def test_histogram_has_deciles_and_threshold_as_edges(watch):
     assert total == pytest.approx(9.44)
 
 
+def test_images_are_counted_by_verdict(watch):
+    watch.add({"score": np.array([1.0, 3.0, 1.9]), "is_anomalous": np.array([False, True, False])})
+    watch.add({"score": np.array([np.nan]), "is_anomalous": np.array([True])})
+    watch.add({"reconstruction": np.zeros((2, 4, 4, 1))})
+    page = page_of(parts=watch)
+    assert 'tfgad_serving_images_total{model="parts",verdict="good"} 2.0' in page
+    assert 'tfgad_serving_images_total{model="parts",verdict="defective"} 2.0' in page
+
+
 def test_metrics_of_a_model_without_drift(watch):
     watch.add({"score": np.random.default_rng(0).uniform(1, 2, 200)})
     page = page_of(parts=watch)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from tfgad.scores.drift import LEAST
@@ -105,6 +110,11 @@ class _Scores(Collector):
             "calibration scores.",
             labels=["model"],
         )
+        images = CounterMetricFamily(
+            "tfgad_serving_images",
+            "Images of requests, by verdict: good or defective.",
+            labels=["model", "verdict"],
+        )
         drift = GaugeMetricFamily(
             "tfgad_serving_score_drift",
             "1 if recent scores differ from those of calibration, else 0. Absent before "
@@ -121,8 +131,10 @@ class _Scores(Collector):
             scores = self._models.scores(name)
             if scores is not None:
                 histogram.add_metric([name], *scores.histogram())
+                for verdict, count in scores.verdicts().items():
+                    images.add_metric([name, verdict], count)
                 # No score compared, no sample: 0 and 0.5 would look like a healthy model.
                 if (mean_rank := scores.rank) is not None:
                     drift.add_metric([name], float(scores.drift is not None))
                     rank.add_metric([name], mean_rank)
-        yield from (histogram, drift, rank)
+        yield from (histogram, images, drift, rank)

@@ -12,7 +12,7 @@ from tfgad.scores.drift import LEVELS, UNTESTED, CalibrationScores, Comparison, 
 
 log = logging.getLogger(__name__)
 
-SCORE, MAP = "score", "map"  # outputs of the model
+SCORE, MAP, VERDICT = "score", "map", "is_anomalous"  # outputs of the model
 DECILES = np.isclose(LEVELS * 10 % 1, 0) | np.isclose(LEVELS * 10 % 1, 1)
 
 
@@ -48,12 +48,16 @@ class ScoreWatch:
         self._edges = np.unique(edges)
         self._counts = np.zeros(len(self._edges) + 1, np.int64)
         self._sum = 0.0
+        self._good = self._defective = 0
 
     def add(self, outputs: Mapping[str, np.ndarray]) -> None:
-        """Reads the outputs of a run, which may have no scores."""
+        """Reads the outputs of a run, which may have no scores and no verdicts."""
         scores = np.asarray(outputs.get(SCORE, ()), np.float64).ravel()
         scores = scores[np.isfinite(scores)]
+        verdicts = np.asarray(outputs.get(VERDICT, ()), bool).ravel()
         with self._lock:
+            self._defective += int(verdicts.sum())
+            self._good += int(verdicts.size - verdicts.sum())
             np.add.at(self._counts, np.searchsorted(self._edges, scores), 1)
             self._sum += float(scores.sum())
             if self._test is None or not self._is_alike(outputs):
@@ -84,6 +88,11 @@ class ScoreWatch:
         """The mean rank of the most recent scores, or None; see `DriftTest.rank`."""
         with self._lock:
             return self._test.rank if self._test else None
+
+    def verdicts(self) -> dict[str, int]:
+        """Returns the numbers of images that were called good and defective."""
+        with self._lock:
+            return {"good": self._good, "defective": self._defective}
 
     def histogram(self) -> tuple[list[tuple[str, float]], float]:
         """Returns the numbers of scores up to each edge, as Prometheus has them, and their sum."""
