@@ -1,5 +1,6 @@
 """The notebooks run from top to bottom, on few images and steps, and hold what they showed."""
 
+import configparser
 import json
 from pathlib import Path
 
@@ -72,6 +73,20 @@ def test_the_first_cell_is_that_of_all():
     assert len(IN_QUICK_MODE) >= 6
     first = {code_cells(f"{name}.ipynb")[0][0] for name in IN_QUICK_MODE}
     assert len(first) == 1
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")))
+def test_the_badge_opens_the_notebook_in_the_repository(name):
+    """`python docs/addresses.py badges` writes it."""
+    settings = configparser.ConfigParser()
+    settings.read(NOTEBOOKS.parents[1] / "setup.cfg")
+    owner = settings["metadata"]["url"].removeprefix("https://github.com/")
+    first = json.loads((NOTEBOOKS / name).read_text(encoding="utf-8"))["cells"][0]["source"]
+    text = "".join(first)
+    assert text.startswith("# ")
+    assert text.count("Open in Colab") == 1
+    colab = f"https://colab.research.google.com/github/{owner}/blob/main"
+    assert f"({colab}/examples/notebooks/{name})" in text
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")))

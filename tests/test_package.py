@@ -1,6 +1,8 @@
 """What is released: the wheel and the source archive, built and installed as a user would."""
 
+import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +28,8 @@ def dist(tmp_path_factory):
         if not name.startswith(("saved_models/", "examples/pictures/")):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, copy / name)
-    subprocess.run([sys.executable, "-c", BUILD], cwd=copy, check=True, capture_output=True)
+    for command in (["docs/addresses.py", "readme"], ["-c", BUILD]):
+        subprocess.run([sys.executable, *command], cwd=copy, check=True, capture_output=True)
     return copy / "dist"
 
 
@@ -44,6 +47,25 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == tracked("tfgad")
     assert wheel.stat().st_size < 1_000_000
+
+
+def test_links_of_the_description_lead_into_the_repository(dist):
+    """The registry shows the README alone."""
+    (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    address = metadata["Home-page"]
+    readme, shown = (ROOT / "README.md").read_text(), metadata.get_payload()
+    links = re.findall(r"\]\(([^)#\s]+)", shown)
+    assert len(links) == len(re.findall(r"\]\(([^)#\s]+)", readme)) > 30
+    pictures = re.findall(r"!\[[^\]]*\]\((\S+)\)", shown)
+    assert all(link.startswith("https://") for link in links)
+    assert pictures
+    assert all(each.startswith(f"{address}/raw/main/") for each in pictures)
+    for link in links:
+        if link.startswith(address):
+            assert (ROOT / link.removeprefix(address).split("/main/")[1]).exists(), link
 
 
 def test_the_source_archive_holds_the_package(dist):
