@@ -152,12 +152,16 @@ def fit(model, images, steps, checkpoint):
 def trained_ganomaly(spec, images, arguments):
     """Returns a model after its first stage, and adapted; `--runs` keeps its checkpoint."""
     model = built(images, arguments)
-    name = quote(f"{spec}_{arguments.seed}_{arguments.steps}", safe="")
     arguments.runs.mkdir(parents=True, exist_ok=True)
-    checkpoint = arguments.runs / f"{name}.weights.h5"
-    fit(model, images, {"ganomaly": arguments.steps}, checkpoint)
+    fit(model, images, {"ganomaly": arguments.steps}, checkpoint_of(spec, arguments))
     model.adapt(images.train, images.train_size)
     return model
+
+
+def checkpoint_of(spec, arguments, stage=""):
+    """Returns the file of a stage's checkpoint, of its own for each data set."""
+    name = quote(f"{spec}_{arguments.seed}_{arguments.steps}{stage}", safe="")
+    return arguments.runs / f"{name}.weights.h5"
 
 
 def measured(name, settings, mix, start, images, cues, arguments):
@@ -173,7 +177,7 @@ def measured(name, settings, mix, start, images, cues, arguments):
     # The step counts GANomaly's, so that random numbers are those of a whole training.
     model.step.assign(arguments.steps)
     began = time.monotonic()
-    unfinished = arguments.runs / "unet.weights.h5"
+    unfinished = checkpoint_of(images.spec, arguments, "_unet")
     unfinished.unlink(missing_ok=True)
     steps = {"ganomaly": arguments.steps, "unet": arguments.unet_steps}
     fit(model, images, steps, unfinished)

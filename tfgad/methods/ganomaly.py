@@ -195,14 +195,21 @@ class GANomaly(Detector):
 
         `latent` is A(x), a mean; `code` is z = G_E(x), and how it changes when encoded again.
         """
+        return self.errors_and_reconstruction(images)[0]
+
+    def errors_and_reconstruction(
+        self, images: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """`errors`, and G(x) from the same pass."""
         z = self.encoder(images, training=False)
         generated = self.decoder(z, training=False)
         again = self.second_encoder(generated, training=False)
         f_x = self.critic(images, training=False)["features"]
         f_generated = self.critic(generated, training=False)["features"]
-        return {
+        errors = {
             "latent": losses.mean_absolute(z, again),
             "residual": pixel_errors(images, generated),
             **feature_errors(f_x, f_generated, self.window),
             "code": tf.concat([z, again - z], axis=-1),
         }
+        return errors, generated

@@ -1,11 +1,12 @@
-"""GANomaly and a U-Net beside it that is trained on synthetic defects: the default for textures.
+"""GANomaly, and a U-Net that reads its reconstruction: the default for textures.
 
 Two networks look at an image, each for what the other does not see. GANomaly (`ganomaly.py`)
 reconstructs good windows, and fails where a weave is broken. A U-Net (Ronneberger et al. 2015)
-marks synthetic defects that were added to good tiles (`data/synthetic_defects.py`, or another of
-`data/defect_sources.py`), and so sees spots, stains and shades that reconstruct well. The idea is
-DRAEM's (Zavrtanik et al. 2021, `draem.py`), whose U-Net reads the reconstruction; here the two are
-trained apart and their maps are joined afterwards.
+reads a tile, its reconstruction and their difference, and marks synthetic defects that were added
+to good tiles (`data/synthetic_defects.py`, or another of `data/defect_sources.py`). So it also sees
+spots, stains and shades that reconstruct well. The idea is that of DRAEM (Zavrtanik et al. 2021,
+`draem.py`), with two differences: GANomaly is trained first, on good windows alone, where DRAEM
+trains both networks at once to take the defects away; and the maps of both networks count.
 
 With m the mask of the synthetic defects and p the U-Net's probabilities, its loss is the focal loss
 (Lin et al. 2017)
@@ -75,7 +76,7 @@ class Config:
     unet_input: Annotated[
         Literal["image", "image+reconstruction"],
         Field(description="of the U-Net: tiles, or also their reconstruction and absolute error"),
-    ] = "image"
+    ] = "image+reconstruction"
     unet_batch_size: Annotated[
         int, Field(ge=1, le=65_536, description="tiles per step of the U-Net")
     ] = 16
@@ -205,53 +206,89 @@ class GANomalyUNet(Detector):
 
         images, masks = self.with_defects(images)
         images = with_random_light(images, self.seed_of("light"))
+        rebuilt = self.side_by_side(images) if self._rebuilt else None
         with tf.GradientTape() as tape:
-            logits = self.logits(images, training=True)
+            logits = self.logits(images, rebuilt, training=True)
             focal = tf.reduce_mean(losses.focal_loss(masks, logits, self.config.gamma))
         self.minimize("unet", focal, tape)
         return {"focal": focal}
 
-    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The U-Net's logits of a defect, `[B, H, W, 1]` of images of any size."""
-        padded = tiling.pad_to_grid(self._unet_input(images), (GRID, GRID), GRID)
+    def side_by_side(self, images: tf.Tensor) -> tf.Tensor:
+        """G(x) of windows that do not overlap, `[B, H, W, C]`, for training.
+
+        Scoring blends windows at `stride`, in pixels 16, for maps without seams. The U-Net does not
+        need that to learn: on plain, satin, denim and basket the joined map is as good, and
+        its stage takes two thirds of the time (`examples/benchmarks/ablation.py`).
+        """
+        window = self.window[:2]
+        return tiling.by_window(images, window, window, self.reconstruction)
+
+    def logits(
+        self, images: tf.Tensor, reconstruction: tf.Tensor | None = None, training: bool = False
+    ) -> tf.Tensor:
+        """The U-Net's logits of a defect, `[B, H, W, 1]`.
+
+        Args:
+            images: `[B, H, W, C]`, of any size.
+            reconstruction: G(x) blended over the windows, of the same shape, if it is known.
+            training: whether batch statistics are used.
+        """
+        seen = images
+        if self._rebuilt:
+            if reconstruction is None:
+                reconstruction = self._blended(images, self.reconstruction)
+            seen = with_difference(images, reconstruction)
+        padded = tiling.pad_to_grid(seen, (GRID, GRID), GRID)
         logits = self.unet(padded, training=training)
         logits = tf.image.resize(logits, tf.shape(padded)[1:3])
         return logits[:, : tf.shape(images)[1], : tf.shape(images)[2]]
 
-    def _unet_input(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns x, or `[B, H, W, 3 C]`: x, G(x) blended over its windows, and |x - G(x)|."""
-        if self.config.unet_input == "image":
-            return images
-        reconstruction = tf.stop_gradient(self._blended(images, self.reconstruction))
-        return tf.concat([images, reconstruction, tf.abs(images - reconstruction)], axis=-1)
-
     @tf.function(reduce_retracing=True, autograph=False)
     @precision.scoring()
-    def logit_maps(self, images: tf.Tensor) -> tf.Tensor:
+    def logit_maps(self, images: tf.Tensor, reconstruction: tf.Tensor | None = None) -> tf.Tensor:
         """`logits` in inference, blurred, `[B, H, W]`."""
-        return gaussian_blur(self.logits(images), LOGIT_SIGMA)[..., 0]
+        return gaussian_blur(self.logits(images, reconstruction), LOGIT_SIGMA)[..., 0]
 
     def reconstruction(self, images: tf.Tensor) -> tf.Tensor:
         """G(x) of GANomaly."""
         return self.ganomaly.reconstruction(images)
 
     def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Those of GANomaly."""
-        return self.ganomaly.errors(images)
+        """Those of GANomaly; where the U-Net reads it, also a map of each channel of G(x)."""
+        errors, generated = self.ganomaly.errors_and_reconstruction(images)
+        rebuilt = dict(zip(self._rebuilt, tf.unstack(generated, axis=-1), strict=False))
+        return errors | rebuilt
+
+    @property
+    def _rebuilt(self) -> tuple[str, ...]:
+        """The names among the errors of the channels of G(x); none if the U-Net reads x alone.
+
+        The network tells it: models of before have no setting `unet_input`.
+        """
+        channels = self.window[2]
+        reads = self.unet.input_shape[-1] > channels
+        return tuple(f"rebuilt_{i}" for i in range(channels)) if reads else ()
 
     def scored_by(self, score: str) -> ScoreOf:
         """The scores of a detector, and `joint` and `marks`."""
         kinds = {JOINT: JointScore, MARKS: MarksScore}
         if score not in kinds:
             return super().scored_by(score)
-        return kinds[score](self.joint, self._cues_score(), self.logit_maps)
+        return self._joined(kinds[score])
+
+    def _joined(self, kind: type[JointScore]) -> JointScore:
+        return kind(self.joint, self._cues_score(), self.logit_maps, self._rebuilt)
 
     def adapt(self, normals: Any, size: int | None = None) -> None:
         """Also learns the level and peak of the U-Net's logits, after `Detector.adapt`."""
         super().adapt(normals, size)
         normals = self.normal_images(normals)
-        score = JointScore(self.joint, self._cues_score(), self.logit_maps)
-        score.adapt(normals, checks.size_of(normals, size))
+        self._joined(JointScore).adapt(normals, checks.size_of(normals, size))
 
     def _needs_adapt(self, score: str) -> bool:
         return super()._needs_adapt(CUES if score in self.tile_scores else score)
+
+
+def with_difference(x: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
+    """Returns x, G(x) and |x - G(x)|, `[B, H, W, 3 C]`."""
+    return tf.concat([x, reconstruction, tf.abs(x - reconstruction)], axis=-1)

@@ -21,6 +21,7 @@ six fabrics in `docs/results.md`: their good tiles are not like that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
@@ -45,8 +46,8 @@ LEAST_PEAK = 1.0  # of logits, a factor of e in the odds: a network may be sure 
 class LogitMaps(Protocol):
     """A network as a function: images float32 `[B, H, W, C]` to logits `[B, H, W]`."""
 
-    def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the logits of defects."""
+    def __call__(self, images: tf.Tensor, reconstruction: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the logits of defects; computes the reconstruction if it is needed and None."""
 
 
 @keras.saving.register_keras_serializable("tfgad")
@@ -88,16 +89,21 @@ class JointScore:
         joint: the layer.
         cues: the score `cues`; its level and tone are those of a tile.
         logits: the network.
+        rebuilt: names, among the errors, of the reconstruction's channels; none if the network
+            reads the image alone.
     """
 
     is_peak = True
 
-    def __init__(self, joint: Joint, cues: CuesScore, logits: LogitMaps):
-        self.joint, self.cues, self.logits = joint, cues, logits
+    def __init__(
+        self, joint: Joint, cues: CuesScore, logits: LogitMaps, rebuilt: Sequence[str] = ()
+    ):
+        self.joint, self.cues, self.logits, self.rebuilt = joint, cues, logits, tuple(rebuilt)
 
     def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Returns the errors that `cues` uses, `[N, h, w, K]`."""
-        return self.cues.window_errors(windows, errors)
+        """Returns the reconstruction, if it is read, and the errors of `cues`, `[N, h, w, K]`."""
+        rebuilt = [errors[name][..., None] for name in self.rebuilt]
+        return tf.concat([*rebuilt, self.cues.window_errors(windows, errors)], axis=-1)
 
     def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the map, blended over overlapping tiles, and its largest value as the score."""
@@ -105,7 +111,11 @@ class JointScore:
 
     def map_of_tiles(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
         """Returns the map `[N, h, w]` of tiles and their errors."""
-        return self.joint(self.cues.cues(tiles, errors), self.logits(tiles))
+        cues = self.cues.cues(tiles, errors[..., len(self.rebuilt) :])
+        return self.joint(cues, self._logits(tiles, errors))
+
+    def _logits(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
+        return self.logits(tiles, errors[..., : len(self.rebuilt)] if self.rebuilt else None)
 
     def adapt(self, normals: tf.data.Dataset, size: int) -> None:
         """Adapts the layer to the logits of normal images.
@@ -125,9 +135,11 @@ class MarksScore(JointScore):
     """The largest value of the network's own map, without the cues."""
 
     def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Returns zeros, `[N, h, w, 1]`: the network reads the image alone."""
-        return tf.zeros_like(windows[..., :1])
+        """Returns the reconstruction; if the network reads the image alone, zeros."""
+        if not self.rebuilt:
+            return tf.zeros_like(windows[..., :1])
+        return tf.stack([errors[name] for name in self.rebuilt], axis=-1)
 
     def map_of_tiles(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
         """Returns the map `[N, h, w]` of tiles."""
-        return self.joint.marks(self.logits(tiles))
+        return self.joint.marks(self._logits(tiles, errors))
