@@ -11,6 +11,7 @@ train` with the command in the card. A run that exists already is not trained ag
 import argparse
 import json
 import shutil
+import textwrap
 from pathlib import Path
 
 import tfgad  # before TensorFlow, which is to use oneDNN
@@ -27,29 +28,83 @@ from tfgad.files import write_text
 
 ZOO = {
     "weave_twill_ganomaly": ("ganomaly", "weave:twill", {}),
-    "weave_satin_fanogan": ("fanogan", "weave:satin", {}),
+    "weave_twill_ganomaly_unet": ("ganomaly_unet", "weave:twill", {}),
+    "weave_satin_ganomaly_unet": ("ganomaly_unet", "weave:satin", {}),
+    "mnist_5_ganomaly": ("ganomaly", "mnist:5", {"width": "32"}),
+    "mnist_5_vae": ("vae", "mnist:5", {"width": "32"}),
     "mnist_5_fanogan": ("fanogan", "mnist:5", {}),
-    "mnist_5_anogan": ("anogan", "mnist:5", {}),
+    "mnist_5_anogan": ("anogan", "mnist:5", {"width": "32"}),
 }
 LIMITS = {
-    "weave": "It finds defects in grey images of this one weave, as tfgad makes it, and in nothing "
-    "else: a real fabric, another weave or another scale needs its own training.",
-    "mnist": "It separates grey digits that are not 5 from those that are, white on black and "
-    "centred as in MNIST; for other images its scores mean nothing.",
+    "weave": "It knows grey images of this one weave, as tfgad makes it. A real fabric, another "
+    "weave or another scale needs its own training.",
+    "mnist": "It knows grey digits 5, white on black and centred as in MNIST. For images other "
+    "than such digits its scores mean nothing.",
 }
-CARD = """# {name}
+# The form is that of model cards on the Hugging Face Hub.
+CARD = """---
+license: apache-2.0
+library_name: keras
+tags:
+  - anomaly-detection
+  - defect-detection
+  - tf-serving
+  - {method}
+model-index:
+  - name: {name}
+    results:
+      - task:
+          type: anomaly-detection
+        dataset:
+          name: {data}
+          type: {data_type}
+        metrics:
+{metrics}
+---
 
-{method} on `{data}`, for TensorFlow Serving. {limits}
+# {name}
+
+[`{method}`](../../docs/methods.md#{anchor}) on `{data}`, as a SavedModel for TensorFlow Serving. It
+was trained on good images alone. It says which images are not like them, and where.
+
+## Use
+
+    pip install 'tfgad[serve]'
+    tfgad serve saved_models
+
+```python
+from tfgad.serving.client import Client
+
+with Client("http://127.0.0.1:8501", "{name}") as client:
+    client.score(["image.png"])
+```
+
+Without tfgad, TensorFlow Serving and `tf.saved_model.load` take it
+([Calling](../README.md#calling)).
+
+- Images: uint8, {size}; preprocessing and threshold are inside.
+- Signatures: {signatures}.
+
+## Limits
+
+{limits}
+
+Of 100 unseen anomalies it calls {missed:.0f} good. Of 100 unseen good images it calls {alarms:.0f}
+defective, where the threshold is set for {asked:g}. The share that it finds of each kind:
+
+{kinds}
+
+## Training
 
     {command}
     tfgad evaluate {run}
     tfgad export {run} saved_models/{name}
 
-- Images: uint8, {size}; preprocessing and threshold are inside.
 - Trained on {train:,} good images. Threshold {threshold:.4g} on the score `{score}`, from
   {calibration:,} other good images, for a false-positive rate of {rate:g}.
-- Signatures: {signatures}; see `../README.md`.
 - Made with {versions}.
+
+## Evaluation
 
 | on {test:,} unseen images | {names} |
 |---|{rules}
@@ -57,7 +112,14 @@ CARD = """# {name}
 
 Intervals are 95 % bootstrap intervals over the test images, of this one model. The other rows are
 trivial detectors on the same images.
+
+To cite it, see `CITATION.cff`, and [the method's paper](../../docs/methods.md#{anchor}).
 """
+METRIC = """          - type: {kind}
+            name: {name}
+            value: {value:.3f}"""
+# Figures of a card's head -> their names on the Hub.
+METRICS = {"image_auroc": "roc_auc", "image_ap": "average_precision"}
 MODEL = """  config {{
     name: "{name}"
     base_path: "/models/{name}"
@@ -93,11 +155,22 @@ def make(name, method, spec, settings, folder, out):
     saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
     signatures = saved.meta_graphs[0].signature_def
     signatures = sorted(each for each in signatures if not each.startswith("__"))
+    names = metrics.names_of(figures["unit"])
     card = CARD.format(
         name=name,
         method=method,
+        anchor=method.partition("/")[0],
         data=spec,
-        limits=LIMITS[spec.split(":")[0]],
+        data_type=spec.partition(":")[0],
+        metrics="\n".join(
+            METRIC.format(kind=kind, name=names[key], value=figures[key])
+            for key, kind in METRICS.items()
+        ),
+        limits=textwrap.fill(LIMITS[spec.split(":")[0]], 100),
+        missed=100 * (1 - figures["recall"]),
+        alarms=100 * figures["false_positive_rate"],
+        asked=100 * metadata["false_positive_rate"],
+        kinds=found_by_kind(figures["by_kind"]),
         command=f"tfgad train {method} --data {spec} --out runs/{name}{given}",
         run=f"runs/{name}",
         size=resized if metadata["resized"] else native,
@@ -106,12 +179,21 @@ def make(name, method, spec, settings, folder, out):
         rate=metadata["false_positive_rate"],
         signatures=", ".join(f"`{each}`" for each in signatures),
         versions=", ".join(f"{name} {number}" for name, number in metadata["versions"].items()),
-        names=" | ".join(metrics.names_of(figures["unit"])[key] for key in metrics.NAMES),
+        names=" | ".join(names[key] for key in metrics.NAMES),
         rules="---|" * len(metrics.NAMES),
         rows="\n".join(rows(method, figures)),
         **{part: metadata["images"][part] for part in ("train", "calibration", "test")},
     )
     write_text(out / "README.md", card)
+
+
+def found_by_kind(kinds):
+    """Returns a table of the share of anomalies found of each kind, the lowest first."""
+    found = {kind: each["image_recall"] for kind, each in kinds.items()}
+    ordered = sorted(found, key=lambda kind: (found[kind], kind))
+    head = " | ".join(kind.replace("_", " ") for kind in ordered)
+    shares = " | ".join(f"{found[kind]:.2f}" for kind in ordered)
+    return f"| {head} |\n{'|---' * len(ordered)}|\n| {shares} |"
 
 
 def rows(method, figures):

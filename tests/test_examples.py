@@ -364,3 +364,24 @@ def test_ablation_leaves_out_one_part_at_a_time():
     assert painted == {"defect_source": "mix", "painter": "folder"}
     with pytest.raises(UsageError, match="is no variant"):
         variants(only=["without holes"])
+
+
+@pytest.mark.slow
+def test_a_model_card_has_the_form_of_the_hub(tmp_path):
+    yaml = pytest.importorskip("yaml")
+    make = runpy.run_path(str(EXAMPLES / "make_saved_models.py"))["make"]
+    settings = {"steps": "2", "width": "4", "latent_dim": "4"}
+    make("few", "ganomaly", FEW_TILES, settings, tmp_path / "run", tmp_path / "few")
+    card = (tmp_path / "few" / "README.md").read_text()
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert (head["license"], head["library_name"]) == ("apache-2.0", "keras")
+    (result,) = head["model-index"][0]["results"]
+    assert result["dataset"] == {"name": FEW_TILES, "type": "weave"}
+    auroc, ap = (each["value"] for each in result["metrics"])
+    assert auroc == round(figures["image_auroc"], 3)
+    assert ap == round(figures["image_ap"], 3)
+    for kind, of_kind in figures["by_kind"].items():
+        assert kind.replace("_", " ") in card
+        assert f"{of_kind['image_recall']:.2f}" in card
