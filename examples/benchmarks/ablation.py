@@ -4,11 +4,11 @@
         --out examples/benchmarks/results/ablation.json
 
 GANomaly is trained once for each data set. For each variant the U-Net is trained again, from the
-same first weights, on the same tiles and with the same random numbers. `all` is the method as it
-is. The U-Net of all others reads the image alone, without the reconstruction, which is quicker:
-`image`, and beside it without one shape or filling of `data/synthetic_defects.py`, from another
-source of defects, with a lower learning rate. The figures are those of the U-Net's map alone
-(`marks`) and of the joined one (`joint`), and for `all` and `image` of every way to join the two.
+same first weights, on the same tiles and with the same random numbers: without one shape or
+filling of `data/synthetic_defects.py`, from another source of defects, with the reconstruction
+beside the image, with a lower learning rate. `all` is the method as it is. The figures are those of
+the U-Net's map alone (`marks`) and of the joined one (`joint`), and for `all` of every way to join
+the two.
 
 The JSON is written after each variant; variants that it has are not trained again. There is one
 seed, so small differences may be chance. A variant takes as long as the second stage of a training.
@@ -44,13 +44,12 @@ from tfgad.training import run_config, stages
 
 METHOD = "ganomaly_unet"
 FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
-IMAGE = {"unet_input": "image"}
 SETTINGS = {
     "all": {},
-    "image": IMAGE,
-    "perlin": {**IMAGE, "defect_source": "perlin"},
-    "mix": {**IMAGE, "defect_source": "mix"},
-    "learning rate 0.001": {**IMAGE, "unet_learning_rate": 1e-3},
+    "perlin": {"defect_source": "perlin"},
+    "mix": {"defect_source": "mix"},
+    "image+reconstruction": {"unet_input": "image+reconstruction"},
+    "learning rate 0.001": {"unet_learning_rate": 1e-3},
 }
 OF_PAINTER = ("painter", "mix with painter")
 PIXELS = 4  # a joining is learnt on every fourth row and column: the maps are smooth
@@ -119,10 +118,10 @@ def fabric_of(spec):
 def variants_of(painter="", only=None):
     """Returns settings and mix of the synthetic defects of each variant, by name."""
     variants = {name: (settings, Mix()) for name, settings in SETTINGS.items()}
-    variants |= {f"without {name}": (IMAGE, Mix.without(name)) for name in (*SHAPES, *FILLINGS)}
+    variants |= {f"without {name}": ({}, Mix.without(name)) for name in (*SHAPES, *FILLINGS)}
     if painter:
         for name, source in zip(OF_PAINTER, ("painter", "mix"), strict=True):
-            variants[name] = ({**IMAGE, "defect_source": source, "painter": painter}, Mix())
+            variants[name] = ({"defect_source": source, "painter": painter}, Mix())
     unknown = set(only or ()) - set(variants)
     if unknown:
         raise UsageError("only", sorted(unknown)[0], "is no variant", f"give {', '.join(variants)}")
@@ -190,7 +189,7 @@ def measured(name, settings, mix, start, images, cues, arguments):
     for score in ("marks", "joint"):
         predicted = evaluation.predict_test_set(model, images, score)
         found[score] = rounded(evaluation.figures_of(predicted, images))
-    if name in ("all", "image"):
+    if name == "all":
         found["joined"] = joined(model, images, cues)
     return found
 

@@ -1,12 +1,15 @@
-"""GANomaly, and a U-Net that reads its reconstruction: the default for textures.
+"""GANomaly and a U-Net beside it that is trained on synthetic defects: the default for textures.
 
 Two networks look at an image, each for what the other does not see. GANomaly (`ganomaly.py`)
 reconstructs good windows, and fails where a weave is broken. A U-Net (Ronneberger et al. 2015)
-reads a tile, its reconstruction and their difference, and marks synthetic defects that were added
-to good tiles (`data/synthetic_defects.py`, or another of `data/defect_sources.py`). So it also sees
-spots, stains and shades that reconstruct well. The idea is that of DRAEM (Zavrtanik et al. 2021,
-`draem.py`), with two differences: GANomaly is trained first, on good windows alone, where DRAEM
-trains both networks at once to take the defects away; and the maps of both networks count.
+marks synthetic defects that were added to good tiles (`data/synthetic_defects.py`, or another of
+`data/defect_sources.py`), and so sees spots, stains and shades that reconstruct well. The idea is
+DRAEM's (Zavrtanik et al. 2021, `draem.py`), whose U-Net reads the reconstruction; here the two are
+trained apart and their maps are joined afterwards.
+
+With `unet_input=image+reconstruction` the U-Net reads tile, reconstruction and difference, too. On
+even cloth it then marks more exactly, and on real rolls there are more false alarms
+(`docs/results.md`): the reconstruction of a new roll is worse than that of the rolls trained on.
 
 With m the mask of the synthetic defects and p the U-Net's probabilities, its loss is the focal loss
 (Lin et al. 2017)
@@ -76,7 +79,7 @@ class Config:
     unet_input: Annotated[
         Literal["image", "image+reconstruction"],
         Field(description="of the U-Net: tiles, or also their reconstruction and absolute error"),
-    ] = "image+reconstruction"
+    ] = "image"
     unet_batch_size: Annotated[
         int, Field(ge=1, le=65_536, description="tiles per step of the U-Net")
     ] = 16
@@ -206,22 +209,12 @@ class GANomalyUNet(Detector):
 
         images, masks = self.with_defects(images)
         images = with_random_light(images, self.seed_of("light"))
-        rebuilt = self.side_by_side(images) if self._rebuilt else None
+        rebuilt = self._blended(images, self.reconstruction) if self._rebuilt else None
         with tf.GradientTape() as tape:
             logits = self.logits(images, rebuilt, training=True)
             focal = tf.reduce_mean(losses.focal_loss(masks, logits, self.config.gamma))
         self.minimize("unet", focal, tape)
         return {"focal": focal}
-
-    def side_by_side(self, images: tf.Tensor) -> tf.Tensor:
-        """G(x) of windows that do not overlap, `[B, H, W, C]`, for training.
-
-        Scoring blends windows at `stride`, in pixels 16, for maps without seams. The U-Net does not
-        need that to learn: on plain, satin, denim and basket the joined map is as good, and
-        its stage takes two thirds of the time (`examples/benchmarks/ablation.py`).
-        """
-        window = self.window[:2]
-        return tiling.by_window(images, window, window, self.reconstruction)
 
     def logits(
         self, images: tf.Tensor, reconstruction: tf.Tensor | None = None, training: bool = False
@@ -261,13 +254,9 @@ class GANomalyUNet(Detector):
 
     @property
     def _rebuilt(self) -> tuple[str, ...]:
-        """The names among the errors of the channels of G(x); none if the U-Net reads x alone.
-
-        The network tells it: models of before have no setting `unet_input`.
-        """
-        channels = self.window[2]
-        reads = self.unet.input_shape[-1] > channels
-        return tuple(f"rebuilt_{i}" for i in range(channels)) if reads else ()
+        """The names among the errors of the channels of G(x); none if the U-Net reads x alone."""
+        reads = self.config.unet_input == "image+reconstruction"
+        return tuple(f"rebuilt_{i}" for i in range(self.window[2])) if reads else ()
 
     def scored_by(self, score: str) -> ScoreOf:
         """The scores of a detector, and `joint` and `marks`."""
