@@ -161,6 +161,16 @@ def test_paint_writes_a_data_set(painter_folder, tmp_path):
 
 
 @pytest.mark.integration
+def test_a_painter_is_exported(painter_folder, tmp_path):
+    said = tfgad("synthesize", "export", painter_folder, tmp_path / "saved")
+    assert said.exit_code == 0, said.stderr
+    (line,) = said.stdout.splitlines()
+    version = tmp_path / "saved" / "1"
+    assert line == f'{version}; next: tf.saved_model.load("{version}").signatures["paint"]'
+    assert (version / "saved_model.pb").is_file()
+
+
+@pytest.mark.integration
 def test_a_segmenter_is_trained_on_what_was_painted(painter_folder, tmp_path):
     """Tiles of a folder in MVTec AD's layout, its kinds and masks, are a fabric like others."""
     out, base = tmp_path / "painted", tmp_path / "base"
@@ -214,6 +224,7 @@ def test_all_of_it_in_colour(tmp_path):
         ),
         (["synthesize", "train", "--data", PLAIN, "--except", "twill", "--out", "x"], "plain"),
         (["synthesize", "paint", "nowhere", "--data", TWILL, "--out", "x"], "is not there"),
+        (["synthesize", "export", "nowhere", "x"], "is not there"),
         (["segment", "train", "--data", PLAIN, "--set", "steps", "--out", "x"], "name=value"),
         (["segment", "adapt", "no", "--painter", "p", "--data", TWILL, "--out", "x"], "run 'no'"),
     ],

@@ -155,6 +155,24 @@ def paint(
     console.say(f"{out}: {written} images with a defect, {good_ones} without, {format.value}")
 
 
+@synthesize.command("export")
+def export(
+    painter: PainterFolder,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder for the painter's versions.")
+    ],
+) -> None:
+    """Write a painter for TensorFlow Serving and other programs, as a SavedModel that paints."""
+    import_tensorflow()
+    from tfgad.multistage.painter import load_painter
+    from tfgad.multistage.painter_export import PAINT, export_painter
+
+    with Progress() as progress:
+        progress.phase("exporting")
+        written = export_painter(load_painter(painter), folder)
+    console.say(f'{written}; next: tf.saved_model.load("{written}").signatures["{PAINT}"]')
+
+
 @segment.command("train")
 def train_segmenter(
     data: Sources,

@@ -75,6 +75,11 @@ def from_levels(levels: tf.Tensor, middle: float) -> tf.Tensor:
     return tf.cast(levels, tf.float32) / tf.compat.v1.placeholder_with_default(middle, []) - 1
 
 
+def to_levels(images: tf.Tensor) -> tf.Tensor:
+    """Converts images in [-1, 1] to uint8, rounded to the nearest level."""
+    return tf.cast(tf.clip_by_value(tf.round((images + 1) * 127.5), 0, 255), tf.uint8)
+
+
 def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns `[H, W, C]` upright; see `tfgad.data.exif.upright`."""
 

@@ -134,8 +134,7 @@ class Endpoints:
         """Signature `reconstruct`."""
         reconstruction = self.model.reconstruct_in_graph(self._prepared(_from_uint8(images)))
         reconstruction = self._resized_back(tf.shape(images)[1:3], reconstruction)
-        grey_levels = tf.clip_by_value(tf.round((reconstruction + 1) * 127.5), 0, 255)
-        return {"reconstruction": tf.cast(grey_levels, tf.uint8)}
+        return {"reconstruction": decoding.to_levels(reconstruction)}
 
     def calibration(self) -> dict[str, tf.Tensor]:
         """Signature `calibration`."""

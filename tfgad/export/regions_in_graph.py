@@ -38,11 +38,7 @@ def find_regions(maps: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
     """
     places = tf.cast(tf.where(maps > threshold), tf.int32)  # [K, 3]: image, row, column
     values = tf.gather_nd(maps, places)
-    is_start = tf.reduce_any(places[1:] != places[:-1] + RIGHT, axis=1)
-    is_start = tf.concat([tf.ones_like(places[:1, 0], tf.bool), is_start], axis=0)  # [K]
-    runs = tf.cumsum(tf.cast(is_start, tf.int32)) - 1  # [K], the number of each pixel's run
-    count = tf.math.count_nonzero(is_start, dtype=tf.int32)
-    labels = _joined(_edges(places, runs, tf.shape(maps)), count)
+    runs, labels = labelled_runs(places, tf.shape(maps))
     is_root = labels == tf.range(tf.size(labels))
     numbers = tf.cumsum(tf.cast(is_root, tf.int32), exclusive=True)
     segments = tf.gather(tf.gather(numbers, labels), runs)
@@ -57,18 +53,41 @@ def known_if(is_known: tf.Tensor, found: dict[str, tf.Tensor]) -> dict[str, tf.T
     return {name: tf.where(is_known, found[name], unknown[name]) for name in found}
 
 
-def _edges(places: tf.Tensor, runs: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+def labelled_runs(
+    places: tf.Tensor, shape: tf.Tensor, by_corners: bool = True
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the run of each pixel, int32 `[K]`, and the label of each run, int32 `[R]`.
+
+    Runs with the same label are connected.
+
+    Args:
+        places: int32 `[K, 3]`, the pixels, row by row: image, row, column.
+        shape: of the maps that they lie in.
+        by_corners: whether pixels that touch by a corner alone are connected.
+    """
+    is_start = tf.reduce_any(places[1:] != places[:-1] + RIGHT, axis=1)
+    is_start = tf.concat([tf.ones_like(places[:1, 0], tf.bool), is_start], axis=0)  # [K]
+    runs = tf.cumsum(tf.cast(is_start, tf.int32)) - 1
+    count = tf.math.count_nonzero(is_start, dtype=tf.int32)
+    return runs, _joined(_edges(places, runs, shape, by_corners), count)
+
+
+def _edges(
+    places: tf.Tensor, runs: tf.Tensor, shape: tf.Tensor, by_corners: bool = True
+) -> tf.Tensor:
     """Returns the pairs of runs that touch, int32 `[E, 2]`.
 
     Args:
         places: int32 `[K, 3]`, the pixels, row by row.
         runs: int32 `[K]`, the number of each pixel's run.
         shape: of the maps that they lie in.
+        by_corners: whether those touch that have a corner in common.
     """
     # Numbers from 1, in a border of one pixel, so that 0 stands for no run.
     padded = tf.scatter_nd(places + INSIDE, runs + 1, shape + 2 * INSIDE)
     edges = []
-    for x in range(3):  # in the row above: the pixel at the left, the one above, that at the right
+    # In the row above: the pixel at the left, the one above, that at the right.
+    for x in range(3) if by_corners else (1,):
         over = tf.gather_nd(padded, places + x * RIGHT) - 1
         pairs = tf.stack([runs, over], axis=1)
         is_new = tf.reduce_any(pairs[1:] != pairs[:-1], axis=1)  # two runs touch along many pixels

@@ -52,7 +52,6 @@ for other programs; tfgad decides by the signature `calibration`.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +64,7 @@ from tfgad.data.ignored import as_config
 from tfgad.data.pixels import STRETCH
 from tfgad.export import warmup
 from tfgad.export.endpoints import Endpoints
+from tfgad.export.versions import Forms, save_signatures, write_version
 from tfgad.networks.pretrained import keys_of
 from tfgad.scores.calibration import LARGEST_PROBABILITY
 from tfgad.training import Run
@@ -109,22 +109,16 @@ def export(
         UsageError: the model is not calibrated, or the directory cannot be written.
     """
     model.calibration.require_calibrated()
-    directory = Path(directory)
     metadata = {**metadata, **metadata_of_model(model, image_shape, resized, depth, fit)}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        # Servers load folders named by a number; this one is not until it is renamed.
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as partial:
-            unfinished = Path(partial) / "version"
-            _save(model, Endpoints(model, image_shape, resized, depth, fit), unfinished)
-            files.write_json(unfinished / METADATA, metadata)
-            if model.notice:
-                (unfinished / NOTICE).write_text(model.notice, encoding="utf-8")
-            warmup.write(unfinished, image_shape)
-            return unfinished.rename(directory / str(_next_version(directory)))
-    except (OSError, tf.errors.OpError) as error:
-        hint = "name a folder you can write"
-        raise files.unwritable("directory", directory, error, hint) from error
+
+    def write(version: Path) -> None:
+        _save(model, Endpoints(model, image_shape, resized, depth, fit), version)
+        files.write_json(version / METADATA, metadata)
+        if model.notice:
+            (version / NOTICE).write_text(model.notice, encoding="utf-8")
+        warmup.write(version, image_shape)
+
+    return write_version(directory, write)
 
 
 def export_run(run: Run, directory: str | os.PathLike, name: str | None = None) -> Path:
@@ -190,20 +184,12 @@ def metadata_of_model(
     }
 
 
-def _next_version(directory: Path) -> int:
-    return 1 + max((int(p.name) for p in directory.iterdir() if p.name.isdecimal()), default=0)
-
-
 def _save(model: Detector, endpoints: Endpoints, folder: Path) -> None:
-    """Writes the signatures and the weights they use, not the model with all it holds.
-
-    Each signature is traced once. `keras.export.ExportArchive` traces each twice, and every graph
-    of the model again.
-    """
+    """Writes the signatures of a model."""
     channels = model.window[2]
     images = tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")
     image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
-    forms: dict[str, tuple[Any, list[tf.TensorSpec]]] = {
+    forms: Forms = {
         "serving_default": (endpoints.score, [images]),
         "score_bytes": (endpoints.score_bytes, [image_bytes]),
         REGIONS: (endpoints.regions, [images]),
@@ -216,11 +202,4 @@ def _save(model: Detector, endpoints: Endpoints, folder: Path) -> None:
         forms[SCORE_PRODUCT] = endpoints.score_product, [images, product]
     if model.reconstructs:
         forms["reconstruct"] = endpoints.reconstruct, [images]
-    signatures = {
-        name: tf.function(function, form, autograph=False).get_concrete_function()
-        for name, (function, form) in forms.items()
-    }
-    used = {id(weight): weight for each in signatures.values() for weight in each.variables}
-    module = tf.Module()
-    module.weights = list(used.values())
-    tf.saved_model.save(module, str(folder), signatures)
+    save_signatures(forms, folder)

@@ -25,20 +25,24 @@ PREDICT_LOG, REQUEST, MODEL_SPEC, INPUTS, SIGNATURE_NAME = 6, 1, 1, 2, 3
 KEY, VALUE = 1, 2  # of an entry of a map
 
 
-def write(version: Path, image_shape: Sequence[int]) -> None:
+def write(
+    version: Path, image_shape: Sequence[int], others: Mapping[str, np.ndarray] | None = None
+) -> None:
     """Writes the warm-up requests of an exported version, one for each signature.
 
     Args:
         version: the folder of the SavedModel.
         image_shape: `(height, width, channels)` of the image that each request holds.
+        others: further inputs by name, beside those of `_examples`.
 
     Raises:
         OSError: the version cannot be read.
         tf.errors.OpError: the file cannot be written.
-        KeyError: a signature has an input that is not listed in `_examples`.
+        KeyError: a signature has an input that is neither given nor listed in `_examples`.
     """
     saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
     examples = _examples(image_shape)
+    examples |= {name: tf.make_tensor_proto(value) for name, value in (others or {}).items()}
     (version / FILE).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(version / FILE)) as records:
         for name, signature in sorted(saved.meta_graphs[0].signature_def.items()):

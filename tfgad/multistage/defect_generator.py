@@ -111,7 +111,7 @@ class DefectGenerator(Trained):
         return logit
 
     def generate(
-        self, style: Any, kind: Any, fabric: Any, seed: int = 0, *, compiled: bool = True
+        self, style: Any, kind: Any, fabric: Any, seed: Any = 0, *, compiled: bool = True
     ) -> tf.Tensor:
         """Generates a defect for each style `[B, d]`, kind int32 `[B]`, fabric `[B, h, w, C]`.
 
@@ -119,8 +119,8 @@ class DefectGenerator(Trained):
             style: codes of the fabrics, float32.
             kind: indices of the kinds of defect.
             fabric: good patches, float32 in [-1, 1].
-            seed: of z; the same seed gives the same defects.
-            compiled: whether G runs as a graph.
+            seed: of z, whole number or int64 []; the same seed gives the same defects.
+            compiled: whether G runs as a graph of its own.
 
         Returns:
             Patches `[B, h, w, C + 1]`, images and masks in [-1, 1]; if G draws on fabric, the
@@ -128,7 +128,7 @@ class DefectGenerator(Trained):
         """
         style, kind, fabric = (tf.convert_to_tensor(each) for each in (style, kind, fabric))
         generate = self._generate_in_graph if compiled else self._generate
-        return generate(style, kind, fabric, tf.constant(seed, tf.int64))
+        return generate(style, kind, fabric, tf.convert_to_tensor(seed, tf.int64))
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _generate_in_graph(

@@ -125,16 +125,18 @@ def on_fabric(change: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 def displaced(images: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
     """Bilinear interpolation of images `[B, h, w, C]` at pixels displaced by `[B, h, w, 2]`."""
-    height, width, channels = images.shape[1:]
-    row = tf.clip_by_value(tf.range(height, dtype="float32")[:, None] + by[..., 0], 0, height - 1)
-    column = tf.clip_by_value(tf.range(width, dtype="float32") + by[..., 1], 0, width - 1)
+    _, height, width, channels = ops.shape(images)  # tensors where they differ from call to call
+    last_row, last_column = (tf.cast(length - 1, tf.float32) for length in (height, width))
+    row = tf.range(height, dtype="float32")[:, None] + by[..., 0]
+    column = tf.range(width, dtype="float32") + by[..., 1]
+    row, column = tf.clip_by_value(row, 0, last_row), tf.clip_by_value(column, 0, last_column)
     top, left = tf.floor(row), tf.floor(column)
     down, right = (row - top)[..., None], (column - left)[..., None]
     pixels = tf.reshape(images, (-1, height * width, channels))
 
     def read(r: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
-        place = tf.minimum(r, height - 1) * width + tf.minimum(c, width - 1)
-        return tf.gather(pixels, tf.cast(place, tf.int32), batch_dims=1)
+        r, c = (tf.cast(tf.minimum(*each), tf.int32) for each in ((r, last_row), (c, last_column)))
+        return tf.gather(pixels, r * width + c, batch_dims=1)
 
     upper = (1 - right) * read(top, left) + right * read(top, left + 1)
     lower = (1 - right) * read(top + 1, left) + right * read(top + 1, left + 1)
