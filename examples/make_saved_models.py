@@ -25,15 +25,28 @@ from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import baselines, metrics
 from tfgad.export.saved_model import export_run
 from tfgad.files import write_text
+from tfgad.multistage import adaptation, segmenter_training, sources
 
 ZOO = {
     "weave_twill_ganomaly": ("ganomaly", "weave:twill", {}),
     "weave_twill_ganomaly_unet": ("ganomaly_unet", "weave:twill", {}),
     "weave_satin_ganomaly_unet": ("ganomaly_unet", "weave:satin", {}),
-    "mnist_5_ganomaly": ("ganomaly", "mnist:5", {"width": "32"}),
-    "mnist_5_vae": ("vae", "mnist:5", {"width": "32"}),
+    "mnist_5_ganomaly": ("ganomaly", "mnist:5", {"width": "16"}),
+    "mnist_5_vae": ("vae", "mnist:5", {"width": "16"}),
     "mnist_5_fanogan": ("fanogan", "mnist:5", {}),
-    "mnist_5_anogan": ("anogan", "mnist:5", {"width": "32"}),
+    "mnist_5_anogan": ("anogan", "mnist:5", {"width": "16"}),
+    # Not trained on good images alone: on the defects of the other weaves, moved to this one.
+    "weave_twill_segmenter": ("segmenter", "weave:twill", {}),
+}
+DETECTOR = """    tfgad train {method} --data {spec} --out {run}{given}
+    tfgad evaluate {run}"""
+SEGMENTER = """    tfgad segment train --data 'weave:*' --except twill --out runs/weaves
+    tfgad segment adapt runs/weaves --data {spec} --out {run}
+    tfgad segment evaluate {run}"""
+SEEN = {
+    "detector": "trained on good images alone. It says which images are not like them, and where.",
+    "segmenter": "trained on the known defects of five other weaves, and fine-tuned on such "
+    "defects moved to good images of this one. It marks the pixels of defects.",
 }
 LIMITS = {
     "weave": "It knows grey images of this one weave, as tfgad makes it. A real fabric, another "
@@ -64,8 +77,7 @@ model-index:
 
 # {name}
 
-[`{method}`](../../docs/methods.md#{anchor}) on `{data}`, as a SavedModel for TensorFlow Serving. It
-was trained on good images alone. It says which images are not like them, and where.
+{about}
 
 ## Use
 
@@ -96,8 +108,7 @@ defective, where the threshold is set for {asked:g}. The share that it finds of 
 
 ## Training
 
-    {command}
-    tfgad evaluate {run}
+{command}
     tfgad export {run} saved_models/{name}
 
 - Trained on {train:,} good images. Threshold {threshold:.4g} on the score `{score}`, from
@@ -113,7 +124,7 @@ defective, where the threshold is set for {asked:g}. The share that it finds of 
 Intervals are 95 % bootstrap intervals over the test images, of this one model. The other rows are
 trivial detectors on the same images.
 
-To cite it, see `CITATION.cff`, and [the method's paper](../../docs/methods.md#{anchor}).
+To cite it, see `CITATION.cff`, and the paper of [the method]({link}).
 """
 METRIC = """          - type: {kind}
             name: {name}
@@ -143,7 +154,15 @@ def main():
 
 def make(name, method, spec, settings, folder, out):
     """Trains, evaluates and exports a model, replaces an old one, and writes its card."""
-    run = training.train(method, spec, folder, settings=settings, resume=True)
+    is_segmenter = method == "segmenter"
+    link = "multistage.md" if is_segmenter else f"methods.md#{method.partition('/')[0]}"
+    if is_segmenter:
+        run, command = adapted_segmenter(spec, folder), SEGMENTER
+    else:
+        run = training.train(method, spec, folder, settings=settings, resume=True)
+        command = DETECTOR
+    seen = SEEN["segmenter" if is_segmenter else "detector"]
+    about = f"[`{method}`](../../docs/{link}) on `{spec}`, as a SavedModel for TensorFlow Serving. "
     figures = evaluation.evaluate(run, tfgad.load(spec, seed=run.config["seed"]))
     shutil.rmtree(out, ignore_errors=True)
     version = export_run(run, out)
@@ -159,7 +178,8 @@ def make(name, method, spec, settings, folder, out):
     card = CARD.format(
         name=name,
         method=method,
-        anchor=method.partition("/")[0],
+        link=f"../../docs/{link}",
+        about=textwrap.fill(f"{about}It was {seen}", 100),
         data=spec,
         data_type=spec.partition(":")[0],
         metrics="\n".join(
@@ -171,7 +191,7 @@ def make(name, method, spec, settings, folder, out):
         alarms=100 * figures["false_positive_rate"],
         asked=100 * metadata["false_positive_rate"],
         kinds=found_by_kind(figures["by_kind"]),
-        command=f"tfgad train {method} --data {spec} --out runs/{name}{given}",
+        command=command.format(method=method, spec=spec, run=f"runs/{name}", given=given),
         run=f"runs/{name}",
         size=resized if metadata["resized"] else native,
         score=metadata["score"],
@@ -185,6 +205,14 @@ def make(name, method, spec, settings, folder, out):
         **{part: metadata["images"][part] for part in ("train", "calibration", "test")},
     )
     write_text(out / "README.md", card)
+
+
+def adapted_segmenter(spec, folder):
+    """Returns the run of a segmenter of the other weaves that is fine-tuned on this one."""
+    name = spec.partition(":")[2]
+    known = sources.read_sources(sources.expand(["weave:*"], [name]))
+    of_known = segmenter_training.train_segmenter(known, folder.parent / "weaves", resume=True)
+    return adaptation.adapt_segmenter(of_known, None, tfgad.load(spec), known, folder, resume=True)
 
 
 def found_by_kind(kinds):
