@@ -45,7 +45,7 @@ SEGMENTER = """    tfgad segment train --data 'weave:*' --except twill --out run
     tfgad segment evaluate {run}"""
 SEEN = {
     "detector": "trained on good images alone. It says which images are not like them, and where.",
-    "segmenter": "trained on the known defects of five other weaves, and fine-tuned on such "
+    "segmenter": "trained on the known defects of the other weaves, and fine-tuned on such "
     "defects moved to good images of this one. It marks the pixels of defects.",
 }
 LIMITS = {

@@ -21,8 +21,12 @@ def test_rows_are_read_by_index():
         np.array([6, 0, 3]),
         [],
         images[:, 0, 0, 0] > 0,
+        3,
+        np.int64(-1),
     ):
         np.testing.assert_array_equal(rows[places], images[places])
+    with pytest.raises(IndexError):
+        rows[7]
 
 
 def test_a_truncated_file_raises_an_error():

@@ -65,19 +65,21 @@ class StoredRows:
         """
         return np.memmap(self._file, self._row.dtype, "r", shape=self.shape)
 
-    def __getitem__(self, index: slice | np.ndarray | list[int]) -> np.ndarray:
-        """Reads the rows of a slice or of an array of indices: `[N, ...]`.
+    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        """Reads the row of an index, `[...]`, or those of a slice or of several: `[N, ...]`.
 
         Raises:
+            IndexError: there is no such row.
             EOFError: the file has been truncated.
         """
-        numbers = np.arange(self._count)[index]
+        places = np.arange(self._count)[index]
+        numbers = np.atleast_1d(places)
         rows = np.empty((len(numbers), *self.shape[1:]), self._row.dtype)
         for number, row in zip(numbers, rows, strict=True):
             self._file.seek(int(number) * self._row.nbytes)
             if self._file.readinto(row) != row.nbytes:
                 raise EOFError(f"row {number} of {self._count} is incomplete in the temporary file")
-        return rows
+        return rows if np.ndim(places) else rows[0]
 
 
 def stored(batches: Iterable[dict[str, np.ndarray]]) -> dict[str, Any]:
