@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import keras
@@ -72,6 +74,13 @@ def test_it_is_a_detector(run, fabrics, tmp_path):
     folder = export_run(run, tmp_path / "exported")
     served = predictor.load_predictor(folder)(images[0])
     np.testing.assert_allclose(served["score"], found["score"][0], atol=0.02)
+
+
+@pytest.mark.integration
+def test_its_run_is_read_by_a_process_that_trained_none(run):
+    code = f"import tfgad; print(type(tfgad.load_model({str(run.folder)!r})).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "Segmenter", done.stderr
 
 
 def test_images_are_called_anomalous_by_the_threshold_and_pixels_at_even_odds(run, tmp_path):

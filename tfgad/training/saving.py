@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -13,11 +16,14 @@ from tfgad.core.detector import Detector
 from tfgad.errors import UsageError, first_line
 from tfgad.training.run_folder import RunFolder
 
+SEGMENTER = "tfgad.multistage.segmenter"  # a layer above this one
+
 
 def load_model(path: str | os.PathLike[str]) -> Detector:
     """Loads a detector that `model.save` or a run wrote, ready to predict and to train further.
 
-    `keras.saving.load_model` does the same once the methods are imported: `import tfgad.methods`.
+    `keras.saving.load_model` does the same once the class is imported: `import tfgad.methods`, or
+    for a segmenter `import tfgad.multistage.segmenter`.
 
     Args:
         path: of a `.keras` file, or of the folder of a finished run.
@@ -36,13 +42,27 @@ def load_model(path: str | os.PathLike[str]) -> Detector:
     if not zipfile.is_zipfile(path):
         raise UsageError("model", path, "is no .keras file, or one that was cut off", hint)
     try:
+        _import_class(path)
         model = keras.saving.load_model(path)
     except Exception as error:  # on damaged configurations Keras raises almost anything
-        problem = f"is no model that can be read ({first_line(error)})"
+        # Its message may go on with the whole configuration.
+        reason = textwrap.shorten(first_line(error).partition(" Full object config")[0], 200)
+        problem = f"is no model that can be read ({reason})"
         raise UsageError("model", path, problem, hint) from error
     if not isinstance(model, Detector):
         raise UsageError("model", path, f"is a {type(model).__name__}, no detector", hint)
     return model
+
+
+def _import_class(path: Path) -> None:
+    """Imports the module of a segmenter, which Keras looks for among registered classes alone.
+
+    The methods are registered already. A file may name any module: no other one is imported.
+    """
+    with zipfile.ZipFile(path) as archive:
+        named = json.loads(archive.read("config.json")).get("module")
+    if named == SEGMENTER:
+        importlib.import_module(named)
 
 
 def save_model(model: keras.Model, path: Path) -> None:
