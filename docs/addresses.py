@@ -1,10 +1,11 @@
 """Writes the address of the repository where a relative link does not do.
 
-    python docs/addresses.py badges    # "Open in Colab" at the top of each notebook
-    python docs/addresses.py readme    # README.md, as the registry's page needs it
+    python docs/addresses.py badges              # "Open in Colab" at the top of each notebook
+    python docs/addresses.py readme --ref v0.1.0 # README.md, as the registry's page needs it
 
 The address is `url` in `setup.cfg`. On the registry's page a relative link leads nowhere, so a
-release is built after `readme`; in a checkout README.md stays as it is.
+release is built after `readme`, with links into its own tag; in a checkout README.md stays as it
+is.
 """
 
 import argparse
@@ -26,10 +27,11 @@ def main():
     """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("badges", "readme"))
-    what = parser.parse_args().what
-    if what == "readme":
+    parser.add_argument("--ref", default=BRANCH, help="tag or branch that README.md links into")
+    given = parser.parse_args()
+    if given.what == "readme":
         path = ROOT / "README.md"
-        path.write_text(absolute(path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(absolute(path.read_text(encoding="utf-8"), given.ref), encoding="utf-8")
         return
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -55,12 +57,12 @@ def with_badge(text, name):
     return f"{title}\n\n{badge}\n\n{rest.lstrip()}"
 
 
-def absolute(text):
+def absolute(text, ref):
     """Returns Markdown whose relative links name files of the repository, as absolute links."""
 
     def link(found):
         kind = "raw" if found["picture"] else "blob"
-        return f"{found['picture']}{found['text']}({address()}/{kind}/{BRANCH}/{found['target']})"
+        return f"{found['picture']}{found['text']}({address()}/{kind}/{ref}/{found['target']})"
 
     return RELATIVE.sub(link, text)
 

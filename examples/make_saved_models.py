@@ -3,9 +3,9 @@
     python examples/make_saved_models.py saved_models --runs runs
     python examples/make_saved_models.py saved_models --runs runs --only weave_twill_ganomaly
 
-On two CPU cores each takes a few minutes. The models of digits need MNIST (TFGAD_DATA_DIR, or a
-network). The figures of a card come from the run's own files; the training is that of `tfgad
-train` with the command in the card. A run that exists already is not trained again.
+On two CPU cores each takes a few minutes, the segmenter ten. The models of digits need MNIST
+(TFGAD_DATA_DIR, or a network). The figures of a card come from the run's own files; the training is
+that of the commands in the card. A run that exists already is not trained again.
 """
 
 import argparse
@@ -31,10 +31,10 @@ ZOO = {
     "weave_twill_ganomaly": ("ganomaly", "weave:twill", {}),
     "weave_twill_ganomaly_unet": ("ganomaly_unet", "weave:twill", {}),
     "weave_satin_ganomaly_unet": ("ganomaly_unet", "weave:satin", {}),
-    "mnist_5_ganomaly": ("ganomaly", "mnist:5", {"width": "16"}),
-    "mnist_5_vae": ("vae", "mnist:5", {"width": "16"}),
+    "mnist_5_ganomaly": ("ganomaly", "mnist:5", {"width": "8"}),
+    "mnist_5_vae": ("vae", "mnist:5", {"width": "8"}),
     "mnist_5_fanogan": ("fanogan", "mnist:5", {}),
-    "mnist_5_anogan": ("anogan", "mnist:5", {"width": "16"}),
+    "mnist_5_anogan": ("anogan", "mnist:5", {"width": "8"}),
     # Not trained on good images alone: on the defects of the other weaves, moved to this one.
     "weave_twill_segmenter": ("segmenter", "weave:twill", {}),
 }
@@ -60,7 +60,6 @@ license: apache-2.0
 library_name: keras
 tags:
   - anomaly-detection
-  - defect-detection
   - tf-serving
   - {method}
 model-index:
@@ -101,15 +100,17 @@ Without tfgad, TensorFlow Serving and `tf.saved_model.load` take it
 
 {limits}
 
-Of 100 unseen anomalies it calls {missed:.0f} good. Of 100 unseen good images it calls {alarms:.0f}
-defective, where the threshold is set for {asked:g}. The share that it finds of each kind:
+- {missed:.1%} of the unseen anomalies are called good.
+- {alarms:.1%} of the unseen good images are called defective; the threshold is set for {rate:.0%}.
+
+The share of each kind that is found:
 
 {kinds}
 
 ## Training
 
 {command}
-    tfgad export {run} saved_models/{name}
+    tfgad export runs/{name} saved_models/{name}
 
 - Trained on {train:,} good images. Threshold {threshold:.4g} on the score `{score}`, from
   {calibration:,} other good images, for a false-positive rate of {rate:g}.
@@ -124,7 +125,7 @@ defective, where the threshold is set for {asked:g}. The share that it finds of 
 Intervals are 95 % bootstrap intervals over the test images, of this one model. The other rows are
 trivial detectors on the same images.
 
-To cite it, see `CITATION.cff`, and the paper of [the method]({link}).
+To cite it, see [`CITATION.cff`](../../CITATION.cff), and the paper of [the method]({link}).
 """
 METRIC = """          - type: {kind}
             name: {name}
@@ -154,32 +155,36 @@ def main():
 
 def make(name, method, spec, settings, folder, out):
     """Trains, evaluates and exports a model, replaces an old one, and writes its card."""
-    is_segmenter = method == "segmenter"
-    link = "multistage.md" if is_segmenter else f"methods.md#{method.partition('/')[0]}"
-    if is_segmenter:
-        run, command = adapted_segmenter(spec, folder), SEGMENTER
+    if method == "segmenter":
+        run = adapted_segmenter(spec, folder)
     else:
         run = training.train(method, spec, folder, settings=settings, resume=True)
-        command = DETECTOR
-    seen = SEEN["segmenter" if is_segmenter else "detector"]
-    about = f"[`{method}`](../../docs/{link}) on `{spec}`, as a SavedModel for TensorFlow Serving. "
     figures = evaluation.evaluate(run, tfgad.load(spec, seed=run.config["seed"]))
     shutil.rmtree(out, ignore_errors=True)
     version = export_run(run, out)
+    write_text(out / "README.md", card(name, method, spec, settings, figures, version))
+
+
+def card(name, method, spec, settings, figures, version):
+    """Returns the card of an exported version, with the figures of its evaluation."""
     metadata = json.loads((version / "assets.extra" / "tfgad.json").read_text())
     height, width, _ = metadata["image_shape"]
     native = f"{height}x{width} or larger, scored by overlapping tiles"
     resized = f"of any size, resized to {height}x{width}"
-    given = "".join(f" --set {key}={value}" for key, value in settings.items())
     saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
     signatures = saved.meta_graphs[0].signature_def
     signatures = sorted(each for each in signatures if not each.startswith("__"))
     names = metrics.names_of(figures["unit"])
-    card = CARD.format(
+    is_segmenter = method == "segmenter"
+    link = f"../../docs/{'multistage.md' if is_segmenter else f'methods.md#{method}'}"
+    about = f"[`{method}`]({link}) on `{spec}`, as a SavedModel for TensorFlow Serving."
+    given = "".join(f" --set {key}={value}" for key, value in settings.items())
+    command = SEGMENTER if is_segmenter else DETECTOR
+    return CARD.format(
         name=name,
         method=method,
-        link=f"../../docs/{link}",
-        about=textwrap.fill(f"{about}It was {seen}", 100),
+        link=link,
+        about=textwrap.fill(f"{about} It was {SEEN.get(method, SEEN['detector'])}", 100),
         data=spec,
         data_type=spec.partition(":")[0],
         metrics="\n".join(
@@ -187,12 +192,10 @@ def make(name, method, spec, settings, folder, out):
             for key, kind in METRICS.items()
         ),
         limits=textwrap.fill(LIMITS[spec.split(":")[0]], 100),
-        missed=100 * (1 - figures["recall"]),
-        alarms=100 * figures["false_positive_rate"],
-        asked=100 * metadata["false_positive_rate"],
+        missed=1 - figures["recall"],
+        alarms=figures["false_positive_rate"],
         kinds=found_by_kind(figures["by_kind"]),
         command=command.format(method=method, spec=spec, run=f"runs/{name}", given=given),
-        run=f"runs/{name}",
         size=resized if metadata["resized"] else native,
         score=metadata["score"],
         threshold=metadata["threshold"],
@@ -204,7 +207,6 @@ def make(name, method, spec, settings, folder, out):
         rows="\n".join(rows(method, figures)),
         **{part: metadata["images"][part] for part in ("train", "calibration", "test")},
     )
-    write_text(out / "README.md", card)
 
 
 def adapted_segmenter(spec, folder):
@@ -212,7 +214,8 @@ def adapted_segmenter(spec, folder):
     name = spec.partition(":")[2]
     known = sources.read_sources(sources.expand(["weave:*"], [name]))
     of_known = segmenter_training.train_segmenter(known, folder.parent / "weaves", resume=True)
-    return adaptation.adapt_segmenter(of_known, None, tfgad.load(spec), known, folder, resume=True)
+    images = tfgad.load(spec, channels=1)  # those of the known fabrics
+    return adaptation.adapt_segmenter(of_known, None, images, known, folder, resume=True)
 
 
 def found_by_kind(kinds):

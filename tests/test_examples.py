@@ -382,6 +382,7 @@ def test_a_model_card_has_the_form_of_the_hub(tmp_path):
     auroc, ap = (each["value"] for each in result["metrics"])
     assert auroc == round(figures["image_auroc"], 3)
     assert ap == round(figures["image_ap"], 3)
+    assert f"- {1 - figures['recall']:.1%} of the unseen anomalies are called good" in card
     for kind, of_kind in figures["by_kind"].items():
         assert kind.replace("_", " ") in card
         assert f"{of_kind['image_recall']:.2f}" in card

@@ -28,7 +28,7 @@ def dist(tmp_path_factory):
         if not name.startswith(("saved_models/", "examples/pictures/")):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, copy / name)
-    for command in (["docs/addresses.py", "readme"], ["-c", BUILD]):
+    for command in (["docs/addresses.py", "readme", "--ref", "v9"], ["-c", BUILD]):
         subprocess.run([sys.executable, *command], cwd=copy, check=True, capture_output=True)
     return copy / "dist"
 
@@ -62,10 +62,10 @@ def test_links_of_the_description_lead_into_the_repository(dist):
     pictures = re.findall(r"!\[[^\]]*\]\((\S+)\)", shown)
     assert all(link.startswith("https://") for link in links)
     assert pictures
-    assert all(each.startswith(f"{address}/raw/main/") for each in pictures)
+    assert all(each.startswith(f"{address}/raw/v9/") for each in pictures)
     for link in links:
         if link.startswith(address):
-            assert (ROOT / link.removeprefix(address).split("/main/")[1]).exists(), link
+            assert (ROOT / link.removeprefix(address).split("/v9/")[1]).exists(), link
 
 
 def test_the_source_archive_holds_the_package(dist):

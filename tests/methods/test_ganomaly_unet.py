@@ -120,11 +120,11 @@ def reading_model(build_small, images):
 def test_the_unet_may_read_the_reconstruction_and_its_error(reading_model, images):
     model, x = reading_model, images[:2]
     assert model.unet.input_shape == (None, None, None, 3)
-    rebuilt = model.reconstruct(x).numpy()
-    seen = np.concatenate([x, rebuilt, np.abs(x - rebuilt)], axis=-1)
+    reconstruction = model.reconstruct(x).numpy()
+    seen = np.concatenate([x, reconstruction, np.abs(x - reconstruction)], axis=-1)
     expected = tf.image.resize(model.unet(seen, training=False), (48, 48))
     np.testing.assert_allclose(model.logits(tf.constant(x)), expected, rtol=1e-3, atol=1e-4)
-    again = model.logits(tf.constant(x), tf.constant(rebuilt))
+    again = model.logits(tf.constant(x), tf.constant(reconstruction))
     np.testing.assert_allclose(again, expected, rtol=1e-3, atol=1e-4)
 
 

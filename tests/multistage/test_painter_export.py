@@ -1,5 +1,6 @@
 """An exported painter: what it paints, what it refuses, and that it needs no tfgad."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from tfgad.multistage import defect_generator, fusion, painting_in_graph
 from tfgad.multistage.defect_generator import DefectGenerator
 from tfgad.multistage.painter import LEAST_MASK, Painter
 from tfgad.multistage.painter_config import PainterConfig
-from tfgad.multistage.painter_export import METADATA, PAINT, export_painter
+from tfgad.multistage.painter_export import METADATA, PAINT, export_painter, notice_of
 from tfgad.multistage.painting_in_graph import Painting
 from tfgad.multistage.pasting import WINDOW_SIDES, draw_window
 from tfgad.multistage.patches import PATCH
@@ -237,6 +238,15 @@ def test_versions_are_numbered_and_have_their_metadata(exported, painter):
 
 
 @pytest.mark.slow
+def test_pretrained_weights_have_their_notice(exported, painter):
+    assert not (exported / "assets.extra" / "NOTICE").exists()
+    assert notice_of(painter) == ""
+    config = {**painter.config, "vgg_weights": "imagenet", "vgg_weights_network": "VGG16"}
+    notice = notice_of(dataclasses.replace(painter, config=config))
+    assert "VGG16 (imagenet)" in notice
+    assert "Creative Commons Attribution" in notice
+
+
 def test_it_has_a_warm_up_request_that_it_answers(exported):
     prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     (record,) = tf.data.TFRecordDataset(str(exported / warmup.FILE))

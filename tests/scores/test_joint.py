@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfgad.scores.cues import Cues, CuesScore, plane, variance
-from tfgad.scores.joint import LEAST_PEAK, Joint, JointScore
+from tfgad.scores.joint import LEAST_PEAK, Joint, JointScore, MarksScore
 
 
 def test_marks_are_0_at_the_level_and_1_at_the_peak():
@@ -54,3 +54,26 @@ def test_larger_images_are_cut_into_tiles_to_adapt():
     assert float(cues.cues.steepest_light) == pytest.approx(float(of_a_tile[0, 0, 0, 0]) ** 0.5)
     JointScore(Joint(), cues, logits).adapt(images, 3)
     assert sizes == [(32, 32, 1)]
+
+
+def test_the_network_gets_the_reconstruction_among_the_errors():
+    """It is not computed again."""
+    tiles = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 1)).astype("float32")
+    errors = {
+        "residual": tf.ones((2, 32, 32)),
+        "reconstruction_0": tf.constant(0.5 * tiles[..., 0]),
+    }
+    given = []
+
+    def logits(images, reconstruction=None):
+        given.append(reconstruction)
+        return images[..., 0]
+
+    cues = CuesScore(Cues((1,)), (("residual",),), (32, 32))
+    for kind in (JointScore, MarksScore):
+        score = kind(Joint(), cues, logits, ["reconstruction_0"])
+        score(tf.constant(tiles), score.window_errors(tf.constant(tiles), errors))
+        np.testing.assert_array_equal(given.pop(), 0.5 * tiles)
+        alone = kind(Joint(), cues, logits)
+        alone(tf.constant(tiles), alone.window_errors(tf.constant(tiles), errors))
+        assert given.pop() is None

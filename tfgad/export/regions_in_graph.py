@@ -72,9 +72,7 @@ def labelled_runs(
     return runs, _joined(_edges(places, runs, shape, by_corners), count)
 
 
-def _edges(
-    places: tf.Tensor, runs: tf.Tensor, shape: tf.Tensor, by_corners: bool = True
-) -> tf.Tensor:
+def _edges(places: tf.Tensor, runs: tf.Tensor, shape: tf.Tensor, by_corners: bool) -> tf.Tensor:
     """Returns the pairs of runs that touch, int32 `[E, 2]`.
 
     Args:

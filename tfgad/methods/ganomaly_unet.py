@@ -7,9 +7,9 @@ marks synthetic defects that were added to good tiles (`data/synthetic_defects.p
 DRAEM's (Zavrtanik et al. 2021, `draem.py`), whose U-Net reads the reconstruction; here the two are
 trained apart and their maps are joined afterwards.
 
-With `unet_input=image+reconstruction` the U-Net reads tile, reconstruction and difference, too. On
-even cloth it then marks more exactly, and on real rolls there are more false alarms
-(`docs/results.md`): the reconstruction of a new roll is worse than that of the rolls trained on.
+With `unet_input=image+reconstruction` the U-Net reads tile, reconstruction and difference, as
+DRAEM's does. On weaves its map is more exact; on AITEX there are more false alarms, probably
+because good tiles of new strips reconstruct worse than those trained on (`docs/results.md`).
 
 With m the mask of the synthetic defects and p the U-Net's probabilities, its loss is the focal loss
 (Lin et al. 2017)
@@ -209,9 +209,9 @@ class GANomalyUNet(Detector):
 
         images, masks = self.with_defects(images)
         images = with_random_light(images, self.seed_of("light"))
-        rebuilt = self._blended(images, self.reconstruction) if self._rebuilt else None
+        reconstruction = self._blended(images, self.reconstruction) if self._channels else None
         with tf.GradientTape() as tape:
-            logits = self.logits(images, rebuilt, training=True)
+            logits = self.logits(images, reconstruction, training=True)
             focal = tf.reduce_mean(losses.focal_loss(masks, logits, self.config.gamma))
         self.minimize("unet", focal, tape)
         return {"focal": focal}
@@ -227,7 +227,7 @@ class GANomalyUNet(Detector):
             training: whether batch statistics are used.
         """
         seen = images
-        if self._rebuilt:
+        if self._channels:
             if reconstruction is None:
                 reconstruction = self._blended(images, self.reconstruction)
             seen = with_difference(images, reconstruction)
@@ -249,14 +249,15 @@ class GANomalyUNet(Detector):
     def errors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Those of GANomaly; where the U-Net reads it, also a map of each channel of G(x)."""
         errors, generated = self.ganomaly.errors_and_reconstruction(images)
-        rebuilt = dict(zip(self._rebuilt, tf.unstack(generated, axis=-1), strict=False))
-        return errors | rebuilt
+        if self._channels:
+            errors |= dict(zip(self._channels, tf.unstack(generated, axis=-1), strict=True))
+        return errors
 
     @property
-    def _rebuilt(self) -> tuple[str, ...]:
+    def _channels(self) -> tuple[str, ...]:
         """The names among the errors of the channels of G(x); none if the U-Net reads x alone."""
         reads = self.config.unet_input == "image+reconstruction"
-        return tuple(f"rebuilt_{i}" for i in range(self.window[2])) if reads else ()
+        return tuple(f"reconstruction_{i}" for i in range(self.window[2])) if reads else ()
 
     def scored_by(self, score: str) -> ScoreOf:
         """The scores of a detector, and `joint` and `marks`."""
@@ -266,7 +267,7 @@ class GANomalyUNet(Detector):
         return self._joined(kinds[score])
 
     def _joined(self, kind: type[JointScore]) -> JointScore:
-        return kind(self.joint, self._cues_score(), self.logit_maps, self._rebuilt)
+        return kind(self.joint, self._cues_score(), self.logit_maps, self._channels)
 
     def adapt(self, normals: Any, size: int | None = None) -> None:
         """Also learns the level and peak of the U-Net's logits, after `Detector.adapt`."""

@@ -4,6 +4,7 @@
       1/                            the version; the next export writes 2
         saved_model.pb, variables/
         assets.extra/painter.json   kinds of defect, the data that it learnt from, sizes, versions
+        assets.extra/NOTICE         of the style network's weights, unless they are random
 
 Its one signature is `paint`; see `tfgad.multistage.painting_in_graph.Painting.paint`:
 
@@ -25,6 +26,7 @@ import numpy as np
 
 from tfgad import files
 from tfgad.export import warmup
+from tfgad.export.saved_model import NOTICE
 from tfgad.export.versions import save_signatures, write_version
 from tfgad.multistage.painter import LEAST_MASK, TRIES, Painter
 from tfgad.multistage.painting_in_graph import Painting
@@ -34,6 +36,12 @@ from tfgad.networks.pretrained import keys_of
 
 METADATA = "assets.extra/painter.json"  # TensorFlow leaves the folder assets.extra to others
 PAINT = "paint"  # the signature
+OF_STYLE = """\
+The style network of this painter has convolutions of {network} ({name}). Their weights are those
+of the Visual Geometry Group of the University of Oxford, trained on ImageNet (Simonyan, Zisserman,
+"Very deep convolutional networks for large-scale image recognition", ICLR 2015), or were trained on
+from those. The group released them under the Creative Commons Attribution License.
+"""
 
 
 def export_painter(painter: Painter, folder: str | os.PathLike) -> Path:
@@ -55,9 +63,17 @@ def export_painter(painter: Painter, folder: str | os.PathLike) -> Path:
     def write(version: Path) -> None:
         save_signatures({PAINT: (painting.paint, painting.inputs)}, version)
         files.write_json(version / METADATA, metadata_of(painter))
+        if notice := notice_of(painter):
+            files.write_text(version / NOTICE, notice)
         warmup.write(version, (PATCH, PATCH, painter.channels), example)
 
     return write_version(folder, write, argument="folder")
+
+
+def notice_of(painter: Painter) -> str:
+    """Returns the notice that the licence of the style network's weights asks for."""
+    name, network, _ = (painter.config.get(key) for key in keys_of("vgg_weights"))
+    return "" if name == "random" else OF_STYLE.format(network=network or "VGG19", name=name)
 
 
 def metadata_of(painter: Painter) -> dict[str, Any]:

@@ -89,21 +89,21 @@ class JointScore:
         joint: the layer.
         cues: the score `cues`; its level and tone are those of a tile.
         logits: the network.
-        rebuilt: names, among the errors, of the reconstruction's channels; none if the network
+        channels: names, among the errors, of the reconstruction's channels; none if the network
             reads the image alone.
     """
 
     is_peak = True
 
     def __init__(
-        self, joint: Joint, cues: CuesScore, logits: LogitMaps, rebuilt: Sequence[str] = ()
+        self, joint: Joint, cues: CuesScore, logits: LogitMaps, channels: Sequence[str] = ()
     ):
-        self.joint, self.cues, self.logits, self.rebuilt = joint, cues, logits, tuple(rebuilt)
+        self.joint, self.cues, self.logits, self.channels = joint, cues, logits, tuple(channels)
 
     def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
         """Returns the reconstruction, if it is read, and the errors of `cues`, `[N, h, w, K]`."""
-        rebuilt = [errors[name][..., None] for name in self.rebuilt]
-        return tf.concat([*rebuilt, self.cues.window_errors(windows, errors)], axis=-1)
+        channels = [errors[name][..., None] for name in self.channels]
+        return tf.concat([*channels, self.cues.window_errors(windows, errors)], axis=-1)
 
     def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the map, blended over overlapping tiles, and its largest value as the score."""
@@ -111,11 +111,11 @@ class JointScore:
 
     def map_of_tiles(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
         """Returns the map `[N, h, w]` of tiles and their errors."""
-        cues = self.cues.cues(tiles, errors[..., len(self.rebuilt) :])
+        cues = self.cues.cues(tiles, errors[..., len(self.channels) :])
         return self.joint(cues, self._logits(tiles, errors))
 
     def _logits(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
-        return self.logits(tiles, errors[..., : len(self.rebuilt)] if self.rebuilt else None)
+        return self.logits(tiles, errors[..., : len(self.channels)] if self.channels else None)
 
     def adapt(self, normals: tf.data.Dataset, size: int) -> None:
         """Adapts the layer to the logits of normal images.
@@ -136,9 +136,9 @@ class MarksScore(JointScore):
 
     def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
         """Returns the reconstruction; if the network reads the image alone, zeros."""
-        if not self.rebuilt:
+        if not self.channels:
             return tf.zeros_like(windows[..., :1])
-        return tf.stack([errors[name] for name in self.rebuilt], axis=-1)
+        return tf.stack([errors[name] for name in self.channels], axis=-1)
 
     def map_of_tiles(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
         """Returns the map `[N, h, w]` of tiles."""

@@ -107,3 +107,7 @@ def test_the_server_takes_its_options():
     command, folder, *given = read("compose.yaml")["services"]["tfgad"]["command"]
     assert (command, folder) == ("serve", "/models")
     assert {each.split("=")[0] for each in given} <= options
+    # Otherwise nobody could reach it, and Prometheus would be refused by its name.
+    assert set(given) == {"--host=0.0.0.0", "--allowed-host=tfgad"}
+    (target,) = read("prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert target.partition(":")[0] == "tfgad"
