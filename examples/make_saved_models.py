@@ -205,7 +205,10 @@ def card(name, method, spec, settings, figures, version):
         names=" | ".join(names[key] for key in metrics.NAMES),
         rules="---|" * len(metrics.NAMES),
         rows="\n".join(rows(method, figures)),
-        **{part: metadata["images"][part] for part in ("train", "calibration", "test")},
+        train=metadata["images"]["train"],
+        calibration=metadata["images"]["calibration"],
+        test=figures["false_alarms"]["image"]["normal"]
+        + sum(each["images"] for each in figures["by_kind"].values()),
     )
 
 

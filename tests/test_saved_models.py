@@ -12,7 +12,7 @@ from tfgad.inference.predictor import SavedModelPredictor
 
 FOLDER = Path(__file__).parents[1] / "saved_models"
 NAMES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
-MOST_BYTES = 12 * 2**20  # 9 MB of weights; the graph decodes files and scores block by block
+MOST_BYTES = 40_000_000  # of all together, which everyone clones
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +28,18 @@ def tiles():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_has_a_card_and_is_small(name):
+def test_a_model_has_a_card(name):
     assert (FOLDER / name / "1" / "saved_model.pb").is_file()
     assert (FOLDER / name / "1" / warmup.FILE).is_file()
     card = (FOLDER / name / "README.md").read_text()
     assert f"tfgad export runs/{name} saved_models/{name}" in card
-    size = sum(path.stat().st_size for path in (FOLDER / name).rglob("*") if path.is_file())
-    assert size < MOST_BYTES
+    assert "library_name: keras" in card
+    assert "## Limits" in card
+
+
+def test_all_together_are_small():
+    assert len(NAMES) >= 8
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < MOST_BYTES
 
 
 def test_all_are_named_to_tf_serving_and_in_the_table():
