@@ -410,7 +410,7 @@ def test_image_quality():
             all_blind = figures["blind images"]
             assert_shown(blind_by_score, figures["blind called good by score"], all_blind)
             assert_shown(blind, figures["blind called good"], all_blind)
-    assert shown.keys() >= {"weave_twill_ganomaly", "weave_satin_fanogan"}
+    assert shown.keys() >= {"weave_twill_ganomaly", "weave_satin_ganomaly_unet"}
 
 
 def test_methods_of_the_readme():
