@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FIGURES = json.loads((ROOT / "examples/benchmarks/results/drift.json").read_text())
-MODELS = ("weave_twill_ganomaly", "weave_satin_fanogan")
+MODELS = ("weave_twill_ganomaly", "weave_satin_ganomaly_unet")
 SIZES = ("25", "100", "400", "1600")
 
 
