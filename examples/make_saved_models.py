@@ -45,6 +45,8 @@ SEGMENTER = """    tfgad segment train --data 'weave:*' --except twill --out run
     tfgad segment evaluate {run}"""
 SEEN = {
     "detector": "trained on good images alone. It says which images are not like them, and where.",
+    "ganomaly_unet": "trained on good images alone, and on synthetic defects that were added to "
+    "them. It says which images are not like them, and where.",
     "segmenter": "trained on the known defects of the other weaves, and fine-tuned on such "
     "defects moved to good images of this one. It marks the pixels of defects.",
 }
