@@ -1,10 +1,29 @@
-"""Certificates of a test authority."""
+"""Certificates of a test authority, and models as the metrics of a server need them."""
 
 import dataclasses
 
 import pytest
 
 from tfgad.serving.credentials import Tls
+
+
+class Models:
+    """The models in service, as the metrics need them."""
+
+    def __init__(self, **watches):
+        self.watches = watches
+
+    def names(self):
+        return list(self.watches)
+
+    def scores(self, name):
+        return self.watches[name]
+
+    def queued_rows(self, name):
+        return 0
+
+    def version(self, name):
+        return 1
 
 
 @dataclasses.dataclass

@@ -20,34 +20,18 @@ from tfgad.serving.server import metrics
 from tfgad.serving.server.limits import Admission
 from tfgad.serving.server.score_watch import ScoreWatch
 
+from .conftest import Models
+
 FOLDER = Path(__file__).parents[3] / "examples" / "monitoring"
-
-
-class OneModel:
-    """A model in service, as the metrics need it."""
-
-    def __init__(self):
-        self._scores = ScoreWatch("parts", CalibrationScores.of(np.linspace(1, 2, 101)), 1.95)
-        self._scores.add({"score": np.linspace(1, 2, 30), "is_anomalous": np.zeros(30, bool)})
-
-    def names(self):
-        return ["parts"]
-
-    def scores(self, name):
-        return self._scores
-
-    def queued_rows(self, name):
-        return 0
-
-    def version(self, name):
-        return 1
 
 
 @pytest.fixture(scope="module")
 def samples():
     """The names of all samples of a server that has answered a request."""
+    watch = ScoreWatch("parts", CalibrationScores.of(np.linspace(1, 2, 101)), 1.95)
+    watch.add({"score": np.linspace(1, 2, 30), "is_anomalous": np.zeros(30, bool)})
     server = metrics.Metrics(Admission(4))
-    server.observe_models(OneModel())
+    server.observe_models(Models(parts=watch))
     server.request("REST", "Predict", "parts", "OK", 0.1)
     server.batch("parts", "serving_default", 4)
     return set(re.findall(r"^(tfgad_\w+)", server.page().decode(), re.MULTILINE))

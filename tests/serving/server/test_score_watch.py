@@ -17,26 +17,9 @@ from tfgad.serving.server.metrics import Metrics
 from tfgad.serving.server.score_watch import ScoreWatch
 from tfgad.serving.server.servable import Servable
 
+from .conftest import Models
+
 NORMAL = np.linspace(1, 2, 101)
-
-
-class Models:
-    """The models in service, as the metrics need them."""
-
-    def __init__(self, **watches):
-        self.watches = watches
-
-    def names(self):
-        return list(self.watches)
-
-    def scores(self, name):
-        return self.watches[name]
-
-    def queued_rows(self, name):
-        return 0
-
-    def version(self, name):
-        return 1
 
 
 @pytest.fixture
