@@ -3,11 +3,13 @@
     python examples/benchmarks/drift.py saved_models/weave_twill_ganomaly ... --cache scores
 
 For each exported model of a weave it scores the model's calibration tiles, 5,000 good tiles of
-other seeds, tiles under another light or lens, and defective tiles. The scores are kept in
-`--cache`. The drift test of `tfgad/scores/drift.py` reads streams that are drawn from them.
+other seeds, tiles under another light or lens, and defective tiles. Scores and brightness are kept
+in `--cache`. The drift tests of `tfgad/scores/drift.py` read streams that are drawn from them; an
+alarm is that of either.
 """
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from tfgad.data.spec import Spec
 from tfgad.errors import exit_on_usage_error
 from tfgad.inference.predictor import SavedModelPredictor, saved_model_folder
 from tfgad.scores import drift
-from tfgad.scores.drift import CalibrationScores, DriftTest
+from tfgad.scores.drift import BRIGHTNESS, QUANTITIES, CalibrationScores, DriftTest
 
 RESULTS = Path(__file__).parent / "results" / "drift.json"
 GOOD, CHANGED, DEFECTIVE = 5000, 400, 240  # tiles
@@ -28,7 +30,7 @@ BEFORE = 437  # good images before a change; no multiple of a window
 CALIBRATION_SIZES = (25, 100, 400, 1600)
 DIMMED = ("lamp at 0.9", "lamp at 0.8")  # the changes that are tried with each size
 BATCH = 8
-EVERY = drift.WINDOWS[0] // drift.STEPS  # scores after which the stream is tested
+EVERY = drift.WINDOWS[0] // drift.STEPS  # images after which the stream is tested
 
 
 def blurred(sigma):
@@ -55,14 +57,17 @@ def main():
     given = parser.parse_args()
     figures = {}
     for model in given.models:
-        figures[model.name] = measure(*scores_of(model, given.cache), given.streams)
+        figures[model.name] = measure(*scored_images(model, given.cache), given.streams)
         print(model.name, json.dumps(figures[model.name], indent=2))
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def scores_of(model, cache):
-    """Returns scores by name of the images, from the cache if they are there, and the threshold."""
+def scored_images(model, cache):
+    """Returns what `scored` does, by name of the images, and the threshold.
+
+    It is taken from the cache, if it is there.
+    """
     predictor = SavedModelPredictor(saved_model_folder(model))
     fabric = Spec.parse(predictor.metadata["data"]).name
     shape = predictor.image_shape
@@ -95,22 +100,23 @@ def scores_of(model, cache):
 
 
 def scored(predictor, images):
-    """Scores images uint8 `[H, W, C]`, a few at a time."""
-    scores, batch = [], []
-    for image in images:
-        batch.append(image)
-        if len(batch) == BATCH:
-            scores += [p["score"] for p in predictor.predict_batch(np.stack(batch))]
-            batch = []
-    scores += [p["score"] for p in predictor.predict_batch(np.stack(batch))] if batch else []
-    return np.array(scores)
+    """Returns score and brightness of images uint8 `[H, W, C]`, float `[N, 2]`."""
+    found, images = [], iter(images)
+    while batch := list(itertools.islice(images, BATCH)):
+        found += predictor.predict_batch(np.stack(batch))
+    return np.array([[each[quantity.name] for quantity in QUANTITIES] for each in found])
 
 
-def measure(scores, threshold, streams):
+def calibration_of(images):
+    """Returns what a model stores of images whose scores and brightness are `[N, 2]`."""
+    return CalibrationScores.of(images[:, 0], brightness=images[:, 1])
+
+
+def measure(images, threshold, streams):
     """Returns alarms and delays, with the model's calibration and with others drawn anew."""
     rng = np.random.default_rng(0)
-    good, own = scores["good"], CalibrationScores.of(scores["calibration"])
-    with_defects = with_defective(rng, good, scores["defective"])
+    good, own = images["good"], calibration_of(images["calibration"])
+    with_defects = with_defective(rng, good, images["defective"])
     return {
         "images of the model's calibration": own.images,
         "streams of each change": streams,
@@ -120,43 +126,48 @@ def measure(scores, threshold, streams):
         },
         "changes, model's calibration": {
             name: {
-                "mean rank": round(float(own.ranks(scores[name]).mean()), 3),
-                "called anomalous": round(float(np.mean(scores[name] > threshold)), 4),
-                **delays(rng, lambda: own, good, scores[name], streams),
+                "mean rank": mean_rank(own.ranks(images[name][:, 0])),
+                "mean rank of the brightness": mean_rank(own.ranks(images[name][:, 1], BRIGHTNESS)),
+                "called anomalous": round(float(np.mean(images[name][:, 0] > threshold)), 4),
+                **delays(rng, lambda: own, good, images[name], streams),
             }
             for name in CHANGES
         },
         "calibration images drawn from the good ones": {
-            size: with_size(rng, scores, size, streams) for size in CALIBRATION_SIZES
+            size: with_size(rng, images, size, streams) for size in CALIBRATION_SIZES
         },
     }
 
 
-def with_size(rng, scores, size, streams):
+def mean_rank(ranks):
+    return round(float(ranks.mean()), 3)
+
+
+def with_size(rng, images, size, streams):
     """Returns the same figures for calibrations with a number of images, each drawn anew."""
     alarms = []
     for _ in range(streams):
-        order = rng.permutation(scores["good"])
-        stream = with_defective(rng, order[size:], scores["defective"])
-        alarms.append(first_alarm(CalibrationScores.of(order[:size]), stream) is not None)
+        order = rng.permutation(images["good"])
+        stream = with_defective(rng, order[size:], images["defective"])
+        alarms.append(first_alarm(calibration_of(order[:size]), stream) is not None)
 
     def drawn():
-        return CalibrationScores.of(rng.choice(scores["good"], size, replace=False))
+        return calibration_of(rng.choice(images["good"], size, replace=False))
 
     return {
         "streams": streams,
         "images of a stream": GOOD - size,
         "streams with an alarm, 5 % defective": float(np.mean(alarms)),
         "changes": {
-            name: delays(rng, drawn, scores["good"], scores[name], streams) for name in DIMMED
+            name: delays(rng, drawn, images["good"], images[name], streams) for name in DIMMED
         },
     }
 
 
 def with_defective(rng, good, defective):
-    """Returns good scores, of which a share is replaced by those of defective images."""
-    is_defective = rng.random(good.shape) < drift.DEFECTIVE
-    return np.where(is_defective, rng.choice(defective, good.shape), good)
+    """Returns good images, of which a share is replaced by defective ones."""
+    is_defective = rng.random(len(good)) < drift.DEFECTIVE
+    return np.where(is_defective[:, None], rng.choice(defective, len(good)), good)
 
 
 def delays(rng, calibration, good, changed, streams):
@@ -177,12 +188,13 @@ def delays(rng, calibration, good, changed, streams):
     }
 
 
-def first_alarm(calibration, scores):
-    """Returns the number of scores that are read until the alarm; None if there is none."""
-    test = DriftTest(calibration)
-    for start in range(0, len(scores), EVERY):
-        test.add(scores[start : start + EVERY])
-        if test.drift:
+def first_alarm(calibration, images):
+    """Returns the number of images that are read until the alarm; None if there is none."""
+    tests = [DriftTest(calibration, quantity) for quantity in QUANTITIES]
+    for start in range(0, len(images), EVERY):
+        for test, values in zip(tests, images[start : start + EVERY].T, strict=True):
+            test.add(values)
+        if any(test.drift for test in tests):
             return start + EVERY
     return None
 

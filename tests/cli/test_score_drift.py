@@ -73,7 +73,7 @@ def drift_line(result):
 def test_a_dimmed_lamp_is_told_in_one_line_at_the_end(folder, score, tmp_path):
     result = score(folder(0.8))
     assert result.stderr.splitlines()[-1] == (
-        "tfgad: the scores of these 60 images are lower than in calibration (p < 0.001): check "
+        "tfgad: the scores of these 60 images are lower than in calibration (p < 0.0005): check "
         "light, focus and exposure, then calibrate again"
     )
     assert "60 good" in result.stdout

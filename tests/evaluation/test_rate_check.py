@@ -9,15 +9,17 @@ from tfgad.data.origins import Origins
 from tfgad.evaluation.rate_check import GoodScores, check_rate, score_good_images
 from tfgad.scores.drift import CalibrationScores
 
-CALIBRATION = CalibrationScores.of(np.random.default_rng(0).normal(size=300))
+RNG = np.random.default_rng(0)
+CALIBRATION = CalibrationScores.of(RNG.normal(size=300), brightness=RNG.normal(100, 5, 300))
 
 
-def good(scores, groups=None, unit=IMAGE, reasons=None):
+def good(scores, groups=None, unit=IMAGE, reasons=None, lamp=1.0):
     names = np.array([str(i) for i in range(len(scores))])
     groups = names if groups is None else np.asarray(groups).astype(str)
     reasons = np.array([""] * len(scores) if reasons is None else reasons, str)
     images = names if unit == IMAGE else groups
-    return GoodScores(np.asarray(scores, float), reasons, images, groups, unit)
+    levels = lamp * np.random.default_rng(9).normal(100, 5, len(scores))
+    return GoodScores(np.asarray(scores, float), reasons, images, groups, levels, unit)
 
 
 def normal(count=100, seed=1):
@@ -48,7 +50,21 @@ def test_more_false_alarms_fail_it():
 def test_drift_fails_it_and_says_what_to_do():
     found = check(good(normal() - 1))
     assert found["failed"] == ["drift"]
-    assert "of these 100 images are lower than in calibration (p < 0.001)" in found["findings"][1]
+    assert "of these 100 images are lower than in calibration (p < 0.0005)" in found["findings"][1]
+
+
+def test_a_dimmed_lamp_fails_it_whatever_the_scores():
+    found = check(good(normal(), lamp=0.8))
+    assert found["failed"] == ["drift"]
+    assert found["findings"][1] == (
+        "drift: these 100 images are darker than in calibration (p < 0.0005): check light, focus "
+        "and exposure, then calibrate again"
+    )
+    assert found["drift"]["brightness"]["p"] < 0.0005 < found["drift"]["score"]["p"]
+    assert check(good(normal(), lamp=0.96))["failed"] == []
+    of_before = CalibrationScores.of(RNG.normal(size=300))
+    found = check(good(normal(), lamp=0.8), calibration=of_before)
+    assert (found["failed"], found["drift"]["brightness"]["p"]) == ([], None)
 
 
 def test_a_blind_camera_fails_it():
@@ -61,7 +77,7 @@ def test_a_blind_camera_fails_it():
 
 def test_few_images_are_not_tested_for_drift():
     found = check(good(normal(20) - 5))
-    assert found["drift"]["p"] is None
+    assert found["drift"]["score"]["p"] is found["drift"]["brightness"]["p"] is None
     assert found["findings"][1] == "no drift test: there are 20 images, and it needs 25"
     assert "calibrate it again" in check(good(normal()), calibration=None)["findings"][1]
 
@@ -72,7 +88,8 @@ def test_drift_counts_groups_and_not_tiles():
     tiles = good(normal(120, seed=2) + shifts, np.repeat([0, 1, 2], 40), TILE)
     assert check(good(tiles.scores))["failed"] == ["drift"]
     found = check(tiles, per=TILE)
-    assert found["drift"] == {"compared": 3, "mean_rank": None, "p": None}
+    untested = {"mean_rank": None, "p": None}
+    assert found["drift"] == {"compared": 3, "score": untested, "brightness": untested}
     many = good(normal(120) - 2, np.repeat(np.arange(30), 4), TILE)
     assert check(many, per=TILE)["drift"]["compared"] == 30
     assert "of these 30 groups of images are lower" in check(many, per=TILE)["findings"][1]
@@ -110,12 +127,13 @@ def test_tiles_of_defective_images_are_left_out():
     )  # fmt: skip
     seen = []
     found = score_good_images(
-        lambda batch, products: (batch[:, 0, 0, 0], [""] * len(batch)),
+        lambda batch, products: (batch[:, 0, 0, 0], [""] * len(batch), 10 * batch[:, 0, 0, 0]),
         data,
         lambda name, done, total: seen.append((done, total)),
     )
     assert found.scores.tolist() == [0, 1, 2, 3, 6, 7]
     assert found.images.tolist() == ["held.png"] * 2 + ["good.png"] * 2 + ["other.png"] * 2
     assert found.groups.tolist() == ["held.png"] * 2 + ["roll"] * 4
+    assert found.brightness.tolist() == [0, 10, 20, 30, 60, 70]
     assert found.defective == 1
     assert seen == [(2, 8), (8, 8)]

@@ -149,6 +149,7 @@ def test_types_and_shapes_of_the_answers(signatures, pictures):
             "is_anomalous": ("bool", (3,)),
             "map": ("float32", (3, 56, 64)),
             "reason": ("string", (3,)),
+            "brightness": ("float32", (3,)),
         }
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from tfgad.scores import drift
-from tfgad.scores.drift import CalibrationScores, DriftTest
+from tfgad.scores.drift import BRIGHTNESS, CalibrationScores, DriftTest
 
 CALIBRATION_IMAGES = 100
 
@@ -85,7 +85,7 @@ def test_a_single_comparison_keeps_its_level(images, share):
 def test_the_levels_add_up_to_the_alarms_per_image():
     tests_per_image = {window: drift.STEPS / window for window in drift.WINDOWS}
     total = sum(tests_per_image[window] * drift.level_of(window) for window in drift.WINDOWS)
-    assert total == pytest.approx(drift.FALSE_DRIFT)
+    assert total * len(drift.QUANTITIES) == pytest.approx(drift.FALSE_DRIFT)
     assert 5000 * drift.FALSE_DRIFT <= 0.01
 
 
@@ -159,12 +159,13 @@ def test_groups_count_as_the_independent_scores():
 
 
 def test_numbers_that_a_model_stores():
-    seen = CalibrationScores.of(np.arange(50.0), groups=7)
+    seen = CalibrationScores.of(np.arange(50.0), groups=7, brightness=np.arange(70.0, 120))
     again = CalibrationScores.from_numbers(seen.as_numbers())
     np.testing.assert_array_equal(again.quantiles, seen.quantiles)
+    np.testing.assert_array_equal(again.brightness, seen.brightness)
     assert (again.images, again.groups) == (50, 7)
     unknown = CalibrationScores.from_numbers(CalibrationScores.of(np.arange(50.0)).as_numbers())
-    assert unknown.groups is None
+    assert unknown.groups is unknown.brightness is None
     missing = {**seen.as_numbers(), "quantiles": np.full(101, np.nan)}
     assert CalibrationScores.from_numbers(missing) is None
     assert CalibrationScores.from_numbers({}) is None
@@ -172,15 +173,15 @@ def test_numbers_that_a_model_stores():
 
 def test_too_few_groups_for_any_drift_are_named():
     low = [-1e9] * 25
-    for groups, images, needed in ((3, 25, 5), (4, 25, 5), (5, None, 6)):
+    for groups, images, needed in ((3, 25, 6), (5, 25, 6), (6, None, 7)):
         seen = CalibrationScores.of(np.arange(200.0), groups)
         line = drift.too_few(seen, images)
         assert f"set on {groups} groups of images; " in line
         assert line.endswith(f"needs at least {needed}")
     assert drift.notice(CalibrationScores.of(np.arange(200.0), 3), low).startswith("no drift test")
     # With the number that the line names, the most unlikely scores do show drift.
-    assert "are lower than" in drift.notice(CalibrationScores.of(np.arange(200.0), 5), low)
-    for groups, drifts in ((5, False), (6, True)):
+    assert "are lower than" in drift.notice(CalibrationScores.of(np.arange(200.0), 6), low)
+    for groups, drifts in ((6, False), (7, True)):
         test = DriftTest(CalibrationScores.of(np.arange(200.0), groups))
         test.add([-1e9] * 400)
         assert bool(test.drift) == drifts
@@ -191,12 +192,59 @@ def test_notice_of_scores_that_have_drifted():
     seen = CalibrationScores.of(np.arange(101.0))
     low, high = np.linspace(0, 40, 120), np.linspace(60, 100, 120)
     assert drift.notice(seen, low) == (
-        "the scores of these 120 images are lower than in calibration (p < 0.001): "
+        "the scores of these 120 images are lower than in calibration (p < 0.0005): "
         "check light, focus and exposure, then calibrate again"
     )
     assert drift.notice(seen, high) == (
-        "the scores of these 120 images are higher than in calibration (p < 0.001): "
+        "the scores of these 120 images are higher than in calibration (p < 0.0005): "
         "unless more than 5% are defective, check light, focus and exposure, then calibrate again"
     )
     assert drift.notice(seen, np.linspace(0, 100, 120)) == ""
     assert drift.notice(seen, low[:10]) == ""
+
+
+def lit(rng, lamp=1.0, count=100, share=0.0):
+    """Mean grey levels of images under a lamp, of which some are defective, dark or bright."""
+    levels = lamp * rng.normal(100, 4, count)
+    return np.where(rng.random(count) < share, rng.choice([0.0, 255.0], count), levels)
+
+
+def with_brightness(rng):
+    return CalibrationScores.of(rng.normal(size=100), brightness=lit(rng))
+
+
+@pytest.mark.parametrize(("lamp", "change"), [(0.8, "darker"), (1.25, "brighter")])
+def test_another_light_is_noticed_by_the_brightness(lamp, change):
+    rng = np.random.default_rng(7)
+    for _ in range(10):
+        test = DriftTest(with_brightness(rng), BRIGHTNESS)
+        assert images_until_drift(test, lit(rng, count=437)) is None
+        assert images_until_drift(test, lit(rng, lamp, 50)) <= 40
+        assert f"the last 25 images are {change}" in drift.advice([test.drift], "the last")
+
+
+@pytest.mark.parametrize("lamp", [0.95, 1, 1.05])
+def test_light_within_the_tolerance_and_defects_of_any_brightness_raise_no_alarm(lamp):
+    rng = np.random.default_rng(8)
+    for _ in range(10):
+        stream = lit(rng, lamp, 2000, drift.DEFECTIVE)
+        assert images_until_drift(DriftTest(with_brightness(rng), BRIGHTNESS), stream) is None
+
+
+def test_both_changes_are_told_in_one_line():
+    seen = CalibrationScores.of(np.arange(101.0), brightness=np.linspace(90, 110, 101))
+    low, dark = np.linspace(0, 40, 120), np.linspace(70, 80, 120)
+    told = drift.notice(seen, low, dark)
+    assert told == (
+        "the scores of these 120 images are lower than in calibration (p < 0.0005), and these 120 "
+        "images are darker than in calibration (p < 0.0005): check light, focus and exposure, then "
+        "calibrate again"
+    )
+    assert drift.notice(seen, np.linspace(0, 100, 120), dark).startswith(
+        "these 120 images are dark"
+    )
+    assert drift.notice(seen, np.linspace(0, 100, 120)) == ""  # of unknown brightness
+    of_before = CalibrationScores.of(np.arange(101.0))
+    assert drift.notice(of_before, np.linspace(0, 100, 120), dark) == ""
+    with pytest.raises(ValueError, match="brightness"):
+        drift.compare(of_before, dark, None, BRIGHTNESS)

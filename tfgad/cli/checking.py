@@ -104,10 +104,13 @@ def check_good_images(
     else:
         images = held_out.all_good(images)
 
-    def score(batch: np.ndarray, products: list[str] | None) -> tuple[np.ndarray, list[str]]:
+    def score(
+        batch: np.ndarray, products: list[str] | None
+    ) -> tuple[np.ndarray, list[str], np.ndarray]:
         found = predictor.predict_images(batch, products if predictor.products else None)
         scores = np.array([each["score"] for each in found])
-        return scores, [each.get("reason", "") for each in found]
+        brightness = np.array([each.get("brightness", np.nan) for each in found])
+        return scores, [each.get("reason", "") for each in found], brightness
 
     scored = rate_check.score_good_images(score, images, progress.at)
     if not len(scored.scores):

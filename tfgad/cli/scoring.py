@@ -153,7 +153,7 @@ def _score(
                     broken.append(result)
                 else:
                     tables.add_verdict(result, scoring.regions_of(result))
-                    scored.append((result.image.shape, result.score))
+                    scored.append((result.image.shape, result.score, result.brightness))
                     if map_paths:
                         results.write_map(map_paths[result.path], result)
                     if raw_paths:

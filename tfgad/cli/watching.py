@@ -94,7 +94,9 @@ def watch(
                 console.warn(f"not scored: {row['image']}: {result.reason}{hint}")
             else:
                 console.say(verdict_line(row))
-                scores.add({"score": np.array([result.score]), "map": result.map[None]})
+                numbers = {"score": result.score, "brightness": result.brightness}
+                found = {key: np.array([value], float) for key, value in numbers.items()}
+                scores.add({**found, "map": result.map[None]})
             del result  # frees a large image before the next one is read
     if counts:
         say_counts(csv, counts)

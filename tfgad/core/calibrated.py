@@ -125,22 +125,31 @@ class Calibrated(Scorer):
         normals = self.normal_images(normals)
         self._refuse_unadapted(self.score)
         self._require_products()
-        scores, qualities, descriptions = [], [], []
+        scores, qualities, levels, descriptions = [], [], [], []
         for batch in batched(normals):
             qualities.append(self._qualities(batch))
+            levels.append(self.brightness(batch).numpy())
             scores.append(self.traced_anomaly(self.score)(batch)["score"].numpy())
             if self.products is not None:
                 descriptions.append(self.products.describe(batch).numpy())
-        raw = checks.joined(scores)
+        raw, brightness = checks.joined(scores), checks.joined(levels)
         if self.products is None:
-            threshold = self.calibration.fit(raw, false_positive_rate, origins, per)
+            threshold = self.calibration.fit(
+                raw, false_positive_rate, origins, per, brightness=brightness
+            )
         else:
             distances = self.products.distances(checks.joined(descriptions)).numpy()
             found = standardise_by_product(
                 self.products, raw, distances, products, false_positive_rate, origins, per
             )
             threshold = self.calibration.fit(
-                found.scores, false_positive_rate, origins, per, found.thresholds, found.effective
+                found.scores,
+                false_positive_rate,
+                origins,
+                per,
+                found.thresholds,
+                found.effective,
+                brightness,
             )
             threshold = dataclasses.replace(threshold, of_products=found.of_products)
         self.image_quality.calibrate(checks.joined(qualities), false_positive_rate)
@@ -157,7 +166,8 @@ class Calibrated(Scorer):
         Returns:
             `probability` float32 `[B]`, `is_anomalous` bool `[B]`, and `reason` string `[B]`: why
             an image is unlike any normal one (`scores/image_quality.py`), empty where it is not.
-            Such an image is anomalous with a probability of 1, whatever its score.
+            Such an image is anomalous with a probability of 1, whatever its score. Also
+            `brightness` float32 `[B]`, which the drift test reads.
 
         Raises:
             UsageError: a product that `anomaly` refuses.
@@ -170,7 +180,20 @@ class Calibrated(Scorer):
         self, images: tf.Tensor, score: tf.Tensor, given: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
         """`prediction` with `given` as for `by_product`: for graphs that are exported."""
-        return self.calibration.with_reason(score, self._reasons(images, given))
+        decision = self.calibration.with_reason(score, self._reasons(images, given))
+        return {**decision, "brightness": self.brightness(images)}
+
+    def brightness(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the mean grey level of each image, from 0 to 255, without its ignored pixels.
+
+        Args:
+            images: float32 `[B, H, W, C]` in [-1, 1].
+
+        Returns:
+            float32 `[B]`.
+        """
+        filled = self.filled(tf.convert_to_tensor(images))
+        return 127.5 * (1 + tf.reduce_mean(filled, axis=[1, 2, 3]))
 
     def reasons(self, images: Any, product: Any = None) -> tf.Tensor:
         """Returns why each image is unlike any normal one, string `[B]`; see `prediction`."""

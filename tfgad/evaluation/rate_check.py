@@ -1,7 +1,7 @@
 """Whether a threshold still holds its false-positive rate, on good images that are new to it.
 
-The check fails if more good images than that are called anomalous, if the scores have drifted, or
-if images are unlike any good one.
+The check fails if more good images than that are called anomalous, if scores or brightness have
+drifted, or if images are unlike any good one.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tfgad.evaluation.metrics import by_image
 from tfgad.evaluation.pixel_metrics import refuse_not_finite
 from tfgad.evaluation.predictions import Progress, no_progress
 from tfgad.scores import drift
-from tfgad.scores.drift import CalibrationScores
+from tfgad.scores.drift import QUANTITIES, SCORE, CalibrationScores
 from tfgad.scores.image_quality import first_reason
 
 ALARMS, DRIFT, QUALITY = "false alarms", "drift", "image quality"  # what may fail
 
 # Images float32 `[B, H, W, C]` in [-1, 1], and the name of each one's product, None where the data
-# are of one -> the score and the reason of each.
-Score = Callable[[np.ndarray, list[str] | None], tuple[np.ndarray, list[str]]]
+# are of one -> the score, the reason and the brightness of each; brightness is NaN if unknown.
+Score = Callable[[np.ndarray, list[str] | None], tuple[np.ndarray, list[str], np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,7 @@ class GoodScores:
         reasons: `[N]` of strings, why each is unlike any good one; empty where it is not.
         images: `[N]` of strings, the image that each is, or is a tile of.
         groups: `[N]` of strings, the group of each.
+        brightness: float `[N]`, the mean grey level of each; NaN if it is unknown.
         unit: what they are, `"image"` or `"tile"`.
         defective: number of defective images that were left out.
     """
@@ -47,6 +48,7 @@ class GoodScores:
     reasons: np.ndarray
     images: np.ndarray
     groups: np.ndarray
+    brightness: np.ndarray
     unit: str
     defective: int = 0
 
@@ -75,7 +77,7 @@ def score_good_images(
         defective.update(np.array(names)[~good])
         done += len(batch)
         progress("scoring good images", done, total)
-    left = [row for row in rows if row[2] not in defective]
+    left = [row for row in rows if row[3] not in defective]
 
     def column(number: int, kind: type) -> np.ndarray:
         return np.array([row[number] for row in left], kind)
@@ -83,8 +85,9 @@ def score_good_images(
     return GoodScores(
         scores=column(0, float),
         reasons=column(1, str),
-        images=column(2, str),
-        groups=column(3, str),
+        brightness=column(2, float),
+        images=column(3, str),
+        groups=column(4, str),
         unit=images.unit,
         defective=len(defective),
     )
@@ -131,14 +134,14 @@ def check_rate(
         threshold: the model's.
         asked: the false-positive rate that it was set for.
         per: what that is a share of, `"image"` or `"tile"`.
-        calibration: what the model stores of its calibration scores; None if it does not.
+        calibration: what the model stores of its calibration images; None if it does not.
 
     Returns:
         The number of `images`; `false_alarms`, see `false_alarms.rate_found`, with the rate `asked`
-        and `per`; `drift`, with the number of independent scores that were `compared`, their
-        `mean_rank`, and `p`, None if it was not tested; `reasons`, how many images are unlike any
-        good one, by reason; `failed`, the names of what does not hold, such as `"drift"`; and
-        `findings`, a line each.
+        and `per`; `drift`, with the number of independent images that were `compared`, and of
+        `score` and `brightness` the `mean_rank` and `p`, None if it was not tested; `reasons`, how
+        many images are unlike any good one, by reason; `failed`, the names of what does not hold,
+        such as `"drift"`; and `findings`, a line each.
 
     Raises:
         ValueError: scores that are not finite.
@@ -158,7 +161,7 @@ def check_rate(
         name
         for name, has_failed in {
             ALARMS: rate["verdict"] == false_alarms.MORE,
-            DRIFT: drifted["p"] is not None and drifted["p"] < drift.LEVEL,
+            DRIFT: any(_has_drifted(drifted[each.name]["p"]) for each in QUANTITIES),
             QUALITY: bool(unlike),
         }.items()
         if has_failed
@@ -188,19 +191,32 @@ def _reasons(found: GoodScores, images: np.ndarray) -> np.ndarray:
 
 
 def _drift(found: GoodScores, calibration: CalibrationScores | None) -> tuple[dict[str, Any], str]:
-    """Returns the comparison with the calibration scores, in numbers and as one line."""
+    """Returns the comparisons with the calibration images, in numbers and as one line."""
     groups = len(set(found.groups))
-    untested: dict[str, Any] = {"compared": groups, "mean_rank": None, "p": None}
+    untested = {each.name: {"mean_rank": None, "p": None} for each in QUANTITIES}
+    numbers: dict[str, Any] = {"compared": groups, **untested}
     if calibration is None:
-        return untested, drift.UNTESTED
-    comparison = drift.compare(calibration, found.scores, found.groups)
+        return numbers, drift.UNTESTED
     what = "images" if groups == len(found.scores) else "groups of images"
-    if comparison is None:
-        return untested, f"no drift test: there are {groups} {what}, and it needs {drift.LEAST}"
+    if groups < drift.LEAST:
+        return numbers, f"no drift test: there are {groups} {what}, and it needs {drift.LEAST}"
     if few := drift.too_few(calibration, groups):
-        return untested, few
-    numbers = {"compared": groups, "mean_rank": comparison.rank, "p": comparison.p}
-    if comparison.p < drift.LEVEL:
-        return numbers, f"drift: {comparison.advice(what=what)}"
-    line = f"drift: none seen in {groups} {what} (mean rank {comparison.rank:.2f}"
-    return numbers, f"{line}, 0.5 if they are as in calibration; p = {comparison.p:.2g})"
+        return numbers, few
+    comparisons = []
+    for quantity in calibration.tested():
+        values = found.scores if quantity is SCORE else found.brightness
+        comparison = drift.compare(calibration, values, found.groups, quantity)
+        if comparison is not None:  # the brightness may be unknown
+            comparisons.append(comparison)
+            numbers[quantity.name] = {"mean_rank": comparison.rank, "p": comparison.p}
+    drifts = [each for each in comparisons if _has_drifted(each.p)]
+    if drifts:
+        return numbers, f"drift: {drift.advice(drifts, what=what)}"
+    ranks = " and ".join(f"{each.rank:.2f} by {each.quantity.name}" for each in comparisons)
+    least = min(each.p for each in comparisons)
+    line = f"drift: none seen in {groups} {what} (mean rank {ranks}"
+    return numbers, f"{line}, 0.5 if they are as in calibration; p = {least:.2g})"
+
+
+def _has_drifted(p: float | None) -> bool:
+    return p is not None and p < drift.LEVEL

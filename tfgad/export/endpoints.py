@@ -149,6 +149,7 @@ class Endpoints:
             "rates": tf.constant(RATES, tf.float32),
             "thresholds": tf.identity(weights.thresholds.value),
             "quantiles": tf.identity(weights.quantiles.value),
+            "brightness_quantiles": tf.identity(weights.brightness.value),
             "calibration_images": tf.identity(weights.images.value),
             "calibration_groups": tf.identity(weights.groups.value),
         }

@@ -24,19 +24,20 @@ them:
     calibration       no input -> threshold, scale, false_positive_rate, largest_probability
                       (1, or less where few images set the threshold) float32 []; the
                       thresholds at other rates: rates, thresholds float32 [R], NaN if unknown;
-                      of the calibration scores, to notice drift: quantiles float32 [101], at 0,
-                      0.01, ... 1, NaN if unknown, their number calibration_images and that of
-                      independent groups calibration_groups, float32 [], 0 if unknown; of a
-                      model of several products their names, products string [P], and the
-                      threshold and scale of their raw scores, product_thresholds and
-                      product_scales float32 [P]
+                      of the calibration images, to notice drift: quantiles of their scores and
+                      brightness_quantiles, float32 [101], at 0, 0.01, ... 1, NaN if unknown,
+                      their number calibration_images and that of independent groups
+                      calibration_groups, float32 [], 0 if unknown; of a model of several products
+                      their names, products string [P], and the threshold and scale of their raw
+                      scores, product_thresholds and product_scales float32 [P]
 
 The first two return `score`, `probability` float32 [B], `is_anomalous` bool [B], `map` float32
-[B, H, W] and `reason` string [B]: why an image is unlike any good one, such as "too dark"; empty
-where it is not. Of a model of several products they return `product` string [B], too. All images of
-a batch have one size, at least the window's. Where the model was trained on resized images, files
-of one batch may differ in size, and no size is too small. Their maps have the model's own size
-then, with the padding of letterboxed images; `regions_bytes` has the places in each file.
+[B, H, W], `reason` string [B]: why an image is unlike any good one, such as "too dark"; empty
+where it is not; and `brightness` float32 [B], the mean grey level of the image as the model sees
+it, from 0 to 255. Of a model of several products they return `product` string [B], too. All images
+of a batch have one size, at least the window's. Where the model was trained on resized images,
+files of one batch may differ in size, and no size is too small. Their maps have the model's own
+size then, with the padding of letterboxed images; `regions_bytes` has the places in each file.
 
 `regions` lists the connected regions of the map above the threshold, the largest first, one in a
 row: x, y, width, height, area, peak, mean, centroid_x, centroid_y, in pixels of the image (see

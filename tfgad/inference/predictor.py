@@ -13,7 +13,14 @@ from PIL import Image
 
 from tfgad.core.detector import Detector
 from tfgad.data.ignored_files import at_size
-from tfgad.data.pixels import LETTERBOX, STRETCH, check_fit, resize, without_padding
+from tfgad.data.pixels import (
+    LETTERBOX,
+    STRETCH,
+    brightness_of,
+    check_fit,
+    resize,
+    without_padding,
+)
 from tfgad.data.tiling import fill_by_block
 from tfgad.export.saved_model import metadata_of_run
 from tfgad.inference import saved_model
@@ -70,8 +77,9 @@ class Predictor(Protocol):
     ) -> list[dict[str, Any]]:
         """Returns the prediction of each image: the values of a `scoring.Verdict`, by name.
 
-        These are `score`, `probability`, `is_anomalous`, `map`, and `reason`, which SavedModels of
-        an earlier tfgad do not give; of a model of several products also the `product`.
+        These are `score`, `probability`, `is_anomalous`, `map`, and `reason` and `brightness`,
+        which SavedModels of an earlier tfgad do not give; of a model of several products also the
+        `product`.
 
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1]: a batch of no more than
@@ -155,12 +163,13 @@ def predict_any_size(
         product: as for `Detector.anomaly`.
 
     Returns:
-        `score` `[B]`, `map` `[B, H, W]` and `reason` `[B]`, that of `Detector.reasons`; of a model
-        of several products also `product` `[B]`, bytes.
+        `score` `[B]`, `map` `[B, H, W]`, and `reason` and `brightness` `[B]`, those of `Detector`;
+        of a model of several products also `product` `[B]`, bytes.
     """
     if model.ignored is not None or images[0, ..., 0].size <= saved_model.AT_ONCE:
-        reasons = model.reasons(tf.constant(images), product)
-        scored = {**model.anomaly(images, product=product), "reason": reasons}
+        scored = model.anomaly(images, product=product)
+        seen = tf.constant(images)
+        scored |= {"reason": model.reasons(seen, product), "brightness": model.brightness(seen)}
         return {name: value.numpy() for name, value in scored.items()}
     names = [product] * len(images) if product is None or isinstance(product, str) else product
     each = [_of_large(model, *pair) for pair in zip(images, names, strict=True)]
@@ -168,7 +177,7 @@ def predict_any_size(
 
 
 def _of_large(model: Detector, image: np.ndarray, product: str | None) -> dict[str, Any]:
-    """Returns `score`, `map`, `reason`, and `product` of a model of several, of a large image."""
+    """Returns what `predict_any_size` does, of one large image."""
     anomaly_map, reasons = np.empty(image.shape[:2], np.float32), []
     numbers = {} if model.products is None else model.products.numbers()
     numbers = {name: value.numpy() for name, value in numbers.items()}
@@ -184,7 +193,8 @@ def _of_large(model: Detector, image: np.ndarray, product: str | None) -> dict[s
     fill_by_block(anomaly_map, image, margins, model.tile, saved_model.AT_ONCE, map_of)
     recognised = {name: each.encode() for name, each in of_blocks.standardise(anomaly_map).items()}
     reason = first_reason(reasons).encode()
-    return {"score": anomaly_map.max(), "map": anomaly_map, "reason": reason, **recognised}
+    found = {"score": anomaly_map.max(), "map": anomaly_map, "reason": reason}
+    return {**found, "brightness": brightness_of(image), **recognised}
 
 
 def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfgad import files
 from tfgad.data.ignored import of_config
-from tfgad.data.pixels import STRETCH, from_uint8, to_uint8
+from tfgad.data.pixels import STRETCH, brightness_of, from_uint8, to_uint8
 from tfgad.data.tiling import fill_by_block
 from tfgad.errors import UsageError, first_line
 from tfgad.export.saved_model import CALIBRATION, METADATA, SCORE_PRODUCT
@@ -151,8 +151,9 @@ class SavedModelPredictor:
         product = of_blocks.standardise(anomaly_map)
         score = anomaly_map.max()  # as the model scores every image larger than its window
         reason = first_reason(reasons)
-        numbers = self.decide(score, reason)
-        return {"score": score, **numbers, "map": anomaly_map, "reason": reason, **product}
+        found = {"score": score, "map": anomaly_map, "reason": reason}
+        brightness = brightness_of(image)
+        return {**found, **self.decide(score, reason), "brightness": brightness, **product}
 
     def decide(self, score: float, reason: str) -> dict[str, Any]:
         """Decides by another score than the model gave; see `Predictor`."""

@@ -42,6 +42,8 @@ class Verdict:
             empty where it is not.
         ignored: bool `[H, W]`, the pixels that were ignored; None if there are none.
         product: of a model of several products; else empty.
+        brightness: mean grey level as the model sees the image, from 0 to 255; None of a SavedModel
+            of an earlier tfgad.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Verdict:
     reason: str = ""
     ignored: np.ndarray | None = None
     product: str = ""
+    brightness: float | None = None
 
 
 class InputSize(Protocol):
@@ -164,24 +167,25 @@ def calibrated_size(model: InputSize) -> tuple[int, int] | None:
 def drift_notice(
     calibration: CalibrationScores | None,
     size: tuple[int, int] | None,
-    scored: Sequence[tuple[tuple[int, ...], float]],
+    scored: Sequence[tuple[tuple[int, ...], float, float | None]],
 ) -> str:
-    """Returns a line about the scores of images: that they show drift, or are not tested.
+    """Returns a line about images: that they show drift, or are not tested.
 
     It is empty if they show none, and for few images.
 
     Args:
-        calibration: what the model stores of its calibration scores.
+        calibration: what the model stores of its calibration images.
         size: what `calibrated_size` returns.
-        scored: shape and score of each image.
+        scored: shape, score and brightness of each image.
     """
     if calibration is None:
         return drift.UNTESTED if len(scored) >= drift.LEAST else ""
-    scores = [score for shape, score in scored if size in (None, tuple(shape[:2]))]
-    if len(scores) < drift.LEAST <= len(scored) and size:
+    alike = [each for each in scored if size in (None, tuple(each[0][:2]))]
+    if len(alike) < drift.LEAST <= len(scored) and size:
         what = f"fewer than {drift.LEAST} images have {size[0]} x {size[1]} pixels"
         return f"no drift test: {what}, as those of calibration had"
-    return drift.notice(calibration, scores)
+    _, scores, brightness = zip(*alike, strict=True) if alike else ((), (), ())
+    return drift.notice(calibration, scores, [each for each in brightness if each is not None])
 
 
 class _Read(NamedTuple):
@@ -248,4 +252,5 @@ def verdict_of(
         reason=prediction.get("reason", ""),  # SavedModels of earlier versions give none
         ignored=prediction.get("ignored"),
         product=prediction.get("product", ""),
+        brightness=prediction.get("brightness"),
     )

@@ -128,7 +128,7 @@ class Calibration(keras.layers.Layer):
     the weights: call `require_calibrated` before an export or a prediction.
 
     The thresholds at all `RATES` are stored too, to show the effect of another false-positive rate,
-    and quantiles of the calibration scores, to notice drift.
+    and quantiles of the scores and of the brightness of the calibration images, to notice drift.
     """
 
     def __init__(self, **kwargs: Any):
@@ -145,6 +145,7 @@ class Calibration(keras.layers.Layer):
         self.images = self._add("images", "zeros")  # number of calibration scores
         self.groups = self._add("groups", "zeros")  # of independent groups; 0 if unknown
         self.largest_probability = self._add(LARGEST_PROBABILITY, "ones")
+        self.brightness = self._add("brightness", unknown, shape=LEVELS.shape)  # quantiles
         self.built = True  # otherwise Keras would call the model to build it
 
     def _add(
@@ -171,6 +172,7 @@ class Calibration(keras.layers.Layer):
         per: str = TILE,
         thresholds: np.ndarray | None = None,
         effective: float | None = None,
+        brightness: np.ndarray | None = None,
     ) -> Threshold:
         """Sets the weights from normal scores; see `threshold_from_normals`.
 
@@ -184,6 +186,8 @@ class Calibration(keras.layers.Layer):
                 product (`product_calibration.py`): the threshold is then 0, and the scale 1.
             effective: the number of independent images that limits the probability; that of the
                 rate's interval, if not given.
+            brightness: float `[N]`, the mean grey levels of the images, from 0 to 255; without
+                them no test notices a change of the light by itself.
 
         Returns:
             The threshold, with the interval of its rate.
@@ -210,8 +214,10 @@ class Calibration(keras.layers.Layer):
         self.thresholds.assign(known)
         self.per_image.assign(float(per == IMAGE))
         count = None if origins is None or origins.groups is None else len(set(origins.groups))
-        seen = CalibrationScores.of(scores, count)
-        self.quantiles.assign(seen.quantiles)
+        seen = CalibrationScores.of(scores, count, brightness)
+        numbers = seen.as_numbers()
+        self.quantiles.assign(numbers["quantiles"])
+        self.brightness.assign(numbers["brightness_quantiles"])
         self.images.assign(seen.images)
         self.groups.assign(count or 0)
         independent = interval.effective if effective is None else effective
@@ -225,10 +231,11 @@ class Calibration(keras.layers.Layer):
 
     @property
     def seen(self) -> CalibrationScores | None:
-        """What is stored of the scores; None for models saved without them."""
+        """What is stored of the calibration images; None for models saved without it."""
         return CalibrationScores.from_numbers(
             {
                 "quantiles": ops.convert_to_numpy(self.quantiles),
+                "brightness_quantiles": ops.convert_to_numpy(self.brightness),
                 "calibration_images": float(self.images),
                 "calibration_groups": float(self.groups),
             }

@@ -60,6 +60,7 @@ def test_the_client_scores_arrays_files_and_paths(client, pictures, expected, tm
             "is_anomalous": "bool",
             "map": "float32",
             "reason": "object",
+            "brightness": "float32",
         }
         for name in ("score", "map"):
             np.testing.assert_allclose(given[name], expected[name][:count], rtol=1e-5, atol=1e-5)
@@ -76,6 +77,7 @@ def test_the_client_lists_regions(client, pictures, expected, fitted, tmp_path):
             "probability",
             "is_anomalous",
             "reason",
+            "brightness",
             "regions",
             "region_count",
         }

@@ -28,8 +28,10 @@ FOLDER = Path(__file__).parents[3] / "examples" / "monitoring"
 @pytest.fixture(scope="module")
 def samples():
     """The names of all samples of a server that has answered a request."""
-    watch = ScoreWatch("parts", CalibrationScores.of(np.linspace(1, 2, 101)), 1.95)
-    watch.add({"score": np.linspace(1, 2, 30), "is_anomalous": np.zeros(30, bool)})
+    scores, levels = np.linspace(1, 2, 101), np.linspace(90, 110, 101)
+    watch = ScoreWatch("parts", CalibrationScores.of(scores, brightness=levels), 1.95)
+    seen = {"score": scores[::3], "brightness": levels[::3]}
+    watch.add({**seen, "is_anomalous": np.zeros(len(scores[::3]), bool)})
     server = metrics.Metrics(Admission(4))
     server.observe_models(Models(parts=watch))
     server.request("REST", "Predict", "parts", "OK", 0.1)

@@ -19,7 +19,7 @@ from ..conftest import MAX_BODY, MAX_PIXELS, REASONS, encoded, export_small, unt
 
 pytestmark = pytest.mark.integration
 
-OUTPUTS = {"score", "probability", "is_anomalous", "map", "reason"}
+OUTPUTS = {"score", "probability", "is_anomalous", "map", "reason", "brightness"}
 
 
 def predict(server, body, model="native", **options):

@@ -80,11 +80,11 @@ def test_metrics_and_log_of_a_model_with_drift(watch, caplog):
     assert float(values['tfgad_serving_score_rank{model="parts"}']) == pytest.approx(
         0.104, abs=0.01
     )
-    assert watch.drift.images == 25
+    assert [each.images for each in watch.drifts] == [25]
     (line,) = caplog.messages  # once, though all further tests show it
     assert line.startswith("parts: the scores of the last 25 images are lower than in calibration")
     watch.add({"score": np.random.default_rng(0).uniform(1, 2, 500)})
-    assert caplog.messages[1:] == ["parts: the scores are like those of calibration again"]
+    assert caplog.messages[1:] == ["parts: the score is like that of calibration again"]
     assert values_of(page_of(parts=watch))['tfgad_serving_score_drift{model="parts"}'] == "0.0"
 
 
@@ -101,12 +101,27 @@ def test_what_was_not_compared_does_not_look_healthy():
     assert float(values['tfgad_serving_score_rank{model="parts"}']) == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_dimmed_lamp_is_noticed_though_the_scores_are_alike(caplog):
+    levels = np.linspace(95, 105, 101)
+    watch = ScoreWatch("parts", CalibrationScores.of(NORMAL, brightness=levels), threshold=1.95)
+    for _ in range(12):
+        watch.add({"score": NORMAL[::20], "brightness": 0.8 * levels[::20]})
+    page = page_of(parts=watch)
+    assert 'tfgad_serving_brightness_drift{model="parts"} 1.0' in page
+    assert 'tfgad_serving_brightness_rank{model="parts"} 0.0' in page
+    assert 'tfgad_serving_score_drift{model="parts"} 0.0' in page
+    assert caplog.messages == [
+        "parts: the last 25 images are darker than in calibration (p < 0.0005): check light, focus "
+        "and exposure, then calibrate again"
+    ]
+
+
 def test_a_model_of_before_has_a_histogram_and_no_drift(caplog):
     caplog.set_level(logging.INFO, "tfgad")
     earlier = ScoreWatch("parts", None, threshold=1.95)
     assert caplog.messages[0].startswith("parts: no drift test: the model was calibrated before")
     earlier.add({"score": np.full(60, 9.0)})
-    assert earlier.drift is None
+    assert earlier.drifts == []
     page = page_of(parts=earlier, foreign=None)
     assert "tfgad_serving_score_drift{" not in page
     assert values_of(page)['tfgad_serving_score_bucket{le="1.95",model="parts"}'] == "0.0"
@@ -123,10 +138,10 @@ def test_outputs_without_scores_and_broken_scores_are_left_out(watch):
 def test_images_of_another_size_are_counted_and_not_tested():
     watch = ScoreWatch("parts", CalibrationScores.of(NORMAL), 1.95, size=(4, 6))
     watch.add({"score": np.full(100, 9.0), "map": np.zeros((100, 8, 6))})
-    assert watch.drift is None
+    assert watch.drifts == []
     assert watch.histogram()[0][-1] == ("+Inf", 100)
     watch.add({"score": np.full(100, 9.0), "map": np.zeros((100, 4, 6))})
-    assert watch.drift.images == 25
+    assert [each.images for each in watch.drifts] == [25]
 
 
 def test_a_loaded_version_counts_the_scores_of_requests_and_not_of_its_warm_up(

@@ -120,14 +120,14 @@ class Batch:
         return result
 
     def drift(self) -> str:
-        """Returns in words how the scores differ from those of calibration; else empty.
+        """Returns in words how the images differ from those of calibration; else empty.
 
         Nothing is said of a model that does not store its calibration scores.
         """
         if self._calibration_scores is None:
             return ""
         verdicts = [result for result in self.results if isinstance(result, Verdict)]
-        scored = [(verdict.image.shape, verdict.score) for verdict in verdicts]
+        scored = [(each.image.shape, each.score, each.brightness) for each in verdicts]
         return drift_notice(self._calibration_scores, self._calibrated_size, scored)
 
     @property

@@ -42,7 +42,7 @@ class Models(Protocol):
         """Returns a predictor of the version in service."""
 
     def drift(self, name: str) -> str:
-        """Returns in words how the scores of requests have drifted; empty if they have not."""
+        """Returns in words how the images of requests have drifted; empty if they have not."""
 
 
 class Handlers:

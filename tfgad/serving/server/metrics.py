@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from tfgad.scores.drift import LEAST
+from tfgad.scores.drift import LEAST, QUANTITIES, Quantity
 from tfgad.serving.server.limits import Admission
 from tfgad.serving.server.repository import Repository
 
@@ -115,26 +115,37 @@ class _Scores(Collector):
             "Images of requests, by verdict: good or defective.",
             labels=["model", "verdict"],
         )
-        drift = GaugeMetricFamily(
-            "tfgad_serving_score_drift",
-            "1 if recent scores differ from those of calibration, else 0. Absent before "
-            f"{LEAST} scores were compared.",
-            labels=["model"],
-        )
-        rank = GaugeMetricFamily(
-            "tfgad_serving_score_rank",
-            f"Mean rank of the last {LEAST} scores among those of calibration, from 0 to 1; 0.5 if "
-            f"they are alike. Absent before {LEAST} scores were compared.",
-            labels=["model"],
-        )
+        drifts = {each: self._drift_of(each) for each in QUANTITIES}
+        ranks = {each: self._rank_of(each) for each in QUANTITIES}
         for name in self._models.names():
             scores = self._models.scores(name)
             if scores is not None:
                 histogram.add_metric([name], *scores.histogram())
                 for verdict, count in scores.verdicts().items():
                     images.add_metric([name, verdict], count)
-                # No score compared, no sample: 0 and 0.5 would look like a healthy model.
-                if (mean_rank := scores.rank) is not None:
-                    drift.add_metric([name], float(scores.drift is not None))
-                    rank.add_metric([name], mean_rank)
-        yield from (histogram, images, drift, rank)
+                drifted = {each.quantity for each in scores.drifts}
+                for quantity in QUANTITIES:
+                    # Nothing compared, no sample: 0 and 0.5 would look like a healthy model.
+                    if (mean_rank := scores.rank(quantity)) is not None:
+                        drifts[quantity].add_metric([name], float(quantity in drifted))
+                        ranks[quantity].add_metric([name], mean_rank)
+        yield from (histogram, images, *drifts.values(), *ranks.values())
+
+    @staticmethod
+    def _drift_of(quantity: Quantity) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            f"tfgad_serving_{quantity.name}_drift",
+            f"1 if the {quantity.name} of recent images differs from that of calibration, else 0. "
+            f"Absent before {LEAST} images were compared.",
+            labels=["model"],
+        )
+
+    @staticmethod
+    def _rank_of(quantity: Quantity) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            f"tfgad_serving_{quantity.name}_rank",
+            f"Mean rank of the last {LEAST} images by their {quantity.name} among those of "
+            f"calibration, from 0 to 1; 0.5 if they are alike. Absent before {LEAST} images were "
+            "compared.",
+            labels=["model"],
+        )

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfgad.inference.predictor import SavedModelPredictor
+from tfgad.scores.drift import advice
 from tfgad.serving.errors import ServingError
 from tfgad.serving.server.batching import Batching, ClosedError
 from tfgad.serving.server.score_watch import ScoreWatch
@@ -142,10 +143,9 @@ class Repository:
         return servable.scores if servable else None
 
     def drift(self, name: str) -> str:
-        """Returns in words how the scores of requests have drifted; empty if they have not."""
+        """Returns in words how the images of requests have drifted; empty if they have not."""
         scores = self.scores(name)
-        comparison = scores.drift if scores else None
-        return comparison.advice("the last") if comparison else ""
+        return advice(scores.drifts, "the last") if scores else ""
 
     def failures(self) -> list[str]:
         """Returns one line for each version that cannot be loaded and each skipped path."""
