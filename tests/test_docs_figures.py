@@ -191,6 +191,17 @@ def test_whether_the_unet_should_read_the_reconstruction():
             assert_shown(cell, *itertools.chain(*spreads))
 
 
+def test_pretrained_features_on_fabric():
+    maps = ("joint", "features", "sum with the logarithm")
+    shown = list(rows("docs/results.md", "### Pretrained features on fabric"))[1:]
+    assert len(shown) == 6
+    for name, cells in shown:
+        data, seed = name.split(", ")
+        found = results("features_on_fabric")[spec_of(data)][seed]
+        for cell, of_map in zip(cells, maps, strict=True):
+            assert_shown(cell, *(found[of_map][key] for key in FIGURES))
+
+
 def test_other_methods_on_fabric():
     shown = list(rows("docs/results.md", "### Other methods on fabric"))[1:]
     assert len(shown) == 7

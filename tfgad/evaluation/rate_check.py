@@ -20,7 +20,7 @@ from tfgad.evaluation.metrics import by_image
 from tfgad.evaluation.pixel_metrics import refuse_not_finite
 from tfgad.evaluation.predictions import Progress, no_progress
 from tfgad.scores import drift
-from tfgad.scores.drift import QUANTITIES, SCORE, CalibrationScores
+from tfgad.scores.drift import BRIGHTNESS, QUANTITIES, SCORE, CalibrationScores
 from tfgad.scores.image_quality import first_reason
 
 ALARMS, DRIFT, QUALITY = "false alarms", "drift", "image quality"  # what may fail
@@ -215,7 +215,9 @@ def _drift(found: GoodScores, calibration: CalibrationScores | None) -> tuple[di
     ranks = " and ".join(f"{each.rank:.2f} by {each.quantity.name}" for each in comparisons)
     least = min(each.p for each in comparisons)
     line = f"drift: none seen in {groups} {what} (mean rank {ranks}"
-    return numbers, f"{line}, 0.5 if they are as in calibration; p = {least:.2g})"
+    line = f"{line}, 0.5 if they are as in calibration; p = {least:.2g})"
+    tests_brightness = BRIGHTNESS in calibration.tested()
+    return numbers, line if tests_brightness else f"{line}; {drift.UNTESTED_BRIGHTNESS}"
 
 
 def _has_drifted(p: float | None) -> bool:

@@ -46,6 +46,10 @@ LEVEL = 0.0005  # of a single comparison; there are two, of the scores and of th
 UNTESTED = (
     "no drift test: the model was calibrated before tfgad kept the scores; calibrate it again"
 )
+UNTESTED_BRIGHTNESS = (
+    "no drift test of the brightness: the model was calibrated before tfgad kept it; calibrate it "
+    "again"
+)
 
 
 @dataclasses.dataclass(frozen=True)

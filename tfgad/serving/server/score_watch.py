@@ -13,6 +13,7 @@ from tfgad.scores.drift import (
     LEVELS,
     SCORE,
     UNTESTED,
+    UNTESTED_BRIGHTNESS,
     CalibrationScores,
     Comparison,
     DriftTest,
@@ -57,6 +58,8 @@ class ScoreWatch:
             self._tests = {each: DriftTest(calibration, each) for each in tested}
         if untested:
             log.info("%s: %s", name, untested)
+        elif BRIGHTNESS not in self._tests:
+            log.info("%s: %s", name, UNTESTED_BRIGHTNESS)
         self._edges = np.unique(edges)
         self._counts = np.zeros(len(self._edges) + 1, np.int64)
         self._sum = 0.0
