@@ -10,6 +10,7 @@ import tfgad
 from tfgad.data.synthetic_defects import with_defects, with_random_light
 from tfgad.errors import UsageError
 from tfgad.methods import feature_regions
+from tfgad.scores.regions import POINT
 from tfgad.training.run_config import check_same_weights
 
 SMALL = {"weights": "random", "maps": 1, "width": 4}
@@ -30,6 +31,21 @@ def test_whole_images_are_scored_by_the_sum_of_both_maps(model, images):
     assert joint["map"].shape == (3, 48, 48)
     np.testing.assert_allclose(joint["map"], regions["map"] + marks["map"], atol=1e-5)
     np.testing.assert_allclose(joint["score"], np.max(joint["map"], axis=(1, 2)))
+
+
+def test_a_model_of_before_versions_scores_as_it_did(model, images):
+    marks = model.anomaly(images[:3], "marks")["map"].numpy()
+    assert marks.min() < 0  # below the level of good images
+    config = model.get_config()
+    assert config.pop("version") == feature_regions.VERSION
+    earlier = feature_regions.FeatureRegions.from_config(config)
+    for part in ("features", "head", "regions", "joint"):
+        getattr(earlier, part).set_weights(getattr(model, part).get_weights())
+    assert earlier.get_config()["version"] == feature_regions.EARLIER
+    ended = earlier.anomaly(images[:3], "marks")["map"].numpy()
+    assert ended.min() == 0
+    np.testing.assert_allclose(ended.max(axis=(1, 2)), marks.max(axis=(1, 2)), atol=1e-5)
+    assert (model.regions.size_weights[POINT], earlier.regions.size_weights[POINT]) == (3.0, 2.0)
 
 
 def test_a_step_trains_the_head_alone_on_synthetic_defects(images):

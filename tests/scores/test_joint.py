@@ -17,6 +17,8 @@ def test_marks_are_0_at_the_level_and_1_at_the_peak():
     np.testing.assert_allclose(float(joint.peak), 8.1 + 3, rtol=1e-6)
     marks = joint.marks(tf.constant([[[-9.0, -3.0, 8.1, 19.2]]]))
     np.testing.assert_allclose(marks[0, 0], [0, 0, 1, 2], rtol=1e-5)
+    below = joint.marks(tf.constant([[[-14.1, -3.0, 8.1, 19.2]]]), below=True)
+    np.testing.assert_allclose(below[0, 0], [-1, 0, 1, 2], rtol=1e-5)
     cues = tf.constant([[[0.5, 0.5, 0.5, 0.5]]])
     joined = joint(cues, tf.constant([[[-9.0, -3.0, 8.1, 19.2]]]))
     np.testing.assert_allclose(joined[0, 0], [0.5, 0.5, 1.5, 2.5], rtol=1e-5)

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tfgad.errors import UsageError
-from tfgad.scores.regions import CELLS, GRID, SIDES, Regions, cells_of, descriptions
+from tfgad.scores.place_statistics import LEAST_SHARE, PlaceStatistics
+from tfgad.scores.regions import CELLS, GRID, POINTS, SIDES, Regions, cells_of, descriptions
 
 CHANNELS = 6
 
@@ -23,8 +24,8 @@ def cells(maps):
     return cells_of([tf.constant(maps[..., :2]), tf.constant(maps[..., 2:])])
 
 
-def adapted(maps, views=(), **kwargs):
-    layer = Regions(CHANNELS)
+def adapted(maps, views=(), points=POINTS, **kwargs):
+    layer = Regions(CHANNELS, points)
     layer.adapt(cells(maps).numpy(), maps, [cells(each).numpy() for each in views], **kwargs)
     return layer
 
@@ -75,16 +76,25 @@ def test_nine_of_ten_good_images_that_it_was_not_fitted_to_stay_below_1(regions)
     assert 0.8 <= below.mean() <= 0.98
 
 
-def test_a_place_is_compared_with_itself(regions):
-    # The lower half varies more on every good image: that is no anomaly.
-    maps = maps_of(regions, feature_maps(100, 6)).mean(0)
-    assert abs(maps[: GRID // 2].mean() - maps[GRID // 2 :].mean()) < 0.1
-    alike = adapted(feature_maps(60, 0), per_place=False)
+def test_a_point_is_compared_with_itself():
+    points_alone = adapted(feature_maps(60, 0), points=1e3)
+    maps = maps_of(points_alone, feature_maps(100, 6)).mean(0)
+    own = maps[GRID // 2 :].mean() - maps[: GRID // 2].mean()  # the lower half varies more
+    alike = adapted(feature_maps(60, 0), points=1e3, per_place=False)
     for statistic in (*alike.place_mean, *alike.place_deviation):
         for turned in (statistic.numpy()[::-1], statistic.numpy()[:, ::-1], statistic.numpy().T):
             np.testing.assert_allclose(statistic.numpy(), turned, rtol=1e-6)
     maps = maps_of(alike, feature_maps(100, 6)).mean(0)
-    assert maps[GRID // 2 :].mean() - maps[: GRID // 2].mean() > 0.15
+    assert maps[GRID // 2 :].mean() - maps[: GRID // 2].mean() > 4 * abs(own)
+
+
+def test_larger_regions_have_one_mean_and_their_distance_from_it_by_place():
+    errors = np.random.default_rng(0).normal(0, 1, (500, 4, 4)) + np.arange(16).reshape(4, 4)
+    places = PlaceStatistics(errors, per_place=True, one="mean")
+    np.testing.assert_allclose(places.mean, errors.mean())
+    distances = np.sqrt(np.square(errors - errors.mean()).mean(0))
+    least = LEAST_SHARE * np.median(distances)
+    np.testing.assert_allclose(places.deviation, np.maximum(distances, least))
 
 
 def test_one_point_that_no_good_image_has_stands_out_at_that_point(regions):

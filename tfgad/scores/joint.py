@@ -69,10 +69,16 @@ class Joint(StatisticsLayer):
         """Returns the anomaly map, `[B, H, W]`, from maps of that shape."""
         return cues + self.marks(logits)
 
-    def marks(self, logits: tf.Tensor) -> tf.Tensor:
-        """Returns logits `[B, H, W]` of tiles above the level, in units of the peak."""
+    def marks(self, logits: tf.Tensor, below: bool = False) -> tf.Tensor:
+        """Returns logits `[B, H, W]` of tiles above the level, in units of the peak.
+
+        Args:
+            logits: `[B, H, W]`.
+            below: whether those below the level are negative; if not, they are 0.
+        """
         of_tiles = quantile(logits[..., None], LEVEL_QUANTILE)[..., 0]
-        return tf.nn.relu(logits - tf.maximum(self.level, of_tiles)) / self.peak
+        above = (logits - tf.maximum(self.level, of_tiles)) / self.peak
+        return above if below else tf.nn.relu(above)
 
     def adapt(self, logits: np.ndarray) -> None:
         """Estimates level and peak from the logits of normal images, `[N, H, W]`."""

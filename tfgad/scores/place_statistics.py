@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 # Of the median deviation over the places: a place that hardly varies on the good images there are
@@ -16,11 +18,13 @@ class PlaceStatistics:
     Args:
         errors: e_R of N images, `[N, places, places]`.
         per_place: if False, places are alike that mirroring and quarter turns map onto each other.
-        one_deviation: whether all places have one deviation, the root of their mean variance.
+        one: what all places have in common. If the mean, the deviation of a place is the root mean
+            square of how far e_R is from it there; if the deviation, it is the root of their mean
+            variance.
     """
 
-    def __init__(self, errors: np.ndarray, per_place: bool, one_deviation: bool):
-        self.errors, self.per_place, self.one_deviation = errors, per_place, one_deviation
+    def __init__(self, errors: np.ndarray, per_place: bool, one: Literal["mean", "deviation"]):
+        self.errors, self.per_place, self.one = errors, per_place, one
         moments = errors.mean(0, dtype="float64"), np.square(errors.astype("float64")).mean(0)
         self.moments = moments
         self.least = 0.0
@@ -31,9 +35,12 @@ class PlaceStatistics:
         """Returns mean and deviation, `[places, places]` each, of the first two moments."""
         if not self.per_place:
             mean, square = _symmetric(mean), _symmetric(square)
-        variance = np.maximum(square - np.square(mean), 0.0)
-        if self.one_deviation:
-            variance = np.full_like(variance, variance.mean())
+        if self.one == "mean":
+            of_all = np.full_like(mean, mean.mean())
+            variance, mean = square - 2 * mean * of_all + np.square(of_all), of_all
+        else:
+            variance = np.full_like(mean, np.mean(square - np.square(mean)))
+        variance = np.maximum(variance, 0.0)
         return mean, np.maximum(np.sqrt(variance), self.least)
 
     def left_one_out(self) -> np.ndarray:
