@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from tfgad.scores.cues import Cues, gaussian_blur, plane, quantile
+from tfgad.data import warping
+from tfgad.scores.cues import Cues, blurred_plane, gaussian_blur, plane, quantile
 
 ERRORS = 3
 PLACE = np.s_[24:48, 32:56]  # position of a defect in images of 80x96 pixels
@@ -96,6 +97,12 @@ def test_plane_is_that_of_least_squares():
     np.testing.assert_allclose(plane(tf.constant(maps)), expected, atol=1e-6)
 
 
+def test_blurred_plane_is_the_blur_of_the_plane():
+    maps = np.random.default_rng(0).normal(size=(2, 40, 31, 3)).astype("float32")
+    expected = gaussian_blur(plane(tf.constant(maps)), 8.0)
+    np.testing.assert_allclose(blurred_plane(tf.constant(maps)), expected, atol=1e-6)
+
+
 def test_a_file_of_before_a_plane_was_subtracted_keeps_its_map(cues, new):
     stored = {str(i): weight for i, weight in enumerate(cues.get_weights()[:-1])}
     before = Cues((1, 1, 1))
@@ -181,12 +188,19 @@ def test_quantile_is_taken_per_map(q):
 
 
 @pytest.mark.parametrize("sigma", [1.0, 4.0, 8.0])
-def test_blur_equals_that_of_scipy(sigma):
-    maps = np.random.default_rng(0).normal(size=(2, 30, 41, 2)).astype("float32")
+@pytest.mark.parametrize("depth", [1, 3])
+def test_blur_equals_that_of_scipy(sigma, depth, monkeypatch):
+    maps = np.random.default_rng(0).normal(size=(2, 30, 41, depth)).astype("float32")
     radius = round(3 * sigma)
     expected = ndimage.gaussian_filter(
         maps, (0, sigma, sigma, 0), mode="reflect", radius=(0, radius, radius, 0)
     )
+    of_any_size = tf.function(gaussian_blur).get_concrete_function(
+        tf.TensorSpec([None, None, None, depth]), sigma
+    )
+    np.testing.assert_allclose(of_any_size(tf.constant(maps)), expected, atol=1e-6)
+    np.testing.assert_allclose(gaussian_blur(tf.constant(maps), sigma), expected, atol=1e-6)
+    monkeypatch.setattr(warping, "LONGEST_PRODUCT", 0)
     np.testing.assert_allclose(gaussian_blur(tf.constant(maps), sigma), expected, atol=1e-6)
 
 
