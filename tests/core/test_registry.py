@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from pydantic.dataclasses import dataclass
 
-from tfgad import methods
+from tfgad import methods, processor
 from tfgad.core import registry, settings
 from tfgad.core.settings import Common
 from tfgad.errors import UsageError
-from tfgad.methods import METHODS, build, names, settings_of
+from tfgad.methods import METHODS, build, names, native_precision, settings_of
 from tfgad.scores.score import CUES, DENSITY
 
 
@@ -202,6 +202,23 @@ def test_half_precision_is_the_networks_alone(half_precision):
     for network in (model.encoder, model.decoder):
         assert network.output.dtype == "float32"
     assert keras.config.dtype_policy().name == "float32"  # of whatever is built next
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_automatic_precision_is_that_of_the_processor(
+    native, expected, monkeypatch, half_precision
+):
+    monkeypatch.setattr(processor, "has_bfloat16", lambda: native)
+    model = build("ganomaly", (32, 32, 1), width=4, latent_dim=4, precision="auto")
+    assert model.encoder.layers[1].compute_dtype == expected
+
+
+@pytest.mark.parametrize("native", [False, None])
+def test_native_precision_is_float32_unless_the_processor_is_known_to_have_another(
+    native, monkeypatch
+):
+    monkeypatch.setattr(processor, "has_bfloat16", lambda: native)
+    assert native_precision() == "float32"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 import json
+import logging
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import tfgad
-from tfgad import data
+from tfgad import data, methods
 from tfgad.core.settings import Common
 from tfgad.errors import UsageError
 from tfgad.training import callbacks, run_config
@@ -298,6 +299,28 @@ def test_a_run_from_before_a_common_setting_is_resumed_with_its_default(copied, 
     default = re.escape(repr(getattr(Common(), missing)))
     with pytest.raises(UsageError, match=f"was started with {missing} {default}, not {other!r}"):
         train("fanogan", DATA, copied, settings={**FANOGAN, missing: other}, resume=True)
+
+
+@pytest.mark.parametrize("native", ["float32", "bfloat16"])
+def test_automatic_precision_of_a_resumed_run_is_that_which_it_began_with(
+    copied, whole, native, monkeypatch, caplog
+):
+    monkeypatch.setattr(methods, "native_precision", lambda: native)
+    settings = {**FANOGAN, "precision": "auto"}
+    with caplog.at_level(logging.INFO, "tfgad"):
+        resumed = train("fanogan", DATA, copied, settings=settings, resume=True)
+    assert "precision float32: that of the run" in caplog.messages
+    assert_same_state(resumed.model, whole.model)
+
+
+def test_automatic_precision_stands_in_the_configuration(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(methods, "native_precision", lambda: "float32")
+    settings = {**GANOMALY, "precision": "auto"}
+    with caplog.at_level(logging.INFO, "tfgad"):
+        run = train("ganomaly", DATA, tmp_path / "run", settings=settings)
+    assert "precision float32: the best of this processor" in caplog.messages
+    assert run.config["settings"]["precision"] == "float32"
+    assert json.loads((run.folder / CONFIG).read_text())["settings"]["precision"] == "float32"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tfgad.core.detector import Detector
 from tfgad.core.settings import Common
 from tfgad.errors import UsageError, nearest
 from tfgad.networks.convolutional import check_image
-from tfgad.networks.precision import POLICIES
+from tfgad.networks.precision import AUTO, POLICIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,8 +230,19 @@ def build(
     return model
 
 
+def native_precision() -> str:
+    """Returns what `precision=auto` stands for here: bfloat16 where the processor has it.
+
+    On GPUs, where nothing has been measured, it is float32.
+    """
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    return "bfloat16" if not on_gpu and processor.has_bfloat16() else "float32"
+
+
 def _policy(precision: str) -> str:
     """Returns the name of the networks' policy; logs where the processor is slow at it."""
+    if precision == AUTO:
+        precision = native_precision()
     if precision == "bfloat16" and not tf.config.list_physical_devices("GPU"):
         processor.check_bfloat16()
     return POLICIES[precision]

@@ -71,8 +71,11 @@ class Common:
     stride: Stride = 16
     score: Score = "auto"
     precision: Annotated[
-        Literal["float32", "bfloat16"],
-        Field(description="of the networks in training; scores are float32"),
+        Literal["float32", "bfloat16", "auto"],
+        Field(
+            description="of the networks in training, scores are float32; auto: bfloat16 where the "
+            "processor has it"
+        ),
     ] = "float32"
     jitter: Annotated[
         float, Field(ge=0, le=10, description="strength of the random affine augmentation of a run")

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from tfgad.core.registry import METHODS, build, method_of, names, settings_of
+from tfgad.core.registry import METHODS, build, method_of, names, native_precision, settings_of
 from tfgad.errors import UsageError, first_line
 
 for _module in pkgutil.iter_modules(__path__):
@@ -14,4 +14,4 @@ for _module in pkgutil.iter_modules(__path__):
         hint = "correct the file, or take it out of tfgad/methods"
         raise UsageError("method file", f"{_module.name}.py", problem, hint) from error
 
-__all__ = ["METHODS", "build", "method_of", "names", "settings_of"]
+__all__ = ["METHODS", "build", "method_of", "names", "native_precision", "settings_of"]

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 
 import keras
 
-# Keras's policies by the names of the setting `precision`.
+# Keras's policies by the names of the setting `precision`; `AUTO` stands for one of them.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+AUTO = "auto"
 
 _thread = threading.local()
 

@@ -26,6 +26,7 @@ from tfgad.data.ignored import ignoring
 from tfgad.data.ignored_files import region_of
 from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
+from tfgad.networks.precision import AUTO, POLICIES
 from tfgad.training import distribution
 from tfgad.training.callbacks import Log, write_checkpoint
 from tfgad.training.default_method import default_method, default_score
@@ -104,6 +105,8 @@ def train(
     if method is None:
         method = _default_of_chief(cluster, folder if resume else None, images, settings)
     hyper_parameters = methods.settings_of(method, settings).as_dict()
+    if hyper_parameters["precision"] == AUTO:
+        hyper_parameters["precision"] = _precision_of_chief(cluster, folder if resume else None)
     for name, value in hyper_parameters.items():
         if name.endswith("batch_size"):  # a stage may have its own
             cluster.check_batch(value, name)
@@ -149,6 +152,22 @@ def _default_of_chief(
     old, names = (folder.read_config() if folder else None), methods.names()
     method = old["method"] if old else default_method(images, settings)
     return names[cluster.broadcast(names.index(method))] if method in names else method
+
+
+def _precision_of_chief(cluster: Cluster, folder: RunFolder | None) -> str:
+    """Returns the precision of the run in `folder`, if there is one, else the processor's best.
+
+    A run that is resumed on another processor keeps the one that it began with, and workers on
+    other processors take the chief's.
+    """
+    old, names = (folder.read_config() if folder else None), list(POLICIES)
+    if old:
+        precision, reason = old.get("settings", {}).get("precision", names[0]), "that of the run"
+    else:
+        precision, reason = methods.native_precision(), "the best of this processor"
+    precision = names[cluster.broadcast(names.index(precision))]
+    logger.info("precision %s: %s", precision, reason)
+    return precision
 
 
 def _state_on_chief(
