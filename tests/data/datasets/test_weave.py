@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tfgad.data.datasets.weave import weave
 from tfgad.data.datasets.weave.cloth import FABRICS, lay
 from tfgad.data.datasets.weave.defects import KINDS
 from tfgad.data.datasets.weave.render import photograph, set_up_camera
@@ -189,6 +190,20 @@ def test_streams_are_the_same_each_time():
     data = load("plain", size=32, channels=3, train=5, test=2, calibration=1)
     first, second = (np.stack(list(data.train.as_numpy_iterator())) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_tiles_of_a_stream_are_rendered_once_unless_they_are_large():
+    weave._kept.cache_clear()
+    data = load("plain", size=32, train=3, test=2, calibration=1)
+    for _ in range(2):
+        assert len(list(data.train)) == 3
+        assert len(list(data.test)) == 2
+    again = load("plain", size=32, train=3, test=2, calibration=1)
+    assert len(list(again.train)) == 3
+    kept = weave._kept.cache_info()
+    assert (kept.misses, kept.hits) == (5, 8)
+    assert len(list(load("plain", size=130, train=1, test=1, calibration=1).train)) == 1
+    assert weave._kept.cache_info() == kept
 
 
 def test_splits_share_no_tile():

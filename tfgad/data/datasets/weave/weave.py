@@ -31,6 +31,9 @@ SPLITS = ("train", "calibration", "test")
 SMALLEST_SIZE = 32  # about five yarns; on less a weave cannot be recognised
 SMALLEST_MASK = 12  # pixels; a defect with a smaller mask is drawn again
 VISIBLE = 8 / 255  # four standard deviations of the sensor noise in the middle greys
+# Tiles of the streams that are kept, 130 MB at most. A run reads its training tiles five times, and
+# evaluation the test tiles three times.
+KEPT_TILES, KEPT_SIDE = 2048, 128
 
 
 def render(
@@ -99,8 +102,8 @@ def load(
 ) -> AnomalyData:
     """Loads good tiles of a weave, and a test set in which every second tile has a defect.
 
-    Tiles are rendered when they are read, about 100 per second of 128x128 pixels on one core. Cache
-    a stream that is read more than once.
+    Tiles are rendered when they are read, about 100 per second of 128x128 pixels on one core. The
+    last `KEPT_TILES` of sides up to `KEPT_SIDE` are kept for the next time, in any stream.
 
     Args:
         name: a weave, one of `WEAVES`; or several, each a product, such as `"twill+satin"`.
@@ -142,9 +145,17 @@ def load(
     )
 
 
+_kept = functools.lru_cache(KEPT_TILES)(render)
+
+
+def _rendered(name: str, *, size: int, **tile: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `render` does, if it is small only once."""
+    return (_kept if size <= KEPT_SIDE else render)(name, size=size, **tile)
+
+
 def _good_tiles(name: str, count: int, *, size: int, channels: int, **tile: Any) -> tf.data.Dataset:
     def tile_at(index: np.ndarray) -> np.ndarray:
-        return render(name, index=int(index), size=size, channels=channels, **tile)[0]
+        return _rendered(name, index=int(index), size=size, channels=channels, **tile)[0]
 
     def to_tensor(index: tf.Tensor) -> tf.Tensor:
         return _to_float(tf.numpy_function(tile_at, [index], tf.uint8), size, channels)
@@ -156,7 +167,7 @@ def _test_tiles(name: str, count: int, *, size: int, channels: int, seed: int) -
     def tile_at(number: np.ndarray) -> tuple[np.ndarray, np.ndarray, bytes]:
         index = int(number)
         kind = DEFECTS[index // 2 % len(DEFECTS)] if index % 2 else None
-        image, mask = render(
+        image, mask = _rendered(
             name, seed=seed, index=index, split="test", size=size, channels=channels, defect=kind
         )
         return image, mask, f"{kind or 'good'}/{index:03d}".encode()
