@@ -66,7 +66,9 @@ class Common:
     """Settings of every method. A method whose `Config` has one of them gives its own default."""
 
     # Windows of 32 pixels hold four yarns or five. A stride of 16 scores as well as 8, within 0.003
-    # in AUROC, in a quarter of the time.
+    # in AUROC, in a quarter of the time. Seven runs of `ganomaly_unet` on twill, herringbone and
+    # satin, adapted again, lose up to 0.004 in AUROC and 0.0024 in AUPRO with a stride of 32. With
+    # every second window of those of 16, in quincunx, they lose up to 0.0024 and 0.0016.
     window: Window = 32
     stride: Stride = 16
     score: Score = "auto"
