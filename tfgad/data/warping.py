@@ -111,14 +111,20 @@ def gaussian_blur(maps: tf.Tensor, sigma: float) -> tf.Tensor:
     return maps
 
 
-def _blur_matrix(side: int, taps: np.ndarray) -> np.ndarray:
-    """Returns the matrix by which a column of a map is blurred, `[side, side]`."""
-    radius = len(taps) // 2
-    mirrored = np.pad(np.eye(side, dtype="float32"), [(radius, radius), (0, 0)], "symmetric")
-    return sum(tap * mirrored[i : i + side] for i, tap in enumerate(taps))
+def _blur_matrix(side: int, taps: np.ndarray) -> tf.Tensor:
+    """Returns the matrix by which a column of a map is blurred, `[side, side]`.
+
+    It is computed in the graph: constants would make the exported graph of a `ganomaly_unet` for
+    tiles of 128x128 pixels, of 2.4 MB, larger by 0.7 MB.
+    """
+    by_distance = np.append(taps[len(taps) // 2 :], np.float32(0))
+    i, j = tf.range(side)[:, None], tf.range(side)
+    distances = i - j, i + j + 1, 2 * side - 1 - i - j  # of a pixel, and of its two mirror images
+    beyond = len(by_distance) - 1
+    return tf.add_n([tf.gather(by_distance, tf.minimum(abs(d), beyond)) for d in distances])
 
 
-def _blur_by_products(maps: tf.Tensor, down: np.ndarray, across: np.ndarray) -> tf.Tensor:
+def _blur_by_products(maps: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
     """Blurs `[B, H, W, K]` by the matrices of columns, `[H, H]`, and of rows, `[W, W]`."""
     height, width, depth = maps.shape[1:]
     columns = tf.reshape(maps, [-1, height, width * depth])
