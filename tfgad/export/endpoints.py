@@ -36,6 +36,9 @@ class Endpoints:
         self.anomaly = model.traced_anomaly(model.score)
         self._threshold = model.calibration.threshold.value
         self.size, self.channels = image_shape[:2], image_shape[2]
+        # One graph for the three signatures that decode: 0.3 MB of each model.
+        files = tf.TensorSpec([None], tf.string)
+        self._decoded = tf.function(self._decode, input_signature=[files], autograph=False)
 
     def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Signature `serving_default`."""
@@ -53,7 +56,7 @@ class Endpoints:
         # The maps of a batch have one size: the model's own, if the files differ.
         return self._predictions(images, tf.where(alike, sizes[0], tf.shape(images)[1:3]))
 
-    def _decoded(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _decode(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns files as prepared images `[B, H, W, C]`, and their own sizes int32 `[B, 2]`."""
 
         def decoded(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

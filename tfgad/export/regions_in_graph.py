@@ -26,6 +26,9 @@ FORM = {
 RIGHT, INSIDE = np.array([0, 0, 1], np.int32), np.array([0, 1, 1], np.int32)  # image, row, column
 
 
+@tf.function(
+    input_signature=[tf.TensorSpec([None, None, None]), tf.TensorSpec([])], autograph=False
+)
 def find_regions(maps: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns the largest regions of each map; see `tfgad.scores.map_regions.as_outputs`.
 
