@@ -23,6 +23,7 @@ KINDS = [
     pytest.param(("ganomaly", 32, {"score": "paper"}), marks=pytest.mark.slow),
     pytest.param(("ganomaly", 48, {"score": "cues"}), marks=pytest.mark.slow),
     pytest.param(("ganomaly_unet", 48, {}), marks=pytest.mark.slow),
+    pytest.param(("ganomaly_unet", 48, {"score": "joint_places"}), marks=pytest.mark.slow),
     pytest.param(("feature_regions", 48, {}), marks=pytest.mark.slow),
     pytest.param(("draem", 48, {}), marks=pytest.mark.slow),
     pytest.param(("wgan_gp", 48, {}), marks=pytest.mark.slow),

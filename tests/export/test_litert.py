@@ -102,10 +102,11 @@ def test_larger_images_are_scored_window_by_window(fitted, images, method, score
 
 
 @pytest.mark.slow
-def test_a_unet_that_sees_the_reconstruction(build_small, know_normal_images, images):
-    model = build_small("ganomaly_unet", unet_width=4, unet_input="image+reconstruction")
+@pytest.mark.parametrize("score", ["joint", "joint_places"])
+def test_a_unet_that_sees_the_reconstruction(build_small, know_normal_images, images, score):
+    model = build_small("ganomaly_unet", unet_input="image+reconstruction", score=score)
     know_normal_images(model, images)
-    assert model.score == "joint"
+    assert model.score == score
     assert_python_agrees(model, images[:4])
 
 

@@ -8,6 +8,9 @@ from scipy.ndimage import gaussian_filter
 import tfgad
 from tfgad.data.synthetic_defects import with_defects, with_random_light
 from tfgad.errors import UsageError
+from tfgad.export.saved_model import export
+from tfgad.scores.cues import Cues
+from tfgad.scores.places import Places
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +87,74 @@ def test_the_joint_map_is_the_sum_of_cues_and_marks(model, images):
     np.testing.assert_allclose(marks["map"], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_larger_image_is_joined_tile_by_tile(model, images):
+def test_a_larger_image_is_joined_tile_by_tile(model, model_of_parts, images):
     strip = np.concatenate([images[:1], images[1:2], images[2:3]], axis=2)
-    answer = model.anomaly(strip)
-    assert answer["map"].shape == (1, 48, 144)
-    np.testing.assert_allclose(answer["score"], np.max(answer["map"], axis=(1, 2)))
+    for each in (model, model_of_parts):
+        answer = each.anomaly(strip)
+        assert answer["map"].shape == (1, 48, 144)
+        np.testing.assert_allclose(answer["score"], np.max(answer["map"], axis=(1, 2)))
 
 
-def test_it_must_know_normal_images(build_small, images):
+@pytest.mark.parametrize("score", ["joint", "joint_places", "marks"])
+def test_it_must_know_normal_images(build_small, images, score):
     with pytest.raises(UsageError, match="not adapted"):
-        build_small("ganomaly_unet", unet_width=4).anomaly(images[:1], "joint")
+        build_small("ganomaly_unet", unet_width=4).anomaly(images[:1], score)
+
+
+@pytest.fixture(scope="module")
+def model_of_parts(build_small, know_normal_images, images):
+    """A model that compares errors and tones by place."""
+    model = build_small("ganomaly_unet", score="joint_places")
+    know_normal_images(model, images)
+    return model
+
+
+def test_the_map_of_parts_is_the_sum_of_places_and_marks(model_of_parts, images):
+    model, x = model_of_parts, images[:3]
+    of = {name: model.anomaly(x, name) for name in ("places", "marks", "joint_places")}
+    joined = of["joint_places"]
+    np.testing.assert_allclose(joined["map"], of["places"]["map"] + of["marks"]["map"], atol=1e-5)
+    np.testing.assert_allclose(joined["score"], np.max(joined["map"], axis=(1, 2)))
+    np.testing.assert_array_equal(model(x)["map"], joined["map"])
+    assert np.ptp(of["marks"]["map"]) > 0
+
+
+@pytest.mark.parametrize("score", ["joint", "joint_places"])
+def test_statistics_are_learnt_once_and_only_those_of_the_score(
+    build_small, images, score, monkeypatch
+):
+    learnt = []
+    for kind in (Cues, Places):
+        monkeypatch.setattr(kind, "adapt", lambda *_, name=kind.__name__: learnt.append(name))
+    model = build_small("ganomaly_unet", score=score)
+    model.adapt(images)
+    assert learnt == ["Cues" if score == "joint" else "Places"]
+    assert float(model.joint.level) != 0
+    assert hasattr(model, "places") == (score == "joint_places")  # or files of before would not fit
+
+
+def test_a_model_of_textures_has_no_statistics_of_places(model, model_of_parts, images):
+    with pytest.raises(UsageError, match=r"not adapted.*built with score=joint_places"):
+        model.anomaly(images[:1], "joint_places")
+    with pytest.raises(UsageError, match=r"not adapted.*built with score=joint"):
+        model_of_parts.anomaly(images[:1], "joint")
+
+
+def test_files_and_exported_models_of_parts_give_the_same(model_of_parts, images, tmp_path):
+    pixels = np.rint(127.5 * (images[:3] + 1)).astype("uint8")
+    x = (pixels / 127.5 - 1).astype("float32")
+    ours = model_of_parts.anomaly(x)
+    model_of_parts.save(tmp_path / "model.keras")
+    loaded = tfgad.load_model(tmp_path / "model.keras")
+    assert loaded.score == "joint_places"
+    for name in ("joint_places", "places", "marks"):
+        own, theirs = (each.anomaly(x, name)["map"] for each in (model_of_parts, loaded))
+        np.testing.assert_array_equal(own, theirs)
+    form = {"image_shape": (48, 48, 1), "resized": True, "metadata": {"method": "ganomaly_unet"}}
+    exported = tf.saved_model.load(str(export(loaded, tmp_path / "exported", **form)))
+    answer = exported.signatures["serving_default"](images=tf.constant(pixels))
+    for name in ("score", "map"):
+        np.testing.assert_allclose(answer[name], ours[name], rtol=1e-4, atol=1e-4)
 
 
 def test_any_size_of_tile_is_taken():
@@ -135,6 +196,14 @@ def test_scoring_takes_the_reconstruction_from_the_pass_of_the_errors(reading_mo
     logits = gaussian_filter(model.logits(x)[..., 0].numpy(), (0, 2, 2), truncate=3.0)
     expected = np.maximum(logits - float(model.joint.level), 0) / float(model.joint.peak)
     np.testing.assert_allclose(marks, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_scoring_by_place_takes_it_from_there_too(build_small, images):
+    reads = {"unet_input": "image+reconstruction", "score": "joint_places"}
+    model, x = build_small("ganomaly_unet", **reads), images[:2]
+    model.adapt(images)
+    places, marks, joined = (model.anomaly(x, n)["map"] for n in ("places", "marks", model.score))
+    np.testing.assert_allclose(joined, places + marks, rtol=1e-4, atol=1e-4)
 
 
 def test_the_unet_that_reads_the_reconstruction_is_trained_alone(build_small, images):

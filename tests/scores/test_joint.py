@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfgad.scores.cues import Cues, CuesScore, plane, variance
 from tfgad.scores.joint import LEAST_PEAK, Joint, JointScore, MarksScore
+from tfgad.scores.places import Places, PlacesScore
 
 
 def test_marks_are_0_at_the_level_and_1_at_the_peak():
@@ -79,3 +80,19 @@ def test_the_network_gets_the_reconstruction_among_the_errors():
         alone = kind(Joint(), cues, logits)
         alone(tf.constant(tiles), alone.window_errors(tf.constant(tiles), errors))
         assert given.pop() is None
+
+
+@pytest.mark.parametrize("channels", [(), ("reconstruction_0",)])
+def test_the_marks_are_added_to_the_map_of_places(channels):
+    rng = np.random.default_rng(0)
+    tiles = tf.constant(rng.uniform(-1, 1, (8, 32, 32, 1)).astype("float32"))
+    errors = {
+        "residual": tf.constant(rng.uniform(0, 1, (8, 32, 32)).astype("float32")),
+        "reconstruction_0": tf.zeros((8, 32, 32)),
+    }
+    first = PlacesScore(Places((32, 32), 1))
+    first.places.adapt(first.places.values(tiles, errors["residual"][..., None]).numpy())
+    score = JointScore(Joint(), first, lambda x, _=None: 3 * x[..., 0], channels)
+    alone = MarksScore(score.joint, first, score.logits, channels)
+    maps = [e(tiles, e.window_errors(tiles, errors))["map"] for e in (first, alone, score)]
+    np.testing.assert_allclose(maps[2], maps[0] + maps[1], rtol=1e-5, atol=1e-5)

@@ -18,10 +18,10 @@ from tfgad.scores.calibration import Calibration, Threshold
 from tfgad.scores.cues import Cues
 from tfgad.scores.density import Density
 from tfgad.scores.image_quality import ImageQuality
-from tfgad.scores.places import Places, PlacesScore
+from tfgad.scores.places import Places
 from tfgad.scores.product_calibration import standardise_by_product
 from tfgad.scores.products import UNKNOWN, Products
-from tfgad.scores.score import CUES, DENSITY, PLACES
+from tfgad.scores.score import BY_PLACE, CUES, DENSITY, PLACES
 
 QUALITY_IMAGES = 2048  # used for the quality statistics; of 128x128 pixels, 12 s on two cores
 
@@ -40,7 +40,7 @@ class Calibrated(Scorer):
         if self.reconstructs:
             self.cues = Cues([len(term) for term in self.terms])
             self.density = Density(sum(map(len, self.terms)) + 1 + self.code_dim)
-            if self.score == PLACES:
+            if self.score in BY_PLACE:
                 self.places = Places(self.tile, self.window[2])
         self.calibration = Calibration(name="calibration")
         self.image_quality = ImageQuality(self.tile, self.window[:2], self.window[2])
@@ -52,8 +52,8 @@ class Calibrated(Scorer):
         """Returns whether a score needs statistics of normal images that are not there yet."""
         if score == DENSITY:
             return not self.density.is_adapted
-        if score == PLACES:
-            return self.score != PLACES or not self.places.is_adapted
+        if score in BY_PLACE:
+            return self.score not in BY_PLACE or not self.places.is_adapted
         return score == CUES and not self.cues.is_adapted
 
     def _refuse_unadapted(self, score: str) -> None:
@@ -65,7 +65,8 @@ class Calibrated(Scorer):
         """Learns the statistics of normal images: of their quality, and those of scores.
 
         Those of `density` it learns if that is the model's score, or the images are windows. If
-        `places` is the model's score, its statistics are learnt instead of those of `cues`.
+        the model's score is `places` or `joint_places`, the statistics of places are learnt instead
+        of those of `cues`.
 
         Args:
             normals: images float32 `[N, H, W, C]`, or a dataset of them, one at a time; the
@@ -84,9 +85,8 @@ class Calibrated(Scorer):
             return
         if self.score == DENSITY or normals.element_spec.shape[:2] == self.window[:2]:
             self._density_score().adapt(normals, size, self.descriptions)
-        if self.score == PLACES:
-            score = PlacesScore(self.places)
-            score.adapt(normals, size, self.traced_errors(PLACES))
+        if self.score in BY_PLACE:
+            self._places_score().adapt(normals, size, self.traced_errors(PLACES))
         else:
             self._cues_score().adapt(normals, size, self.traced_errors(CUES))
         self.predict_function = None  # which may score by the paper's score

@@ -57,7 +57,7 @@ class Detector(Calibrated):
             reconstructs, `density` where windows are whole images, and the first of `tile_scores`
             or else `cues` where images are larger; of others the first of `tile_scores` or else of
             `scores`. That of `config`, if not given. A run on resized images has `places` instead
-            of `cues`.
+            of `cues`, and `joint_places` instead of the `joint` of `ganomaly_unet`.
         stride: of the windows on larger images, in pixels; where it does not divide a side, the
             divisor next to it is taken (`tiling.strides_of`). That of `config`, if not given.
         tile: `(height, width)` of the images that the threshold is set on; the window's, if not

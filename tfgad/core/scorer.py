@@ -202,11 +202,14 @@ class Scorer(Trained):
         if score == DENSITY:
             return self._density_score()
         if score == PLACES:
-            return PlacesScore(self.places)
+            return self._places_score()
         return MeanErrorScore(self.scores[score], self.window[:2])
 
     def _cues_score(self) -> CuesScore:
         return CuesScore(self.cues, self.terms, self.tile)
+
+    def _places_score(self) -> PlacesScore:
+        return PlacesScore(self.places)
 
     def _density_score(self) -> DensityScore:
         return DensityScore(self.density, self.terms, self.window)

@@ -250,7 +250,11 @@ class CuesScore:
 
     def __call__(self, images: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the map, blended over overlapping tiles, and its largest value as the score."""
-        return peak_by_tile(images, errors, self.tile, self.cues)
+        return peak_by_tile(images, errors, self.tile, self.map_of_tiles)
+
+    def map_of_tiles(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
+        """Returns the map `[N, h, w]` of tiles and their errors."""
+        return self.cues(tiles, errors)
 
     def adapt(
         self, normals: tf.data.Dataset, size: int, errors_of: Callable[[tf.Tensor], tf.Tensor]

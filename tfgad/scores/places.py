@@ -16,6 +16,10 @@ below.
 Measured on magnetic tile, 128 pixels, GANomaly, one run: image AUROC .722, by the residual alone
 .717, the tone alone .645; `cues` has .497. Errors of the critic's features and of the code, as in
 `cues`, are worth less there than the pixels' (.54 to .68).
+
+The map of a network that was trained on synthetic defects can be added (`joint.py`). At 256 pixels,
+in one run of `ganomaly_unet`, that raises the image AUROC from .678 to .693 and the AUPRO from .474
+to .598.
 """
 
 from __future__ import annotations
@@ -130,7 +134,7 @@ class PlacesScore:
     is_peak = True
 
     def __init__(self, places: Places):
-        self.places = places
+        self.places, self.tile = places, places.size
 
     def window_errors(self, windows: tf.Tensor, errors: dict[str, tf.Tensor]) -> tf.Tensor:
         """Returns the residual, `[N, h, w, 1]`."""
@@ -142,7 +146,11 @@ class PlacesScore:
         A part has the size of the training images. A larger image is scored in tiles of that size,
         each as if it were a part.
         """
-        return peak_by_tile(images, errors, self.places.size, self.places)
+        return peak_by_tile(images, errors, self.tile, self.map_of_tiles)
+
+    def map_of_tiles(self, tiles: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
+        """Returns the map `[N, h, w]` of tiles and their errors."""
+        return self.places(tiles, errors)
 
     def adapt(
         self, normals: tf.data.Dataset, size: int, errors_of: Callable[[tf.Tensor], tf.Tensor]
@@ -150,8 +158,6 @@ class PlacesScore:
         """Adapts the layer to normal images; the arguments are those of `CuesScore.adapt`."""
         values = []
         for batch in batched(spread(normals, size, ADAPT_IMAGES)):
-            images, errors = (
-                tiles_of(each, self.places.size) for each in (batch, errors_of(batch))
-            )
+            images, errors = (tiles_of(each, self.tile) for each in (batch, errors_of(batch)))
             values.append(self.places.values(images, errors).numpy())
         self.places.adapt(np.concatenate(values))

@@ -20,11 +20,15 @@ CUES, DENSITY = "cues", "density"  # names of scores that methods have beside th
 # Of methods with a network that marks synthetic defects; see `joint.py` and `feature_regions.py`.
 JOINT, MARKS = "joint", "marks"
 PLACES = "places"  # of methods that reconstruct, on parts that lie alike; see `places.py`
+JOINT_PLACES = "joint_places"  # of those with such a network, too; see `joint.py`
+BY_PLACE = (PLACES, JOINT_PLACES)  # a model with one of them has the statistics of both
 REGIONS = "regions"  # of pretrained features; see `regions.py`
 DRAEM = "draem"  # the score of DRAEM's paper
 DEFECT = "defect"  # the score of a segmenter
 # The largest value of the map on images of every size.
-PEAKS = (CUES, PLACES, JOINT, MARKS, REGIONS, DRAEM, DEFECT)
+PEAKS = (CUES, PLACES, JOINT, JOINT_PLACES, MARKS, REGIONS, DRAEM, DEFECT)
+# Computed tile by tile, of most methods.
+BY_TILE = (CUES, PLACES, JOINT, JOINT_PLACES, MARKS)
 
 MAP_SIGMA = 4.0  # pixels; the usual smoothing of anomaly maps (Roth et al. 2022)
 BLUR_RADIUS = math.ceil(3 * MAP_SIGMA)
@@ -132,7 +136,7 @@ def margins_of(
         stride: of the detector's windows, in pixels.
         score: name of the score; None for the reconstruction instead of a map.
     """
-    if score in (CUES, PLACES, JOINT, MARKS):  # computed tile by tile, of most methods
+    if score in BY_TILE:
         second = [(side, tiling.half_stride(side)) for side in tile]
     else:  # the map is blurred, a reconstruction is not
         second = 2 * [(1 if score is None else BLUR_RADIUS + 1, 1)]
