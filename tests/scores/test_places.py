@@ -9,6 +9,7 @@ import tfgad
 from tfgad import training
 from tfgad.errors import UsageError
 from tfgad.scores.places import Places
+from tfgad.training import loop
 
 SIZE = 64
 
@@ -105,6 +106,26 @@ def test_a_run_on_resized_images_scores_by_it(tmp_path, write_parts):
         "ganomaly", spec, tmp_path / "other", settings={**small, "score": "cues"}
     )
     assert asked.model.score == "cues"
+
+
+def test_a_resumed_run_keeps_the_score_that_it_was_started_with(tmp_path, write_parts, monkeypatch):
+    """The default of before: its file has the statistics of that."""
+    arguments = "ganomaly", f"folder:{write_parts()}?size=48", tmp_path / "run"
+    small = {"steps": "1", "width": "4", "latent_dim": "4", "batch_size": "4"}
+    with monkeypatch.context() as before:
+        before.setattr(loop, "default_score", lambda _: "cues")
+        training.train(*arguments, settings=small)
+    run = training.train(*arguments, settings={**small, "steps": "2"}, resume=True)
+    assert run.model.score == run.config["score"] == "cues"
+
+
+@pytest.mark.slow
+def test_with_a_unet_beside_it_the_marks_are_added(tmp_path, write_parts):
+    small = {"steps": "1+1", "width": "4", "unet_width": "2", "latent_dim": "4", "batch_size": "4"}
+    spec = f"folder:{write_parts()}?size=48"
+    run = training.train("ganomaly_unet", spec, tmp_path / "run", settings=small)
+    assert run.model.score == run.config["score"] == "joint_places"
+    assert run.config["settings"]["score"] == "auto"
 
 
 @pytest.fixture

@@ -211,7 +211,10 @@ def _trained(
 ) -> Run | None:
     """Trains the remaining steps of a run; the chief alone calibrates and writes it."""
     settings = config["settings"]
-    built_with = {**settings, "score": default_score(config), "ignored": images.ignored}
+    old = (folder.read_config() or {}) if state == RunState.STARTED else {}
+    # That of a resumed run stays, whatever is the default now: its checkpoint has the statistics.
+    score = old.get("score") or default_score(config)
+    built_with = {**settings, "score": score, "ignored": images.ignored}
     build = partial(
         methods.build,
         config["method"],
@@ -231,7 +234,6 @@ def _trained(
     asked: dict[str, Any] = {}
     if cluster.is_chief:
         if state == RunState.STARTED:
-            old = folder.read_config() or {}
             check_same_weights(folder.path, old, pretrained)
             asked = asked_of(folder.path, old)
             config |= {"calibration": asked} if asked else {}  # may be interrupted again
