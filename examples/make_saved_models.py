@@ -3,12 +3,14 @@
     python examples/make_saved_models.py saved_models --runs runs
     python examples/make_saved_models.py saved_models --runs runs --only weave_twill_ganomaly
 
-On two CPU cores each takes a few minutes, the segmenter ten. The models of digits need MNIST
-(TFGAD_DATA_DIR, or a network). The figures of a card come from the run's own files; the training is
-that of the commands in the card. A run that exists already is not trained again.
+On two CPU cores each takes a few minutes, the segmenter ten, the painter half an hour. The models
+of digits need MNIST (TFGAD_DATA_DIR, or a network). The figures of a card come from the run's own
+files; the training is that of the commands in the card. A run that exists already is not trained
+again.
 """
 
 import argparse
+import dataclasses
 import json
 import shutil
 import textwrap
@@ -18,14 +20,20 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 
 # isort: split
 
+import numpy as np
+import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfgad import evaluation, training
+from tfgad.data.pixels import to_uint8
 from tfgad.errors import exit_on_usage_error
 from tfgad.evaluation import baselines, metrics
 from tfgad.export.saved_model import export_run
 from tfgad.files import write_text
-from tfgad.multistage import adaptation, segmenter_training, sources
+from tfgad.multistage import adaptation, painter_training, segmenter_training, sources
+from tfgad.multistage.painter_config import PainterConfig
+from tfgad.multistage.painter_export import METADATA as PAINTER_METADATA
+from tfgad.multistage.painter_export import export_painter
 
 ZOO = {
     "weave_twill_ganomaly": ("ganomaly", "weave:twill", {}),
@@ -37,7 +45,10 @@ ZOO = {
     "mnist_5_anogan": ("anogan", "mnist:5", {"width": "8"}),
     # Not trained on good images alone: on the defects of the other weaves, moved to this one.
     "weave_twill_segmenter": ("segmenter", "weave:twill", {}),
+    # Half as wide as the default's networks, so that all models together are small.
+    "weaves_painter": ("painter", "weave:twill", {"width": "8", "fusion_width": "12"}),
 }
+PAINTED = 240  # good tiles of twill, which the painter has not seen
 DETECTOR = """    tfgad train {method} --data {spec} --out {run}{given}
     tfgad evaluate {run}"""
 SEGMENTER = """    tfgad segment train --data 'weave:*' --except twill --out runs/weaves
@@ -129,6 +140,67 @@ trivial detectors on the same images.
 
 To cite it, see [`CITATION.cff`](../../CITATION.cff), and the paper of [the method]({link}).
 """
+PAINTER_CARD = """---
+license: apache-2.0
+library_name: keras
+tags:
+  - image-generation
+  - defect-synthesis
+  - tf-serving
+---
+
+# {name}
+
+The defect painter of the [Multistage GAN](../../docs/multistage.md), as a SavedModel for
+TensorFlow Serving. It was trained on the defects of all procedural weaves but twill. It puts a
+defect of a kind that you name on an image of good fabric, and returns it with the defect's mask.
+
+## Use
+
+```python
+import numpy as np
+import tensorflow as tf
+
+paint = tf.saved_model.load("saved_models/{name}/1").signatures["paint"]
+painted = paint(
+    images=tf.constant(good),  # uint8 [B, H, W, 1]; sides of at least 64 that are multiples of 4
+    kind=tf.constant(["hole"] * len(good)),
+    seed=tf.range(len(good), dtype=tf.int64),
+)
+```
+
+- `painted` has `images` uint8 `[B, H, W, 1]`, `masks` uint8 `[B, H, W, 1]` of 0 and 1, and `area`
+  int32 `[B]`, the pixels of each mask: 0 where no defect came about.
+- Kinds: {kinds}.
+- With TensorFlow Serving the signature is named: `"signature_name": "paint"`.
+
+## Limits
+
+{limits}
+
+- A stain as large as the 64x64 pixels that the generator paints is continued by its mirror image,
+  and then looks like a pattern.
+- Generated defects can be told from real ones:
+  [results](../../docs/results.md#painted-against-real-defects) of a painter with wider networks.
+
+## Training
+
+{command}
+    tfgad synthesize export runs/{name} saved_models/{name}
+
+The networks of style have random weights. Made with {versions}.
+
+## Evaluation
+
+On {test} good tiles of `{data}`, which it has not seen:
+
+| kind | {names} |
+|---|{rules}
+| a defect came about | {came} |
+| pixels of the mask, the median | {areas} |
+"""
+PAINTER = """    tfgad synthesize train --data 'weave:*' --except twill --out {run} \\
+        --vgg-weights random{given}"""
 METRIC = """          - type: {kind}
             name: {name}
             value: {value:.3f}"""
@@ -157,6 +229,9 @@ def main():
 
 def make(name, method, spec, settings, folder, out):
     """Trains, evaluates and exports a model, replaces an old one, and writes its card."""
+    if method == "painter":
+        make_painter(name, spec, settings, folder, out)
+        return
     if method == "segmenter":
         run = adapted_segmenter(spec, folder)
     else:
@@ -212,6 +287,53 @@ def card(name, method, spec, settings, figures, version):
         test=figures["false_alarms"]["image"]["normal"]
         + sum(each["images"] for each in figures["by_kind"].values()),
     )
+
+
+def make_painter(name, spec, settings, folder, out):
+    """Does what `make` does for a painter of the other weaves."""
+    known = sources.read_sources(sources.expand(["weave:*"], [spec.partition(":")[2]]))
+    config = dataclasses.replace(PainterConfig(), **{k: int(v) for k, v in settings.items()})
+    trained = painter_training.train_painter(
+        known, folder, settings=config, vgg_weights="random", resume=True
+    )
+    shutil.rmtree(out, ignore_errors=True)
+    version = export_painter(trained, out)
+    metadata = json.loads((version / PAINTER_METADATA).read_text())
+    kinds = metadata["kinds"]
+    areas = areas_of(version, kinds, tfgad.load(f"{spec}?seed=1&train={PAINTED}").train)
+    came = {kind: float(np.mean(areas[kind] > 0)) for kind in kinds}
+    given = "".join(f" --set {key}={value}" for key, value in settings.items())
+    text = PAINTER_CARD.format(
+        name=name,
+        kinds=", ".join(f"`{kind}`" for kind in kinds),
+        limits=textwrap.fill(
+            "It paints grey images of cloth, with threads of about the width of those that it "
+            "learnt from. What it paints on other images means nothing.",
+            100,
+        ),
+        command=PAINTER.format(run=f"runs/{name}", given=given),
+        versions=", ".join(f"{each} {number}" for each, number in metadata["versions"].items()),
+        test=PAINTED,
+        data=spec,
+        names=" | ".join(kind.replace("_", " ") for kind in kinds),
+        rules="---|" * len(kinds),
+        came=" | ".join(f"{came[kind]:.2f}" for kind in kinds),
+        areas=" | ".join(f"{np.median(areas[kind][areas[kind] > 0]):.0f}" for kind in kinds),
+    )
+    write_text(out / "README.md", text)
+
+
+def areas_of(version, kinds, tiles):
+    """Returns the pixels of the masks that an exported painter paints on good tiles, by kind."""
+    paint = tf.saved_model.load(str(version)).signatures["paint"]
+    images = np.stack([to_uint8(tile) for tile in tiles.as_numpy_iterator()])
+    found = {}
+    for number, kind in enumerate(kinds):
+        own = images[number :: len(kinds)]
+        seeds = tf.range(len(own), dtype=tf.int64)
+        painted = paint(images=tf.constant(own), kind=tf.constant([kind] * len(own)), seed=seeds)
+        found[kind] = painted["area"].numpy()
+    return found
 
 
 def adapted_segmenter(spec, folder):
