@@ -218,12 +218,13 @@ def test_whole_parts():
     of_data = results("magnetic_tile")[spec]
     trivial = {"mean deviation": "mean_deviation", "levelled deviation": "mean_deviation_levelled"}
     trivial |= {"PCA of patches": "patch_pca", "PCA of features": "feature_pca"}
-    of_score = {"joint": "feature_regions", "regions": "feature_regions, regions"}
+    of_score = {"joint_places": "ganomaly_unet"}  # before the names that are in it
+    of_score |= {"joint": "feature_regions", "regions": "feature_regions, regions"}
     of_score |= {"marks": "feature_regions, marks", "places": "ganomaly"}
     shown = list(rows("docs/results.md", "## Whole parts"))
     heads = [i for i, (name, _) in enumerate(shown) if name in ("256x256 pixels", "AUROC by kind")]
     figures, by_kind = shown[1 : heads[1]], shown[heads[1] + 1 :]
-    assert (len(figures), len(by_kind)) == (8, 4)
+    assert (len(figures), len(by_kind)) == (9, 5)
     for name, (*cells, false_alarms) in figures:
         if name in trivial:
             for cell, key in zip(cells, FIGURES, strict=True):
@@ -233,7 +234,7 @@ def test_whole_parts():
         runs = of_data[of_score[score]]
         for cell, key in zip(cells, FIGURES, strict=True):
             assert_shown(cell, *spread_of(run[key] for run in runs))
-        if score in ("joint", "places"):
+        if score in ("joint", "places", "joint_places"):
             assert_shown(false_alarms, *spread_of(run["false_positive_rate"] for run in runs))
     for name, cells in by_kind:
         runs = of_data[of_score[name.split(", ")[-2] if "places" in name else name]]

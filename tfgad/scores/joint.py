@@ -30,6 +30,9 @@ were looked at beside them.
     cues + marks      .565 .529 .604 .351     .520 .609 .600 .578
     places + marks    .602 .588 .701 .443     .693 .778 .644 .598
     their maximum     .586 .555 .688 .413     .659 .739 .636 .523
+
+Another run of the same seed has .721 .786 .659 .586 by the labels, and its places .679 .753 .635
+.476. On large uneven shades the sum is worse than places alone (`docs/results.md`).
 """
 
 from __future__ import annotations
