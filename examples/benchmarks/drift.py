@@ -92,7 +92,7 @@ def scored_images(model, cache):
     }
     cache.mkdir(parents=True, exist_ok=True)
     for name, images in wanted.items():
-        path = cache / f"{model.name} {name}.npy"
+        path = cache / f"{model.name}, {name}.npy"
         if not path.exists():
             np.save(path, scored(predictor, images))
         wanted[name] = np.load(path)

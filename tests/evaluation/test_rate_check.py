@@ -57,8 +57,8 @@ def test_a_dimmed_lamp_fails_it_whatever_the_scores():
     found = check(good(normal(), lamp=0.8))
     assert found["failed"] == ["drift"]
     assert found["findings"][1] == (
-        "drift: these 100 images are darker than in calibration (p < 0.0005): check light, focus "
-        "and exposure, then calibrate again"
+        "drift: these 100 images are darker than in calibration (p < 0.0005): unless more than 5% "
+        "are defective, check light, focus and exposure, then calibrate again"
     )
     assert found["drift"]["brightness"]["p"] < 0.0005 < found["drift"]["score"]["p"]
     assert check(good(normal(), lamp=0.96))["failed"] == []

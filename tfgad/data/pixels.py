@@ -53,12 +53,6 @@ def scaled(path: str | os.PathLike, levels: np.ndarray, depth: int | None = None
         return image
 
 
-def brightness_of(image: np.ndarray) -> float:
-    """Returns the mean grey level, from 0 to 255, of an image uint8 or float32 in [-1, 1]."""
-    mean = np.mean(image, dtype=np.float64)
-    return float(mean if image.dtype == np.uint8 else 127.5 * (1 + mean))
-
-
 def white_of(depth: int | None) -> int:
     """Returns the level of white in a file of more than 8 bits; see `scaled`."""
     return 2 ** (depth if depth and depth > 8 else FULL_DEPTH) - 1

@@ -100,7 +100,8 @@ def gaussian_blur(maps: tf.Tensor, sigma: float) -> tf.Tensor:
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype("float32")
     taps /= taps.sum()
     height, width, depth = maps.shape[1:]
-    if height and width and max(height, width) <= LONGEST_PRODUCT * len(taps):
+    is_known = height is not None and width is not None and min(height, width) >= radius
+    if is_known and max(height, width) <= LONGEST_PRODUCT * len(taps):
         return _blur_by_products(maps, _blur_matrix(height, taps), _blur_matrix(width, taps))
     down = np.tile(taps[:, None, None, None], [1, 1, depth, 1])
     across = down.transpose(1, 0, 2, 3)

@@ -16,7 +16,6 @@ from tfgad.data.ignored_files import at_size
 from tfgad.data.pixels import (
     LETTERBOX,
     STRETCH,
-    brightness_of,
     check_fit,
     resize,
     without_padding,
@@ -52,7 +51,7 @@ class Predictor(Protocol):
         threshold: scores above it are anomalous.
         scale: of the calibration; see `tfgad.scores.calibration.probability`.
         depth: bits of files of 16 bits; 8 or None if unknown, see `tfgad.data.pixels.scaled`.
-        calibration_scores: what the model stores of its calibration scores, for the drift test;
+        calibration_scores: what the model stores of its calibration images, for the drift test;
             None if it was calibrated by an earlier tfgad.
         ignored: bool `[height, width]` of `image_shape`, the pixels that the model ignores on every
             image; None if there are none.
@@ -194,7 +193,8 @@ def _of_large(model: Detector, image: np.ndarray, product: str | None) -> dict[s
     recognised = {name: each.encode() for name, each in of_blocks.standardise(anomaly_map).items()}
     reason = first_reason(reasons).encode()
     found = {"score": anomaly_map.max(), "map": anomaly_map, "reason": reason}
-    return {**found, "brightness": brightness_of(image), **recognised}
+    brightness = 127.5 * (1 + np.mean(image, dtype=np.float64))
+    return {**found, "brightness": brightness, **recognised}
 
 
 def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:

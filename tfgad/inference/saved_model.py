@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfgad import files
 from tfgad.data.ignored import of_config
-from tfgad.data.pixels import STRETCH, brightness_of, from_uint8, to_uint8
+from tfgad.data.pixels import STRETCH, from_uint8, to_uint8
 from tfgad.data.tiling import fill_by_block
 from tfgad.errors import UsageError, first_line
 from tfgad.export.saved_model import CALIBRATION, METADATA, SCORE_PRODUCT
@@ -63,7 +63,7 @@ class SavedModelPredictor:
     Attributes:
         metadata: of the file `tfgad.export.saved_model.METADATA`, with the numbers of the
             calibration that the model itself holds.
-        calibration_scores: what the model stores of its calibration scores.
+        calibration_scores: what the model stores of its calibration images.
     """
 
     def __init__(
@@ -140,11 +140,14 @@ class SavedModelPredictor:
             return self._predict_block(as_pixels(image), products)
         anomaly_map = np.empty(image.shape[:2], np.float32)
         reasons: list[str] = []
+        levels, pixels = [], []
         of_blocks = ProductOfBlocks(self.products, self._numbers)
 
         def map_of(block: np.ndarray) -> np.ndarray:
             prediction = self._predict_block(as_pixels(block), products)
             reasons.append(prediction.get("reason", ""))
+            levels.append(prediction.get("brightness", np.nan))
+            pixels.append(block.shape[0] * block.shape[1])
             return of_blocks.raw(prediction)
 
         self._fill_by_block(anomaly_map, image, self.score, map_of)
@@ -152,8 +155,9 @@ class SavedModelPredictor:
         score = anomaly_map.max()  # as the model scores every image larger than its window
         reason = first_reason(reasons)
         found = {"score": score, "map": anomaly_map, "reason": reason}
-        brightness = brightness_of(image)
-        return {**found, **self.decide(score, reason), "brightness": brightness, **product}
+        brightness = float(np.average(levels, weights=pixels))  # blocks overlap a little
+        known = {} if np.isnan(brightness) else {"brightness": brightness}
+        return {**found, **self.decide(score, reason), **known, **product}
 
     def decide(self, score: float, reason: str) -> dict[str, Any]:
         """Decides by another score than the model gave; see `Predictor`."""

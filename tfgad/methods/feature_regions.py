@@ -22,7 +22,8 @@ The default score `joint` is the largest value of the sum of both maps, each sca
 ten training images stay below 1. Marks below the level of good images are negative: of two such
 places, too, the one with the higher logit is the worse one. Without that, and with w_r = 2 for
 points, the AUPRO of synthetic defects on held-out good images is .578 instead of .586 on magnetic
-tile, .589 instead of .614 on denim judged whole; the image AUROC is the same within .002.
+tile, .589 instead of .614 on denim taken for whole parts (with a head of 250 steps of 16 images);
+the image AUROC is the same within .002.
 
 No paper describes the method, so there is no `feature_regions/paper`. There is no generator in it.
 Tried on magnetic tile, one run each: an autoencoder and a GAN in place of the linear reconstruction
@@ -78,7 +79,7 @@ SIDE = 256  # pixels; images are resized to it, both sides
 # output stride 4 on, and .701 with all blocks; but then the components are larger than the network.
 STRIDES = ("stride_8", "stride_16", "stride_32")
 ADAPT_IMAGES = 512  # four megabytes each while statistics are estimated
-EARLIER = 1  # version of models that were saved before versions were: their marks end at the level
+EARLIER = 1  # of files without a version: their marks end at the level
 VERSION = 2
 COVERED = 0.25  # share of a place of the head's grid from which on it is defective
 
@@ -128,7 +129,8 @@ class FeatureRegions(Detector):
         config: hyper-parameters.
         image_shape: `(height, width, channels)` of the windows: of the images, as a rule.
         pretrained: the description of the weights that a saved model holds.
-        version: of the maps; models of an earlier one score as they did.
+        version: of the maps; models of an earlier one score as they did, until `adapt`, which
+            learns today's statistics.
         **kwargs: `seed`, `score`, `stride`, `tile`; see `Detector`.
     """
 

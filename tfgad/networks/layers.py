@@ -27,7 +27,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Returns the normalised inputs; with `training=True` also updates the moving averages."""
-        if mask is not None:
+        is_fused = mask is None and self.scale and self.center and len(inputs.shape) in (2, 4)
+        if not is_fused:
             return super().call(inputs, training=training, mask=mask)
         if len(inputs.shape) == 2:
             return self.call(inputs[:, None, None], training=training)[:, 0, 0]

@@ -57,7 +57,7 @@ class Quantity:
     """What is compared with calibration.
 
     Attributes:
-        name: as it is said.
+        name: in messages, and of the model's output.
         tolerance: relative change that is no drift.
         defects_lower: whether defective images may have any lower value, beside any higher one.
         changes: what a lower and a higher value is called.
@@ -215,8 +215,8 @@ def advice(comparisons: Sequence[Comparison], which: str = "these", what: str = 
     if not comparisons:
         return ""
     differences = ", and ".join(each.difference(which, what) for each in comparisons)
-    are_defects = all(each.quantity is SCORE and each.rank > 0.5 for each in comparisons)
-    unless = f"unless more than {DEFECTIVE:.0%} are defective, " if are_defects else ""
+    may_be_defects = all(each.quantity.defects_lower or each.rank > 0.5 for each in comparisons)
+    unless = f"unless more than {DEFECTIVE:.0%} are defective, " if may_be_defects else ""
     return f"{differences}: {unless}check light, focus and exposure, then calibrate again"
 
 

@@ -31,7 +31,7 @@ square of those of all places. Larger regions have one mean for all places, and 
 by place. By image AUROC, pixel AUROC and AUPRO of synthetic defects on held-out good images, of the
 sum with the map of the head (one run each):
 
-                              magnetic tile      denim, judged whole
+                              magnetic tile      denim, as whole parts
     mean by place, all sizes  .722  .876  .612   .824  .946  .657
     points alone by place     .722  .879  .612   .825  .947  .662
     one mean, all sizes       .724  .882  .613   .816  .941  .645
@@ -61,7 +61,7 @@ SIDES = (1, 2, 4)  # of regions, in cells
 GRID = 32  # values along a side of the map, and points along a side
 POINT = 0  # stands for a point beside the sides
 SIZES = (*SIDES, POINT)
-POINTS, EARLIER_POINTS = 3.0, 2.0  # w_r of points, now and in models of before
+POINTS, EARLIER_POINTS = 3.0, 2.0  # w_r of points, today and in files of an earlier version
 VARIANCE = 0.97  # as in the trivial detector of `evaluation/feature_pca.py`
 VECTORS = 20_000  # at most, that components are fitted to; drawn from all places
 FOLDS = 5  # a fifth of the images at a time is left out
@@ -162,9 +162,9 @@ class Regions(StatisticsLayer):
             points: of the same images, `[N, GRID, GRID, C]`.
             views: cells of the same images mirrored or turned: the components of larger regions
                 are fitted to these, too.
-            per_place: whether e_R is standardised by place. If not, no place is special but for its
-                distance from the edges: places are alike that mirroring and quarter turns map onto
-                each other.
+            per_place: whether the statistics that differ between places belong to each place. If
+                not, no place is special but for its distance from the edges: places are alike that
+                mirroring and quarter turns map onto each other.
 
         Raises:
             UsageError: fewer than two images, or images that are all alike.

@@ -212,7 +212,7 @@ def _trained(
     """Trains the remaining steps of a run; the chief alone calibrates and writes it."""
     settings = config["settings"]
     old = (folder.read_config() or {}) if state == RunState.STARTED else {}
-    # That of a resumed run stays, whatever is the default now: its checkpoint has the statistics.
+    # A resumed run keeps its score, whatever is the default now: its checkpoint fits that alone.
     score = old.get("score") or default_score(config)
     built_with = {**settings, "score": score, "ignored": images.ignored}
     build = partial(

@@ -101,8 +101,9 @@ class Client:
 
         Returns:
             `score` float32 `[B]`, `probability` float32 `[B]`, `is_anomalous` bool `[B]`,
-            `map` float32 `[B, H, W]` and `reason` bytes `[B]`; of a model of several products also
-            `product` bytes `[B]`.
+            `map` float32 `[B, H, W]`, `reason` bytes `[B]` and, unless an earlier tfgad exported
+            the model, `brightness` float32 `[B]`; of a model of several products also `product`
+            bytes `[B]`.
 
         Raises:
             ClientError: the server answered an error, or did not answer.

@@ -122,7 +122,7 @@ class Batch:
     def drift(self) -> str:
         """Returns in words how the images differ from those of calibration; else empty.
 
-        Nothing is said of a model that does not store its calibration scores.
+        Nothing is said of a model that stores nothing of its calibration images.
         """
         if self._calibration_scores is None:
             return ""

@@ -149,7 +149,7 @@ _kept = functools.lru_cache(KEPT_TILES)(render)
 
 
 def _rendered(name: str, *, size: int, **tile: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `render` does, if it is small only once."""
+    """Returns what `render` does; a small tile is rendered once and kept."""
     return (_kept if size <= KEPT_SIDE else render)(name, size=size, **tile)
 
 
@@ -211,7 +211,7 @@ def _changed(clean: np.ndarray, defective: np.ndarray, fabric: Fabric) -> np.nda
         mask, hidden
     )  # otherwise closing would fill the mask up to the border of the tile
     closed = ndimage.grey_closing(padded, size=hidden)
-    return closed[hidden:-hidden, hidden:-hidden, None]
+    return closed[hidden:-hidden, hidden:-hidden, None].copy()  # without its margins in memory
 
 
 def _check(name: str, size: int, channels: int, seed: int) -> None:
