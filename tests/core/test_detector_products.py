@@ -7,6 +7,7 @@ import tensorflow as tf
 import tfgad
 from tfgad.data.origins import Origins
 from tfgad.errors import UsageError
+from tfgad.scores.drift import SCORE
 
 NAMES = ("stripes", "noise")
 SETTINGS = {"width": 4, "latent_dim": 4, "score": "residual"}
@@ -145,6 +146,7 @@ def test_a_rate_per_image_and_groups_are_those_of_each_product(learnt, images):
         each = threshold.of_products.values()
         assert [(of.n, of.interval.groups) for of in each] == [(5, 3), (5, 3)]
         assert learnt.calibration.per == "image"
+        assert learnt.calibration.seen.tested() == (SCORE,)  # products differ in brightness
         fewest = min(of.interval.effective for of in each)
         largest = float(learnt.calibration.largest_probability)
         assert largest == pytest.approx((fewest + 1) / (fewest + 2))

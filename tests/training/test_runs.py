@@ -259,13 +259,17 @@ def test_a_finished_run_is_not_trained_again(whole, copied):
         ({"seed": 1}, "data|seed"),
         ({"method": "wgan_gp", "settings": {}}, "method"),
         ({"spec": "digits:3?size=24"}, "data"),
-        ({"settings": {**FANOGAN, "kappa": 2}}, "kappa"),
+        ({"settings": {**FANOGAN, "kappa": 2, "latent_dim": 7}}, "latent_dim"),
     ],
 )
 def test_a_run_is_resumed_with_its_own_arguments_alone(copied, change, key):
     arguments = {"method": "fanogan", "spec": DATA, "settings": FANOGAN, **change}
-    with pytest.raises(UsageError, match=f"was started with ({key}) "):
+    with pytest.raises(UsageError, match=f"was started with ({key}) ") as refused:
         train(out=copied, resume=True, **arguments)
+    if key == "latent_dim":
+        assert re.search(r"--set latent_dim=\d+ .*--set kappa=\S+$", refused.value.hint)
+    elif key != "method":
+        assert refused.value.hint == "resume it with the same arguments"
 
 
 def test_a_run_from_before_depths_is_resumed_with_files_of_8_or_16_bits(copied):

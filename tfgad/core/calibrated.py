@@ -132,10 +132,10 @@ class Calibrated(Scorer):
             scores.append(self.traced_anomaly(self.score)(batch)["score"].numpy())
             if self.products is not None:
                 descriptions.append(self.products.describe(batch).numpy())
-        raw, brightness = checks.joined(scores), checks.joined(levels)
+        raw = checks.joined(scores)
         if self.products is None:
             threshold = self.calibration.fit(
-                raw, false_positive_rate, origins, per, brightness=brightness
+                raw, false_positive_rate, origins, per, brightness=checks.joined(levels)
             )
         else:
             distances = self.products.distances(checks.joined(descriptions)).numpy()
@@ -143,13 +143,7 @@ class Calibrated(Scorer):
                 self.products, raw, distances, products, false_positive_rate, origins, per
             )
             threshold = self.calibration.fit(
-                found.scores,
-                false_positive_rate,
-                origins,
-                per,
-                found.thresholds,
-                found.effective,
-                brightness,
+                found.scores, false_positive_rate, origins, per, found.thresholds, found.effective
             )
             threshold = dataclasses.replace(threshold, of_products=found.of_products)
         self.image_quality.calibrate(checks.joined(qualities), false_positive_rate)

@@ -47,8 +47,8 @@ UNTESTED = (
     "no drift test: the model was calibrated before tfgad kept the scores; calibrate it again"
 )
 UNTESTED_BRIGHTNESS = (
-    "no drift test of the brightness: the model was calibrated before tfgad kept it; calibrate it "
-    "again"
+    "no drift test of the brightness: the model keeps none of its calibration images; calibrate it "
+    "again, unless it is of several products"
 )
 
 
@@ -84,7 +84,8 @@ class CalibrationScores:
         images: number of scores.
         groups: number of independent groups of images, if it is known.
         brightness: quantiles of their mean grey levels, from 0 to 255, float `[101]`; None of a
-            model that was calibrated before tfgad kept them.
+            model of several products, which differ in it, or that was calibrated before tfgad kept
+            them.
     """
 
     quantiles: np.ndarray

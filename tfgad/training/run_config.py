@@ -113,7 +113,8 @@ def upgraded(
 def check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raises UsageError where the configuration of a run to resume differs from that it has.
 
-    Settings are compared one by one, so that the message names one of them.
+    The message names one difference, and its hint all settings that differ: they may be defaults of
+    an earlier tfgad, which nobody has given.
 
     Args:
         path: of the run's folder.
@@ -128,11 +129,15 @@ def check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
         other = f", not with {now}" if now != before else ", by another mask"
         problem = f"was started with {before} of each image ignored{other}"
         raise UsageError("out", path, problem, "resume it with the same --mask")
+    settings = old["settings"]
     old, new = ({**each, **each["settings"], "settings": None} for each in (old, new))
-    for key, value in new.items():
-        if old.get(key) != value:
-            problem = f"was started with {key} {old.get(key)!r}, not {value!r}"
-            raise UsageError("out", path, problem, "resume it with the same arguments")
+    different = [key for key, value in new.items() if old.get(key) != value]
+    if different:
+        key = different[0]
+        problem = f"was started with {key} {old.get(key)!r}, not {new[key]!r}"
+        given = " ".join(f"--set {each}={old[each]}" for each in different if each in settings)
+        hint = "resume it with " + (given if key in settings else "the same arguments")
+        raise UsageError("out", path, problem, hint)
 
 
 def check_same_weights(path: Path, old: Mapping[str, Any], new: Mapping[str, str | None]) -> None:
