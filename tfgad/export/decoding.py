@@ -42,9 +42,9 @@ def decode(file: tf.Tensor, channels: int, depth: int | None) -> tf.Tensor:
         return tf.cond(is_jpeg, jpeg, lambda: tf.io.decode_png(file, channels=3))
 
     def deep_image() -> tf.Tensor:
-        return _scaled(_deep(file, depth), channels, white_of(depth))
+        return scaled(_deep(file, depth), channels, white_of(depth))
 
-    image = tf.cond(is_deep, deep_image, lambda: _scaled(shallow(), channels, 255))
+    image = tf.cond(is_deep, deep_image, lambda: scaled(shallow(), channels, 255))
     return upright(image, orientation(exif_block(file)))
 
 
@@ -58,7 +58,7 @@ def _deep(file: tf.Tensor, depth: int | None) -> tf.Tensor:
         return tf.identity(colour)
 
 
-def _scaled(colour: tf.Tensor, channels: int, white: int) -> tf.Tensor:
+def scaled(colour: tf.Tensor, channels: int, white: int) -> tf.Tensor:
     """Scales whole numbers `[H, W, 3]` to float32 `[H, W, channels]` in [-1, 1]."""
     if channels == 1:
         luma = tf.reduce_sum(tf.cast(colour, tf.int64) * LUMA, axis=-1, keepdims=True)

@@ -26,6 +26,7 @@ from tfgad.training.run_folder import RunFolder
 # Pixels that a model is given at once; a larger image is given in blocks. The model itself computes
 # by smaller blocks (`tfgad.data.tiling.blocks.BLOCK`). The image and its maps take memory too.
 AT_ONCE = 4096**2
+ROWS = 256  # of an image whose mean is taken
 # Of an earlier SavedModel, which computes the whole image at once: these pixels take 0.7 GB.
 AT_ONCE_EARLIER = 1024**2
 # Of a model from before there were limits: a blind camera may pass as good.
@@ -140,14 +141,13 @@ class SavedModelPredictor:
             return self._predict_block(as_pixels(image), products)
         anomaly_map = np.empty(image.shape[:2], np.float32)
         reasons: list[str] = []
-        levels, pixels = [], []
+        gives_brightness: list[bool] = []
         of_blocks = ProductOfBlocks(self.products, self._numbers)
 
         def map_of(block: np.ndarray) -> np.ndarray:
             prediction = self._predict_block(as_pixels(block), products)
             reasons.append(prediction.get("reason", ""))
-            levels.append(prediction.get("brightness", np.nan))
-            pixels.append(block.shape[0] * block.shape[1])
+            gives_brightness.append("brightness" in prediction)
             return of_blocks.raw(prediction)
 
         self._fill_by_block(anomaly_map, image, self.score, map_of)
@@ -155,9 +155,9 @@ class SavedModelPredictor:
         score = anomaly_map.max()  # as the model scores every image larger than its window
         reason = first_reason(reasons)
         found = {"score": score, "map": anomaly_map, "reason": reason}
-        brightness = float(np.average(levels, weights=pixels))  # blocks overlap a little
-        known = {} if np.isnan(brightness) else {"brightness": brightness}
-        return {**found, **self.decide(score, reason), **known, **product}
+        if all(gives_brightness):  # blocks overlap, so theirs do not add up to that of the image
+            found["brightness"] = np.float32(mean_by_rows(image, as_pixels))
+        return {**found, **self.decide(score, reason), **product}
 
     def decide(self, score: float, reason: str) -> dict[str, Any]:
         """Decides by another score than the model gave; see `Predictor`."""
@@ -221,6 +221,13 @@ class SavedModelPredictor:
         tile = self.metadata["tile"]
         margins = margins_of(self.window, tile, self.metadata["stride"], score)
         fill_by_block(result, image, margins, tile, self._at_once, function)
+
+
+def mean_by_rows(image: np.ndarray, converted: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Returns the mean of a converted image `[H, W, C]`; a few rows at a time are converted."""
+    parts = (converted(image[row : row + ROWS]) for row in range(0, len(image), ROWS))
+    sums = [(part.sum(dtype=np.float64), part.size) for part in parts]
+    return sum(total for total, _ in sums) / sum(size for _, size in sums)
 
 
 def by_image(columns: dict[str, Any]) -> list[dict[str, Any]]:
