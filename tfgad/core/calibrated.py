@@ -128,9 +128,10 @@ class Calibrated(Scorer):
         scores, qualities, levels, descriptions = [], [], [], []
         for batch in batched(normals):
             qualities.append(self._qualities(batch))
-            levels.append(self.brightness(batch).numpy())
             scores.append(self.traced_anomaly(self.score)(batch)["score"].numpy())
-            if self.products is not None:
+            if self.products is None:
+                levels.append(self.brightness(batch).numpy())
+            else:
                 descriptions.append(self.products.describe(batch).numpy())
         raw = checks.joined(scores)
         if self.products is None:

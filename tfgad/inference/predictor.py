@@ -13,13 +13,7 @@ from PIL import Image
 
 from tfgad.core.detector import Detector
 from tfgad.data.ignored_files import at_size
-from tfgad.data.pixels import (
-    LETTERBOX,
-    STRETCH,
-    check_fit,
-    resize,
-    without_padding,
-)
+from tfgad.data.pixels import LETTERBOX, STRETCH, check_fit, resize, without_padding
 from tfgad.data.tiling import fill_by_block
 from tfgad.export.saved_model import metadata_of_run
 from tfgad.inference import saved_model

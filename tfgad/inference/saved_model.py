@@ -109,9 +109,17 @@ class SavedModelPredictor:
             return self.predict_batch(to_uint8(images), given)
         return [self._predict_any_size(images[0], to_uint8, given)]
 
-    def predict_pixels(self, pixels: np.ndarray) -> dict[str, Any]:
-        """Predicts one image uint8 `[H, W, C]`; see `Predictor`."""
-        return self._predict_any_size(pixels, lambda block: block)
+    def predict_pixels(
+        self, pixels: np.ndarray, as_levels: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> dict[str, Any]:
+        """Predicts one image uint8 `[H, W, C]`; see `Predictor`.
+
+        Args:
+            pixels: of the image, in the form that the signatures take.
+            as_levels: makes levels from 0 to 255 of some of its rows, as the model sees them; if
+                not given, the pixels are such levels.
+        """
+        return self._predict_any_size(pixels, lambda block: block, as_levels=as_levels)
 
     def predict_batch(
         self, pixels: np.ndarray, products: Sequence[str] = ()
@@ -135,8 +143,12 @@ class SavedModelPredictor:
         image: np.ndarray,
         as_pixels: Callable[[np.ndarray], np.ndarray],
         products: Sequence[str] = (),
+        as_levels: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> dict[str, Any]:
-        """Predicts an image, of which `as_pixels` makes uint8: of a large one block by block."""
+        """Predicts an image, of which `as_pixels` makes uint8: of a large one block by block.
+
+        `as_levels` is that of `predict_pixels`; if not given, `as_pixels` makes the levels, too.
+        """
         if self._fits(image):
             return self._predict_block(as_pixels(image), products)
         anomaly_map = np.empty(image.shape[:2], np.float32)
@@ -156,7 +168,7 @@ class SavedModelPredictor:
         reason = first_reason(reasons)
         found = {"score": score, "map": anomaly_map, "reason": reason}
         if all(gives_brightness):  # blocks overlap, so theirs do not add up to that of the image
-            found["brightness"] = np.float32(mean_by_rows(image, as_pixels))
+            found["brightness"] = _mean_by_rows(image, as_levels or as_pixels)
         return {**found, **self.decide(score, reason), **product}
 
     def decide(self, score: float, reason: str) -> dict[str, Any]:
@@ -223,7 +235,7 @@ class SavedModelPredictor:
         fill_by_block(result, image, margins, tile, self._at_once, function)
 
 
-def mean_by_rows(image: np.ndarray, converted: Callable[[np.ndarray], np.ndarray]) -> float:
+def _mean_by_rows(image: np.ndarray, converted: Callable[[np.ndarray], np.ndarray]) -> float:
     """Returns the mean of a converted image `[H, W, C]`; a few rows at a time are converted."""
     parts = (converted(image[row : row + ROWS]) for row in range(0, len(image), ROWS))
     sums = [(part.sum(dtype=np.float64), part.size) for part in parts]

@@ -15,8 +15,6 @@ from tfgad.export import decoding
 from tfgad.export.map_png import maps_as_png
 from tfgad.export.saved_model import MAP_PNG, REGIONS, REGIONS_BYTES
 from tfgad.inference.predictor import SavedModelPredictor, map_threshold
-from tfgad.inference.saved_model import mean_by_rows
-from tfgad.scores.drift import BRIGHTNESS
 from tfgad.scores.map_regions import as_outputs, find_regions
 from tfgad.serving.errors import ServingError
 from tfgad.serving.server.batch import Arrays
@@ -87,9 +85,7 @@ class LargeImages:
             return {"reconstruction": to_uint8(image)}
         is_file = self._name == SCORE_BYTES
         pixels = _decode(inputs[IMAGE_BYTES][0]) if is_file else inputs[IMAGES][0]
-        outputs = self._predictor.predict_pixels(pixels)
-        if is_file and BRIGHTNESS.name in outputs:  # the graph converts blocks of files
-            outputs = {**outputs, BRIGHTNESS.name: self._brightness(pixels)}
+        outputs = self._predictor.predict_pixels(pixels, self._levels_of_file if is_file else None)
         if self._signature.name not in WITH_MAP:
             return outputs
         threshold = map_threshold(self._predictor, pixels.shape)
@@ -99,12 +95,11 @@ class LargeImages:
         regions = None if threshold is None else find_regions(outputs["map"], threshold)
         return {**outputs, **as_outputs(regions)}
 
-    def _brightness(self, pixels: np.ndarray) -> np.float32:
-        """Returns the mean grey level, from 0 to 255, of a file's pixels as the model sees them."""
-        channels = self._predictor.image_shape[2]
+    def _levels_of_file(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns what `_decode` returns as levels from 0 to 255, as the graph converts a file."""
         white = 255 if pixels.dtype == np.uint8 else white_of(self._predictor.depth)
-        mean = mean_by_rows(pixels, lambda rows: decoding.scaled(rows, channels, white).numpy())
-        return np.float32(127.5 * (1 + mean))
+        scaled = decoding.scaled(pixels, self._predictor.image_shape[2], white)
+        return 127.5 * (1 + scaled.numpy())
 
     def _run_block(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         if self._is_over():
