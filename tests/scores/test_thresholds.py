@@ -51,6 +51,23 @@ def test_mean_false_positive_rate_of_the_tail_is_near_the_target(name, n):
     assert 0.002 < np.mean(rates) < 0.02
 
 
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("n", [30, 99, 500])
+def test_a_smaller_rate_never_has_a_lower_threshold(name, n):
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        values = thresholds.thresholds_from_normals(DISTRIBUTIONS[name].rvs(n, random_state=rng))
+        assert np.all(np.diff(values) <= 0)
+
+
+def test_beyond_its_scores_a_threshold_is_at_least_the_largest():
+    scores = np.append(np.random.default_rng(0).normal(size=98), 30.0)
+    assert [thresholds.threshold_from_normals(scores, rate).value for rate in (0.01, 0.009)] == [
+        30.0,
+        30.0,
+    ]
+
+
 def test_tail_logs_a_warning(caplog):
     with caplog.at_level(logging.WARNING, "tfgad"):
         threshold = thresholds.threshold_from_normals(np.arange(50.0), 0.01)
