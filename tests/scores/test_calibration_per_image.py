@@ -6,7 +6,7 @@ import pytest
 
 from tfgad.data.origins import Origins, joined
 from tfgad.errors import UsageError
-from tfgad.scores.calibration import Calibration, largest_of_images
+from tfgad.scores.calibration import Calibration, largest_of_images, logistic_scale
 from tfgad.scores.thresholds import threshold_from_normals, thresholds_from_normals
 
 
@@ -39,6 +39,7 @@ def test_per_image_the_rate_is_a_share_of_images():
     assert np.sum(largest > threshold.value) == 19  # the 20th largest is the threshold
     assert (threshold.interval.images, threshold.interval.groups) == (200, 100)
     assert layer.per == "image"
+    assert layer.scale.numpy() == pytest.approx(logistic_scale(largest))  # not of tiles
     expected = thresholds_from_normals(largest).astype(np.float32)
     np.testing.assert_array_equal(list(layer.known_thresholds.values()), expected)
 

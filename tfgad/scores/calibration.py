@@ -207,7 +207,7 @@ class Calibration(keras.layers.Layer):
         groups = None if of_units is None else of_units.groups
         interval = rate_interval(units, groups, threshold.value, false_positive_rate)
         self.threshold.assign(threshold.value)
-        self.scale.assign(logistic_scale(scores) if thresholds is None else 1.0)
+        self.scale.assign(logistic_scale(units) if thresholds is None else 1.0)
         self.false_positive_rate.assign(false_positive_rate)
         self.calibrated.assign(1.0)
         known = thresholds_from_normals(units) if thresholds is None else thresholds
