@@ -97,6 +97,16 @@ def test_one_bad_tile_of_a_large_image_gives_it_a_reason(known):
     assert reason(quality, row) == "too dark"
 
 
+def test_no_part_of_a_tile_is_left_out():
+    images = good_images("twill", 60)[:, :112, :112]
+    quality = ImageQuality((112, 112), (32, 32), 1)  # a window of 32 and a half does not fit
+    quality.adapt(quality.tile_statistics(images[:40]).numpy())
+    quality.calibrate(quality.tile_statistics(images[40:]).numpy(), 0.01)
+    smooth = images[0].copy()
+    smooth[-32:, -32:] = smooth.mean()
+    assert reason(quality, smooth) == "no texture"
+
+
 def test_limits_include_the_calibration_images(known):
     images, _ = known
     quality = ImageQuality((TILE, TILE), (32, 32), 1)

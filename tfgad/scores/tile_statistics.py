@@ -100,8 +100,12 @@ def statistics_of(tiles: tf.Tensor, window: tuple[int, int]) -> tf.Tensor:
 def _brightness_and_contrast(
     grey: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, window: tuple[int, int]
 ) -> tuple[tf.Tensor, ...]:
-    """The first six of `STATISTICS`, from non-overlapping windows."""
-    parts = tiling.cut(grey, window, window)
+    """The first six of `STATISTICS`, from windows side by side.
+
+    The last of a row or column ends at the edge of the tile and may overlap the one before it.
+    """
+    last = tf.shape(grey)[1:3] - window
+    parts = tiling.cut(tiling.pad_to_grid(grey, window, window), window, window, last)
     means, variances = tf.nn.moments(parts, [3, 4, 5])
     brightness, contrast = _brightness(means), _contrast(variances)
     return (
