@@ -88,6 +88,15 @@ def test_a_point_is_compared_with_itself():
     assert maps[GRID // 2 :].mean() - maps[: GRID // 2].mean() > 4 * abs(own)
 
 
+def test_of_a_part_that_is_not_square_long_and_short_sides_are_not_alike():
+    errors = np.random.default_rng(0).normal(0, 1, (500, 4, 4))
+    errors[:, 0] += 5.0  # the upper edge
+    alike = PlaceStatistics(errors, per_place=False, one="deviation", square=False).mean
+    np.testing.assert_allclose(alike, alike[::-1])
+    np.testing.assert_allclose(alike, alike[:, ::-1])
+    assert alike[0, 1] - alike[1, 0] > 2  # half of 5, the lower edge has the other half
+
+
 def test_larger_regions_have_one_mean_and_their_distance_from_it_by_place():
     errors = np.random.default_rng(0).normal(0, 1, (500, 4, 4)) + np.arange(16).reshape(4, 4)
     places = PlaceStatistics(errors, per_place=True, one="mean")

@@ -159,9 +159,9 @@ class FeatureRegions(Detector):
         # Saved with the model: one that was loaded has its weights already.
         self.has_weights = self.add_weight((), "zeros", trainable=False, name="has_weights")
         self.is_prepared = False
-        square = self.window[0] == self.window[1]
+        self.is_square = self.window[0] == self.window[1]
         # Quarter turns of an image that is not square would be of other proportions.
-        self.turns = (1, 2, 3) if config.pose == "any" and square else ()
+        self.turns = (1, 2, 3) if config.pose == "any" and self.is_square else ()
 
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """Adam for the head."""
@@ -290,7 +290,11 @@ class FeatureRegions(Detector):
             logits.append(of_head.numpy()[..., 0])
         per_view = [np.concatenate(each) for each in zip(*views, strict=True)]
         self.regions.adapt(
-            np.concatenate(cells), np.concatenate(points), per_view, self.config.pose == "fixed"
+            np.concatenate(cells),
+            np.concatenate(points),
+            per_view,
+            per_place=self.config.pose == "fixed",
+            square=self.is_square,
         )
         self.joint.adapt(np.concatenate(logits))
         self.predict_function = None

@@ -17,14 +17,22 @@ class PlaceStatistics:
 
     Args:
         errors: e_R of N images, `[N, places, places]`.
-        per_place: if False, places are alike that mirroring and quarter turns map onto each other.
+        per_place: if False, places are alike that mirroring and turns map onto each other.
         one: what all places have in common. If the mean, the deviation of a place is the root mean
             square of how far e_R is from it there; if the deviation, it is the root of their mean
             variance.
+        square: whether the part is. If not, its short and its long sides differ: places are alike
+            by half turns, not by quarter turns.
     """
 
-    def __init__(self, errors: np.ndarray, per_place: bool, one: Literal["mean", "deviation"]):
-        self.errors, self.per_place, self.one = errors, per_place, one
+    def __init__(
+        self,
+        errors: np.ndarray,
+        per_place: bool,
+        one: Literal["mean", "deviation"],
+        square: bool = True,
+    ):
+        self.errors, self.per_place, self.one, self.square = errors, per_place, one, square
         moments = errors.mean(0, dtype="float64"), np.square(errors.astype("float64")).mean(0)
         self.moments = moments
         self.least = 0.0
@@ -34,7 +42,7 @@ class PlaceStatistics:
     def _statistics(self, mean: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns mean and deviation, `[places, places]` each, of the first two moments."""
         if not self.per_place:
-            mean, square = _symmetric(mean), _symmetric(square)
+            mean, square = (_symmetric(each, self.square) for each in (mean, square))
         if self.one == "mean":
             of_all = np.full_like(mean, mean.mean())
             variance, mean = square - 2 * mean * of_all + np.square(of_all), of_all
@@ -57,7 +65,7 @@ class PlaceStatistics:
         return standardised
 
 
-def _symmetric(values: np.ndarray) -> np.ndarray:
-    """Returns the mean of `[places, places]` over its mirror images and quarter turns."""
-    turned = [np.rot90(values, turns) for turns in range(4)]
-    return np.mean([*turned, *(each.T for each in turned)], axis=0)
+def _symmetric(values: np.ndarray, square: bool) -> np.ndarray:
+    """Returns the mean of `[places, places]` over its mirror images and its turns."""
+    turned = [np.rot90(values, turns) for turns in (range(4) if square else (0, 2))]
+    return np.mean([*turned, *(each[:, ::-1] for each in turned)], axis=0)

@@ -154,6 +154,7 @@ class Regions(StatisticsLayer):
         points: np.ndarray,
         views: Sequence[np.ndarray] = (),
         per_place: bool = True,
+        square: bool = True,
     ) -> None:
         """Estimates the statistics from normal images.
 
@@ -164,7 +165,8 @@ class Regions(StatisticsLayer):
                 are fitted to these, too.
             per_place: whether the statistics that differ between places belong to each place. If
                 not, no place is special but for its distance from the edges: places are alike that
-                mirroring and quarter turns map onto each other.
+                mirroring and turns map onto each other.
+            square: whether the parts are; see `PlaceStatistics`.
 
         Raises:
             UsageError: fewer than two images, or images that are all alike.
@@ -178,7 +180,9 @@ class Regions(StatisticsLayer):
                 vectors = [descriptions(each, side).numpy() for each in (cells, *views)]
             errors = self._residuals_of_others(index, vectors)
             self._fit(index, vectors, np.arange(len(cells)))
-            places = PlaceStatistics(errors, per_place, "deviation" if side == POINT else "mean")
+            places = PlaceStatistics(
+                errors, per_place, "deviation" if side == POINT else "mean", square
+            )
             self.place_mean[index].assign(places.mean)
             self.place_deviation[index].assign(places.deviation)
             total += self.size_weights[side] * _over_grid(places.left_one_out())
