@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfgad import methods
 from tfgad.training.distribution import Cluster
 
-SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 1, "classes": 2, "dropout": 0.0}
+SMALL = {"width": 8, "latent_dim": 8, "stride": 16, "d_steps": 1, "classes": 2}
 SMALL |= {"weights": "random", "maps": 1}
 BATCH = 8
 

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfgad.data.replicas import own_part
+
 
 @keras.saving.register_keras_serializable("tfgad")
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -101,7 +103,18 @@ class RMSprop(keras.optimizers.RMSprop):
 
 @keras.saving.register_keras_serializable("tfgad")
 class Dropout(keras.layers.Dropout):
-    """Keras's dropout; the state of its random numbers is saved, so that runs resume exactly."""
+    """Keras's dropout; the state of its random numbers is saved, so that runs resume exactly.
+
+    Under `tf.distribute` the mask is drawn for the whole batch, and each replica takes its part.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns the inputs; with `training=True` some are 0 and the others scaled."""
+        if not training or self.rate == 0 or self.noise_shape is not None:
+            return super().call(inputs, training=training)
+        seed = tf.cast(self.seed_generator.next(), tf.int64)
+        numbers = own_part(tf.random.stateless_uniform, tf.shape(inputs), seed)
+        return tf.where(numbers < self.rate, tf.zeros_like(inputs), inputs / (1.0 - self.rate))
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         """Saves the state of the seed generator, which Keras does not."""
