@@ -71,10 +71,11 @@ def test_density_is_0_before_it_is_fitted(rng):
     ("vectors", "fault"),
     [
         (np.zeros((1, 3)), "too few"),
+        (np.ones((4, 3)), "all alike"),
         (np.array([[0, 1], [np.nan, 2], [3, np.inf]]), "'2 values'.*NaN or infinite"),
     ],
 )
-def test_too_few_and_non_finite_vectors_are_refused(vectors, fault):
+def test_too_few_constant_and_non_finite_vectors_are_refused(vectors, fault):
     with pytest.raises(UsageError, match=fault):
         fitted(vectors)
 

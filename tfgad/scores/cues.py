@@ -56,6 +56,7 @@ import tensorflow as tf
 from tfgad.data import tiling
 from tfgad.data.sampling import batch_size, batched, spread
 from tfgad.data.warping import gaussian_blur
+from tfgad.errors import UsageError
 from tfgad.scores.statistics_layer import StatisticsLayer
 
 LEVEL_QUANTILE = 0.1
@@ -154,12 +155,19 @@ class Cues(StatisticsLayer):
         return share * tf.minimum(1.0, self.steepest_light / steepness) * planes
 
     def adapt(self, images: np.ndarray, errors: np.ndarray) -> None:
-        """Estimates the statistics from normal images and their errors, shaped as for `call`."""
+        """Estimates the statistics from normal images and their errors, shaped as for `call`.
+
+        Raises:
+            UsageError: no error varies, neither within the images nor between them.
+        """
         some = batch_size(images.shape[1:])
         batches = [slice(start, start + some) for start in range(0, len(images), some)]
         relative = np.concatenate([self.relative_errors(errors[b]).numpy() for b in batches])
         self.mean.assign(relative.mean(axis=(0, 1, 2), dtype="float64"))
         deviation = relative.std(axis=(0, 1, 2), dtype="float64")
+        if not np.any(deviation > LEAST_DEVIATION):
+            problem = "have errors that are everywhere the same"
+            raise UsageError("normal images", len(images), problem, "give images that differ")
         self.deviation.assign(np.where(deviation > LEAST_DEVIATION, deviation, NOT_USED))
         variances = [np.max(variance(plane(images[b]))) for b in batches]
         self.steepest_light.assign(np.sqrt(max(variances)))

@@ -98,7 +98,8 @@ class Density(StatisticsLayer):
         ignored.
 
         Raises:
-            UsageError: fewer than two vectors, or values that are not finite.
+            UsageError: fewer than two vectors, vectors that are all alike, or values that are not
+                finite.
         """
         # Imported here: predictions do not need scikit-learn.
         from sklearn.covariance import LedoitWolf
@@ -107,6 +108,9 @@ class Density(StatisticsLayer):
         vectors = _checked(vectors)
         mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
         varies = deviation > NO_DEVIATION * (1 + np.abs(mean))
+        if not varies.any():
+            hint = "give images that differ"
+            raise UsageError("normal images", len(vectors), "are all alike", hint)
         deviation = np.where(varies, deviation, 1.0)
         standard = ((vectors - mean) / deviation)[:, varies]
         precision = LedoitWolf(assume_centered=True).fit(standard).precision_
