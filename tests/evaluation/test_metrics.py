@@ -216,6 +216,27 @@ def test_pixels_without_a_known_mask_are_not_counted():
     assert tiles["pixel_auroc_ci"] == pytest.approx([1.0, 1.0])
 
 
+def test_without_any_known_mask_there_are_no_figures_of_pixels():
+    labels, scores = np.array([0, 1]), np.array([0.1, 0.9])
+    nothing = np.zeros(2, bool)
+    figures = metrics.evaluate(
+        labels, scores, np.ones((2, 4, 4)), np.ones((2, 4, 4)), masked=nothing, bootstrap=20
+    )
+    assert (figures["pixel_auroc"], figures["pixel_aupro_ci"]) == (None, None)
+    assert figures["image_auroc"] == 1
+
+
+def test_ignored_pixels_count_as_neither_marked_or_not():
+    rng = np.random.default_rng(0)
+    masks, maps = rng.uniform(size=(6, 8, 8)) < 0.2, rng.normal(size=(6, 8, 8))
+    ignored = np.zeros((8, 8), bool)
+    ignored[:, :4] = True
+    of_half = metrics.pixel_auroc(masks[:, :, 4:], maps[:, :, 4:])
+    assert metrics.pixel_auroc(masks, maps, ignored) == pytest.approx(of_half)
+    of_half = metrics.pixel_aupro(masks[:, :, 4:], maps[:, :, 4:])
+    assert metrics.pixel_aupro(masks, maps, ignored=ignored) == pytest.approx(of_half)
+
+
 def test_figures_are_named_by_what_is_counted():
     assert metrics.names_of("image") == metrics.ALL_NAMES
     names = metrics.names_of("tile")

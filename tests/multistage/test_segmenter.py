@@ -198,6 +198,8 @@ def test_segmentation_figures_by_hand():
     assert figures["pixel_precision"] == figures["pixel_recall"] == figures["f_measure"] == 0.5
     assert metrics.segmentation(masks, 0 * masks)["pixel_precision"] is None
     assert set(metrics.segmentation(0 * masks, marked).values()) == {None}
+    everywhere = metrics.segmentation(masks | 1, masks | 1)
+    assert (everywhere["iou"], everywhere["mean_iou"]) == (1, 1)  # there is no background
 
 
 def test_a_segmenter_keeps_the_names_of_its_files(parts, stop, tiny_segmenter, tmp_path):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfgad.evaluation.pixel_metrics import AUPRO_LIMIT, area, region_weights
+from tfgad.evaluation.pixel_metrics import AUPRO_LIMIT, area, checked_maps, region_weights
 
 # Grid for the intervals of the pixel figures. Each bin holds 0.05 % of the pixels: on 128x128 tiles
 # the binned AUROC and AUPRO differ from the exact ones by less than 0.0005.
@@ -86,8 +86,9 @@ def drawn_pixels(
         masks: bool `[N, H, W]`.
         maps: float `[N, H, W]`.
         draws: `[draws, N]`, of `draw_images`.
-        ignored: bool `[H, W]`, pixels that count as neither; no mask marks one. None if all count.
+        ignored: bool `[H, W]`, pixels that count as neither, marked or not. None if all count.
     """
+    masks, maps = checked_maps(masks, maps, ignored)
     kept = True if ignored is None else ~ignored
     if not masks.any() or (masks == kept).all():
         return {}

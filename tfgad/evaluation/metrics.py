@@ -20,12 +20,7 @@ from tfgad.evaluation.intervals import (
     drawn_ranking,
     interval,
 )
-from tfgad.evaluation.pixel_metrics import (
-    checked_maps,
-    pixel_aupro,
-    pixel_auroc,
-    refuse_not_finite,
-)
+from tfgad.evaluation.pixel_metrics import pixel_aupro, pixel_auroc, refuse_not_finite
 
 # Figure of `evaluate` -> its name in tables: short, for terminals of 80 columns.
 NAMES = {
@@ -94,8 +89,9 @@ def segmentation(masks: np.ndarray, marked: np.ndarray) -> dict[str, float | Non
 
     Returns:
         `iou`, common over joint area of the defects; `mean_iou`, its mean with that of the
-        background; `pixel_precision`, `pixel_recall` and their harmonic mean `f_measure`. None
-        where nothing is defective or, for the precision, where nothing is marked.
+        background, if a pixel is or is called background; `pixel_precision`, `pixel_recall` and
+        their harmonic mean `f_measure`. None where nothing is defective or, for the precision,
+        where nothing is marked.
     """
     true, marked = np.asarray(masks, bool).ravel(), np.asarray(marked, bool).ravel()
     hits = int(np.count_nonzero(true & marked))
@@ -104,9 +100,10 @@ def segmentation(masks: np.ndarray, marked: np.ndarray) -> dict[str, float | Non
     if hits + missed == 0:
         return dict.fromkeys(SEGMENTATION_NAMES)
     iou = hits / (hits + false + missed)
+    background = none + false + missed
     return {
         "iou": iou,
-        "mean_iou": (iou + none / max(none + false + missed, 1)) / 2,
+        "mean_iou": (iou + none / background) / 2 if background else iou,
         "pixel_precision": hits / (hits + false) if hits + false else None,
         "pixel_recall": hits / (hits + missed),
         "f_measure": 2 * hits / (2 * hits + false + missed),
@@ -182,7 +179,7 @@ def evaluate(
             group of its own. The tiles of an image are in one group.
         outside: bool `[N]`, whether each is called anomalous whatever its score, because it is
             unlike any good image. It counts for the figures at the threshold; none if not given.
-        ignored: bool `[H, W]`, pixels that the pixel figures leave out; no mask marks one.
+        ignored: bool `[H, W]`, pixels that the pixel figures leave out, marked or not.
         bootstrap: draws; 0 leaves every interval None.
         seed: of the draws.
 
@@ -208,7 +205,7 @@ def evaluate(
     figures = image_metrics(labels, scores)
     figures |= {"pixel_auroc": None, "pixel_aupro": None}
     drawn = drawn_ranking(labels, scores, draws)
-    if masks is not None and maps is not None:
+    if masks is not None and maps is not None and masked.any():
         if len(maps) != count:
             raise ValueError(f"{count} scores but {len(maps)} maps")
         if not masked.all():  # else a draw might hold no defect with a mask
@@ -218,7 +215,7 @@ def evaluate(
             of_pixels = draw_images(labels[kept], bootstrap, np.random.default_rng(seed), of_kept)
         figures["pixel_auroc"] = pixel_auroc(masks, maps, ignored)
         figures["pixel_aupro"] = pixel_aupro(masks, maps, ignored=ignored)
-        drawn |= drawn_pixels(*checked_maps(masks, maps), of_pixels[:, images_of], ignored)
+        drawn |= drawn_pixels(masks, maps, of_pixels[:, images_of], ignored)
     figures |= {"threshold": threshold, "false_positive_rate": None, "recall": None}
     if threshold is not None:
         confusion = at_threshold(labels, scores, threshold, outside)

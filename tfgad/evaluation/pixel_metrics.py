@@ -26,12 +26,12 @@ def pixel_auroc(
     Args:
         masks: `[N, H, W]` or `[N, H, W, 1]`, non-zero on the anomaly.
         maps: float `[N, H, W]`.
-        ignored: bool `[H, W]`, pixels that count as neither; no mask marks one. None if all count.
+        ignored: bool `[H, W]`, pixels that count as neither, marked or not. None if all count.
 
     Raises:
         ValueError: values that are not finite, or shapes that do not match.
     """
-    masks, maps = checked_maps(masks, maps)
+    masks, maps = checked_maps(masks, maps, ignored)
     return _pixel_area(masks, maps, np.ones(np.count_nonzero(masks)), 1.0, ignored)
 
 
@@ -59,19 +59,21 @@ def pixel_aupro(
     Raises:
         ValueError: values that are not finite, or shapes that do not match.
     """
-    masks, maps = checked_maps(masks, maps)
+    masks, maps = checked_maps(masks, maps, ignored)
     return _pixel_area(masks, maps, region_weights(masks), limit, ignored)
 
 
-def checked_maps(masks: np.ndarray, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns masks as bool, and maps, both `[N, H, W]`."""
+def checked_maps(
+    masks: np.ndarray, maps: np.ndarray, ignored: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns masks as bool, without the ignored pixels, and maps, both `[N, H, W]`."""
     masks, maps = np.asarray(masks) != 0, np.asarray(maps)
     if masks.ndim == 4 and masks.shape[-1] == 1:
         masks = masks[..., 0]
     if maps.ndim != 3 or masks.shape != maps.shape:
         raise ValueError(f"masks {masks.shape} and maps {maps.shape} must both be [N, H, W]")
     refuse_not_finite("map values", maps)
-    return masks, maps
+    return masks if ignored is None else masks & ~ignored, maps
 
 
 def refuse_not_finite(name: str, values: np.ndarray) -> None:
