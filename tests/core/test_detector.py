@@ -212,6 +212,29 @@ def test_density_lays_its_number_out_as_the_residual_is(method, fitted, images):
     np.testing.assert_allclose(predicted["score"], model.density(vectors), rtol=1e-4)
 
 
+def test_a_threshold_is_gone_where_the_scores_change(build_small, images):
+    model = build_small("ganomaly")
+
+    def calibrated():
+        model.calibrate(images, false_positive_rate=0.1)
+        return model.calibration.is_calibrated
+
+    model.adapt(images)
+    assert calibrated()
+    model.adapt(images[:8])
+    assert not model.calibration.is_calibrated
+    with pytest.raises(UsageError, match="has no threshold yet"):
+        model.prediction(images, model.anomaly(images)["score"])
+    assert calibrated()
+    model.fit(images[:, :32, :32], batch_size=8, epochs=1, verbose=0)
+    assert not model.calibration.is_calibrated
+
+
+def test_a_tile_smaller_than_the_window_is_refused(model):
+    with pytest.raises(UsageError, match="is smaller than the window"):
+        type(model)(model.config, (32, 32, 1), tile=(24, 40))
+
+
 def test_the_configuration_makes_the_same_model(model):
     config = model.get_config()
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))

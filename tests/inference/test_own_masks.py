@@ -93,6 +93,9 @@ def test_python_ignores_them_alike(fitted, folder):
     found = model.anomaly(of_file.image[None], ignored=of_file.ignored[None])
     np.testing.assert_allclose(found["map"][0], of_file.map, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found["score"][0], of_file.score, rtol=1e-5)
+    verdict = model.prediction(of_file.image[None], found["score"], ignored=of_file.ignored[None])
+    assert bool(verdict["is_anomalous"][0]) == of_file.is_anomalous
+    assert verdict["reason"].numpy()[0].decode() == of_file.reason
     for wrong, problem in (
         (of_file.ignored, "are no such masks"),
         (of_file.ignored[None].astype("uint8"), "are no such masks"),

@@ -48,6 +48,17 @@ class Calibrated(Scorer):
             self.products = Products(self.product_names, self.tile, self.window[2])
         self.built = True
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """Makes the function that `fit` calls for each batch; the threshold no longer holds."""
+        if self.built:
+            self._forget_threshold()
+        return super().make_train_function(force)
+
+    def _forget_threshold(self) -> None:
+        """Makes the model one without a threshold, whose scores are about to change."""
+        self.build()
+        self.calibration.calibrated.assign(0.0)
+
     def _needs_adapt(self, score: str) -> bool:
         """Returns whether a score needs statistics of normal images that are not there yet."""
         if score == DENSITY:
@@ -64,6 +75,8 @@ class Calibrated(Scorer):
     def adapt(self, normals: Any, size: int | None = None) -> None:
         """Learns the statistics of normal images: of their quality, and those of scores.
 
+        The threshold belongs to scores by the old statistics: call `calibrate` afterwards.
+
         Those of `density` it learns if that is the model's score, or the images are windows. If
         the model's score is `places` or `joint_places`, the statistics of places are learnt instead
         of those of `cues`.
@@ -76,7 +89,7 @@ class Calibrated(Scorer):
         Raises:
             UsageError: images of another form, or that `anomaly` refuses; or an unknown `size`.
         """
-        self.build()
+        self._forget_threshold()
         normals = self.normal_images(normals)
         size = checks.size_of(normals, size)
         some = spread(normals, size, QUALITY_IMAGES)
@@ -150,13 +163,21 @@ class Calibrated(Scorer):
         self.image_quality.calibrate(checks.joined(qualities), false_positive_rate)
         return threshold
 
-    def prediction(self, images: Any, score: Any, product: Any = None) -> dict[str, tf.Tensor]:
+    def prediction(
+        self,
+        images: Any,
+        score: Any,
+        product: Any = None,
+        *,
+        ignored: np.ndarray | None = None,
+    ) -> dict[str, tf.Tensor]:
         """Returns the decision of the calibrated model on images and their scores.
 
         Args:
             images: float32 `[B, H, W, C]` in [-1, 1].
             score: float32 `[B]`, theirs.
             product: as for `anomaly`, and the same as there.
+            ignored: as for `anomaly`, and the same as there.
 
         Returns:
             `probability` float32 `[B]`, `is_anomalous` bool `[B]`, and `reason` string `[B]`: why
@@ -165,8 +186,11 @@ class Calibrated(Scorer):
             `brightness` float32 `[B]`, which the drift test reads.
 
         Raises:
-            UsageError: a product that `anomaly` refuses.
+            UsageError: the model has no threshold; or a product or masks that `anomaly` refuses.
         """
+        self.build()
+        self.calibration.require_calibrated()
+        images = self.filled_own(images, ignored)
         given = None if product is None else self.product_indices(product, len(images))
         return self.prediction_in_graph(images, score, given)
 
@@ -190,8 +214,11 @@ class Calibrated(Scorer):
         filled = self.filled(tf.convert_to_tensor(images))
         return 127.5 * (1 + tf.reduce_mean(filled, axis=[1, 2, 3]))
 
-    def reasons(self, images: Any, product: Any = None) -> tf.Tensor:
+    def reasons(
+        self, images: Any, product: Any = None, *, ignored: np.ndarray | None = None
+    ) -> tf.Tensor:
         """Returns why each image is unlike any normal one, string `[B]`; see `prediction`."""
+        images = self.filled_own(images, ignored)
         given = None if product is None else self.product_indices(product, len(images))
         return self._reasons(images, given)
 
@@ -216,6 +243,8 @@ class Calibrated(Scorer):
     def learn_products(self, normals: Any, products: np.ndarray) -> None:
         """Learns to recognise the products of normal images, of a model of several.
 
+        Call `calibrate` afterwards: its limits belong to what was recognised before.
+
         Args:
             normals: images float32 `[N, H, W, C]`, or a dataset of them, one at a time; the
                 training images will do.
@@ -232,6 +261,7 @@ class Calibrated(Scorer):
         described = map(self.products.describe, batched(self.normal_images(normals)))
         descriptions = checks.joined([each.numpy() for each in described])
         products = self.products.checked_numbers(products, len(descriptions))
+        self._forget_threshold()
         self.products.adapt(descriptions, products)
         self.predict_function = None  # which may have been refused
 

@@ -13,7 +13,6 @@ from tfgad.core import checks, legacy, settings
 from tfgad.core.calibrated import Calibrated
 from tfgad.data import ignored as ignoring
 from tfgad.data import ignored_own
-from tfgad.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -151,12 +150,7 @@ class Detector(Calibrated):
                 masks of another form, that leave nothing of an image, or for a model of several
                 products.
         """
-        if ignored is not None:
-            if self.product_names:  # a filled place would look like another product
-                hint = "score them with a model of one product"
-                raise UsageError("ignored", "masks", "do not go with several products", hint)
-            images = ignored_own.filled(images, ignored, self.ignored)
-        images = checks.checked_images(images, self.window)
+        images = checks.checked_images(self.filled_own(images, ignored), self.window)
         self._check_size(images)
         given = self.product_indices(product, len(images))
         if score is None:

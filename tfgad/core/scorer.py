@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfgad.core import checks, settings
 from tfgad.core.trained import Trained
 from tfgad.data import ignored as ignoring
-from tfgad.data import tiling
+from tfgad.data import ignored_own, tiling
 from tfgad.errors import UsageError, nearest
 from tfgad.networks import precision
 from tfgad.scores.cues import Cues, CuesScore
@@ -57,6 +57,9 @@ class Scorer(Trained):
         height, width, channels = image_shape
         self.window = (height, width, channels)
         self.tile = (tile[0], tile[1]) if tile else (height, width)
+        if self.tile[0] < height or self.tile[1] < width:
+            hint = f"give at least {height}, {width}"
+            raise UsageError("tile", self.tile, "is smaller than the window", hint)
         self.ignored = None if ignored is None else ignoring.check_region(ignored, self.tile)
         defaults = settings.Common()
         self.stride: int = stride if stride else getattr(config, "stride", defaults.stride)
@@ -135,6 +138,24 @@ class Scorer(Trained):
         """
         self._check_size(images)
         return images if self.ignored is None else ignoring.fill(images, self.ignored)
+
+    def filled_own(self, images: Any, ignored: np.ndarray | None) -> Any:
+        """Returns images with the ignored pixels that each has for itself filled.
+
+        Args:
+            images: float32 `[B, H, W, C]` in [-1, 1].
+            ignored: bool `[B, H, W]`; None changes nothing. See `tfgad.data.ignored_own`.
+
+        Raises:
+            UsageError: masks of another form, that leave nothing of an image, or for a model of
+                several products.
+        """
+        if ignored is None:
+            return images
+        if self.product_names:  # a filled place would look like another product
+            hint = "score them with a model of one product"
+            raise UsageError("ignored", "masks", "do not go with several products", hint)
+        return ignored_own.filled(images, ignored, self.ignored)
 
     def _check_size(self, images: tf.Tensor) -> None:
         """Raises UsageError if there is a region, and images are known to have another size."""
