@@ -383,6 +383,38 @@ def test_the_table_beside_pytorch():
         assert_shown(ratio, min(ratios), max(ratios))
 
 
+def test_the_table_of_runtimes():
+    found = results("runtimes")
+    shown = list(rows("docs/scale.md", "### Other runtimes"))
+    runtimes: dict[str, Any] = {}
+    seen = 0
+    for name, cells in shown:
+        if name in found["models"]:  # the head of a model's table
+            runtimes = found["models"][name]["runtimes"]
+            continue
+        entry = runtimes[name]
+        if entry["wrong"]:
+            assert cells[0].startswith("wrong"), name
+        else:
+            for cell, batch in zip(cells, ("1", "32"), strict=False):
+                rates = processor_rates(entry, batch)
+                pairs = zip(rates, processor_rates(runtimes["saved_model"], batch), strict=True)
+                ratios = [own / other for own, other in pairs]
+                spread = (statistics.median(ratios), min(ratios), max(ratios))
+                assert_shown(cell, statistics.median(rates), *spread)
+            starts = [each["start"]["processor_time"] for each in entry["rounds"]]
+            assert_shown(cells[2], statistics.median(starts))
+            assert_shown(cells[3], entry["bytes"] / 1e6)
+            assert_shown(cells[4], entry["difference"])
+        seen += 1
+    assert seen == sum(len(each["runtimes"]) for each in found["models"].values())
+
+
+def processor_rates(entry: dict[str, Any], batch: str) -> list[float]:
+    """Returns a runtime's tiles per second of processor time, one figure per round."""
+    return [each["rates"][batch]["processor_time"] for each in entry["rounds"]]
+
+
 def test_serving_latency():
     figures: list[dict] = []
     seen = 0

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfgad
+from tfgad.data import tiling
 from tfgad.data.datasets import mnist
 from tfgad.errors import UsageError
 
@@ -58,7 +60,12 @@ def test_a_wrong_argument_is_one_line(script, tmp_path, capsys):
 
 def test_every_example_ends_so():
     scripts = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("benchmarks/*.py")]
-    scripts.remove(EXAMPLES / "benchmarks" / "torch_gans.py")  # a module of `peers.py`
+    for module in (
+        "torch_gans",
+        "runtime_files",
+        "runtime_process",
+    ):  # of `peers.py`, `runtimes.py`
+        scripts.remove(EXAMPLES / "benchmarks" / f"{module}.py")
     assert len(scripts) > 30
     for script in scripts:
         assert script.read_text().endswith("    with exit_on_usage_error():\n        main()\n"), (
@@ -303,6 +310,62 @@ def test_painted_defects_benchmark_by_hand(monkeypatch):
     assert near["diversity"] == pytest.approx(1.0, abs=0.1)
     assert far["diversity"] == pytest.approx(2.0, abs=0.2)
     assert benchmark["compared"]("real", patches, vectors, vectors, 0)["kid"] is None
+
+
+@pytest.fixture
+def runtimes(monkeypatch):
+    """The names of `benchmarks/runtimes.py`."""
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    return runpy.run_path(str(EXAMPLES / "benchmarks" / "runtimes.py"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "problem"),
+    [
+        ([1.0, 3.5], None),
+        ([1.0, 5.0], "scores differ by 2 standard deviations"),
+        ([], "0 scores of 2 tiles"),
+        ([1.0, float("nan")], "scores are not finite"),
+    ],
+)
+def test_wrong_scores_of_a_runtime_are_told(runtimes, scores, problem):
+    assert runtimes["what_is_wrong"](scores, np.array([1.0, 3.0])) == problem
+
+
+def test_a_runtime_is_compared_round_by_round(runtimes):
+    def entry(*rates, **others):
+        figures = {"time": 9.0, "processor_time": 2.0}
+        of_batches = [{"1": figures | {"processor_time": r}, "32": figures} for r in rates]
+        rounds = [{"start": figures, "rates": each} for each in of_batches]
+        return {"wrong": None, "bytes": 2e6, "difference": 0.0, "rounds": rounds} | others
+
+    found = {"saved_model": entry(10.0, 20.0, 5.0), "litert": entry(20.0, 20.0, 20.0)}
+    found["openvino"] = entry(wrong="0 scores of 2 tiles")
+    assert runtimes["ratios"](found, "litert", 1) == [2.0, 1.0, 4.0]
+    *_, litert, openvino = runtimes["table"](found).splitlines()
+    assert litert.startswith("| litert | 20.0 | 2.00 (1.00 to 4.00) | 2.0 | 1.00 (1.00 to 1.00) |")
+    assert openvino.startswith("| openvino | wrong: 0 scores of 2 tiles |")
+
+
+def test_the_graph_for_one_size_has_no_loops(runtimes):
+    """Loops over blocks, as `tfgad.data.tiling.blocks` makes them, become their only round."""
+    made = runtimes["runtime_files"]
+
+    def signature(images):
+        pixels = tf.cast(
+            tf.compat.v1.placeholder_with_default(images, [None] * 3 + [1]), tf.float32
+        )
+        margins = tiling.two_stage_margin(32, 16), tiling.two_stage_margin(32, 16)
+        maps = tiling.by_block(pixels, margins, 1, lambda block, trim: trim(2 * block))[..., 0]
+        return {"score": tf.reduce_max(maps, axis=[1, 2]), "map": maps}
+
+    graph = made.for_size(made.frozen(signature, [2, 32, 32, 1], lower_control_flow=False))
+    operations = {node.op for node in graph.node}
+    assert not {op for op in operations if "While" in op or "TensorList" in op or "Call" in op}
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 1), np.uint8)
+    predictions = made.as_function(graph)(images=tf.constant(images))
+    np.testing.assert_array_equal(predictions["map"], 2.0 * images[..., 0])
+    np.testing.assert_array_equal(predictions["score"], 2.0 * images.max(axis=(1, 2, 3)))
 
 
 def test_latent_search_benchmark_compares_the_same_networks():
