@@ -367,6 +367,21 @@ def test_multistage_on_real_fabric():
             assert_shown(cell, figures[way]["iou_at_even_odds"])
 
 
+def test_what_bfloat16_costs():
+    fabrics = [results("fabrics"), results("bfloat16_fabrics")]
+    digits = [results("float32_mnist_8"), results("bfloat16_mnist_8")]
+    shown = list(rows("docs/scale.md", "### What bfloat16 costs"))[1:]
+    assert len(shown) == 8
+    for name, cells in shown:
+        data, of = name.split(", ")
+        method = {"joint": "ganomaly_unet"}.get(of, f"ganomaly_unet, {of}")
+        pair = [each[spec_of(data)][method] for each in fabrics] if data != "mnist:8" else None
+        pair = pair or [each[data][of] for each in digits]
+        figures = [(key, runs) for key in ("image_auroc", "image_ap") for runs in pair]
+        for cell, (key, runs) in zip(cells, figures, strict=True):
+            assert_shown(cell, *mean_and_deviation(run[key] for run in runs))
+
+
 def test_the_table_beside_pytorch():
     measured = results("peers")["measured"]
     tasks = ("ganomaly", "ganomaly", "wgan_gp", "wgan_gp", "dcgan", "dcgan", "tiles")

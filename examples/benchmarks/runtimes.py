@@ -43,7 +43,7 @@ from tfgad.errors import exit_on_usage_error
 MODELS = "weave_twill_ganomaly_unet", "mnist_5_ganomaly"
 COMPARED = 32  # good tiles whose scores are compared
 TOLERANCE = 1.0  # standard deviations of good scores; scores that differ by more are wrong
-TIME_LIMIT = 600  # seconds, of one process
+TIME_LIMIT = 150  # seconds, of one process
 PACKAGES = {  # that a runtime needs, beside TensorFlow
     "litert": ["ai_edge_litert"],
     "litert_8bit": ["ai_edge_litert"],
