@@ -315,6 +315,19 @@ def test_ignored_files_are_counted(tmp_path, caplog):
     assert said == f"{tmp_path}: ignored 4 files without the suffix of an image ({counts})"
 
 
+def test_images_in_linked_folders_are_found_once(tmp_path):
+    folder = tmp_path / "in"
+    found = [folder / "b" / "real" / "1.png", folder / "roll2" / "2.png"]
+    found[0].parent.mkdir(parents=True)
+    write_grey(found[0])
+    (tmp_path / "roll2").mkdir()
+    write_grey(tmp_path / "roll2" / "2.png")
+    (folder / "roll2").symlink_to("../roll2")
+    (folder / "a").symlink_to("b/real")  # listed first, but the folder has a path of its own
+    (folder / "b" / "loop").symlink_to(folder)
+    assert results.find_images([folder]) == found
+
+
 def test_maps_mirror_the_folders_of_their_images(tmp_path):
     images = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.jpg"]
     places = results.map_paths("maps", tmp_path / "maps", images)

@@ -14,7 +14,7 @@ import os
 import pathlib
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
@@ -75,13 +75,49 @@ def named_like_images(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     )
 
 
+def files_below(
+    folder: pathlib.Path, on_error: Callable[[OSError], object] | None = None
+) -> Iterator[pathlib.Path]:
+    """Yields the files of a folder and its subfolders, broken links among them.
+
+    Links to folders are followed. Each folder is listed once, under its own path if that is below
+    `folder`, else under one of its links; so a link to a folder above it makes no loop.
+
+    Args:
+        folder: where to begin.
+        on_error: called with the error of each folder that cannot be read.
+    """
+    listed: set[str] = set()
+    remaining = collections.deque([os.fspath(folder)])
+    while remaining:
+        for parent, folders, names in os.walk(remaining.popleft(), onerror=on_error):
+            place = os.path.realpath(parent)
+            if place in listed:
+                folders.clear()
+                continue
+            listed.add(place)
+            below = (os.path.join(parent, name) for name in sorted(folders))
+            remaining.extend(path for path in below if os.path.islink(path))
+            yield from (pathlib.Path(parent, name) for name in names)
+
+
 def log_ignored_files(folder: pathlib.Path) -> None:
-    """Logs in one line how many files below a folder are ignored because of their suffix."""
-    suffixes = collections.Counter(
-        path.suffix.lower() or "without a suffix"
-        for path in folder.rglob("*")
-        if path.suffix.lower() not in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    """Logs in one line how many files below a folder are ignored because of their suffix.
+
+    Folders that cannot be read, and links that lead nowhere, have a line each.
+    """
+
+    def log_error(error: OSError) -> None:
+        log.warning("%s: cannot be read (%s)", error.filename, error.strerror)
+
+    suffixes: collections.Counter[str] = collections.Counter()
+    for path in files_below(folder, log_error):
+        if path.suffix.lower() in SUFFIXES or path.name.startswith("."):
+            continue
+        if path.is_file():
+            suffixes[path.suffix.lower() or "without a suffix"] += 1
+        elif path.is_symlink() and not path.exists():
+            log.warning("%s: is a link that leads nowhere", path)
     if suffixes:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
         total = sum(suffixes.values())

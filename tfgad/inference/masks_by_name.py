@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfgad.data.datasets.folder.mask_files import MaskFolder
-from tfgad.data.image_files import named_like_images
+from tfgad.data.image_files import files_below, named_like_images
 from tfgad.errors import UsageError
 
 
@@ -54,5 +54,5 @@ def find_masks(folder: Path, arguments: Sequence[Path], images: Sequence[Path]) 
         hint = "name a mask as its image: NAME.png or NAME_mask.png of NAME.png"
         raise UsageError("mask", folder, "has no mask of these images", hint)
     used = {mask for found in of_image.values() for mask in found}
-    unused = [path for path in named_like_images(folder.rglob("*")) if path not in used]
+    unused = [path for path in named_like_images(files_below(folder)) if path not in used]
     return OwnMasks(of_image, [each for each in images if each not in of_image], unused)

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tfgad import files
-from tfgad.data.image_files import SUFFIXES, ImageError, log_ignored_files, named_like_images
+from tfgad.data.image_files import (
+    SUFFIXES,
+    ImageError,
+    files_below,
+    log_ignored_files,
+    named_like_images,
+)
 from tfgad.errors import UsageError
 from tfgad.files import printable
 from tfgad.scores.verdicts import NOT_SCORED, verdict_name
@@ -73,6 +79,7 @@ def columns(products: Sequence[str]) -> tuple[str, ...]:
 def find_images(paths: Iterable[Path]) -> list[Path]:
     """Returns the files, each once; of a folder, all files in it that are named like images.
 
+    Links in a folder are followed, see `tfgad.data.image_files.files_below`.
     The number of other files in a folder is logged.
 
     Raises:
@@ -84,7 +91,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
             raise UsageError("image", path, "is not there", "check the path")
         inside = [path]
         if path.is_dir():
-            inside = named_like_images(path.rglob("*"))
+            inside = named_like_images(files_below(path))
             log_ignored_files(path)
         if not inside:
             hint = f"give a folder with {', '.join(SUFFIXES)} files"

@@ -308,6 +308,26 @@ def test_broken_links_and_pipes_are_skipped(mvtec, caplog):
     assert "pipe.png" in skipped
 
 
+def test_linked_folders_are_read_once(mvtec, tmp_path_factory, caplog):
+    away = tmp_path_factory.mktemp("away")
+    for i in range(5):
+        save(away / "roll" / f"{i}.png", 110 + i)
+    save_mask(away / "masks" / "002_mask.png", (0, 0, 12, 10))
+    good = mvtec / "train" / "good"
+    (good / "roll").symlink_to(away / "roll")
+    (good / "roll" / "again").symlink_to(good)  # a loop
+    (mvtec / "roll").symlink_to(away / "roll")  # no part of the layout, but in it by another path
+    (mvtec / "ground_truth" / "cut" / "more").symlink_to(away / "masks")
+    (mvtec / "gone").symlink_to(away / "gone")
+    data = load(f"folder:{mvtec}?size=16")
+    assert data.train_size + data.calibration_size == 15
+    said = [record.message for record in caplog.records]
+    assert said == [
+        f"{mvtec}/gone: is a link that leads nowhere",
+        "masks that fit no image: 1 (ground_truth/cut/more/002_mask.png)",
+    ]
+
+
 def test_a_small_defect_survives_resizing(mvtec):
     save_mask(mvtec / "ground_truth" / "hole" / "000_mask.png", (7, 3, 8, 4))
     assert elements(load(f"folder:{mvtec}?size=4"))[-1]["mask"].sum() == 1

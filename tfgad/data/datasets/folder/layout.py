@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tfgad.data.datasets.folder.mask_files import MaskFolder, masks_beside_images
-from tfgad.data.image_files import NAMES, log_ignored_files, named_like_images
+from tfgad.data.image_files import NAMES, files_below, log_ignored_files, named_like_images
 from tfgad.errors import UsageError
 from tfgad.files import printable, summarize
 
@@ -68,9 +68,9 @@ def read_layout(root: pathlib.Path, good: str = GOOD) -> Layout:
     - images directly in the folder, all good.
 
     The letter case of folder names is ignored. Masks are found by the names of their images, see
-    `mask_files`; they may also be in the same folder as the images. Files that start with a dot or
-    do not have the suffix of an image are ignored. Images and masks without a place in the layout
-    are logged.
+    `mask_files`; they may also be in the same folder as the images. Links are followed. Files that
+    start with a dot or do not have the suffix of an image are ignored. Images and masks without a
+    place in the layout are logged.
 
     Args:
         root: the folder.
@@ -115,7 +115,7 @@ def _layout(root: pathlib.Path, good_name: str) -> tuple[Layout, list[pathlib.Pa
     trained = [good for train in _folders(root, "train") for good in _folders(train, name)]
     tests = _folders(root, "test", "test_public") if trained else [root]
     masks = _folders(root, *MASKS) or [each for test in tests for each in _folders(test, *MASKS)]
-    mask_files = [path for folder in masks for path in named_like_images(folder.rglob("*"))]
+    mask_files = [path for folder in masks for path in named_like_images(files_below(folder))]
     if not trained and not _folders(root, name):
         images = named_like_images(root.glob("*")) if name == GOOD else []
         return Layout(_samples(root, root, GOOD, [], images)), []
@@ -162,7 +162,7 @@ def _of_kind(
     """Lists the images of one kind, including those in subfolders."""
     kind = GOOD if folder.name.lower() == good else folder.name
     of_kind = [each for parent in masks for each in _folders(parent, folder.name.lower())]
-    return _samples(root, folder, kind, of_kind, named_like_images(folder.rglob("*")))
+    return _samples(root, folder, kind, of_kind, named_like_images(files_below(folder)))
 
 
 def _samples(
@@ -198,13 +198,22 @@ def _log_unused(root: pathlib.Path, layout: Layout, mask_files: Sequence[pathlib
     """
     samples = (*layout.good, *layout.test)
     known = {sample.path for sample in samples} | {m for s in samples for m in s.masks}
-    others = sorted({*named_like_images(root.rglob("*"))} - known - {*mask_files})
+    others = _without(known | {*mask_files}, named_like_images(files_below(root)))
     if without_image := [path for path in mask_files if path not in known]:
         log.warning("masks that fit no image: %s", summarize(_names(root, without_image)))
     if others:
         log.warning("ignored, not part of the layout: %s", summarize(_names(root, others)))
     for kind in sorted({s.kind for s in layout.test if s.kind.lower() in LIKE_GOOD}):
         log.warning("the images in %s/ count as defective; if they are good, give good=", kind)
+
+
+def _without(known: Collection[pathlib.Path], files: list[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns the files that are not known, neither by this path nor by another one."""
+    others = [path for path in files if path not in known]
+    if not others:
+        return []
+    places = {path.resolve() for path in known}
+    return [path for path in others if path.resolve() not in places]
 
 
 def _names(root: pathlib.Path, paths: Sequence[pathlib.Path]) -> list[str]:

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from tfgad.data.datasets.folder.masks import has_few_levels
-from tfgad.data.image_files import named_like_images
+from tfgad.data.image_files import files_below, named_like_images
 
 # What may follow the image's name in the mask's; a number where an image has several masks.
 WORDS = r"mask|gt|ground[ _-]?truth"
@@ -35,7 +35,7 @@ class MaskFolder:
         self._by_name: dict[tuple[str, ...], list[pathlib.Path]] = {}
         self._by_folder: dict[tuple[str, ...], list[pathlib.Path]] = {}
         for folder in folders:
-            for path in named_like_images(folder.rglob("*")):
+            for path in named_like_images(files_below(folder)):
                 parent = _normalized_parts(path.relative_to(folder).parent)
                 for stem in {_normalized(path.stem), without_mark(path)}:
                     self._by_name.setdefault((*parent, stem), []).append(path)
