@@ -328,6 +328,14 @@ def test_images_in_linked_folders_are_found_once(tmp_path):
     assert results.find_images([folder]) == found
 
 
+def test_images_in_hidden_folders_are_not_found(tmp_path):
+    folder = tmp_path / ".new"  # itself hidden, but named by the user
+    for name in ("a", ".cache", "a/.ipynb_checkpoints"):
+        (folder / name).mkdir(parents=True)
+        write_grey(folder / name / "1.png")
+    assert results.find_images([folder]) == [folder / "a" / "1.png"]
+
+
 def test_maps_mirror_the_folders_of_their_images(tmp_path):
     images = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.jpg"]
     places = results.map_paths("maps", tmp_path / "maps", images)

@@ -80,6 +80,7 @@ def files_below(
 ) -> Iterator[pathlib.Path]:
     """Yields the files of a folder and its subfolders, broken links among them.
 
+    Files and subfolders whose names start with a dot are left out; the folder itself may be hidden.
     Links to folders are followed. Each folder is listed once, under its own path if that is below
     `folder`, else under one of its links; so a link to a folder above it makes no loop.
 
@@ -96,9 +97,10 @@ def files_below(
                 folders.clear()
                 continue
             listed.add(place)
-            below = (os.path.join(parent, name) for name in sorted(folders))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            below = (os.path.join(parent, name) for name in folders)
             remaining.extend(path for path in below if os.path.islink(path))
-            yield from (pathlib.Path(parent, name) for name in names)
+            yield from (pathlib.Path(parent, name) for name in names if name[0] != ".")
 
 
 def log_ignored_files(folder: pathlib.Path) -> None:
@@ -112,7 +114,7 @@ def log_ignored_files(folder: pathlib.Path) -> None:
 
     suffixes: collections.Counter[str] = collections.Counter()
     for path in files_below(folder, log_error):
-        if path.suffix.lower() in SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() in SUFFIXES:
             continue
         if path.is_file():
             suffixes[path.suffix.lower() or "without a suffix"] += 1

@@ -328,6 +328,21 @@ def test_linked_folders_are_read_once(mvtec, tmp_path_factory, caplog):
     ]
 
 
+def test_hidden_folders_are_left_out(tmp_path, caplog):
+    root = tmp_path / ".parts"  # the folder that the user names may be hidden
+    for i in range(6):
+        save(root / "good" / f"{i}.png", i)
+        save(root / "good" / ".thumbnails" / f"{i}.png", 100 + i)
+    save(root / "cut" / "0.png", 99)
+    save_mask(root / "ground_truth" / "cut" / "0.png", (0, 0, 12, 10))
+    save_mask(root / "ground_truth" / "cut" / ".old" / "1.png", (0, 0, 12, 10))
+    save(root / ".cache" / "0.png", 98)
+    (root / ".cache" / "index.txt").touch()
+    data = load(f"folder:{root}?size=16")
+    assert (data.train_size + data.calibration_size + data.test_size) == 7
+    assert not caplog.records
+
+
 def test_a_small_defect_survives_resizing(mvtec):
     save_mask(mvtec / "ground_truth" / "hole" / "000_mask.png", (7, 3, 8, 4))
     assert elements(load(f"folder:{mvtec}?size=4"))[-1]["mask"].sum() == 1

@@ -68,9 +68,9 @@ def read_layout(root: pathlib.Path, good: str = GOOD) -> Layout:
     - images directly in the folder, all good.
 
     The letter case of folder names is ignored. Masks are found by the names of their images, see
-    `mask_files`; they may also be in the same folder as the images. Links are followed. Files that
-    start with a dot or do not have the suffix of an image are ignored. Images and masks without a
-    place in the layout are logged.
+    `mask_files`; they may also be in the same folder as the images. Links are followed. Files and
+    folders that start with a dot, and files that do not have the suffix of an image, are ignored.
+    Images and masks without a place in the layout are logged.
 
     Args:
         root: the folder.
