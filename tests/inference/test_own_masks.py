@@ -192,6 +192,16 @@ def test_a_mask_that_leaves_the_model_nothing_is_refused(
         assert np.isfinite(model.anomaly(images[:1], ignored=own)["score"]).all()
 
 
+def test_a_mask_of_several_images_is_named(tmp_path):
+    for path in ("masks/a.png", "masks/b.png", "in/a.png", "in/a.bmp", "in/b.png"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    images = sorted((tmp_path / "in").iterdir())
+    found = find_masks(tmp_path / "masks", [tmp_path / "in"], images)
+    assert found.shared == [tmp_path / "masks" / "a.png"]
+    assert list(found.of_image) == images
+
+
 def test_masks_are_found_by_name(folder, tmp_path):
     images = sorted((folder / "images").rglob("*.png"))
     (tmp_path / "other").mkdir()

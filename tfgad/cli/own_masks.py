@@ -29,4 +29,6 @@ def masks_of(
         console.warn(f"scored whole, as {folder} has no mask of them: {names}")
     if found.unused:
         console.warn(f"masks of no image: {summarize(found.unused)}")
+    if found.shared:
+        console.warn(f"masks of several images each: {summarize(found.shared)}")
     return found.of_image

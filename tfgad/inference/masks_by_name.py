@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfgad.data.datasets.folder.mask_files import MaskFolder
+from tfgad.data.datasets.folder.mask_files import MaskFolder, shared_masks
 from tfgad.data.image_files import files_below, named_like_images
 from tfgad.errors import UsageError
 
@@ -19,11 +19,13 @@ class OwnMasks:
         of_image: path of an image -> its masks, which are united; only images that have one.
         without: the images that have none.
         unused: masks of no image.
+        shared: masks of several images.
     """
 
     of_image: dict[Path, tuple[Path, ...]]
     without: list[Path]
     unused: list[Path]
+    shared: list[Path]
 
 
 def find_masks(folder: Path, arguments: Sequence[Path], images: Sequence[Path]) -> OwnMasks:
@@ -44,15 +46,19 @@ def find_masks(folder: Path, arguments: Sequence[Path], images: Sequence[Path]) 
             hint += ", or train with --mask FILE to ignore a region of every image"
             raise UsageError("mask", folder, "is no folder", hint)
         raise UsageError("mask", folder, "is not there", hint)
-    masks, of_image = MaskFolder([folder]), {}
     folders = [each for each in arguments if each.is_dir()]
-    for image in images:
-        inside = next((each for each in folders if image.is_relative_to(each)), image.parent)
-        if found := masks.find(image.relative_to(inside)):
-            of_image[image] = found
+    relative = {
+        image: image.relative_to(
+            next((each for each in folders if image.is_relative_to(each)), image.parent)
+        )
+        for image in images
+    }
+    masks = MaskFolder([folder], list(relative.values()))
+    of_image = {image: found for image in images if (found := masks.find(relative[image]))}
     if not of_image:
         hint = "name a mask as its image: NAME.png or NAME_mask.png of NAME.png"
         raise UsageError("mask", folder, "has no mask of these images", hint)
     used = {mask for found in of_image.values() for mask in found}
     unused = [path for path in named_like_images(files_below(folder)) if path not in used]
-    return OwnMasks(of_image, [each for each in images if each not in of_image], unused)
+    without = [each for each in images if each not in of_image]
+    return OwnMasks(of_image, without, unused, shared_masks(of_image.values()))

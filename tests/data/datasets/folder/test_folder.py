@@ -282,6 +282,20 @@ def test_names_that_differ_in_case_alone_have_their_own_masks(mvtec):
     assert (marked["test/hole/a.png"], marked["test/hole/A.png"]) == (64, 128)
 
 
+def test_a_mask_named_as_an_image_marks_no_similar_one(mvtec, caplog):
+    for n, name in enumerate(("dup.png", "dup.bmp", "bottle.png", "bottle label.png", "two.bmp")):
+        save(mvtec / "test" / "hole" / name, level=151 + n)
+        save_mask(mvtec / "ground_truth" / "hole" / name, (0, 0, 12, 2 * n + 2))
+    save(mvtec / "test" / "hole" / "two.png", level=160)  # without a mask of its own
+    save_mask(mvtec / "ground_truth" / "hole" / "bottle_mask.png", (12, 0, 24, 6))
+    data = load(f"folder:{mvtec}?tile=24")
+    marked = {e["name"].decode().split("/")[2]: e["mask"].sum() for e in elements(data)}
+    assert (marked["dup.png"], marked["dup.bmp"]) == (12 * 2, 12 * 4)
+    assert (marked["bottle.png"], marked["bottle label.png"]) == (2 * 12 * 6, 12 * 8)
+    assert (marked["two.bmp"], marked["two.png"]) == (12 * 10, 12 * 10)
+    assert "masks of several images each: 1 (ground_truth/hole/two.bmp)" in caplog.text
+
+
 def test_masks_are_found_in_either_unicode_form(mvtec):
     save(mvtec / "test" / "hole" / "u\u0308.png")
     save_mask(mvtec / "ground_truth" / "hole" / "\u00fc_mask.png", (0, 0, 12, 10))

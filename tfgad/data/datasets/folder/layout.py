@@ -7,7 +7,7 @@ import logging
 import pathlib
 from collections.abc import Collection, Sequence
 
-from tfgad.data.datasets.folder.mask_files import MaskFolder, masks_beside_images
+from tfgad.data.datasets.folder.mask_files import MaskFolder, masks_beside_images, shared_masks
 from tfgad.data.image_files import NAMES, files_below, log_ignored_files, named_like_images
 from tfgad.errors import UsageError
 from tfgad.files import printable, summarize
@@ -173,7 +173,9 @@ def _samples(
     files: Sequence[pathlib.Path],
 ) -> tuple[Sample, ...]:
     """Makes samples of the files of a folder, without those that are masks of others."""
-    beside, mask_folder = masks_beside_images(files), MaskFolder(mask_folders)
+    beside = masks_beside_images(files)
+    images = [path for path in files if path not in beside]
+    mask_folder = MaskFolder(mask_folders, [path.relative_to(folder) for path in images])
     if beside:
         log.warning("masks beside their images in %s/: %s", folder.name, summarize(list(beside)))
     own: dict[pathlib.Path, list[pathlib.Path]] = {}
@@ -186,8 +188,7 @@ def _samples(
             kind,
             mask_folder.find(path.relative_to(folder)) or tuple(own.get(path, ())),
         )
-        for path in files
-        if path not in beside
+        for path in images
     )
 
 
@@ -201,6 +202,8 @@ def _log_unused(root: pathlib.Path, layout: Layout, mask_files: Sequence[pathlib
     others = _without(known | {*mask_files}, named_like_images(files_below(root)))
     if without_image := [path for path in mask_files if path not in known]:
         log.warning("masks that fit no image: %s", summarize(_names(root, without_image)))
+    if shared := shared_masks(sample.masks for sample in samples):
+        log.warning("masks of several images each: %s", summarize(_names(root, shared)))
     if others:
         log.warning("ignored, not part of the layout: %s", summarize(_names(root, others)))
     for kind in sorted({s.kind for s in layout.test if s.kind.lower() in LIKE_GOOD}):

@@ -7,6 +7,7 @@ Public data sets name a mask as its image, or with a word behind it (`000_mask.p
 
 from __future__ import annotations
 
+import collections
 import pathlib
 import re
 import unicodedata
@@ -26,17 +27,25 @@ class MaskFolder:
     """The masks of one kind of defect, found by the names of their images.
 
     Letter case and image format are ignored, and one of the words of `MARK` may follow the name.
+    Where images have names as similar as that, a mask named exactly as one of them is not taken for
+    another: `bottle label.png` marks the image of this name and not `bottle.png`, and `a.bmp` does
+    not mark `a.png` if that has a mask of its own.
 
     Args:
         folders: the folders with the masks, searched recursively.
+        images: the paths of all images relative to the folder of their kind.
     """
 
-    def __init__(self, folders: Iterable[pathlib.Path]) -> None:
+    def __init__(self, folders: Iterable[pathlib.Path], images: Sequence[pathlib.Path]) -> None:
+        self._images = {_normalized_parts(path) for path in images}
+        self._stems = {_normalized_parts(path.with_suffix("")) for path in images}
+        self._relative: dict[pathlib.Path, pathlib.Path] = {}
         self._by_name: dict[tuple[str, ...], list[pathlib.Path]] = {}
         self._by_folder: dict[tuple[str, ...], list[pathlib.Path]] = {}
         for folder in folders:
             for path in named_like_images(files_below(folder)):
-                parent = _normalized_parts(path.relative_to(folder).parent)
+                self._relative[path] = path.relative_to(folder)
+                parent = _normalized_parts(self._relative[path].parent)
                 for stem in {_normalized(path.stem), without_mark(path)}:
                     self._by_name.setdefault((*parent, stem), []).append(path)
                 self._by_folder.setdefault(parent, []).append(path)
@@ -48,10 +57,32 @@ class MaskFolder:
             relative: the image's path relative to the folder of its kind.
         """
         key = _normalized_parts(relative.with_suffix(""))
-        alike = self._by_name.get(key, ())
+        alike = [path for path in self._by_name.get(key, ()) if self._may_mark(path, key)]
+        name = _normalized_parts(relative)
+        own = [path for path in alike if not self._is_named_as_another(path, name)]
+        alike = own or alike
         # Of names that differ only in letter case, the exact ones come first.
         exact = [path for path in alike if path.stem.startswith(relative.stem)]
         return tuple(exact or alike or self._by_folder.get(key, ()))
+
+    def _may_mark(self, path: pathlib.Path, stem: tuple[str, ...]) -> bool:
+        """Returns whether a mask has a stem, or has it before a word and no image has all of it."""
+        own = _normalized_parts(self._relative[path].with_suffix(""))
+        return own == stem or own not in self._stems
+
+    def _is_named_as_another(self, path: pathlib.Path, image: tuple[str, ...]) -> bool:
+        name = _normalized_parts(self._relative[path])
+        return name != image and name in self._images
+
+
+def shared_masks(masks: Iterable[tuple[pathlib.Path, ...]]) -> list[pathlib.Path]:
+    """Returns the files that are masks of several images, sorted.
+
+    Args:
+        masks: those of each image.
+    """
+    counts = collections.Counter(path for of_image in masks for path in of_image)
+    return sorted(path for path, count in counts.items() if count > 1)
 
 
 def without_mark(path: pathlib.Path) -> str:
