@@ -9,8 +9,9 @@ style.keras, generator.keras, fusion.keras   the three models, once finished
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from tfgad.errors import UsageError
 from tfgad.training.lock import LOCK
 from tfgad.training.run_folder import RunFolder
 from tfgad.training.split_file import SPLIT
@@ -18,6 +19,22 @@ from tfgad.training.split_file import SPLIT
 CONFIG = "painter.json"
 MODELS = ("style.keras", "generator.keras", "fusion.keras")
 STAGES = ("generator", "fusion")
+SEPARATORS = "/\\"  # of folders in a path
+
+
+def is_kind(name: object) -> bool:
+    """Returns whether a value can name a kind of defect, and so a folder of painted images."""
+    return (
+        isinstance(name, str)
+        and name.strip() != ""
+        and name.isprintable()
+        and not name.startswith(".")
+        and not any(each in name for each in SEPARATORS)
+    )
+
+
+def _are_kinds(names: object) -> bool:
+    return isinstance(names, list) and names != [] and all(map(is_kind, names))
 
 
 class PainterFolder(RunFolder):
@@ -34,6 +51,15 @@ class PainterFolder(RunFolder):
     def checkpoint_of(self, stage: str) -> Path:
         """The file of weights, optimizers and step while a stage is trained."""
         return self.path / f"{stage}.weights.h5"
+
+    def read_config(self) -> dict[str, Any] | None:
+        """Returns the configuration; see `RunFolder.read_config`."""
+        config = super().read_config()
+        if config is not None and not _are_kinds(config["kinds"]):
+            problem = f"is damaged: kinds is {config['kinds']!r}"
+            hint = "restore the file, or train the painter again"
+            raise UsageError(self.kind, self.config_path, problem, hint)
+        return config
 
     def is_finished(self) -> bool:
         """Returns whether the configuration was written last, after the three models."""

@@ -17,7 +17,7 @@ from tfgad.multistage import defect_generator, fusion
 from tfgad.multistage.batches import endless
 from tfgad.multistage.painter import Painter, load_painter
 from tfgad.multistage.painter_config import PainterConfig
-from tfgad.multistage.painter_folder import STAGES, PainterFolder
+from tfgad.multistage.painter_folder import STAGES, PainterFolder, is_kind
 from tfgad.multistage.pasting import VIEW, paste_examples
 from tfgad.multistage.patches import PATCH, Patches, cut_patches
 from tfgad.multistage.sources import Source, kinds_of
@@ -59,11 +59,13 @@ def train_painter(
         callbacks: name of a stage and its number of remaining steps -> Keras callbacks.
 
     Raises:
-        UsageError: images that are too small or of several sizes, weights that are not VGG's, or
-            a folder that must not be replaced. Nothing is changed then.
+        UsageError: images that are too small or of several sizes, a kind that cannot name a folder,
+            weights that are not VGG's, or a folder that must not be replaced. Nothing is changed
+            then.
     """
     settings, folder = settings or PainterConfig(), PainterFolder(out)
     _check_sizes(sources)
+    _check_kinds(sources)
     config = {
         "kinds": list(kinds_of(sources)),
         "data": [absolute_spec(source.spec) for source in sources],
@@ -173,6 +175,15 @@ class _Stopwatch:
         """Notes the seconds since the last lap."""
         now = time.monotonic()
         self.seconds[part], self.last = round(now - self.last, 1), now
+
+
+def _check_kinds(sources: Sequence[Source]) -> None:
+    """Raises UsageError unless each kind can name a folder of painted images."""
+    for source in sources:
+        for kind in source.kinds:
+            if not is_kind(kind):
+                problem = f"has a kind of defect {kind!r}, which cannot name a folder of images"
+                raise UsageError("data", source.spec, problem, "rename the folder of this kind")
 
 
 def _check_sizes(sources: Sequence[Source]) -> None:
