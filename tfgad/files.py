@@ -128,7 +128,7 @@ def read_object(path: str | os.PathLike) -> dict[str, Any] | None:
     """Returns the object in a JSON file, or None if the file cannot be read or holds no object."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -362,6 +362,30 @@ def test_metadata_of_another_program_are_refused(tmp_path, metadata):
         predictor.load_predictor(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("products", 5),
+        ("depth", "12"),
+        ("depth", 99),
+        ("fit", "crop"),
+        ("ignored", {"region": "damaged"}),
+        ("threshold", 10**400),
+    ],
+)
+def test_metadata_with_a_wrong_value_are_refused(tmp_path, key, value):
+    metadata = {
+        **{"image_shape": [48, 48, 1], "resized": True, "window": [48, 48, 1], "stride": 8},
+        **{"tile": [48, 48], "score": "residual", "threshold": 1.5, "scale": 2},
+    }
+    (tmp_path / "saved_model.pb").touch()
+    files.write_json(tmp_path / METADATA, {**metadata, "depth": 12, "products": ["a", "b"]})
+    predictor.metadata_of(tmp_path)
+    files.write_json(tmp_path / METADATA, {**metadata, key: value})
+    with pytest.raises(UsageError, match=f"with a wrong value of {key}; restore"):
+        predictor.load_predictor(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"no model", bytes(1000)])
 def test_a_damaged_saved_model_is_refused(fitted, tmp_path, content):
     metadata = metadata_of_model(fitted("wgan_gp"), (48, 48, 1), resized=False)

@@ -42,6 +42,32 @@ def test_kinds_that_name_no_folder_are_refused(tmp_path, config):
             load_painter(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("kinds", [1, 2]),
+        ("kinds", []),
+        ("kinds", "hole"),
+        ("data", []),
+        ("data", [5]),
+        ("data", "weave:plain"),
+        ("image_shape", None),
+        ("image_shape", [64, 64]),
+        ("image_shape", [64, 64, "1"]),
+        ("resized", None),
+        ("seconds", 5),
+        ("seconds", {"generator": "1"}),
+    ],
+)
+def test_a_damaged_configuration_is_one_line(tmp_path, config, key, value):
+    config[key] = value
+    if value is None:
+        del config[key]
+    write(tmp_path, config)
+    with pytest.raises(UsageError, match=f"is damaged: {key} is"):
+        load_painter(tmp_path)
+
+
 def test_no_painter_is_trained_on_kinds_that_name_no_folder(tmp_path):
     images = np.zeros((1, 64, 64, 1), np.float32)
     source = Source("folder:parts", images, images, images, images.astype(np.uint8), ("hole",))

@@ -17,13 +17,13 @@ from tfgad.data.pixels import LETTERBOX, STRETCH, check_fit, resize, without_pad
 from tfgad.data.tiling import fill_by_block
 from tfgad.export.saved_model import metadata_of_run
 from tfgad.inference import saved_model
+from tfgad.inference.metadata import saved_model_metadata
 from tfgad.inference.product_of_blocks import ProductOfBlocks
 from tfgad.inference.saved_model import (
     UNCHECKED,
     SavedModelPredictor,
     by_image,
     saved_model_folder,
-    saved_model_metadata,
 )
 from tfgad.scores.drift import CalibrationScores
 from tfgad.scores.image_quality import first_reason

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files
 from tfgad.data.ignored import of_config
 from tfgad.data.pixels import STRETCH, from_uint8, to_uint8
 from tfgad.data.tiling import fill_by_block
 from tfgad.errors import UsageError, first_line
-from tfgad.export.saved_model import CALIBRATION, METADATA, SCORE_PRODUCT
+from tfgad.export.saved_model import CALIBRATION, SCORE_PRODUCT
+from tfgad.inference.metadata import saved_model_metadata
 from tfgad.inference.product_of_blocks import ProductOfBlocks, known_product
 from tfgad.scores.calibration import LARGEST_PROBABILITY, decide
 from tfgad.scores.drift import CalibrationScores
@@ -31,17 +31,6 @@ ROWS = 256  # of an image whose mean is taken
 AT_ONCE_EARLIER = 1024**2
 # Of a model from before there were limits: a blind camera may pass as good.
 UNCHECKED = "%s does not check the quality of images, so that a black one may pass as good: %s"
-# Metadata that `SavedModelPredictor` needs.
-REQUIRED_KEYS = {
-    "image_shape",
-    "resized",
-    "window",
-    "stride",
-    "tile",
-    "score",
-    "threshold",
-    "scale",
-}
 
 log = logging.getLogger(__name__)
 
@@ -268,35 +257,6 @@ def saved_model_folder(path: Path) -> Path | None:
             return folder
     problem = "is neither a run nor a SavedModel" if path.exists() else "is not there"
     raise UsageError("model", path, problem, "give the folder of a run or of an exported model")
-
-
-def saved_model_metadata(folder: Path) -> dict[str, Any]:
-    """Returns the metadata that `tfgad.export.saved_model` wrote beside a SavedModel.
-
-    Raises:
-        UsageError: another program exported it.
-    """
-    metadata = files.read_object(folder / METADATA)
-    if metadata is None or not metadata.keys() >= REQUIRED_KEYS or not _is_sound(metadata):
-        problem = f"has no {METADATA} that can be read"
-        raise UsageError("model", folder, problem, "give one that `tfgad export` wrote")
-    return metadata
-
-
-def _is_sound(metadata: dict[str, Any]) -> bool:
-    """Returns whether the values that scoring needs have their types."""
-    lengths = {"image_shape": 3, "window": 3, "tile": 2}
-    shapes = all(
-        isinstance(metadata[name], list)
-        and len(metadata[name]) == length
-        and all(isinstance(side, int) and side > 0 for side in metadata[name])
-        for name, length in lengths.items()
-    )
-    numbers = all(isinstance(metadata[name], int | float) for name in ("threshold", "scale"))
-    largest = metadata.get(LARGEST_PROBABILITY, 1.0)
-    numbers = numbers and isinstance(largest, int | float) and 0.5 <= largest <= 1
-    stride = isinstance(metadata["stride"], int) and metadata["stride"] > 0
-    return shapes and numbers and stride and isinstance(metadata["score"], str)
 
 
 def _load_saved_model(folder: Path) -> Any:

@@ -331,4 +331,7 @@ def load_painter(folder: str | Path, *, compiled: bool = True) -> Painter:
         style, generator, fusion = (keras.saving.load_model(place.path / name) for name in MODELS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError("painter", folder, "cannot be read", hint) from error
+    if generator.kinds != len(config["kinds"]):
+        problem = f"names {len(config['kinds'])} kinds of defect, but draws {generator.kinds}"
+        raise UsageError("painter", folder, problem, hint)
     return Painter(style, generator, fusion, config, compiled)

@@ -8,6 +8,7 @@ style.keras, generator.keras, fusion.keras   the three models, once finished
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,6 +38,36 @@ def _are_kinds(names: object) -> bool:
     return isinstance(names, list) and names != [] and all(map(is_kind, names))
 
 
+def _are_specs(specs: object) -> bool:
+    return isinstance(specs, list) and specs != [] and all(isinstance(each, str) for each in specs)
+
+
+def _is_shape(shape: object) -> bool:
+    return (
+        isinstance(shape, list)
+        and len(shape) == 3
+        and all(type(side) is int and side > 0 for side in shape)
+    )
+
+
+def _are_seconds(seconds: object) -> bool:
+    """Returns whether a value is the time of each part of the training; None before its end."""
+    return seconds is None or (
+        isinstance(seconds, dict)
+        and all(isinstance(each, int | float) for each in seconds.values())
+    )
+
+
+# Key of the configuration -> whether its value is as trainings write it.
+VALID: dict[str, Callable[[object], bool]] = {
+    "kinds": _are_kinds,
+    "data": _are_specs,
+    "image_shape": _is_shape,
+    "resized": lambda value: isinstance(value, bool),
+    "seconds": _are_seconds,
+}
+
+
 class PainterFolder(RunFolder):
     """The folder of a defect painter; it is finished once its configuration has `seconds`."""
 
@@ -55,10 +86,11 @@ class PainterFolder(RunFolder):
     def read_config(self) -> dict[str, Any] | None:
         """Returns the configuration; see `RunFolder.read_config`."""
         config = super().read_config()
-        if config is not None and not _are_kinds(config["kinds"]):
-            problem = f"is damaged: kinds is {config['kinds']!r}"
-            hint = "restore the file, or train the painter again"
-            raise UsageError(self.kind, self.config_path, problem, hint)
+        for key, is_valid in VALID.items():
+            if config is not None and not is_valid(config.get(key)):
+                problem = f"is damaged: {key} is {config.get(key)!r}"
+                hint = "restore the file, or train the painter again"
+                raise UsageError(self.kind, self.config_path, problem, hint)
         return config
 
     def is_finished(self) -> bool:

@@ -166,7 +166,16 @@ WRONG = {
     "tile": [[48], 48],
     "score": [1],
     "threshold": [math.nan, "high", None],
-    "scale": [math.inf, []],
+    "scale": [math.inf, [], True],
+    "depth": ["12", 99, 12.0],
+    "fit": ["crop", []],
+    "products": [5, "bolt", ["bolt", 5], ["bolt", "bolt"]],
+    "by_block": ["yes"],
+    "false_positive_rate": ["0.01", 2],
+    "thresholds": [5, [[0.01]], [[0.01, "3"]]],
+    "largest_probability": [0.2, "1"],
+    "ignored": [5, {"region": 5}, {"region": "48x48:eJw"}, {"share": 0.5}],
+    "versions": [5],
 }
 
 

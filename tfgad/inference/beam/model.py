@@ -49,11 +49,11 @@ def input_spec_of(model: str, product: str | None = None) -> InputSpec:
     Raises:
         UsageError: it is none, or does not know the product.
     """
-    from tfgad.inference import predictor
+    from tfgad.inference.metadata import saved_model_metadata
     from tfgad.inference.product_of_blocks import known_product
 
     with storage.local_copy(model) as folder:
-        metadata = predictor.saved_model_metadata(_version(folder, model))
+        metadata = saved_model_metadata(_version(folder, model))
     height, width, channels = metadata["image_shape"]
     window_height, window_width, _ = metadata["window"]
     return InputSpec(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA
-from tfgad.inference.predictor import saved_model_metadata
+from tfgad.inference.metadata import saved_model_metadata, wrong_key
 
 GRAPH_FILE = "saved_model.pb"
 MAX_SIDE = 2**14  # of the image shape, window and tile that metadata may give
@@ -65,23 +64,7 @@ def read_metadata(name: str, number: int, folder: Path) -> dict[str, Any] | None
 
 def is_valid(metadata: Mapping[str, Any]) -> bool:
     """Returns whether metadata have the types and ranges that `tfgad.export.saved_model` writes."""
-
-    def is_size(value: object, axes: int) -> bool:
-        return (
-            isinstance(value, list)
-            and len(value) == axes
-            and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in value)
-        )
-
-    return (
-        is_size(metadata["image_shape"], 3)
-        and is_size(metadata["window"], 3)
-        and is_size(metadata["tile"], 2)
-        and is_size([metadata["stride"]], 1)
-        and isinstance(metadata["resized"], bool)
-        and isinstance(metadata["score"], str)
-        and all(
-            isinstance(metadata[key], (int, float)) and math.isfinite(metadata[key])
-            for key in ("threshold", "scale")
-        )
-    )
+    if wrong_key(metadata):
+        return False
+    sizes = (*metadata["image_shape"], *metadata["window"], *metadata["tile"], metadata["stride"])
+    return max(sizes) <= MAX_SIDE
