@@ -622,6 +622,10 @@ def test_unwritable_paths(run, images, tmp_path):
     # The maps of a.png and more/a.png would overwrite them.
     answer = mistake(tmp_path, "score", run, images[0], images[2], "--maps", tmp_path / "images")
     assert "would overwrite the images" in answer
+    inside = tmp_path / "images" / "maps"
+    for option in ("--maps", "--raw-maps"):
+        answer = mistake(tmp_path, "score", run, tmp_path / "images", option, inside)
+        assert "would be scored the next time" in answer
 
 
 def test_folders_with_other_files_are_left_alone(run, tmp_path):

@@ -145,6 +145,17 @@ def test_other_commands_do_not_see_it_either(home, tmp_path, capsys):
     assert len(other.runs[0].names) == 11
 
 
+def test_masks_among_the_images_are_not_scored(home, tmp_path):
+    folder, table = tmp_path / "in", tmp_path / "t.csv"
+    save(folder, 1)
+    (folder / "masks").mkdir()
+    Image.open(home / "mask.png").save(folder / "masks" / "00.png")
+    given = ("--mask", folder / "masks", "--csv", table)
+    assert command("score", home / "run", folder, *given) == 0
+    with table.open(newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == [str(folder / "00.png")]
+
+
 @pytest.mark.parametrize(
     ("levels", "form", "problem"),
     [

@@ -215,6 +215,7 @@ def test_masks_are_found_by_name(folder, tmp_path):
         (folder / "masks" / "b_mask.png", "is no folder"),
         (tmp_path / "none", "is not there"),
         (tmp_path / "other", "has no mask of these images"),
+        (folder / "images", "is the folder of the images"),
     ):
         with pytest.raises(UsageError, match=problem):
             find_masks(wrong, [folder / "images"], images)

@@ -336,6 +336,20 @@ def test_images_in_hidden_folders_are_not_found(tmp_path):
     assert results.find_images([folder]) == [folder / "a" / "1.png"]
 
 
+def test_masks_and_maps_are_no_images(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "masks").mkdir(parents=True)
+    write_grey(folder / "1.png")
+    write_grey(folder / "masks" / "1.png")
+    (folder / "more").symlink_to("masks")
+    assert results.find_images([folder], [folder / "masks"]) == [folder / "1.png"]
+    results.check_outside("maps", tmp_path / "maps", [folder])
+    results.check_outside("maps", folder / "maps", [folder / "1.png"])  # no folder of images
+    for maps in (folder, folder / "maps", folder / "masks" / ".." / "maps"):
+        with pytest.raises(UsageError, match="would be scored the next time; name a folder out"):
+            results.check_outside("maps", maps, [folder / "1.png", folder])
+
+
 def test_maps_mirror_the_folders_of_their_images(tmp_path):
     images = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.jpg"]
     places = results.map_paths("maps", tmp_path / "maps", images)

@@ -91,7 +91,7 @@ def score(
     out: the false-positive rate was set for scores.
 
     With --mask the white pixels of an image's mask are ignored in this image;
-    one without a mask is scored whole.
+    one without a mask is scored whole. The masks themselves are not scored.
 
     With --runner Apache Beam scores them, on this machine or on a cluster. Model,
     images, table and maps may then be remote. Files that cannot be scored are
@@ -125,7 +125,10 @@ def _score(
     product: str | None = None,
 ) -> None:
     """Scores files one after another; see `score`."""
-    paths = results.find_images(images)
+    paths = results.find_images(images, [mask] if mask else [])
+    for argument, folder in (("maps", output.maps), ("raw-maps", output.raw_maps)):
+        if folder:
+            results.check_outside(argument, Path(folder), images)
     if mask:
         reading = {**reading, "masks": masks_of(mask, images, paths)}
     if output.table:

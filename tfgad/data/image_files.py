@@ -76,7 +76,9 @@ def named_like_images(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
 
 
 def files_below(
-    folder: pathlib.Path, on_error: Callable[[OSError], object] | None = None
+    folder: pathlib.Path,
+    on_error: Callable[[OSError], object] | None = None,
+    left_out: Iterable[pathlib.Path] = (),
 ) -> Iterator[pathlib.Path]:
     """Yields the files of a folder and its subfolders, broken links among them.
 
@@ -87,8 +89,9 @@ def files_below(
     Args:
         folder: where to begin.
         on_error: called with the error of each folder that cannot be read.
+        left_out: folders below it that are not listed.
     """
-    listed: set[str] = set()
+    listed = {os.path.realpath(each) for each in left_out} - {os.path.realpath(folder)}
     remaining = collections.deque([os.fspath(folder)])
     while remaining:
         for parent, folders, names in os.walk(remaining.popleft(), onerror=on_error):
@@ -103,7 +106,7 @@ def files_below(
             yield from (pathlib.Path(parent, name) for name in names if name[0] != ".")
 
 
-def log_ignored_files(folder: pathlib.Path) -> None:
+def log_ignored_files(folder: pathlib.Path, left_out: Iterable[pathlib.Path] = ()) -> None:
     """Logs in one line how many files below a folder are ignored because of their suffix.
 
     Folders that cannot be read, and links that lead nowhere, have a line each.
@@ -113,7 +116,7 @@ def log_ignored_files(folder: pathlib.Path) -> None:
         log.warning("%s: cannot be read (%s)", error.filename, error.strerror)
 
     suffixes: collections.Counter[str] = collections.Counter()
-    for path in files_below(folder, log_error):
+    for path in files_below(folder, log_error, left_out):
         if path.suffix.lower() in SUFFIXES:
             continue
         if path.is_file():

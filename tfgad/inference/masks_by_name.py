@@ -38,7 +38,7 @@ def find_masks(folder: Path, arguments: Sequence[Path], images: Sequence[Path]) 
         images: all of them.
 
     Raises:
-        UsageError: there is no such folder, or no image has a mask in it.
+        UsageError: there is no such folder, it is that of the images, or no image has a mask in it.
     """
     if not folder.is_dir():
         hint = "give a folder with the mask NAME.png or NAME_mask.png of an image NAME.png"
@@ -47,6 +47,9 @@ def find_masks(folder: Path, arguments: Sequence[Path], images: Sequence[Path]) 
             raise UsageError("mask", folder, "is no folder", hint)
         raise UsageError("mask", folder, "is not there", hint)
     folders = [each for each in arguments if each.is_dir()]
+    if any(folder.samefile(each) for each in folders):
+        hint = "put the masks into a folder of their own"
+        raise UsageError("mask", folder, "is the folder of the images", hint)
     relative = {
         image: image.relative_to(
             next((each for each in folders if image.is_relative_to(each)), image.parent)

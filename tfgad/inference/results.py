@@ -76,10 +76,11 @@ def columns(products: Sequence[str]) -> tuple[str, ...]:
     return (*COLUMNS, PRODUCT) if products else COLUMNS
 
 
-def find_images(paths: Iterable[Path]) -> list[Path]:
+def find_images(paths: Iterable[Path], left_out: Sequence[Path] = ()) -> list[Path]:
     """Returns the files, each once; of a folder, all files in it that are named like images.
 
     Links in a folder are followed, see `tfgad.data.image_files.files_below`.
+    The folders `left_out`, such as one of masks, are not looked into.
     The number of other files in a folder is logged.
 
     Raises:
@@ -91,13 +92,24 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
             raise UsageError("image", path, "is not there", "check the path")
         inside = [path]
         if path.is_dir():
-            inside = named_like_images(files_below(path))
-            log_ignored_files(path)
+            inside = named_like_images(files_below(path, left_out=left_out))
+            log_ignored_files(path, left_out)
         if not inside:
             hint = f"give a folder with {', '.join(SUFFIXES)} files"
             raise UsageError("image", path, "is a folder without images", hint)
         found += inside
     return list(dict.fromkeys(found))
+
+
+def check_outside(argument: str, folder: Path, paths: Iterable[Path]) -> None:
+    """Raises UsageError if a folder of maps is inside a folder of images.
+
+    The maps would be scored as images the next time.
+    """
+    for path in paths:
+        if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+            problem = f"is inside {path}, so that its maps would be scored the next time"
+            raise UsageError(argument, folder, problem, "name a folder outside")
 
 
 def hint(beyond: Iterable[str]) -> str:

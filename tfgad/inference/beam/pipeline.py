@@ -110,7 +110,7 @@ def score(
     root = storage.common_folder([*files, *map(storage.fixed_part, patterns)])
     for argument, folder in (("maps", maps), ("raw-maps", raw_maps)):
         if folder:
-            _check_maps(argument, folder, root)
+            _check_maps(argument, folder, root, images)
     output = results.Output(table, maps, raw_maps, min_area, mm_per_pixel)
     pipeline_options = _options(runner, options)
     dead_letters = f"{os.path.splitext(table)[0]}.dead_letters.csv"
@@ -212,11 +212,13 @@ def _check_table(table: str) -> None:
         results.check_writable("csv", Path(table))
 
 
-def _check_maps(argument: str, maps: str, root: str) -> None:
+def _check_maps(argument: str, maps: str, root: str, images: Sequence[str]) -> None:
     if f"{root}/".startswith(f"{storage.absolute(maps).rstrip('/')}/"):
         problem = "would hold the maps among the images"
         raise UsageError(argument, maps, problem, "name another folder")
     if not storage.is_remote(maps):
+        local = [Path(image) for image in images if not storage.is_remote(image)]
+        results.check_outside(argument, Path(maps), local)
         results.check_writable(argument, Path(maps), folder=True)
 
 
