@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,28 @@ from tfgad.errors import UsageError
 def test_writes_text_and_makes_the_folder(tmp_path):
     files.write_text(tmp_path / "a" / "b.txt", "Köper\n")
     assert (tmp_path / "a" / "b.txt").read_bytes() == "Köper\n".encode()
+
+
+def test_a_name_is_shown_in_one_line():
+    shown = {
+        "a/ü b.png": "a/ü b.png",
+        "a\u202fb.png": "a\u202fb.png",  # a narrow space, as in the names of screenshots
+        "a.png\ngood       probability": "a.png\\ngood       probability",
+        "\x1b[31m\t\u202e.png": "\\x1b[31m\\t\\u202e.png",
+        os.fsdecode(b"\xff.png"): "\\xff.png",
+        "\ud800": "\\ud800",
+    }
+    assert {name: files.printable(name) for name in shown} == shown
+    assert files.summarize(["a\nb", Path("a/\r.png")]) == "2 (a\\nb, \\r.png)"
+
+
+def test_no_cell_of_a_table_is_a_formula():
+    names = ["=1+cmd|calc!A1.png", "@a.png", "+a.png", "-a.png", "\ta.png", "a=b.png"]
+    rows = [{"image": name, "score": f"{score:.6g}"} for score, name in enumerate(names, -3)]
+    rows.append({"image": "-", "score": "-inf"})
+    lines = files.csv_text(rows, ("image", "score")).splitlines()[1:]
+    starts = ["./=1+cmd|calc!A1.png", "./@a.png", "./+a.png", "./-a.png", "./\ta.png", "a=b.png"]
+    assert lines == [*(f"{name},{score}" for score, name in enumerate(starts, -3)), "-,-inf"]
 
 
 def test_a_file_gets_the_usual_permissions(tmp_path):

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tfgad.errors import UsageError, reason_of
 
 NO_SPACE = os.strerror(errno.ENOSPC)
 FREE_SPACE = "free some, or name a path on another disk"  # the hint for NO_SPACE
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of a cell, in spreadsheets
 SHOWN = 3  # names that `summarize` shows; it counts the others
 
 
@@ -77,9 +79,22 @@ def is_full(error: Exception) -> bool:
     return of_system or NO_SPACE in str(error)
 
 
-def printable(path: str | os.PathLike) -> str:
-    """Returns a path as valid UTF-8 text; other bytes appear as escape sequences."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def printable(path: str | os.PathLike[str]) -> str:
+    """Returns a path, or other text, as one line of valid Unicode that a terminal shows as it is.
+
+    Line breaks, other characters that cannot be printed, and bytes that are not UTF-8 appear as
+    escape sequences. Spaces of every kind stay.
+    """
+    text = os.fspath(path)
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8, see os.fsdecode
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def summarize(names: Sequence[str | Path], total: int | None = None) -> str:
@@ -89,7 +104,8 @@ def summarize(names: Sequence[str | Path], total: int | None = None) -> str:
         names: the names, or paths whose last parts are shown.
         total: the number after "of"; None leaves it out.
     """
-    shown = [each.name if isinstance(each, Path) else each for each in names[:SHOWN]]
+    first = (each.name if isinstance(each, Path) else each for each in names[:SHOWN])
+    shown = [printable(each) for each in first]
     count = f"{len(names)} of {total}" if total else len(names)
     return f"{count} ({', '.join(shown)}{', ...' if len(names) > SHOWN else ''})"
 
@@ -102,6 +118,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
     """Returns rows as CSV, under a line with the names of the columns.
 
+    Text that a spreadsheet would take for a formula begins with `./`.
+
     Args:
         rows: column -> value of each, empty where it lacks a column.
         columns: their names, in order.
@@ -109,8 +127,19 @@ def csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> st
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _no_formula(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _no_formula(value: object) -> object:
+    """Returns the value of a cell, as a relative path if a spreadsheet would compute it."""
+    if not isinstance(value, str) or len(value) < 2 or not value.startswith(FORMULA_STARTS):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"./{value}"
+    return value
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -20,6 +20,8 @@ from tfgad import __version__, data, training
 from tfgad.cli import checking, console, loading, main
 from tfgad.cli.demo import demo
 from tfgad.cli.progress import Progress
+from tfgad.cli.score_report import verdict_line
+from tfgad.data.image_files import ImageError
 from tfgad.data.pixels import to_uint8
 from tfgad.data.registry import KINDS
 from tfgad.errors import UsageError
@@ -503,6 +505,19 @@ def test_a_full_disk_loses_no_score(run, images, tmp_path, monkeypatch):
     assert result.exit_code == 2
     assert f"{table} holds 2 of 3 images" in result.stderr
     assert len(list(csv.DictReader(table.open(newline="")))) == 2
+
+
+def test_no_name_forges_a_line_or_colours_the_terminal(capsys):
+    name = "a.png\ngood       probability 0.001\x1b[31m.png"
+    error = ImageError(name, "is empty")
+    console.warn(f"not scored: {error}")
+    console.LogLines().emit(logging.makeLogRecord({"msg": "%s: ignored", "args": (name,)}))
+    row = results.scored_row(results.row(error)["image"], 1.0, 0.5, False)
+    console.say(verdict_line(row))
+    console.say("two\nlines\x1b[0m")
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert (len(said.out.splitlines()), len(said.err.splitlines())) == (3, 2)
 
 
 def test_names_that_are_not_valid_utf_8_are_scored(run, images, tmp_path):

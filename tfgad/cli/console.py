@@ -16,7 +16,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from tfgad.errors import USAGE_ERROR, UsageError, nearest
-from tfgad.files import FREE_SPACE, NO_SPACE, is_full
+from tfgad.files import FREE_SPACE, NO_SPACE, is_full, printable
 
 # Exit codes besides 0; 130 is what shells give a command that Ctrl-C has stopped.
 BROKEN_IMAGES, CHECK_FAILED, STOPPED = 1, 3, 130
@@ -42,13 +42,13 @@ STANDARD_OUTPUT, STANDARD_ERROR = Console(), Console(stderr=True)
 
 
 def say(text: str) -> None:
-    """Writes one line of the result to standard output."""
-    STANDARD_OUTPUT.print(text, **PLAIN)
+    """Writes a line of the result, or several, to standard output."""
+    STANDARD_OUTPUT.print("\n".join(map(printable, text.split("\n"))), **PLAIN)
 
 
 def warn(text: str) -> None:
     """Writes one line to standard error, above a progress bar."""
-    STANDARD_ERROR.print(f"tfgad: {text}", **PLAIN)
+    STANDARD_ERROR.print(f"tfgad: {printable(text)}", **PLAIN)
 
 
 def show(table: Table) -> None:
@@ -157,7 +157,7 @@ def two_columns(metadata: Iterable[tuple[object, object]]) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in metadata:
         # A plain string would be parsed for markup.
-        table.add_row(Text(str(name)), Text(str(value)))
+        table.add_row(Text(printable(str(name))), Text(printable(str(value))))
     return table
 
 
@@ -256,7 +256,7 @@ def kinds_table(
     for kind, figures in kinds.items():
         values = (figures[key] for key in keys)
         cells = [str(each) if isinstance(each, int) else _number(each) for each in values]
-        table.add_row(Text(kind), *cells)
+        table.add_row(Text(printable(kind)), *cells)
     return table
 
 

@@ -23,6 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from tfgad.data import exif
 from tfgad.errors import reason_of
+from tfgad.files import printable
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class ImageError(ValueError):
 
     def __init__(self, path: str | os.PathLike, reason: str, beyond: str | None = None):
         self.path, self.reason, self.beyond = pathlib.Path(path), reason, beyond
-        super().__init__(f"{path}: {reason}")
+        super().__init__(f"{printable(path)}: {reason}")
 
 
 def named_like_images(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:

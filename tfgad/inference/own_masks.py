@@ -14,6 +14,7 @@ from tfgad.data.ignored_files import at_size, read_mask, same_aspect
 from tfgad.data.ignored_own import mirrored_into, with_margin
 from tfgad.data.image_files import ImageError
 from tfgad.data.pixels import LETTERBOX, resize, without_padding
+from tfgad.files import printable
 from tfgad.inference.predictor import Predictor, map_threshold, resize_map
 
 
@@ -37,9 +38,12 @@ def read_own(
         try:
             mask = read_mask(path)
         except ImageError as error:
-            raise ImageError(image, f"has a mask {path.name} that {error.reason}") from error
+            raise ImageError(
+                image, f"has a mask {printable(path.name)} that {error.reason}"
+            ) from error
         if not same_aspect(mask.shape, shape):
-            raise ImageError(image, f"differs in aspect ratio from its mask {path.name}")
+            name = printable(path.name)
+            raise ImageError(image, f"differs in aspect ratio from its mask {name}")
         ignored |= at_size(mask, shape)
     if _leaves_nothing(predictor, ignored):
         raise ImageError(image, "has a mask that leaves nothing of it")

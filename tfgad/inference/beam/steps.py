@@ -14,6 +14,7 @@ from apache_beam.ml.inference.base import PredictionResult
 from tfgad.data.image_files import ImageError
 from tfgad.data.images import read_levels
 from tfgad.data.pixels import doubtful_depth, from_uint8, scaled, to_uint8
+from tfgad.files import printable
 from tfgad.inference import results
 from tfgad.inference.beam import storage, tables
 from tfgad.inference.beam.model import InputSpec, Pixels
@@ -90,7 +91,7 @@ class ToRows(beam.DoFn):
         self._small.inc(listed.small)
         self._bare.inc(listed.is_bare)
         yield tables.Row(
-            name,
+            printable(name),
             verdict.score,
             verdict.probability,
             verdict.is_anomalous,

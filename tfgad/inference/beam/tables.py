@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
-from tfgad.files import csv_text
+from tfgad.files import csv_text, printable
 from tfgad.inference import results
 from tfgad.inference.beam import storage
 from tfgad.scores.map_regions import Region
@@ -84,7 +84,8 @@ def write_regions(rows: list[Row], path: str, mm_per_pixel: float | None) -> Non
 
 def write_dead_letters(broken: list[tuple[str, str]], path: str) -> None:
     """Writes path and reason of each file that could not be scored, sorted."""
-    rows = (dict(zip(DEAD_LETTERS, letter, strict=True)) for letter in sorted(broken))
+    letters = ((printable(name), reason) for name, reason in sorted(broken))
+    rows = (dict(zip(DEAD_LETTERS, letter, strict=True)) for letter in letters)
     storage.write(path, csv_text(rows, DEAD_LETTERS).encode())
 
 
