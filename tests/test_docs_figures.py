@@ -458,6 +458,18 @@ def test_scale():
             assert_shown(cell, rates[way])
 
 
+def test_a_cluster():
+    shown = dict(rows("docs/scale.md", "### On a cluster"))
+    runs = results("beam_cluster")["runs"]
+    for name, run in runs.items():
+        cells = shown["Beam's local runner" if name == "local runner" else name]
+        keys = ("rows", "rows_lost", "rows_twice", "images_per_second")
+        for cell, key in zip(cells, keys, strict=True):
+            assert_shown(cell, run[key])
+        assert run["largest_difference_to_local_runner"]["score"] == 0
+        assert set(run["other_files_than_local_runner"]) <= {"scores.parquet"}
+
+
 def test_image_quality():
     shown = dict(rows("docs/threshold.md", "## Image quality"))
     for model, figures in results("image_quality").items():

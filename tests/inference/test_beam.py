@@ -23,7 +23,7 @@ from apache_beam.io.filesystem import FileMetadata, FileSystem
 from apache_beam.io.localfilesystem import LocalFileSystem
 
 from tfgad.inference import beam
-from tfgad.inference.beam import storage
+from tfgad.inference.beam import storage, tables
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +150,64 @@ def test_a_file_that_looks_like_a_pattern_is_a_file(model, tiles, tmp_path):
     shutil.copy(tiles / "a/0.png", odd)
     beam.score(model, [str(odd)], str(tmp_path / "scores.csv"))
     assert [row["image"] for row in read_csv(tmp_path / "scores.csv")] == [str(odd)]
+
+
+@pytest.fixture(scope="module")
+def dask_options():
+    """The runner options of a Dask cluster of two worker processes, and tasks of two images.
+
+    Workers that are threads of one process would share what DaskRunner collects, and repeat it.
+    """
+    distributed = pytest.importorskip("distributed", reason="needs tfgad[dask]")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        yield [f"dask_client_address={cluster.scheduler_address}", "dask_partition_size=2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_the_tables_of_dask_are_those_of_the_local_runner(
+    model, tiles, tmp_path, dask_options, suffix
+):
+    given = model, [str(tiles), f"{tiles}/**.png"]  # most of them twice
+    local = beam.score(*given, str(tmp_path / f"local.{suffix}"), maps=str(tmp_path / "maps"))
+    dask = {"runner": "DaskRunner", "options": dask_options}
+    table = str(tmp_path / f"dask.{suffix}")
+    scored = beam.score(*given, table, maps=str(tmp_path / "maps_of_dask"), **dask)
+    assert (scored.counts, scored.broken) == (local.counts, local.broken)
+    assert scored.counts["not scored"] == len(scored.broken) == 4
+    for kind in ("dead_letters", "defects"):
+        ours, theirs = (read_csv(tmp_path / f"{name}.{kind}.csv") for name in ("dask", "local"))
+        assert [row["image"] for row in ours] == [row["image"] for row in theirs]
+    if suffix == "csv":
+        expected = plain(model, results.find_images([tiles]))
+        assert_rows_are_those_of(read_csv(table), expected)
+    maps = {path.relative_to(tmp_path / "maps") for path in (tmp_path / "maps").rglob("*")}
+    of_dask = tmp_path / "maps_of_dask"
+    assert {path.relative_to(of_dask) for path in of_dask.rglob("*")} == maps
+
+
+@pytest.mark.slow
+def test_where_dask_can_score_nothing_nothing_is_written(model, tiles, tmp_path, dask_options):
+    out = tmp_path / "out"
+    given = model, [str(tiles / "a/empty.png")], str(out / "t.csv")
+    with pytest.raises(UsageError, match="is empty"):
+        beam.score(*given, runner="DaskRunner", options=dask_options)
+    assert not list(out.iterdir())
+
+
+def test_counts_of_verdicts_are_read_from_the_table(tmp_path):
+    rows = [tables.Row(f"{i}.png", 1.0, 0.5, i % 3 == 0, "", []) for i in range(7)]
+    for name in ("t.csv", "t.parquet"):
+        tables.write_table(rows, str(tmp_path / name))
+        assert tables.count_verdicts(str(tmp_path / name)) == {"good": 4, "defective": 3}
+
+
+def test_dask_that_is_not_installed_is_named(model, tiles, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install 'tfgad\[dask\]'"):
+        beam.score(model, [str(tiles)], str(tmp_path / "t.csv"), runner="DaskRunner")
 
 
 def test_where_nothing_can_be_scored_nothing_is_written(model, tiles, tmp_path):

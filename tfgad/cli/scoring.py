@@ -30,6 +30,7 @@ class Runner(str, enum.Enum):
     FLINK = "FlinkRunner"
     SPARK = "SparkRunner"
     DATAFLOW = "DataflowRunner"
+    DASK = "DaskRunner"
 
 
 def score(

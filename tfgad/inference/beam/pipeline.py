@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import io
+import itertools
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -23,13 +25,14 @@ from tfgad.data.image_files import MAX_PIXELS
 from tfgad.errors import UsageError
 from tfgad.inference import results
 from tfgad.inference.beam import storage, tables
-from tfgad.inference.beam.model import InputSpec, SavedModelHandler, input_spec_of
+from tfgad.inference.beam.model import InputSpec, Pixels, SavedModelHandler, input_spec_of
 from tfgad.inference.beam.steps import (
     BARE,
     BEYOND,
     DOUBTFUL,
     NAMESPACE,
     SMALL,
+    Broken,
     Decode,
     Reading,
     ToRows,
@@ -39,6 +42,8 @@ from tfgad.scores.verdicts import DEFECTIVE, GOOD, NOT_SCORED
 # Beam's DirectRunner first looks for a program of another language, Prism, and downloads it where
 # it is not there. This is what it uses otherwise.
 LOCAL = {"DirectRunner": "FnApiRunner"}
+DASK = "DaskRunner"
+NAMES = {**LOCAL, DASK: "apache_beam.runners.dask.dask_runner.DaskRunner"}  # Beam's own
 SHOWN = 300  # characters of a runner's message when it fails: its lists of mistakes are long
 
 
@@ -121,7 +126,16 @@ def score(
             pipeline = beam.Pipeline(options=pipeline_options)
             outputs, reading = list(partial.values()), Reading(depth or spec.depth, max_pixels)
             build(
-                pipeline, model, spec, reading, files, patterns, outputs, output=output, root=root
+                pipeline,
+                model,
+                spec,
+                reading,
+                files,
+                patterns,
+                outputs,
+                output=output,
+                root=root,
+                batches=runner != DASK,
             )
             result = pipeline.run()
             state = result.wait_until_finish()
@@ -143,8 +157,13 @@ def build(
     *,
     output: results.Output,
     root: str,
+    batches: bool = True,
 ) -> None:
     """Adds all steps to a pipeline.
+
+    Beam's DaskRunner (2.77) runs only what the last step needs, and gives every output of a step to
+    whoever reads one of them. So the pipeline has one end, and images and broken files are told
+    apart by their type. It has no side inputs, either.
 
     Args:
         pipeline: an empty one.
@@ -156,6 +175,8 @@ def build(
         outputs: paths of the table, of the regions and of the dead letters.
         output: what is written of each image.
         root: the folder that all images have in common.
+        batches: score several images at once. DaskRunner drops what a step yields at the end of a
+            bundle, which is the last batch.
     """
     named = pipeline | "Files" >> beam.Create(list(files))
     matched = (
@@ -168,35 +189,58 @@ def build(
         (named, matched)
         | beam.Flatten()
         | "Once each" >> beam.Distinct()
-        | "Decode" >> beam.ParDo(Decode(spec, reading)).with_outputs("broken", main="images")
+        | "Decode" >> beam.ParDo(Decode(spec, reading))
     )
+    images = decoded | "Images" >> beam.Filter(lambda each: isinstance(each, Pixels))
+    broken = decoded | "Broken" >> beam.Filter(lambda each: isinstance(each, Broken))
     table, regions, dead_letters = outputs
-    rows = (
-        decoded.images
-        | RunInference(SavedModelHandler(model, spec))
-        | "Verdicts" >> beam.ParDo(ToRows(output, root))
-        | "Rows" >> beam.combiners.ToList()
+    predictions = _scored(images, SavedModelHandler(model, spec), batches)
+    rows = predictions | "Verdicts" >> beam.ParDo(ToRows(output, root)) | "Rows" >> _ToList()
+    letters = broken | "Letters" >> _ToList()
+    written = (
+        rows | "Table" >> beam.Map(tables.write_table, table),
+        rows | "Regions" >> beam.Map(tables.write_regions, regions, output.mm_per_pixel),
+        letters | "Dead letters" >> beam.Map(tables.write_dead_letters, dead_letters),
     )
-    _ = rows | "Table" >> beam.Map(tables.write_table, table)
-    _ = rows | "Regions" >> beam.Map(tables.write_regions, regions, output.mm_per_pixel)
-    _ = (
-        decoded.broken
-        | "Letters" >> beam.combiners.ToList()
-        | "Dead letters" >> beam.Map(tables.write_dead_letters, dead_letters)
-    )
+    _ = written | "Written" >> beam.Flatten()
+
+
+def _scored(images: beam.PCollection, handler: SavedModelHandler, batches: bool) -> Any:
+    """Returns the predictions of images, scored in batches or one by one."""
+    if batches:
+        return images | RunInference(handler)
+    alone = images | "One by one" >> beam.Map(lambda image: [image])
+    return alone | RunInference(handler.with_no_batching())
+
+
+class _ToList(beam.PTransform):
+    """Makes one list of all elements, an empty one if there are none.
+
+    Beam's own `ToList` makes the empty one by a side input, and for a side input DaskRunner runs
+    all steps before it once more.
+    """
+
+    def expand(self, elements: beam.PCollection) -> Any:
+        """Returns the list as the only element."""
+        none = elements.pipeline | "None" >> beam.Create([(0, [])])
+        each = elements | "Each" >> beam.Map(lambda element: (0, [element]))
+        lists = (none, each) | beam.Flatten() | beam.GroupByKey()
+        return lists | "All" >> beam.Map(lambda pair: list(itertools.chain(*pair[1])))
 
 
 def _options(runner: str, given: Sequence[str]) -> PipelineOptions:
     """Returns Beam's options.
 
     Raises:
-        UsageError: one that Beam refuses.
+        UsageError: one that Beam refuses, or a runner whose packages are not installed.
     """
+    if runner == DASK and not importlib.util.find_spec("distributed"):
+        raise UsageError("--runner", DASK, "needs Dask", "pip install 'tfgad[dask]'")
     flags = [f"--{each.lstrip('-')}" for each in given]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            options = PipelineOptions([*flags, f"--runner={LOCAL.get(runner, runner)}"])
+            options = PipelineOptions([*flags, f"--runner={NAMES.get(runner, runner)}"])
             options.get_all_options()
     except SystemExit:
         problem = said.getvalue().strip().splitlines()[-1].rpartition("error: ")[2]
@@ -228,19 +272,20 @@ def _finished(result: Any, partial: dict[str, str], table: str, dead_letters: st
     Raises:
         UsageError: no image could be scored, or this machine does not find the files.
     """
-    found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
-    counted = {each.key.metric.name: each.result for each in found}
-    verdicts = (GOOD, DEFECTIVE, NOT_SCORED)
-    counts = {verdict: counted[verdict] for verdict in verdicts if counted.get(verdict)}
+    counted = _counted(result)
     if not all(map(FileSystems.exists, partial.values())):
         hint = "name a place that the workers and this machine can reach"
         raise UsageError("csv", table, "is not where the workers wrote it", hint)
     broken = tables.read_dead_letters(partial[dead_letters])
+    found = tables.count_verdicts(partial[table])
+    counts = {verdict: found[verdict] for verdict in (GOOD, DEFECTIVE) if verdict in found}
     beyond = sorted(name.removeprefix(BEYOND) for name in counted if name.startswith(BEYOND))
-    if found and not counts.keys() - {NOT_SCORED}:  # a runner may count nothing at all
+    if broken and not counts:
         name, reason = broken[0]
         others = f", nor {len(broken) - 1} others" if len(broken) > 1 else ""
         raise UsageError("image", name, f"{reason}{others}", results.hint(beyond))
+    if broken:
+        counts[NOT_SCORED] = len(broken)
     FileSystems.rename(list(partial.values()), list(partial))
     doubtful = {
         int(name.removeprefix(DOUBTFUL)): count
@@ -249,6 +294,15 @@ def _finished(result: Any, partial: dict[str, str], table: str, dead_letters: st
     }
     left_out = counted.get(SMALL, 0), counted.get(BARE, 0)
     return Scored(counts, broken, dead_letters, doubtful, beyond, *left_out)
+
+
+def _counted(result: Any) -> dict[str, int]:
+    """Returns what the workers counted; nothing where the runner does not count."""
+    try:
+        found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    except NotImplementedError:
+        return {}
+    return {each.key.metric.name: each.result for each in found}
 
 
 @contextlib.contextmanager

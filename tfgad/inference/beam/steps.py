@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -18,7 +18,6 @@ from tfgad.files import printable
 from tfgad.inference import results
 from tfgad.inference.beam import storage, tables
 from tfgad.inference.beam.model import InputSpec, Pixels
-from tfgad.scores.verdicts import DEFECTIVE, GOOD, NOT_SCORED, verdict_name
 
 NAMESPACE = "tfgad"  # of the counters
 DOUBTFUL = "fits bits: "  # the counter of such images, with the bits behind it
@@ -34,12 +33,18 @@ class Reading:
     max_pixels: int
 
 
+class Broken(NamedTuple):
+    """A file that cannot be scored: its path, and why."""
+
+    name: str
+    reason: str
+
+
 class Decode(beam.DoFn):
-    """Decodes paths to `Pixels`; files that cannot be scored go to `broken`, with the reason."""
+    """Decodes paths to `Pixels`; files that cannot be scored become `Broken`."""
 
     def __init__(self, spec: InputSpec, reading: Reading):
         self._spec, self._reading = spec, reading
-        self._broken = Metrics.counter(NAMESPACE, NOT_SCORED)
 
     def process(self, name: str) -> Iterator[Any]:
         """Yields the image of a path."""
@@ -51,10 +56,9 @@ class Decode(beam.DoFn):
             scoring.check_size(self._spec, name, levels.shape)
             pixels = to_uint8(scaled(name, levels, self._reading.depth))
         except ImageError as error:
-            self._broken.inc()
             if error.beyond:
                 Metrics.counter(NAMESPACE, f"{BEYOND}{error.beyond}").inc()
-            yield beam.pvalue.TaggedOutput("broken", (name, error.reason))
+            yield Broken(name, error.reason)
             return
         if fitting := doubtful_depth(levels, self._reading.depth):
             Metrics.counter(NAMESPACE, f"{DOUBTFUL}{fitting}").inc()
@@ -67,9 +71,6 @@ class ToRows(beam.DoFn):
     def __init__(self, output: results.Output, root: str):
         self._output, self._root = output, root
         self._small, self._bare = (Metrics.counter(NAMESPACE, name) for name in (SMALL, BARE))
-        self._counters = {
-            verdict: Metrics.counter(NAMESPACE, verdict) for verdict in (GOOD, DEFECTIVE)
-        }
 
     def process(self, result: PredictionResult) -> Iterator[tables.Row]:
         """Yields the row of an image."""
@@ -85,7 +86,6 @@ class ToRows(beam.DoFn):
         if self._output.raw_maps:
             path = storage.map_path(self._output.raw_maps, self._root, name, ".tiff")
             storage.write(path, heat_maps.raw_map_tiff(verdict))
-        self._counters[verdict_name(verdict.is_anomalous)].inc()
         found, min_area = scoring.regions_of(verdict), self._output.min_area
         listed = results.listed(found, min_area, verdict.is_anomalous)
         self._small.inc(listed.small)

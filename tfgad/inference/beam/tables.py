@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
 from typing import NamedTuple
@@ -70,6 +71,19 @@ def _parquet(rows: list[Row]) -> bytes:
     content = io.BytesIO()
     parquet.write_table(pyarrow.table(dict(zip(names, columns, strict=True))), content)
     return content.getvalue()
+
+
+def count_verdicts(path: str) -> dict[str, int]:
+    """Returns the number of images of each verdict in a table that `write_table` wrote."""
+    with FileSystems.open(path) as file:
+        content = file.read()
+    if path.lower().endswith(".parquet"):
+        from pyarrow import parquet
+
+        column = parquet.read_table(io.BytesIO(content), columns=["verdict"])["verdict"]
+        return dict(collections.Counter(column.to_pylist()))
+    rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+    return dict(collections.Counter(row["verdict"] for row in rows))
 
 
 def write_regions(rows: list[Row], path: str, mm_per_pixel: float | None) -> None:
