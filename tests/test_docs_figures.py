@@ -470,6 +470,17 @@ def test_a_cluster():
         assert set(run["other_files_than_local_runner"]) <= {"scores.parquet"}
 
 
+def test_cost_as_work_grows():
+    shown = [cells for _, cells in rows("docs/scale.md", "## Cost as work grows")][1:]
+    measured = results("cost_growth")["measured"]
+    assert len(shown) == len(measured)
+    keys = ("images", "megapixels", "batch", "training steps", "search steps", "search restarts")
+    for cells, key in zip(shown, keys, strict=True):
+        of_ends = ("exponent", "exponent_of_the_largest")
+        for cell, of_end in zip(cells, of_ends, strict=True):
+            assert_shown(cell, measured[key][of_end])
+
+
 def test_image_quality():
     shown = dict(rows("docs/threshold.md", "## Image quality"))
     for model, figures in results("image_quality").items():
