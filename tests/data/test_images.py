@@ -210,7 +210,7 @@ def test_several_pages_are_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     first, second = Image.fromarray(NOISE), Image.fromarray(NOISE[::-1])
     first.save(path, save_all=True, append_images=[second])
-    with pytest.raises(ImageError, match="holds 2 pages"):
+    with pytest.raises(ImageError, match="holds several pages"):
         read_image(path)
 
 

@@ -162,7 +162,7 @@ def test_several_pages_are_refused():
     animated = encoded(COLOUR, **PNG, **both)
     behind_a_picture = encoded(COLOUR, **PNG, **both, default_image=True)
     for file in (multi_picture, animated, behind_a_picture):
-        with pytest.raises(ImageError, match="holds 2 pages"):
+        with pytest.raises(ImageError, match="holds several pages"):
             python(file)
         with pytest.raises(tf.errors.InvalidArgumentError, match="several pages"):
             in_colour(file)

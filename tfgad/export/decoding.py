@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfgad.data import exif
-from tfgad.data.image_files import JPEG_START, PNG_BITS, PNG_START
+from tfgad.data.image_files import PNG_BITS
+from tfgad.data.image_headers import JPEG_START, PNG_START
 from tfgad.data.pixels import LUMA, white_of
 from tfgad.export.exif_in_graph import exif_block, orientation, substring
 

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfgad.data import exif
-from tfgad.data.image_files import JPEG_START, PNG_START
+from tfgad.data.image_headers import JPEG_START, PNG_START
 
 # Segments of a JPEG, or chunks of a PNG, before the pixels. Cameras and editors write ten or
 # twenty; each costs some 0.1 ms here.

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from tfgad.data.image_files import JPEG_START, PNG_START
+from tfgad.data.image_headers import JPEG_START, PNG_START
 
 MEBI = 2**20
 MAX_PIXELS = 32 * MEBI  # of one image, for the server's interfaces and the page

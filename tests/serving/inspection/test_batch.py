@@ -5,6 +5,7 @@ import copy
 import csv
 import gc
 import os
+import struct
 import tempfile
 import weakref
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tfgad.data.image_files import ImageError
+from tfgad.data.image_headers import MAX_TAGS
 from tfgad.inference import results
 from tfgad.inference.scoring import Verdict, regions_of, score_files
 from tfgad.scores.map_regions import find_regions
@@ -278,6 +280,15 @@ def test_a_file_that_costs_more_than_its_pixels_has_a_reason(predictor, good, tm
     (result,) = scored(predictor, [path]).results
     assert isinstance(result, ImageError)
     assert result.reason == "has more than 64 scans, and would be slow to decode"
+
+
+def test_a_file_whose_header_is_slow_to_read_is_refused_unopened(tmp_path, monkeypatch):
+    path = tmp_path / "tags.tif"
+    head = struct.pack("<2sHLH", b"II", 42, 8, MAX_TAGS + 1)
+    path.write_bytes(head + struct.pack("<HHLL", 1000, 3, 1, 1) * (MAX_TAGS + 1) + bytes(4))
+    monkeypatch.setattr(Image, "open", lambda *args, **kwargs: pytest.fail("it was opened"))
+    with pytest.raises(ImageError, match="more than 4096 tags, and would be slow to read"):
+        check_limits(path)
 
 
 def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):

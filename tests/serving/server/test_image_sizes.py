@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfgad.data.image_files import PNG_START
+from tfgad.data.image_headers import PNG_START
 from tfgad.serving.errors import ServingError
 from tfgad.serving.file_cost import MAX_SCANS
 from tfgad.serving.server.image_sizes import encoded_size, measure
@@ -157,7 +157,9 @@ def test_a_broken_header_is_refused():
         with pytest.raises(ServingError, match="not a readable PNG or JPEG"):
             encoded_size(file)
     with pytest.raises(ServingError, match="more than 65536 chunks"):
-        encoded_size(by_hand(PIXELS, before=[(b"tEXt", b"")] * 2**16))
+        encoded_size(by_hand(PIXELS, after=[(b"tEXt", b"")] * 2**16))
+    with pytest.raises(ServingError, match="more than 4096 chunks before its pixels"):
+        encoded_size(by_hand(PIXELS, before=[(b"tEXt", b"")] * 2**12))
 
 
 def test_a_jpeg_of_many_scans_is_refused():
@@ -166,3 +168,13 @@ def test_a_jpeg_of_many_scans_is_refused():
     assert encoded_size(file[:-2] + scan * (MAX_SCANS - 1) + file[-2:]) == (16, 16)
     with pytest.raises(ServingError, match="more than 64 scans"):
         encoded_size(file[:-2] + scan * MAX_SCANS + file[-2:])
+
+
+def test_a_jpeg_whose_header_is_slow_to_read_is_refused():
+    """Pillow copies the value of each tag when it opens the file."""
+    tags = b"".join(struct.pack("<HHLL", 1000 + i, 7, 20000, 8) for i in range(1000))
+    block = struct.pack("<2sHLH", b"II", 42, 8, 1000) + tags + bytes(20000)
+    file = picture(16, 16, "JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", len(block) + 8) + b"Exif\0\0" + block
+    with pytest.raises(ServingError, match="image 1 has tags that together are larger than"):
+        encoded_size(file[:2] + segment + file[2:], 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from tfgad.data import image_headers
 from tfgad.data.image_files import FORMATS, ImageError
 from tfgad.serving.file_cost import MAX_PIXELS, MEBI, excess
 
@@ -64,6 +65,9 @@ def check_limits(path: Path, pixels_left: int = MAX_BATCH_PIXELS) -> int:
         if path.stat().st_size > MAX_BYTES:
             raise ImageError(path, f"is larger than {MAX_BYTES // MEBI} MiB")
         content = path.read_bytes()
+        reason = image_headers.excess(io.BytesIO(content))
+        if reason:
+            raise ImageError(path, f"{reason}, and would be slow to read")
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             pixels = image.width * image.height
     except ImageError:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
 
-from tfgad.data import exif
-from tfgad.data.image_files import JPEG_START, PNG_START, orientation_of
+from tfgad.data import exif, image_headers
+from tfgad.data.image_files import orientation_of
+from tfgad.data.image_headers import JPEG_START, PNG_START
 from tfgad.serving.errors import ServingError, invalid
 from tfgad.serving.file_cost import excess, png_header
 from tfgad.serving.server.limits import Limits
@@ -84,17 +85,18 @@ def encoded_size(
     Raises:
         ServingError: it cannot be read, is too large, or costs far more to decode than its pixels.
     """
+    _check_cost(image_headers.excess(io.BytesIO(file)), index)
     if file.startswith(PNG_START):
         header = png_header(file)
         if header is None:
             raise _unreadable(index)
         _checked_area((header.height, header.width), max_pixels)
-        _check_cost(file, index)
+        _check_cost(excess(file), index)
         return _upright_size(PngImagePlugin.PngImageFile, file, index)
     if file.startswith(JPEG_START):
         size = _upright_size(JpegImagePlugin.JpegImageFile, file, index)
         _checked_area(size, max_pixels)
-        _check_cost(file, index)
+        _check_cost(excess(file), index)
         return size
     raise _unreadable(index)
 
@@ -108,8 +110,7 @@ def _upright_size(reader: type[ImageFile.ImageFile], file: bytes, index: int) ->
         raise _unreadable(index) from None
 
 
-def _check_cost(file: bytes, index: int) -> None:
-    reason = excess(file)
+def _check_cost(reason: str, index: int) -> None:
     if reason:
         raise invalid(f"image {index} {reason}")
 

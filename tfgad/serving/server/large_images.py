@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfgad.data.image_files import JPEG_START, PNG_BITS
+from tfgad.data.image_files import PNG_BITS
+from tfgad.data.image_headers import JPEG_START
 from tfgad.data.pixels import from_uint8, to_uint8, white_of
 from tfgad.export import decoding
 from tfgad.export.map_png import maps_as_png
