@@ -391,6 +391,7 @@ def test_an_invalid_compressed_body_is_refused(server):
     whole = gzip.compress(b'{"instances": []}')
     for body in (b"{}", whole[:-1], whole[:15] + whole[16:], zlib.compress(b"{}")):
         refused(compressed(server, body), 400, "not valid gzip")
+    refused(compressed(server, gzip.compress(b"") * 100_000), 400, "more than 16 gzip members")
     refused(compressed(server, b""), 400, "The document is empty")
     refused(compressed(server, whole, "br"), 415, "Content-Encoding 'br'")
 

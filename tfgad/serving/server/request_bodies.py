@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -14,11 +15,13 @@ from starlette.types import Message, Receive, Send
 from tfgad.serving.bodies import announced_size, timely
 from tfgad.serving.errors import ServingError
 from tfgad.serving.server import encodings
-from tfgad.serving.server.service import Service
+from tfgad.serving.server.service import Service, timed_out
 
 # Of a refused body some more is read and discarded. A client that reads the answer only after it
 # has sent everything would find a broken connection otherwise.
 DRAIN_SECONDS, DRAINED_BODIES = 10.0, 16
+# Bodies that are decompressed at a time; the other threads of the pool parse and answer meanwhile.
+DECOMPRESSIONS = 2
 ROOM_SECONDS = 0.01  # between two attempts to count bytes of a body
 
 
@@ -27,31 +30,59 @@ class BodyReader:
 
     def __init__(self, service: Service):
         self._service, self._limits = service, service.limits
+        self._decompressing = asyncio.Semaphore(DECOMPRESSIONS)
 
     async def read(self, request: Request, hold: Callable[[int], None]) -> bytes:
-        """Returns a body, decompressed.
+        """Returns a body as it arrives; `decompressed` is the next step.
 
         Args:
             request: the request.
             hold: counts bytes; see `Memory.held`.
 
         Raises:
-            ServingError: the body is too large, does not arrive in time, or is invalid.
+            ServingError: the body is too large, does not arrive in time, or has another encoding
+                than gzip.
         """
-        compressed = encodings.is_gzip(request.headers.get("content-encoding", ""))
+        self._is_gzip(request)
         # A body that is announced as too large is refused before it arrives.
         self._check_size(announced_size(request.headers))
         try:
-            body = await self._arrived(request, hold)
+            return await self._arrived(request, hold)
         except TimeoutError:
             problem = "the body did not arrive in time: it has "
             problem += f"{self._limits.body_timeout:g} s (--body-timeout) and 1 s for each 64 KiB"
             raise ServingError("DEADLINE_EXCEEDED", problem, http_status=408) from None
         except ClientDisconnect:
             raise disconnected() from None
-        if not compressed:
+
+    async def decompressed(
+        self, request: Request, body: bytes, hold: Callable[[int], None], deadline: float
+    ) -> bytes:
+        """Returns a body that has arrived, decompressed if it is gzip.
+
+        Args:
+            request: the request.
+            body: its body.
+            hold: counts bytes; see `Memory.held`.
+            deadline: time of the monotonic clock by which it has to be done.
+
+        Raises:
+            ServingError: the content is too large or invalid, or the time is up.
+        """
+        if not self._is_gzip(request):
             return body
-        return await run_in_threadpool(encodings.decompress, body, self._check_size, hold)
+
+        def check_time() -> None:
+            if time.monotonic() > deadline:
+                raise timed_out(self._limits)
+
+        async with self._decompressing:
+            return await run_in_threadpool(
+                encodings.decompress, body, self._check_size, hold, check_time
+            )
+
+    def _is_gzip(self, request: Request) -> bool:
+        return encodings.is_gzip(request.headers.get("content-encoding", ""))
 
     async def _arrived(self, request: Request, hold: Callable[[int], None]) -> bytes:
         parts, size = [], 0

@@ -112,6 +112,7 @@ class _Handler:
             deadline = time.monotonic() + self._limits.request_timeout
             # Admitted only now: a slow body holds a connection, but counts as no request.
             with self._service.admitted():
+                body = await self._bodies.decompressed(request, body, hold, deadline)
                 form, future = await self._parsed(request, call.model, number, body)
                 del body  # it may be large, and is not needed while the request waits for a run
                 outputs = await self._outputs(request, future, deadline)
