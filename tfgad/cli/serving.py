@@ -67,7 +67,7 @@ def serve(
     max_images: Annotated[
         int, typer.Option(min=1, help="A request may have this many times --max-pixels.")
     ] = LIMITS.max_images,
-    max_files: Annotated[int, typer.Option(min=1, help="Image files of a request.")] = (
+    max_files: Annotated[int, typer.Option(min=1, help="Images of a request.")] = (
         LIMITS.max_files
     ),
     max_concurrency: Annotated[int, typer.Option(min=1, help="Requests in progress.")] = (

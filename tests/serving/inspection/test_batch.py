@@ -295,6 +295,9 @@ def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     Image.new("1", (6000, 6000)).save(tmp_path / "huge.png")
     with pytest.raises(ImageError, match=r"has more than 33\.6 megapixels"):
         check_limits(tmp_path / "huge.png")
+    Image.new("1", (1, 2**17)).save(tmp_path / "narrow.png")
+    with pytest.raises(ImageError, match="has a side of more than 65536 pixels"):
+        check_limits(tmp_path / "narrow.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's own limit against bombs
     with pytest.raises(ImageError, match="megapixels"):
         check_limits(tmp_path / "huge.png")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tfgad.data.image_headers import PNG_START
 from tfgad.serving.errors import ServingError
-from tfgad.serving.file_cost import MAX_SCANS
+from tfgad.serving.file_cost import MAX_SCANS, MAX_SIDE
 from tfgad.serving.server.image_sizes import encoded_size, measure
 from tfgad.serving.server.limits import Limits
 
@@ -98,10 +98,26 @@ def test_what_is_too_large_is_refused():
         measure(files(*[picture(10, 10)] * 3), LIMITS)
 
 
+def test_a_side_that_is_too_long_is_refused():
+    """The time of a graph grows with the rows of a narrow image."""
+    limits = Limits()
+    for side, width in ((MAX_SIDE, 1), (1, MAX_SIDE)):
+        measure({"images": np.zeros((1, side, width, 1), "u1")}, limits)
+        measure(files(by_hand(PIXELS, size=(side, width))), limits)
+    for size in ((2 * MAX_SIDE, 1), (1, 2 * MAX_SIDE)):
+        with pytest.raises(ServingError, match=r"x\d+ pixels has a side of more than 65536"):
+            measure({"images": np.zeros((1, *size, 1), "u1")}, limits)
+        with pytest.raises(ServingError, match=r"x\d+ pixels has a side of more than 65536"):
+            measure(files(by_hand(PIXELS, size=size)), limits)
+
+
 def test_too_many_files_are_refused_unread():
     with pytest.raises(ServingError, match=r"holds 3 images, more than 2 \(--max-files\)"):
         measure(files(b"none", b"none", b"none"), Limits(max_files=2))
     measure(files(*[picture(5, 7)] * 2), Limits(max_files=2))
+    with pytest.raises(ServingError, match=r"holds 9 images, more than 2 \(--max-files\)"):
+        measure({"images": np.zeros((9, 1, 1, 1), "u1")}, Limits(max_files=2))
+    measure({"x": np.zeros((9, 6), "f4")}, Limits(max_files=2))  # these are no images
 
 
 def test_an_unreadable_image_is_named_by_its_number():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tfgad.data import image_headers
 from tfgad.data.image_files import FORMATS, ImageError
-from tfgad.serving.file_cost import MAX_PIXELS, MEBI, excess
+from tfgad.serving.file_cost import MAX_PIXELS, MAX_SIDE, MEBI, excess
 
 # Limits of one visitor's batch. A scored image takes 5 to 10 bytes of disk per pixel, so that a
 # batch takes less than 1.4 GB. While it is scored, a pixel in float32 with its windows takes about
@@ -69,15 +69,17 @@ def check_limits(path: Path, pixels_left: int = MAX_BATCH_PIXELS) -> int:
         if reason:
             raise ImageError(path, f"{reason}, and would be slow to read")
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            pixels = image.width * image.height
+            pixels, side = image.width * image.height, max(image.size)
     except ImageError:
         raise
     except Image.DecompressionBombError:
-        pixels = MAX_PIXELS + 1
+        pixels, side = MAX_PIXELS + 1, 0
     except Exception:  # Pillow raises almost anything for broken files
         return 0
     if pixels > MAX_PIXELS:
         raise ImageError(path, f"has more than {MAX_PIXELS / 1e6:.1f} megapixels")
+    if side > MAX_SIDE:
+        raise ImageError(path, f"has a side of more than {MAX_SIDE} pixels")
     if pixels > pixels_left:
         limit = f"{MAX_BATCH_PIXELS / 1e6:.0f} megapixels"
         raise ImageError(path, f"was not scored: all images together may have {limit}")

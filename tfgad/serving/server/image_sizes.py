@@ -15,7 +15,7 @@ from tfgad.data import exif, image_headers
 from tfgad.data.image_files import orientation_of
 from tfgad.data.image_headers import JPEG_START, PNG_START
 from tfgad.serving.errors import ServingError, invalid
-from tfgad.serving.file_cost import excess, png_header
+from tfgad.serving.file_cost import MAX_SIDE, excess, png_header
 from tfgad.serving.server.limits import Limits
 
 IMAGE_BYTES = "image_bytes"  # the input of `tfgad.export.saved_model` that takes files
@@ -49,10 +49,11 @@ def measure(inputs: Mapping[str, np.ndarray], limits: Limits) -> Rows:
     for name in sorted(inputs):
         array = inputs[name]
         kind.append((name, array.shape[1:], array.dtype.str))
-        if name == IMAGE_BYTES and array.dtype == object and array.ndim == 1:
-            if count > limits.max_files:
-                most = f"{limits.max_files} (--max-files)"
-                raise invalid(f"the request holds {count} images, more than {most}")
+        is_files = name == IMAGE_BYTES and array.dtype == object and array.ndim == 1
+        if (is_files or array.ndim == 4) and count > limits.max_files:
+            most = f"{limits.max_files} (--max-files)"
+            raise invalid(f"the request holds {count} images, more than {most}")
+        if is_files:
             sizes = {encoded_size(file, i, limits.max_pixels) for i, file in enumerate(array)}
             alike = alike and len(sizes) == 1
             kind.append(next(iter(sizes)))
@@ -121,6 +122,9 @@ def _unreadable(index: int) -> ServingError:
 
 def _checked_area(size: tuple[int, int], most: int) -> int:
     height, width = size
+    if max(size) > MAX_SIDE:
+        problem = f"an image of {height}x{width} pixels has a side of more than {MAX_SIDE}"
+        raise invalid(problem)
     if height * width > most:
         problem = f"an image of {height}x{width} pixels is larger than the limit of {most}"
         raise invalid(f"{problem} (--max-pixels)")

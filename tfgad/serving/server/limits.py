@@ -29,8 +29,9 @@ class Limits:
             grows; see `large_images.py`.
         max_images: how many images of `max_pixels` one request may amount to. A PNG of one colour
             can have a thousandth of the bytes of its pixels, so that the body's size is no bound.
-        max_files: image files of one request. Reading the head of one takes 40 to 70 us, thus half
-            a second for as many, while other requests wait for Python's lock.
+        max_files: images of one request. Reading the head of a file takes 40 to 70 us, thus half a
+            second for as many, while other requests wait for Python's lock. A tiny image in an
+            array takes as long to score as a tile, 1 ms or more, and so many wait in one queue.
         max_concurrency: requests in progress, REST and gRPC together.
         max_bodies: bytes of all bodies in progress, REST and gRPC together.
         max_connections: connections of REST, and of gRPC. If there are more, the connection that
