@@ -99,7 +99,7 @@ def test_a_large_request_is_split_and_its_rest_shares_a_run(batcher_of):
     answers = [submit(batcher, *range(6)), submit(batcher, 7)]
     model.go_on.release(10)
     assert [answer(each) for each in answers] == [[0, 2, 4, 6, 8, 10], [14]]
-    assert model.runs == [[0], [0, 1, 2, 3], [4, 5, 7]]
+    assert model.runs == [[0], [0, 1, 2, 3], [7, 4, 5]]
 
 
 def test_pixels_limit_a_run(batcher_of):
@@ -136,6 +136,20 @@ def test_a_full_queue_refuses(batcher_of):
     also = submit(batcher, 5)
     model.go_on.release(10)
     assert [answer(kept), answer(also)] == [[2, 4], [10]]
+
+
+def test_a_large_request_does_not_hold_up_others(batcher_of):
+    model = Model()
+    batcher = batcher_of(model, max_queue=4, max_batch_size=2)
+    occupy(model, batcher)
+    large = submit(batcher, *range(1, 8))
+    small, last = submit(batcher, 8, kind="other"), submit(batcher, 9)
+    with pytest.raises(ServingError, match="is full"):
+        submit(batcher, 10)
+    model.go_on.release(10)
+    assert [answer(small), answer(last)] == [[16], [18]]
+    assert answer(large) == [2, 4, 6, 8, 10, 12, 14]
+    assert model.runs == [[0], [1, 2], [8], [9, 3], [4, 5], [6, 7]]
 
 
 def test_a_cancelled_request_leaves_the_queue(batcher_of):

@@ -39,7 +39,7 @@ class Batching:
         max_cost: pixels of a run; a single image may have more. By default eight tiles of 128x128:
             on two cores the `ganomaly` of `saved_models/` took 44 ms per tile for one at a time, 34
             for eight, 42 for sixteen and 58 for 32. An accelerator needs more.
-        max_queue: rows that wait; further ones are refused.
+        max_queue: rows that wait, of each request at most a run's; further ones are refused.
         enabled: if False, each request has its own run, and `threads` runs are concurrent.
         threads: threads of a queue; one if runs are shared, since TensorFlow itself uses all cores.
     """
@@ -117,8 +117,11 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise ClosedError
-            # A request larger than the queue is taken if nothing else is queued.
-            if self._queue and self._queued_rows + rows.count > self._batching.max_queue:
+            # A request larger than the queue is taken if nothing else is queued. Further ones wait
+            # for one of its runs only.
+            most = self._batching.max_batch_size
+            waiting = sum(min(each.left, most) for each in self._queue)
+            if self._queue and waiting + rows.count > self._batching.max_queue:
                 problem = "The batch scheduling queue to which this task was submitted is full"
                 raise ServingError("UNAVAILABLE", f"{problem} (--max-queue)")
             request = QueuedRequest(inputs, rows, time.monotonic())
@@ -174,8 +177,12 @@ class Batcher:
             self._changed.wait(wait)
 
     def _take(self) -> Batch:
-        """Takes the oldest request, and as many others of its kind as fit."""
+        """Takes the first request, and as many others of its kind as fit.
+
+        What is left of a request goes to the end, so that large ones do not hold up the others.
+        """
         batch: Batch = []
+        rest: list[QueuedRequest] = []
         kept: collections.deque[QueuedRequest] = collections.deque()
         room: int | None = None
         while self._queue:
@@ -194,7 +201,8 @@ class Batcher:
             self._queued_rows -= count
             room -= count
             if request.left:
-                kept.append(request)
+                rest.append(request)
+        kept.extend(rest)
         self._queue = kept
         return batch
 
