@@ -1,14 +1,24 @@
 """Compressed bodies."""
 
+import asyncio
 import gzip
 import json
+import math
 import random
+import time
+import types
 import zlib
 
 import pytest
 
+pytest.importorskip("starlette", reason="needs pip install 'tfgad[serve]'")
+
+from starlette.requests import Request
+
 from tfgad.serving.errors import ServingError
 from tfgad.serving.server.encodings import MAX_MEMBERS, SLACK, decompress
+from tfgad.serving.server.limits import Limits
+from tfgad.serving.server.request_bodies import SMALL_CONTENT, BodyReader
 
 TEXT = json.dumps({"instances": list(range(9999))}).encode()
 
@@ -69,3 +79,34 @@ def test_the_time_is_checked_between_pieces():
 
     with pytest.raises(ServingError, match="late"):
         content(gzip.compress(bytes(5 * 2**20)), check_time=check_time)
+
+
+GZIP = Request({"type": "http", "headers": [(b"content-encoding", b"gzip")]})
+
+
+def test_small_bodies_do_not_wait_for_large_ones():
+    reader, held = BodyReader(types.SimpleNamespace(limits=Limits())), []
+    large = bytes(3 * SMALL_CONTENT)
+
+    def read(data):
+        return reader.decompressed(GZIP, gzip.compress(data), held.append, math.inf)
+
+    async def scenario():
+        async with reader._decompressing, reader._decompressing:  # all turns are taken
+            assert await read(TEXT) == TEXT
+            assert held == [len(TEXT)]
+            waiting = asyncio.create_task(read(large))
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+        assert await waiting == large
+        assert sum(held) == len(TEXT) + len(large)
+
+    asyncio.run(scenario())
+
+
+def test_decompression_ends_at_the_deadline_of_the_request():
+    reader = BodyReader(types.SimpleNamespace(limits=Limits(request_timeout=5.0)))
+    late = reader.decompressed(GZIP, gzip.compress(TEXT), lambda size: None, time.monotonic() - 1)
+    with pytest.raises(ServingError, match="timed out after 5 s") as raised:
+        asyncio.run(late)
+    assert raised.value.code == "DEADLINE_EXCEEDED"

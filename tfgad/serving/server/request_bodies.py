@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Send
 
 from tfgad.serving.bodies import announced_size, timely
 from tfgad.serving.errors import ServingError
+from tfgad.serving.file_cost import MEBI
 from tfgad.serving.server import encodings
 from tfgad.serving.server.service import Service, timed_out
 
@@ -21,8 +22,13 @@ from tfgad.serving.server.service import Service, timed_out
 # has sent everything would find a broken connection otherwise.
 DRAIN_SECONDS, DRAINED_BODIES = 10.0, 16
 # Bodies that are decompressed at a time; the other threads of the pool parse and answer meanwhile.
-DECOMPRESSIONS = 2
+# Small contents, which take 10 ms at most, do not wait for the large ones.
+DECOMPRESSIONS, SMALL_CONTENT = 2, MEBI
 ROOM_SECONDS = 0.01  # between two attempts to count bytes of a body
+
+
+class _LargeError(Exception):
+    """The content of a compressed body is not small."""
 
 
 class BodyReader:
@@ -76,10 +82,22 @@ class BodyReader:
             if time.monotonic() > deadline:
                 raise timed_out(self._limits)
 
-        async with self._decompressing:
-            return await run_in_threadpool(
-                encodings.decompress, body, self._check_size, hold, check_time
+        def check_small(size: int) -> None:
+            if size > SMALL_CONTENT:
+                raise _LargeError
+
+        try:
+            content = await run_in_threadpool(
+                encodings.decompress, body, check_small, lambda size: None, check_time
             )
+        except _LargeError:
+            async with self._decompressing:
+                return await run_in_threadpool(
+                    encodings.decompress, body, self._check_size, hold, check_time
+                )
+        self._check_size(len(content))
+        hold(len(content))
+        return content
 
     def _is_gzip(self, request: Request) -> bool:
         return encodings.is_gzip(request.headers.get("content-encoding", ""))
