@@ -161,8 +161,10 @@ def test_compressed_strips_that_share_their_bytes_are_refused():
 def test_a_jpeg_of_many_parts_is_refused():
     empty = (0xE5, b"")
     assert not excess(io.BytesIO(jpeg(*[empty] * (MAX_PARTS - 10))))
-    refused(jpeg(*[empty] * (MAX_PARTS + 1)), "has more than 4096 segments before its pixels")
+    refused(jpeg(*[empty] * (MAX_PARTS + 1)), "has more than 4096 segments or blocks before")
     refused(jpeg(*[(0xE5, bytes(65000))] * 260), "has more than 16 MiB before its pixels")
+    blocks = b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 5000
+    refused(jpeg((0xED, blocks)), "has more than 4096 segments or blocks before")
     file = jpeg()
     for filling in (b"\xff", b"\0", b"\xff\0"):
         long = file[:2] + b"\xff\xfe\0\2" + filling * 70000 + file[2:]

@@ -51,6 +51,7 @@ BYTES, RATIONALS = (1, 2, 7), (5, 10)  # types: values that remain bytes or text
 # Types of whole numbers, as NumPy names them.
 NUMBERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 16: "u8"}
 SCAN, APP1, APP2 = 0xFFDA, 0xFFE1, 0xFFE2  # markers of a JPEG
+RESOURCE = b"8BIM"  # start of each of Photoshop's blocks, of which a segment may have 5,000
 EXIF, PICTURES = b"Exif\0\0", b"MPF\0"  # starts of the segments with a directory of their own
 
 
@@ -142,9 +143,9 @@ def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         if MARKER[marker][2]:  # it has content
             (length,) = struct.unpack(">H", file.read(2))
             data = file.read(max(0, length - 2))
-        parts, size = parts + 1, size + len(data)
+        parts, size = parts + 1 + data.count(RESOURCE), size + len(data)
         if parts > MAX_PARTS:
-            raise _ExcessError(f"has more than {MAX_PARTS} segments before its pixels")
+            raise _ExcessError(f"has more than {MAX_PARTS} segments or blocks before its pixels")
         if size > MAX_METADATA:
             raise _ExcessError(f"has more than {MAX_METADATA // MEBI} MiB before its pixels")
         yield marker, data
