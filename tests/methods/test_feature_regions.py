@@ -36,16 +36,44 @@ def test_whole_images_are_scored_by_the_sum_of_both_maps(model, images):
 def test_a_model_of_before_versions_scores_as_it_did(model, images):
     marks = model.anomaly(images[:3], "marks")["map"].numpy()
     assert marks.min() < 0  # below the level of good images
-    config = model.get_config()
-    assert config.pop("version") == feature_regions.VERSION
-    earlier = feature_regions.FeatureRegions.from_config(config)
+    assert model.get_config()["version"] == feature_regions.VERSION
+    first, second = (
+        feature_regions.FeatureRegions(model.config, (48, 48, 1), version=version, seed=1)
+        for version in (feature_regions.EARLIER, 2)
+    )
+    for earlier in (first, second):
+        earlier.compile()
+        earlier.adapt(images)
+        assert earlier.head.input_shape == (None, None, None, 40)  # features alone
+        assert earlier.train_step(tf.constant(images[:4]))["focal"] > 0
     for part in ("features", "head", "regions", "joint"):
-        getattr(earlier, part).set_weights(getattr(model, part).get_weights())
-    assert earlier.get_config()["version"] == feature_regions.EARLIER
-    ended = earlier.anomaly(images[:3], "marks")["map"].numpy()
-    assert ended.min() == 0
-    np.testing.assert_allclose(ended.max(axis=(1, 2)), marks.max(axis=(1, 2)), atol=1e-5)
-    assert (model.regions.size_weights[POINT], earlier.regions.size_weights[POINT]) == (3.0, 2.0)
+        getattr(first, part).set_weights(getattr(second, part).get_weights())
+    marks, ended = (each.anomaly(images[:3], "marks")["map"].numpy() for each in (second, first))
+    np.testing.assert_allclose(ended, np.maximum(marks, 0), atol=1e-5)
+    weights = [each.regions.size_weights[POINT] for each in (first, second, model)]
+    assert weights == [2.0, 3.0, 3.0]
+    config = {name: value for name, value in first.get_config().items() if name != "version"}
+    assert type(first).from_config(config).version == feature_regions.EARLIER
+
+
+def test_the_head_sees_how_far_features_are_from_their_mean_at_the_place(images):
+    model = tfgad.build("feature_regions", (48, 48, 1), defects=1e-9, **SMALL)
+    model.prepare()
+    counted = []
+    for step in range(2):
+        model.step.assign(step)
+        batch = tf.constant(images[8 * step : 8 * step + 8])
+        views, is_mirrored = model._random_view(model._square(batch))
+        lit = with_random_light(views, model.seed_of("light"))
+        counted += [*model.feature_maps(lit)[0].numpy()[is_mirrored.numpy().ravel() == 0]]
+        model.train_step(batch)
+        np.testing.assert_allclose(model.mean, np.mean(counted, 0), atol=1e-4)
+    assert 0 < len(counted) < 16
+    model.adapt(images)
+    maps = model.feature_maps(model._square(tf.constant(images)))[0].numpy()
+    np.testing.assert_allclose(model.mean, maps.mean(0), atol=1e-2)  # of half precision
+    seen = model._with_deviations(tf.constant(maps[:2]))
+    np.testing.assert_allclose(seen[..., 40:], np.abs(maps[:2] - model.mean.numpy()), atol=1e-5)
 
 
 def test_a_step_trains_the_head_alone_on_synthetic_defects(images):
@@ -54,14 +82,17 @@ def test_a_step_trains_the_head_alone_on_synthetic_defects(images):
         model.train_step(tf.constant(images[:4]))
     model.prepare()
     x = tf.image.resize(images[:4], [256, 256])
-    x = model._random_view(x)
+    x, is_mirrored = model._random_view(x)
     laid, masks = with_defects(x, model.seed_of("defects"), model.config.defects)
     laid = with_random_light(laid, model.seed_of("light"))
     covered = masks.numpy().reshape(4, 32, 8, 32, 8).mean((2, 4))
     defective, counted = covered >= 0.25, (covered == 0) | (covered >= 0.25)
     assert 0 < defective.mean() < counted.mean() < 1
     on_grid = model.feature_maps(laid)[0]
-    p = tf.sigmoid(model.head(on_grid, training=True))[..., 0].numpy()
+    good = (covered == 0)[..., None] * (1 - is_mirrored.numpy())
+    mean = np.sum(good * on_grid, 0) / np.maximum(good.sum(0), 1)  # over the batch
+    seen = tf.concat([on_grid, np.abs(on_grid - mean)], -1)
+    p = tf.sigmoid(model.head(seen, training=True))[..., 0].numpy()
     of_truth = np.where(defective, p, 1 - p)
     loss = -((1 - of_truth) ** 1.5) * np.log(of_truth) * counted
     focal = np.mean(loss.sum((1, 2)) / counted.sum((1, 2)))
@@ -80,8 +111,10 @@ def test_views_are_mirror_images_and_quarter_turns_where_parts_lie_anyhow(pose):
     kinds = set()
     for step in range(60):
         model.step.assign(step)
-        view = model._random_view(tf.constant(x)).numpy()
-        kinds.add(next(i for i, each in enumerate(known) if np.array_equal(each, view)))
+        view, is_mirrored = model._random_view(tf.constant(x))
+        kind = next(i for i, each in enumerate(known) if np.array_equal(each, view))
+        assert bool(is_mirrored) == (pose == "fixed" and kind > 0)
+        kinds.add(kind)
     assert len(kinds) == (8 if pose == "any" else 4)
 
 
@@ -131,7 +164,7 @@ def test_all_maps_are_used_by_default(images):
     model = tfgad.build("feature_regions", (48, 48, 1), weights="random", width=4)
     maps = model.feature_maps(tf.zeros([1, 256, 256, 1]))
     assert [each.shape[1:] for each in maps] == [(32, 32, 40), (16, 16, 112), (8, 8, 320)]
-    assert model.head.input_shape == (None, None, None, 472)
+    assert model.head.input_shape == (None, None, None, 944)
     model.prepare()
     assert np.isfinite(model.train_step(tf.constant(images[:4]))["focal"])
 

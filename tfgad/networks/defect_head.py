@@ -18,7 +18,8 @@ def defect_head(channels: int, width: int, name: str = "head") -> keras.Model:
 
     Args:
         channels: of the features.
-        width: channels of the first layer; the second, of 3x3, has half as many.
+        width: channels of the first layer; two further ones, of 3x3, have half as many. The second
+            of these is dilated, so that a logit depends on 7x7 places.
         name: of the model.
 
     Returns:
@@ -27,7 +28,10 @@ def defect_head(channels: int, width: int, name: str = "head") -> keras.Model:
     features = keras.Input((None, None, channels), name="features")
     x = BatchNormalization(momentum=MOMENTUM)(features)
     x = layers.Conv2D(width, 1, activation="relu")(x)
-    x = layers.Conv2D(max(1, width // 2), 3, padding="same", activation="relu")(x)
+    for dilation in (1, 2):
+        x = layers.Conv2D(
+            max(1, width // 2), 3, padding="same", dilation_rate=dilation, activation="relu"
+        )(x)
     rare = keras.initializers.Constant(RARE)
     logits = layers.Conv2D(1, 1, bias_initializer=rare, dtype="float32", name="logits")(x)
     return keras.Model(features, logits, name=name)

@@ -42,7 +42,7 @@ class PlaceStatistics:
     def _statistics(self, mean: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns mean and deviation, `[places, places]` each, of the first two moments."""
         if not self.per_place:
-            mean, square = (_symmetric(each, self.square) for each in (mean, square))
+            mean, square = (symmetric(each, self.square) for each in (mean, square))
         if self.one == "mean":
             of_all = np.full_like(mean, mean.mean())
             variance, mean = square - 2 * mean * of_all + np.square(of_all), of_all
@@ -65,7 +65,10 @@ class PlaceStatistics:
         return standardised
 
 
-def _symmetric(values: np.ndarray, square: bool) -> np.ndarray:
-    """Returns the mean of `[places, places]` over its mirror images and its turns."""
+def symmetric(values: np.ndarray, square: bool) -> np.ndarray:
+    """Returns the mean of `[places, places, ...]` over its mirror images and its turns.
+
+    Quarter turns are turns of what is square, half turns of anything.
+    """
     turned = [np.rot90(values, turns) for turns in (range(4) if square else (0, 2))]
     return np.mean([*turned, *(each[:, ::-1] for each in turned)], axis=0)
