@@ -4,10 +4,10 @@
         --out examples/benchmarks/results/cost_growth.json \
         --picture examples/pictures/cost_growth.png
 
-About 6 minutes of one core, 16 where two other programs share it. Each measurement is a process of its own, so that its peak memory is
-its own. The clock starts after a first, small run of the same work, which builds the graph. Seconds
-are of the processor, of all threads, so that other work on the machine counts little. The detector
-is a small GANomaly with the paper's score.
+About 6 minutes of one core, 16 where two other programs share it. Each measurement is a process of
+its own, so that its peak memory is its own. The clock starts after a first, small run of the same
+work, which builds the graph. Seconds are of the processor, of all threads, so that other work on
+the machine counts little. The detector is a small GANomaly with the paper's score.
 
 Writes the JSON file and the picture; `--only` measures a part anew. Prints the fitted exponent e of
 seconds ~ size^e, over all sizes and between the two largest: 1 is linear, less is a fixed cost that

@@ -15,7 +15,7 @@ from tfgad.data.image_headers import (
     MAX_RATIONALS,
     MAX_TAGS,
     PNG_START,
-    excess,
+    header_excess,
 )
 from tfgad.data.images import read_levels
 
@@ -57,24 +57,24 @@ def sharing(tags, size):
 
 
 def refused(file, reason):
-    assert reason in excess(io.BytesIO(file))
+    assert reason in header_excess(io.BytesIO(file))
 
 
 def test_ordinary_files_pass(tmp_path):
     for form in ("PNG", "JPEG", "BMP", "TIFF", "WEBP"):
-        assert not excess(io.BytesIO(picture(form))), form
+        assert not header_excess(io.BytesIO(picture(form))), form
     exif = Image.Exif()
     exif[0x0112], exif.get_ifd(0x8769)[0x829A], exif.get_ifd(0x8825)[1] = 6, 0.5, "N"
     for form in ("JPEG", "TIFF"):
         info = {"exif": exif, "icc_profile": bytes(2**17)}
-        assert not excess(io.BytesIO(picture(form, **info))), form
+        assert not header_excess(io.BytesIO(picture(form, **info))), form
     for compression in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits", "group4"):
         path = tmp_path / "a.tif"
         image = Image.effect_noise((300, 500), 90).convert("1" if compression == "group4" else "L")
         strips = {TiffImagePlugin.ROWSPERSTRIP: 8} if compression != "jpeg" else {}
         image.save(path, compression=compression, tiffinfo=strips)
         with path.open("rb") as file:
-            assert not excess(file), compression
+            assert not header_excess(file), compression
             assert file.tell() == 0
 
 
@@ -82,16 +82,16 @@ def test_a_line_scan_with_a_strip_for_each_row_passes():
     height, data = 2**16, 2**18
     strips = np.full(height, data, "<u4").tobytes() + np.full(height, 4096, "<u4").tobytes()
     entries = [(273, LONG, height, 8), (279, LONG, height, 8 + 4 * height)]
-    assert not excess(io.BytesIO(grey(4096, height, *entries, data=strips)))
+    assert not header_excess(io.BytesIO(grey(4096, height, *entries, data=strips)))
 
 
 def test_truncated_headers_pass_to_the_reader():
     files = (picture("PNG"), jpeg((0xE1, b"Exif\0\0" + tiff([(1, LONG, 2, 8)]))), picture("TIFF"))
     for file in files:
         for length in range(4, len(file)):
-            assert not excess(io.BytesIO(file[:length]))
+            assert not header_excess(io.BytesIO(file[:length]))
     for place in (2**63, 2**64 - 1):
-        assert not excess(io.BytesIO(struct.pack("<2sHHHQ", b"II", 43, 8, 0, place)))
+        assert not header_excess(io.BytesIO(struct.pack("<2sHHHQ", b"II", 43, 8, 0, place)))
 
 
 def test_only_the_second_page_of_a_tiff_is_looked_for(tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_strips_are_limited_by_the_pixels():
         entries = [(tag, LONG, 2**15, 8) for tag in tags]
         reason = "has 32768 strips or tiles, too many for its 32768 pixels"
         refused(grey(1, 2**15, *entries, data=data), reason)
-        assert not excess(io.BytesIO(grey(16, 2**15, *entries, data=data)))
+        assert not header_excess(io.BytesIO(grey(16, 2**15, *entries, data=data)))
 
 
 def test_compressed_strips_that_share_their_bytes_are_refused():
@@ -160,7 +160,7 @@ def test_compressed_strips_that_share_their_bytes_are_refused():
 
 def test_a_jpeg_of_many_parts_is_refused():
     empty = (0xE5, b"")
-    assert not excess(io.BytesIO(jpeg(*[empty] * (MAX_PARTS - 10))))
+    assert not header_excess(io.BytesIO(jpeg(*[empty] * (MAX_PARTS - 10))))
     refused(jpeg(*[empty] * (MAX_PARTS + 1)), "has more than 4096 segments or blocks before")
     refused(jpeg(*[(0xE5, bytes(65000))] * 260), "has more than 16 MiB before its pixels")
     blocks = b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 5000
@@ -176,6 +176,6 @@ def test_a_png_of_many_chunks_before_its_pixels_is_refused():
     end = len(PNG_START) + 25  # of the first chunk
     chunk = struct.pack(">I4sI", 0, b"abCd", zlib.crc32(b"abCd"))
     refused(file[:end] + chunk * MAX_PARTS + file[end:], "has more than 4096 chunks")
-    assert not excess(io.BytesIO(file[:end] + chunk * 100 + file[end:]))
+    assert not header_excess(io.BytesIO(file[:end] + chunk * 100 + file[end:]))
     pixels = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
-    assert not excess(io.BytesIO(file[:end] + pixels * 2 * MAX_PARTS + file[end:]))
+    assert not header_excess(io.BytesIO(file[:end] + pixels * 2 * MAX_PARTS + file[end:]))

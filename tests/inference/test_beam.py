@@ -170,6 +170,8 @@ def dask_options():
 def test_the_tables_of_dask_are_those_of_the_local_runner(
     model, tiles, tmp_path, dask_options, suffix
 ):
+    from pyarrow import parquet
+
     given = model, [str(tiles), f"{tiles}/**.png"]  # most of them twice
     local = beam.score(*given, str(tmp_path / f"local.{suffix}"), maps=str(tmp_path / "maps"))
     dask = {"runner": "DaskRunner", "options": dask_options}
@@ -183,6 +185,10 @@ def test_the_tables_of_dask_are_those_of_the_local_runner(
     if suffix == "csv":
         expected = plain(model, results.find_images([tiles]))
         assert_rows_are_those_of(read_csv(table), expected)
+    else:
+        both = (parquet.read_table(tmp_path / f"{name}.parquet") for name in ("dask", "local"))
+        ours, theirs = (each.select(["image", "verdict"]).to_pylist() for each in both)
+        assert ours == theirs
     maps = {path.relative_to(tmp_path / "maps") for path in (tmp_path / "maps").rglob("*")}
     of_dask = tmp_path / "maps_of_dask"
     assert {path.relative_to(of_dask) for path in of_dask.rglob("*")} == maps

@@ -89,9 +89,10 @@ class Calibrated(Scorer):
         Raises:
             UsageError: images of another form, or that `anomaly` refuses; or an unknown `size`.
         """
-        self._forget_threshold()
+        self.build()
         normals = self.normal_images(normals)
         size = checks.size_of(normals, size)
+        self._forget_threshold()
         some = spread(normals, size, QUALITY_IMAGES)
         self.image_quality.adapt(checks.joined([self._qualities(x) for x in batched(some)]))
         if not self.reconstructs:

@@ -172,9 +172,9 @@ def opened(
             if not start:
                 raise ImageError(path, "is empty")
             file.seek(0)
-            reason = image_headers.excess(file)
+            reason = image_headers.header_excess(file)
             if reason:
-                raise ImageError(path, f"{reason}, and would be slow to read")
+                raise ImageError(path, reason)
             try:
                 image = Image.open(file, formats=FORMATS)
             except Image.DecompressionBombError:

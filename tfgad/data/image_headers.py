@@ -70,7 +70,7 @@ class _Entry:
     place: int
 
 
-def excess(file: BinaryIO) -> str:
+def header_excess(file: BinaryIO) -> str:
     """Returns why a header takes far longer to read than the file is large; empty if it does not.
 
     Files that are no JPEG, PNG or TIFF pass: the readers of the others take no longer for many
@@ -88,7 +88,7 @@ def excess(file: BinaryIO) -> str:
         elif start == PNG_START:
             _check_png(file)
     except _ExcessError as error:
-        return str(error)
+        return f"{error}, and would be slow to read"
     except (struct.error, OverflowError):
         return ""  # it ends early, or is damaged: Pillow stops there, too
     finally:
@@ -98,7 +98,7 @@ def excess(file: BinaryIO) -> str:
 
 def _check_png(file: BinaryIO) -> None:
     """Checks the chunks before the pixels."""
-    for _ in range(MAX_PARTS):
+    for _ in range(MAX_PARTS + 1):
         length, kind = struct.unpack(">I4s", file.read(8))
         if kind in (b"IDAT", b"IEND"):
             return
@@ -115,7 +115,7 @@ def _check_jpeg(file: BinaryIO) -> None:
         elif marker == APP2 and data.startswith(PICTURES):
             pictures = data.removeprefix(PICTURES)
     joined = b"".join(exif)  # as Pillow joins them, and removes repeated starts one by one
-    for _ in range(MAX_STARTS):
+    for _ in range(MAX_STARTS - 1):  # the first is removed above
         joined = joined.removeprefix(EXIF)
     if joined.startswith(EXIF):
         raise _ExcessError(f"has more than {MAX_STARTS} starts of its Exif block")
@@ -222,9 +222,9 @@ class _Directory:
         return int(next(iter(self.numbers(tag)), 0))
 
     def _read_entries(self) -> Iterator[_Entry]:
-        (count,) = self._read("Q" if self._is_big else "H")
+        (entries,) = self._read("Q" if self._is_big else "H")
         length = "Q" if self._is_big else "L"
-        for i in range(count):
+        for i in range(entries):
             tag, kind, count = self._read("HH" + length)
             place = self._file.tell()
             (data_place,) = self._read(length)

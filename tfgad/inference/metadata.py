@@ -112,7 +112,7 @@ REQUIRED: dict[str, Callable[[Any], bool]] = {
     "tile": lambda value: is_size(value, 2),
     "score": _is_text,
     "threshold": is_number,
-    "scale": is_number,
+    "scale": lambda value: is_number(value) and value > 0,
 }
 OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "depth": _is_depth,

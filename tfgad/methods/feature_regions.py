@@ -18,7 +18,7 @@ feature maps. Its weights stay as they are. Two things are learnt from the maps:
 
   A place of the head's grid, 8x8 pixels, is defective if a quarter of it is. Places that a defect
   covers in a smaller part are left out of E. On mirrored images, which training also shows, a
-  place lies elsewhere: the head learns that the deviations are a hint, no proof.
+  place lies elsewhere: so the head learns not to rely on the deviations alone.
 
 The default score `joint` is the largest value of the sum of both maps, each scaled so that nine of
 ten training images stay below 1. Marks below the level of good images are negative: of two such

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tfgad.errors import UsageError
+from tfgad.inference.metadata import is_size
 from tfgad.training.lock import LOCK
 from tfgad.training.run_folder import RunFolder
 from tfgad.training.split_file import SPLIT
@@ -42,14 +43,6 @@ def _are_specs(specs: object) -> bool:
     return isinstance(specs, list) and specs != [] and all(isinstance(each, str) for each in specs)
 
 
-def _is_shape(shape: object) -> bool:
-    return (
-        isinstance(shape, list)
-        and len(shape) == 3
-        and all(type(side) is int and side > 0 for side in shape)
-    )
-
-
 def _are_seconds(seconds: object) -> bool:
     """Returns whether a value is the time of each part of the training; None before its end."""
     return seconds is None or (
@@ -62,7 +55,7 @@ def _are_seconds(seconds: object) -> bool:
 VALID: dict[str, Callable[[object], bool]] = {
     "kinds": _are_kinds,
     "data": _are_specs,
-    "image_shape": _is_shape,
+    "image_shape": lambda value: is_size(value, 3),
     "resized": lambda value: isinstance(value, bool),
     "seconds": _are_seconds,
 }

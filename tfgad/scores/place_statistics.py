@@ -32,7 +32,7 @@ class PlaceStatistics:
         one: Literal["mean", "deviation"],
         square: bool = True,
     ):
-        self.errors, self.per_place, self.one, self.square = errors, per_place, one, square
+        self.errors, self.per_place, self.one, self.is_square = errors, per_place, one, square
         moments = errors.mean(0, dtype="float64"), np.square(errors.astype("float64")).mean(0)
         self.moments = moments
         self.least = 0.0
@@ -42,7 +42,7 @@ class PlaceStatistics:
     def _statistics(self, mean: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns mean and deviation, `[places, places]` each, of the first two moments."""
         if not self.per_place:
-            mean, square = (symmetric(each, self.square) for each in (mean, square))
+            mean, square = (symmetric(each, self.is_square) for each in (mean, square))
         if self.one == "mean":
             of_all = np.full_like(mean, mean.mean())
             variance, mean = square - 2 * mean * of_all + np.square(of_all), of_all

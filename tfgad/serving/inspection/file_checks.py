@@ -65,9 +65,9 @@ def check_limits(path: Path, pixels_left: int = MAX_BATCH_PIXELS) -> int:
         if path.stat().st_size > MAX_BYTES:
             raise ImageError(path, f"is larger than {MAX_BYTES // MEBI} MiB")
         content = path.read_bytes()
-        reason = image_headers.excess(io.BytesIO(content))
+        reason = image_headers.header_excess(io.BytesIO(content))
         if reason:
-            raise ImageError(path, f"{reason}, and would be slow to read")
+            raise ImageError(path, reason)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             pixels, side = image.width * image.height, max(image.size)
     except ImageError:

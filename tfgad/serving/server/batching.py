@@ -39,7 +39,8 @@ class Batching:
         max_cost: pixels of a run; a single image may have more. By default eight tiles of 128x128:
             on two cores the `ganomaly` of `saved_models/` took 44 ms per tile for one at a time, 34
             for eight, 42 for sixteen and 58 for 32. An accelerator needs more.
-        max_queue: rows that wait, of each request at most a run's; further ones are refused.
+        max_queue: rows that wait; further ones are refused. A queued request counts with at most
+            `max_batch_size` rows, a new one with all of its own.
         enabled: if False, each request has its own run, and `threads` runs are concurrent.
         threads: threads of a queue; one if runs are shared, since TensorFlow itself uses all cores.
     """

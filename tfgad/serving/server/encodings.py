@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from tfgad.serving.errors import ServingError, invalid
 from tfgad.serving.file_cost import INPUT_STEP, MEBI
 
@@ -44,8 +46,8 @@ def decompress(
         check_time: called before each piece; raises if it is too late.
 
     Raises:
-        ServingError: the body is not valid gzip, is longer than its content, or one of the
-            functions raised it.
+        ServingError: the body is not valid gzip, is more than twice as long as its content,
+            or one of the functions raised it.
     """
     parts, size = [], 0
     try:
@@ -56,7 +58,7 @@ def decompress(
             hold(len(part))
             parts.append(part)
             if taken > MAX_EXPANSION * size + SLACK:
-                raise invalid("the compressed body is longer than its content")
+                raise invalid("the compressed body is more than twice as long as its content")
     except zlib.error as error:
         raise invalid(f"the body is not valid gzip: {error}") from None
     return b"".join(parts)
@@ -65,7 +67,7 @@ def decompress(
 def _pieces(body: memoryview) -> Iterator[tuple[bytes, int]]:
     """Yields the pieces of the content, and how many bytes of the body they took so far."""
     members, taken = 0, 0
-    while bytes(body[taken:]).strip(b"\0"):  # zeros may pad the end
+    while np.any(body[taken:]):  # zeros may pad the end
         members += 1
         if members > MAX_MEMBERS:
             raise invalid(f"the body has more than {MAX_MEMBERS} gzip members")

@@ -86,7 +86,7 @@ def encoded_size(
     Raises:
         ServingError: it cannot be read, is too large, or costs far more to decode than its pixels.
     """
-    _check_cost(image_headers.excess(io.BytesIO(file)), index)
+    _check_cost(image_headers.header_excess(io.BytesIO(file)), index)
     if file.startswith(PNG_START):
         header = png_header(file)
         if header is None:

@@ -15,7 +15,7 @@ from tfgad.export.saved_model import METADATA
 from tfgad.inference.metadata import saved_model_metadata, wrong_key
 
 GRAPH_FILE = "saved_model.pb"
-MAX_SIDE = 2**14  # of the image shape, window and tile that metadata may give
+MAX_METADATA_SIDE = 2**14  # of the image shape, window and tile that metadata may give
 WRONG_VALUES = f"has a {METADATA} with wrong values"
 
 log = logging.getLogger(__name__)
@@ -67,4 +67,4 @@ def is_valid(metadata: Mapping[str, Any]) -> bool:
     if wrong_key(metadata):
         return False
     sizes = (*metadata["image_shape"], *metadata["window"], *metadata["tile"], metadata["stride"])
-    return max(sizes) <= MAX_SIDE
+    return max(sizes) <= MAX_METADATA_SIDE
