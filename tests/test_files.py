@@ -25,6 +25,7 @@ def test_a_name_is_shown_in_one_line():
         "\ud800": "\\ud800",
     }
     assert {name: files.printable(name) for name in shown} == shown
+    assert files.printable("\u0645\u06cc\u200c\u062e.png") == "\u0645\u06cc\u200c\u062e.png"
     assert files.summarize(["a\nb", Path("a/\r.png")]) == "2 (a\\nb, \\r.png)"
 
 

@@ -18,6 +18,7 @@ from tfgad.errors import UsageError, reason_of
 
 NO_SPACE = os.strerror(errno.ENOSPC)
 FREE_SPACE = "free some, or name a path on another disk"  # the hint for NO_SPACE
+JOINERS = "\u200c\u200d"  # of Persian and Indic scripts, and of composed emoji
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of a cell, in spreadsheets
 SHOWN = 3  # names that `summarize` shows; it counts the others
 
@@ -83,14 +84,14 @@ def printable(path: str | os.PathLike[str]) -> str:
     """Returns a path, or other text, as one line of valid Unicode that a terminal shows as it is.
 
     Line breaks, other characters that cannot be printed, and bytes that are not UTF-8 appear as
-    escape sequences. Spaces of every kind stay.
+    escape sequences. Spaces of every kind stay, and the joiners of scripts and emoji.
     """
     text = os.fspath(path)
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def _escaped(character: str) -> str:
-    if character.isprintable() or unicodedata.category(character) == "Zs":
+    if character.isprintable() or unicodedata.category(character) == "Zs" or character in JOINERS:
         return character
     if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8, see os.fsdecode
         return f"\\x{ord(character) - 0xDC00:02x}"

@@ -10,6 +10,7 @@ from PIL import Image, TiffImagePlugin
 
 from tfgad.data.image_files import ImageError
 from tfgad.data.image_headers import (
+    MAX_CHUNKS,
     MAX_NUMBERS,
     MAX_PARTS,
     MAX_RATIONALS,
@@ -122,7 +123,8 @@ def test_tags_that_share_their_bytes_are_refused():
     block = sharing(100, 2000)
     refused(block, "has tags that together are larger than the file")
     refused(struct.pack("<2sHLH", b"II", 42, 8, 9999) + block[10:], "has tags that together")
-    refused(tiff([(0x8769, LONG, 1, 26)], data=sharing(100, 2000)[8:]), "together are larger")
+    for kind in (LONG, 13):  # 13: the place of a directory
+        refused(tiff([(0x8769, kind, 1, 26)], data=sharing(100, 2000)[8:]), "together are larger")
     refused(jpeg((0xE1, b"Exif\0\0" + block)), "has tags that together")
     refused(jpeg((0xE2, b"MPF\0" + block)), "has tags that together")
     parts = [(0xE1, b"Exif\0\0" + part) for part in (block[:700], block[700:])]
@@ -180,3 +182,4 @@ def test_a_png_of_many_chunks_before_its_pixels_is_refused():
     assert not header_excess(io.BytesIO(file[:end] + chunk * (MAX_PARTS - 1) + file[end:]))
     pixels = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
     assert not header_excess(io.BytesIO(file[:end] + pixels * 2 * MAX_PARTS + file[end:]))
+    refused(file[:-12] + chunk * MAX_CHUNKS + file[-12:], "has more than 65536 chunks")

@@ -3,12 +3,14 @@
 import json
 import sys
 import zipfile
+from pathlib import Path
 
 import keras
 import pytest
 
 from tfgad.errors import UsageError
 from tfgad.training import load_model
+from tfgad.training.saving import check_same_networks
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"PK\x05\x06" + bytes(18)])
@@ -81,3 +83,10 @@ def test_a_model_of_another_program_is_not_loaded(tmp_path, monkeypatch, layer, 
     monkeypatch.setattr(f"{__name__}.Unregistered", None)
     with pytest.raises(UsageError, match=answer):
         load_model(path)
+
+
+def test_a_run_of_other_networks_is_not_trained_on(build_small):
+    old, new = (build_small("ganomaly", width=width) for width in (4, 8))
+    check_same_networks(Path("run"), old, build_small("ganomaly", width=4))
+    with pytest.raises(UsageError, match="'run': has networks of an earlier version of tfgad"):
+        check_same_networks(Path("run"), old, new)

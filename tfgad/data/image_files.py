@@ -221,7 +221,7 @@ def _check_supported(image: Image.Image, path: pathlib.Path) -> None:
         kinds = [each["Attribute"]["MPType"] for each in image.mpinfo[PICTURES_OF_MPO]]
         several = sum("Thumbnail" not in kind for kind in kinds) > 1
     if several:
-        raise ImageError(path, "holds several pages; save each as a file of its own")
+        raise ImageError(path, "holds several pages, or says so; save each as a file of its own")
     if isinstance(image, TiffImageFile):
         bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
         if bits > 8 and image.tag_v2.get(SAMPLES_PER_PIXEL, 1) > 1:

@@ -31,12 +31,15 @@ MAX_TAGS = 2**12
 # line scan of 4096x65536 with a strip for each row 131,072.
 MAX_NUMBERS = 2**19
 MAX_RATIONALS = 2**14  # fractions among them, which take 12 us each; a camera writes about thirty
-# Strips or tiles of a TIFF, which take 27 us each: these, or one for each 16 pixels.
+# Strips or tiles of a TIFF without compression, which Pillow reads one by one in 27 us: these, or
+# one for each 16 pixels.
 MAX_STRIPS, PIXELS_OF_STRIP = 2**14, 16
 # Sizes of all compressed strips together, in sizes of the file; some writers state them wrongly.
 SHARED = 2
 # Segments of a JPEG before its pixels, and chunks of a PNG. A segment has up to 64 KiB.
 MAX_PARTS = 2**12
+# All chunks of a PNG: 0.6 s. Encoders write one for each 8 KiB or more, so these are 512 MiB.
+MAX_CHUNKS = 2**16
 MAX_METADATA = 16 * MEBI  # bytes of these segments together
 MAX_STARTS = 4  # of an Exif block; some writers repeat it once
 MAX_FILLING = 2**16  # bytes between the segments; encoders write none, or a few
@@ -49,7 +52,7 @@ OFFSETS, COUNTS = (273, 324), (279, 325)  # of strips and of tiles
 DIRECTORIES = (0x8769, 0x8825, 0xA005)  # of Exif, GPS and interoperability, which Pillow reads too
 BYTES, RATIONALS = (1, 2, 7), (5, 10)  # types: values that remain bytes or text, and fractions
 # Types of whole numbers, as NumPy names them.
-NUMBERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 16: "u8"}
+NUMBERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8"}
 SCAN, APP1, APP2 = 0xFFDA, 0xFFE1, 0xFFE2  # markers of a JPEG
 RESOURCE = b"8BIM"  # start of each of Photoshop's blocks, of which a segment may have 5,000
 EXIF, PICTURES = b"Exif\0\0", b"MPF\0"  # starts of the segments with a directory of their own
@@ -97,13 +100,17 @@ def header_excess(file: BinaryIO) -> str:
 
 
 def _check_png(file: BinaryIO) -> None:
-    """Checks the chunks before the pixels."""
-    for _ in range(MAX_PARTS + 1):
+    """Checks the chunks: those before the pixels, and all of them."""
+    before = True
+    for count in range(MAX_CHUNKS + 1):
         length, kind = struct.unpack(">I4s", file.read(8))
-        if kind in (b"IDAT", b"IEND"):
+        before = before and kind != b"IDAT"
+        if kind == b"IEND":
             return
+        if before and count == MAX_PARTS:
+            raise _ExcessError(f"has more than {MAX_PARTS} chunks before its pixels")
         file.seek(length + 4, os.SEEK_CUR)  # with its checksum
-    raise _ExcessError(f"has more than {MAX_PARTS} chunks before its pixels")
+    raise _ExcessError(f"has more than {MAX_CHUNKS} chunks")
 
 
 def _check_jpeg(file: BinaryIO) -> None:
@@ -156,11 +163,11 @@ def _check_tiff(file: BinaryIO) -> None:
     """Checks the first directory of a TIFF, those that it names, and its strips."""
     directory = _Directory(file)
     directory.check()
-    strips = max(map(directory.count, OFFSETS))
-    pixels = directory.number(WIDTH) * directory.number(HEIGHT)
-    if strips > max(MAX_STRIPS, pixels // PIXELS_OF_STRIP):
-        raise _ExcessError(f"has {strips} strips or tiles, too many for its {pixels} pixels")
     if directory.number(COMPRESSION) in (0, NONE):  # without the tag there is none
+        strips = max(map(directory.count, OFFSETS))
+        pixels = directory.number(WIDTH) * directory.number(HEIGHT)
+        if strips > max(MAX_STRIPS, pixels // PIXELS_OF_STRIP):
+            raise _ExcessError(f"has {strips} strips or tiles, too many for its {pixels} pixels")
         return
     # Each strip is decompressed to its end, so that strips which share their bytes multiply them.
     for tag in COUNTS:

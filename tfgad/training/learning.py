@@ -42,6 +42,7 @@ from tfgad.training.normals import (
 from tfgad.training.run import Run, calibration_metadata, calibration_numbers, check_shape
 from tfgad.training.run_config import absolute_spec, check_same_weights, versions
 from tfgad.training.run_folder import CHECKPOINT, RunFolder, RunState
+from tfgad.training.saving import check_same_networks
 from tfgad.training.split_file import Split, merged
 from tfgad.training.stages import Callbacks, fit_stages, no_callbacks, stage_steps
 
@@ -226,6 +227,7 @@ def _trained_on(
     model = methods.build(config["method"], shape, seed, products=old.product_names, **built_with)
     model.prepare()
     check_same_weights(run.folder, config, model.pretrained)
+    check_same_networks(run.folder, old, model)
     filled = model.normal_images(train.images)
     images = dataclasses.replace(own, train=filled, train_size=train.size)
 

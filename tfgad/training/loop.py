@@ -50,7 +50,7 @@ from tfgad.training.run_config import (
     versions,
 )
 from tfgad.training.run_folder import RunFolder, RunState
-from tfgad.training.saving import load_model
+from tfgad.training.saving import check_same_networks, load_model
 from tfgad.training.split_file import split_of
 from tfgad.training.stages import Callbacks, fit_stages, is_longer, no_callbacks, stage_steps
 
@@ -238,7 +238,9 @@ def _trained(
             asked = asked_of(folder.path, old)
             config |= {"calibration": asked} if asked else {}  # may be interrupted again
             if folder.is_finished():  # and is to be trained by more steps
-                write_checkpoint(load_model(folder.model), folder.checkpoint)
+                finished = load_model(folder.model)
+                check_same_networks(folder.path, finished, model)
+                write_checkpoint(finished, folder.checkpoint)
                 folder.remove_results()
         folder.start(state, config, split_of(images))
     cluster.barrier()  # before it, others might find the checkpoint of the run that is replaced

@@ -78,3 +78,24 @@ def save_model(model: keras.Model, path: Path) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise files.unwritable("output", path, error) from error
+
+
+def check_same_networks(path: Path, old: Detector, new: Detector) -> None:
+    """Checks that a run can be trained on: that its settings still make the networks it has.
+
+    Args:
+        path: of the run, for the message.
+        old: its model.
+        new: a model of its settings.
+
+    Raises:
+        UsageError: an earlier version of tfgad made other networks.
+    """
+    of_old, of_new = (
+        {name: [tuple(each.shape) for each in network.weights] for name, network in model}
+        for model in (old.networks().items(), new.networks().items())
+    )
+    if of_old != of_new:
+        problem = "has networks of an earlier version of tfgad"
+        hint = "train it on with that version, or train a new run"
+        raise UsageError("run", path, problem, hint)
