@@ -17,7 +17,7 @@ scores that differ by more than one of them, is wrong: it is not timed, and the 
 
 Seconds are given as time and as processor time of the process. The table has processor time, which
 other load on the machine changes less. Its ratios to the SavedModel are the median over the rounds,
-with the lowest and the highest. By estimate 10 minutes of one idle core.
+with the lowest and the highest. 10 minutes of one core, with other work beside.
 """
 
 import argparse
