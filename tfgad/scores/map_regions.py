@@ -56,25 +56,29 @@ def find_regions(anomaly_map: np.ndarray, threshold: float) -> list[Region]:
         return []
     labels, count = ndimage.label(above, EIGHT_NEIGHBOURS)
     boxes = ndimage.find_objects(labels)
-    numbers = range(1, count + 1)
-    areas = ndimage.sum_labels(above, labels, numbers).astype(int)
-    peaks = ndimage.maximum(anomaly_map, labels, numbers)
-    means = ndimage.mean(anomaly_map, labels, numbers)
-    centroids = ndimage.center_of_mass(above, labels, numbers)
+    # From the pixels of the regions alone: from whole maps of 51 megapixels it took 12 s, as long
+    # as the scoring by a small network.
+    rows, columns = np.nonzero(above)
+    values, of_pixel = anomaly_map[rows, columns], labels[rows, columns] - 1
+    areas = np.bincount(of_pixel, minlength=count)
+    means, centre_rows, centre_columns = (
+        np.bincount(of_pixel, each, count) / areas for each in (values, rows, columns)
+    )
+    peaks = ndimage.maximum(values, of_pixel, range(count))
     regions = [
         Region(
-            x=columns.start,
-            y=rows.start,
-            width=columns.stop - columns.start,
-            height=rows.stop - rows.start,
+            x=across.start,
+            y=down.start,
+            width=across.stop - across.start,
+            height=down.stop - down.start,
             area=int(area),
             peak=float(peak),
             mean=float(mean),
             centroid_x=float(x),
             centroid_y=float(y),
         )
-        for (rows, columns), area, peak, mean, (y, x) in zip(
-            boxes, areas, peaks, means, centroids, strict=True
+        for (down, across), area, peak, mean, x, y in zip(
+            boxes, areas, peaks, means, centre_columns, centre_rows, strict=True
         )
     ]
     return sorted(regions, key=lambda region: (-region.area, -region.peak))
