@@ -4,7 +4,7 @@
         --out examples/benchmarks/results/cost_growth.json \
         --picture examples/pictures/cost_growth.png
 
-About 6 minutes of one core, 16 where two other programs share it. Each measurement is a process of
+About 5 minutes of one core, 16 where two other programs share it. Each measurement is a process of
 its own, so that its peak memory is its own. The clock starts after a first, small run of the same
 work, which builds the graph. Seconds are of the processor, of all threads, so that other work on
 the machine counts little. The detector is a small GANomaly with the paper's score.
