@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad.data import tiling
-from tfgad.scores.image_quality import starts_of
 from tfgad.scores.tile_statistics import ROUNDING
 
 THUMBNAIL = 8  # pixels of a side
@@ -43,7 +42,7 @@ def describe(images: tf.Tensor, tile: tuple[int, int]) -> tf.Tensor:
     """
     channels = images.shape[-1]
     images = tiling.pad_to_grid(images, tile, 1)
-    rows, columns = (starts_of(tf.shape(images)[i + 1], tile[i]) for i in (0, 1))
+    rows, columns = (tiling.starts_of(tf.shape(images)[i + 1], tile[i]) for i in (0, 1))
     places = tf.reshape(columns[:, None] + tf.range(tile[1]), [-1])
 
     def add_row(row: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

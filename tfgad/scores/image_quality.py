@@ -119,7 +119,7 @@ class ImageQuality(StatisticsLayer):
         Rows of tiles are computed one after another, so a large image needs the memory of one row.
         """
         images = tiling.pad_to_grid(images, self.tile, 1)
-        starts = starts_of(tf.shape(images)[1], self.tile[0])
+        starts = tiling.starts_of(tf.shape(images)[1], self.tile[0])
         none = tf.fill([tf.shape(images)[0]], len(REASONS) - 1)
 
         def add_row(row: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -177,12 +177,7 @@ class ImageQuality(StatisticsLayer):
         Tiles lie side by side. The last tile of a row or column ends at the edge of the image and
         may overlap the one before it.
         """
-        tiles = tiling.pad_to_grid(images, self.tile, 1)
-        for axis, side in zip((1, 2), self.tile, strict=True):
-            starts = starts_of(tf.shape(tiles)[axis], side)
-            places = tf.reshape(starts[:, None] + tf.range(side), [-1])
-            tiles = tf.gather(tiles, places, axis=axis)
-        tiles = tiling.cut(tiles, self.tile, self.tile)
+        tiles = tiling.cut_to_edge(tiling.pad_to_grid(images, self.tile, 1), self.tile)
         tiles = tf.reshape(tiles, [-1, *self.tile, self.channels])
         return statistics_of(tiles, self.window)
 
@@ -200,11 +195,3 @@ def first_reason(reasons: Iterable[str]) -> str:
 def _pair(size: Sequence[int]) -> tuple[int, int]:
     height, width = size
     return height, width
-
-
-def starts_of(length: tf.Tensor, tile: int) -> tf.Tensor:
-    """Returns the starts of tiles along an axis of at least their length, int32 `[tiles]`.
-
-    The same as `tfgad.data.tiling.tile_starts`, on tensors.
-    """
-    return tf.concat([tf.range(0, length - tile, tile), [length - tile]], axis=0)

@@ -7,7 +7,6 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from tfgad.data import tiling
@@ -105,12 +104,7 @@ def _brightness_and_contrast(
 
     The last of a row or column ends at the edge of the tile and may overlap the one before it.
     """
-    for axis, side in zip((1, 2), window, strict=True):
-        length = grey.shape[axis]
-        if length % side:
-            starts = np.array(tiling.tile_starts(length, side))
-            grey = tf.gather(grey, (starts[:, None] + np.arange(side)).ravel(), axis=axis)
-    parts = tiling.cut(grey, window, window)
+    parts = tiling.cut_to_edge(grey, window)
     means, variances = tf.nn.moments(parts, [3, 4, 5])
     brightness, contrast = _brightness(means), _contrast(variances)
     return (

@@ -84,6 +84,32 @@ def cut(
     return tf.reshape(windows, [batch, rows, columns, height, width, channels])
 
 
+def cut_to_edge(images: tf.Tensor, window: tuple[int, int]) -> tf.Tensor:
+    """Cuts images `[B, H, W, C]` into windows side by side, `[B, rows, columns, h, w, C]`.
+
+    The last window of a row or column ends at the edge and may overlap the one before it.
+
+    Args:
+        images: at least as large as a window.
+        window: `(h, w)`.
+    """
+    for axis, side in zip((1, 2), window, strict=True):
+        length = images.shape[axis]
+        if length is None or length % side:
+            starts = starts_of(tf.shape(images)[axis], side)
+            places = tf.reshape(starts[:, None] + tf.range(side), [-1])
+            images = tf.gather(images, places, axis=axis)
+    return cut(images, window, window)
+
+
+def starts_of(length: tf.Tensor, tile: int) -> tf.Tensor:
+    """Returns the starts of tiles along an axis of at least their length, int32 `[tiles]`.
+
+    The same as `tile_starts`, on tensors.
+    """
+    return tf.concat([tf.range(0, length - tile, tile), [length - tile]], axis=0)
+
+
 def _strides(stride: Stride) -> tuple[int, int]:
     return stride if isinstance(stride, tuple) else (stride, stride)
 
