@@ -56,7 +56,6 @@ class Calibrated(Scorer):
 
     def _forget_threshold(self) -> None:
         """Makes the model one without a threshold, whose scores are about to change."""
-        self.build()
         self.calibration.calibrated.assign(0.0)
 
     def _needs_adapt(self, score: str) -> bool:

@@ -12,9 +12,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from tfgad.data.image_headers import JPEG_START, PNG_START
+from tfgad.data.image_headers import JPEG_START, MAX_CHUNKS, MEBI, PNG_START
 
-MEBI = 2**20
 MAX_PIXELS = 32 * MEBI  # of one image, for the server's interfaces and the page
 # Of an image: a JPEG's longest is 65,535, that of a line scan 65,536. A model that resizes its
 # images took 10 us for each row of a narrow one: 0.7 s for this many, 10 s for 2^20.
@@ -32,7 +31,6 @@ ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-MAX_CHUNKS = 2**16  # of a PNG; encoders cut the pixels into chunks of 8 KiB or more
 # Decompressed bytes of a PNG's texts and profile; the largest profiles of printers have 3 MiB.
 MAX_METADATA = 16 * MEBI
 MAX_NAME = 2**10  # bytes of a text's keyword, language and translated keyword together
