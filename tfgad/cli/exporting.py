@@ -1,4 +1,4 @@
-"""`tfgad export`: a run's model as a SavedModel or in LiteRT's format."""
+"""`tfgad export`: a run's model as a SavedModel, as LiteRT or as ONNX."""
 
 from __future__ import annotations
 
@@ -21,20 +21,28 @@ class ExportFormat(str, enum.Enum):
 
     SAVED_MODEL = "savedmodel"
     LITERT = "litert"
+    ONNX = "onnx"
 
 
 def export(
     run: RunFolder,
     directory: Annotated[
-        Path, typer.Argument(help="Folder for the model's versions; for litert, for its files.")
+        Path,
+        typer.Argument(
+            help="Folder for the model's versions; for litert and onnx, for their files."
+        ),
     ],
     format: Annotated[
         ExportFormat,
-        typer.Option(help="SavedModel for TensorFlow Serving, or LiteRT for phones and boards."),
+        typer.Option(
+            help="SavedModel for TensorFlow Serving, LiteRT for phones and boards, or ONNX."
+        ),
     ] = ExportFormat.SAVED_MODEL,
     data: Annotated[
         str | None,
-        typer.Option(help="For litert: images to compare scores on; by default the run's own."),
+        typer.Option(
+            help="For litert and onnx: images to compare scores on; by default the run's own."
+        ),
     ] = None,
     name: Annotated[
         str | None,
@@ -43,14 +51,15 @@ def export(
 ) -> None:
     """Write a run's model for other programs, with preprocessing and threshold.
 
-    A LiteRT model takes only images of the run's size. It is written only if its scores equal
-    those of the run's model. A second file holds the weights in 8 bits; the command prints how
-    much its scores differ.
+    LiteRT and ONNX models take only images of the run's size. They are written only if their scores
+    equal those of the run's model. A second LiteRT file holds the weights in 8 bits; the command
+    prints how much its scores differ.
     """
-    if format is ExportFormat.LITERT:
+    if format is not ExportFormat.SAVED_MODEL:
         if name is not None:
-            raise UsageError("--name", name, "is not kept in LiteRT files", "leave it out")
-        _export_litert(run, directory, data)
+            problem = f"is not kept in files of {format.value}"
+            raise UsageError("--name", name, problem, "leave it out")
+        _export_for_one_size(run, directory, data, format)
         return
     import_tensorflow()
     from tfgad import training
@@ -62,13 +71,16 @@ def export(
     console.say(str(written))
 
 
-def _export_litert(run: Path, directory: Path, spec: str | None) -> None:
+def _export_for_one_size(
+    run: Path, directory: Path, spec: str | None, format: ExportFormat
+) -> None:
     loaded, images = load_run_and_data(run, spec)
-    from tfgad.export import litert
+    from tfgad.export import litert, onnx
 
     with Progress() as progress:
         progress.phase("converting, and comparing scores")
-        variants = litert.export_litert(loaded, images, directory)
+        export_as = litert.export_litert if format is ExportFormat.LITERT else onnx.export_onnx
+        variants = export_as(loaded, images, directory)
     unit = images.counted_unit
     for each in variants:
         line = (

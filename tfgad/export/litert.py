@@ -5,135 +5,47 @@
       model_dynamic_range.tflite    weights of 8 bits; a quarter of the size, another AUROC
       tfgad.json                    metadata of the model, and the measurements of both files
 
-It has one signature, of LiteRT's own operations, so that the plain runtime runs it:
-
-    serving_default   images uint8 [1, H, W, C] -> score, probability float32 [1], is_anomalous
-                      bool [1], map float32 [1, H, W], reason int32 [1]
-
-The reason is the place of a text in the list `reasons` of `tfgad.json`, the last of which is empty.
-
-H, W, C are those of the training images: the runtime plans its memory for one size. Callers resize
-other images, or cut them into tiles. Before anything is written, each file scores images that were
-not trained on, and its scores are compared with the model's own.
+It has one signature, `serving_default`, of LiteRT's own operations, so that the plain runtime runs
+it. `one_size.py` has its inputs and outputs, and the comparison of the scores.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfgad import files
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
-from tfgad.data.ignored import ignoring
-from tfgad.data.pixels import from_uint8, to_uint8
-from tfgad.data.sampling import batched, spread
 from tfgad.errors import UsageError
-from tfgad.evaluation import metrics
-from tfgad.export.saved_model import metadata_of_run
+from tfgad.export import one_size
 from tfgad.quiet import silent_standard_error
-from tfgad.scores.image_quality import REASONS
 from tfgad.training import Run
 
 FLOAT, DYNAMIC_RANGE = "model.tflite", "model_dynamic_range.tflite"
 VARIANTS = {FLOAT: [], DYNAMIC_RANGE: [tf.lite.Optimize.DEFAULT]}  # the converter's optimizations
-METADATA = "tfgad.json"
-NOTICE = "NOTICE"  # of weights that are others' work
-# Of the scale of the calibration, which moves no probability by more than 0.0025. LiteRT sums in
-# another order; the small models of the tests come to 0.0004 at most.
-TOLERANCE = 0.01
-# Images to compare scores on, if there is no test set; all images of a test set are compared.
-COMPARED = 64
 MISSING_OPERATION = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """One file and its measurements.
-
-    Attributes:
-        name: of the file.
-        size: in bytes.
-        largest_difference: between its scores and the model's own.
-        milliseconds: per image, the median, with all threads of this machine.
-        image_auroc: of the test set; None without labelled test images of both kinds.
-        auroc_loss: the difference of the model's own to that.
-    """
-
-    name: str
-    size: int
-    largest_difference: float
-    milliseconds: float
-    image_auroc: float | None
-    auroc_loss: float | None
-
-
-def export_litert(run: Run, images: AnomalyData, directory: str | os.PathLike) -> list[Variant]:
-    """Writes a run's model as LiteRT, whole or not at all.
-
-    Args:
-        run: calibrated; its networks compute in float32.
-        images: the run's data set. Its test images are scored, or if there are none, some of those
-            that are held out for calibration.
-        directory: folder for the three files; none of them may exist.
+def export_litert(
+    run: Run, images: AnomalyData, directory: str | os.PathLike
+) -> list[one_size.Variant]:
+    """Writes a run's model as LiteRT; see `one_size.export`.
 
     Returns:
         The float and the dynamic-range variant.
 
     Raises:
-        UsageError: the method needs an operation that LiteRT does not have, the scores of the float
-            variant differ from the model's, or the directory cannot be written. Nothing is left
-            then.
+        UsageError: as there; or LiteRT's runtime is not installed.
     """
-    directory, image_shape = Path(directory), tuple(run.config["image_shape"])
     _runtime()
-    _refuse_to_replace(directory)
-    run.model.calibration.require_calibrated()
-    if run.model.product_names:
-        problem = "is of several products, which tfgad does not recognise in LiteRT"
-        raise UsageError("run", run.folder, problem, "export it as a SavedModel")
-    if images.image_shape != image_shape:
-        hint = "give a data set of that size"
-        raise UsageError("data", images.image_shape, f"but the run has {image_shape}", hint)
-    images = ignoring(images, run.model.ignored)
-    converted = convert(run.model, image_shape)
-    pixels, labels, images_of = _held_out(images)
-    own = _own_scores(run.model, pixels)
-
-    def auroc_of(scores: np.ndarray) -> float | None:
-        return metrics.image_metrics(*metrics.by_image(labels, scores, images_of))["image_auroc"]
-
-    own_auroc = auroc_of(own)
-    variants = [
-        _measured(name, content, pixels, own, own_auroc, auroc_of)
-        for name, content in converted.items()
-    ]
-    tolerance = TOLERANCE * float(run.model.calibration.scale)
-    worst = variants[0].largest_difference
-    if not worst <= tolerance:
-        problem = f"its scores as LiteRT differ by up to {worst:.2g}, more than {tolerance:.2g}"
-        raise UsageError("run", run.folder, problem, "export it as a SavedModel")
-    metadata = {
-        **metadata_of_run(run),
-        "signature": "serving_default",
-        "reasons": REASONS,
-        "compared_images": len(pixels),
-        "tolerance": tolerance,
-        "threads": _threads(),
-        "image_auroc": own_auroc,
-        "variants": [dataclasses.asdict(each) for each in variants],
-    }
-    _write(directory, converted, metadata, run.model.notice)
-    return variants
+    form = one_size.Format("LiteRT", tuple(VARIANTS), convert, scores_of)
+    return one_size.export(run, images, directory, form)
 
 
 def convert(
@@ -152,38 +64,14 @@ def convert(
     Raises:
         UsageError: the model needs an operation that LiteRT does not have.
     """
-
-    def score(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Not `anomaly_in_graph`, which hides the size of the images: LiteRT has to know it.
-        # The converter multiplies by the inverse, which moves the last bit of 111 of 256 levels,
-        # with `decoding.from_levels` too. `TOLERANCE` covers the difference.
-        images = model.filled(tf.cast(images, tf.float32) / 127.5 - 1)
-        errors = model.error_maps(images, model.score)
-        scored = _without_ignored(model, model.scored_by(model.score)(images, errors))
-        # LiteRT hardly supports strings: the reason is its place in the list of `METADATA`.
-        reason = model.image_quality.reason_index(images)
-        prediction = model.calibration.decide(scored["score"], reason < len(REASONS) - 1)
-        return {**scored, **prediction, "reason": reason}
-
-    form = tf.TensorSpec([1, *image_shape], tf.uint8, name="images")
     # The weights alone, not the model with every graph that it holds.
     module = tf.Module()
     module.weights = [weight.value for weight in model.variables]
-    signature = tf.function(score, [form], autograph=False).get_concrete_function()
+    signature = one_size.score_function(model, image_shape).get_concrete_function()
     # From a SavedModel: directly from the function, the converter leaves out the weights.
     with tempfile.TemporaryDirectory() as folder, silent_standard_error():
         tf.saved_model.save(module, folder, {"serving_default": signature})
         return {name: _from_saved_model(model, folder, VARIANTS[name]) for name in names}
-
-
-def _without_ignored(model: Detector, scored: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns score and map without the ignored pixels, as `Detector.anomaly_in_graph` does."""
-    if model.ignored is None:
-        return scored
-    anomaly_map = model.left_out(scored["map"])
-    if not model.scored_by(model.score).is_peak and model.tile == model.window[:2]:
-        return {"score": scored["score"], "map": anomaly_map}
-    return {"score": tf.reduce_max(anomaly_map, axis=[1, 2]), "map": anomaly_map}
 
 
 def _from_saved_model(model: Detector, folder: str, optimizations: list[Any]) -> bytes:
@@ -207,15 +95,10 @@ def scores_of(content: bytes, pixels: np.ndarray) -> tuple[np.ndarray, float]:
         Scores float32 `[N]`, and the median of milliseconds per image.
     """
     with silent_standard_error():  # the runtime prints the processor it uses
-        interpreter = _runtime()(model_content=content, num_threads=_threads())
+        interpreter = _runtime()(model_content=content, num_threads=one_size.threads())
         predict = interpreter.get_signature_runner("serving_default")
-        predict(images=pixels[:1])  # the first call prepares the weights
-    scores, seconds = np.empty(len(pixels), np.float32), np.empty(len(pixels))
-    for i, image in enumerate(pixels):
-        start = time.perf_counter()
-        scores[i] = predict(images=image[None])["score"][0]
-        seconds[i] = time.perf_counter() - start
-    return scores, 1000 * float(np.median(seconds))
+        predict(images=pixels[:1])
+    return one_size.timed(lambda image: predict(images=image)["score"], pixels)
 
 
 def _runtime() -> Any:
@@ -230,78 +113,3 @@ def _runtime() -> Any:
         hint = "pip install 'tfgad[litert]'"
         raise UsageError("--format", "litert", "needs LiteRT's runtime", hint) from error
     return Interpreter
-
-
-def _threads() -> int:
-    return os.cpu_count() or 1
-
-
-def _held_out(images: AnomalyData) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Returns images that were not trained on, their labels, and `AnomalyData.images_of` of them.
-
-    Returns:
-        uint8 `[N, H, W, C]`, int32 `[N]`, and int `[N]` or None.
-    """
-    if images.test_size:
-        rows = list(images.test.as_numpy_iterator())
-        pixels = np.stack([to_uint8(row["image"]) for row in rows])
-        labels = np.array([row["label"] for row in rows], np.int32)
-        return pixels, labels, images.images_of([row["name"].decode() for row in rows])
-    some = spread(images.calibration, images.calibration_size, COMPARED)
-    pixels = np.stack([to_uint8(image) for image in some.as_numpy_iterator()])
-    return pixels, np.zeros(len(pixels), np.int32), None
-
-
-def _own_scores(model: Detector, pixels: np.ndarray) -> np.ndarray:
-    batches = batched(tf.data.Dataset.from_tensor_slices(pixels))
-    anomaly = model.traced_anomaly(model.score)
-    scored = [anomaly(tf.constant(from_uint8(x))) for x in batches.as_numpy_iterator()]
-    return np.concatenate([each["score"].numpy() for each in scored])
-
-
-def _measured(
-    name: str,
-    content: bytes,
-    pixels: np.ndarray,
-    own: np.ndarray,
-    own_auroc: float | None,
-    auroc_of: Callable[[np.ndarray], float | None],
-) -> Variant:
-    """Scores images with a converted model, and compares the scores with the model's own."""
-    scores, milliseconds = scores_of(content, pixels)
-    auroc = auroc_of(scores)
-    return Variant(
-        name=name,
-        size=len(content),
-        largest_difference=float(np.abs(scores - own).max()),
-        milliseconds=milliseconds,
-        image_auroc=auroc,
-        auroc_loss=None if auroc is None or own_auroc is None else own_auroc - auroc,
-    )
-
-
-def _refuse_to_replace(directory: Path) -> None:
-    """Raises UsageError if one of the three files exists."""
-    for name in (FLOAT, DYNAMIC_RANGE, METADATA):
-        if (directory / name).exists():
-            hint = "name another folder, or remove it"
-            raise UsageError("directory", directory, f"holds a {name} already", hint)
-
-
-def _write(
-    directory: Path, converted: dict[str, bytes], metadata: dict[str, Any], notice: str
-) -> None:
-    """Writes the three files, and the notice of others' weights if there is one, or none."""
-    made = not directory.exists()
-    if notice:
-        converted = {**converted, NOTICE: notice.encode()}
-    try:
-        for name, content in converted.items():
-            files.write_bytes(directory / name, content)
-        files.write_json(directory / METADATA, metadata)
-    except UsageError:
-        for name in converted:
-            (directory / name).unlink(missing_ok=True)
-        if made and directory.is_dir():
-            directory.rmdir()
-        raise

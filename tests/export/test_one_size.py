@@ -1,6 +1,7 @@
-"""Models as LiteRT: the plain runtime gives the scores of Python, or nothing is written."""
+"""Models as LiteRT and ONNX: the plain runtime gives Python's scores, or nothing is written."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -13,15 +14,23 @@ from tfgad.cli import exporting, main
 from tfgad.data.anomaly_data import AnomalyData
 from tfgad.errors import UsageError
 from tfgad.evaluation import metrics
-from tfgad.export import litert
+from tfgad.export import litert, one_size, onnx
 from tfgad.multistage import segmenter
 from tfgad.multistage.segmenter_config import SegmenterConfig
 from tfgad.scores.image_quality import REASONS
 from tfgad.training import Run
 
 pytest.importorskip("ai_edge_litert", reason="needs tfgad[litert]")
+pytest.importorskip("tf2onnx", reason="needs tfgad[onnx]")
+pytest.importorskip("onnxruntime", reason="needs tfgad[onnx]")
 
-METHODS = [method for method in methods.METHODS if method != "anogan"]  # LiteRT has no search
+# Neither has a latent search.
+METHODS = [method for method in methods.METHODS if method != "anogan"]
+FORMATS = {
+    "litert": (litert, litert.export_litert, ["model.tflite", "model_dynamic_range.tflite"]),
+    "onnx": (onnx, onnx.export_onnx, ["model.onnx"]),
+}
+each_format = pytest.mark.parametrize("form", FORMATS)
 
 
 def pixels_of(images):
@@ -60,20 +69,33 @@ def run_of(model, tmp_path, side=32):
     return Run(tmp_path / "run", config, model)
 
 
-def predictions_of(content, pixels):
-    """Returns the predictions of LiteRT's own runtime, without tfgad."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    runner = Interpreter(model_content=content).get_signature_runner("serving_default")
+def predictions_of(form, content, pixels):
+    """Returns the predictions of the format's own runtime, without tfgad."""
+    runner = {"litert": litert_runner, "onnx": onnx_runner}[form](content)
     answers = [runner(images=image[None]) for image in pixels]
     return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}
 
 
-def assert_python_agrees(model, images):
-    converted = litert.convert(model, images.shape[1:], [litert.FLOAT])
+def litert_runner(content):
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(model_content=content).get_signature_runner("serving_default")
+
+
+def onnx_runner(content):
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(content)
+    names = [each.name for each in session.get_outputs()]
+    return lambda **images: dict(zip(names, session.run(names, images), strict=True))
+
+
+def assert_python_agrees(form, model, images):
+    module, _, names = FORMATS[form]
+    converted = module.convert(model, images.shape[1:])
     pixels = pixels_of(images)
     expected = model.anomaly(pixels.astype("float32") / 127.5 - 1)
-    answer = predictions_of(converted[litert.FLOAT], pixels)
+    answer = predictions_of(form, converted[names[0]], pixels)
     scale = float(model.calibration.scale)
     np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-3 * scale, rtol=1e-5)
     np.testing.assert_allclose(answer["map"], expected["map"], atol=1e-3, rtol=1e-3)
@@ -88,85 +110,94 @@ def assert_python_agrees(model, images):
 
 
 @pytest.mark.slow
+@each_format
 @pytest.mark.parametrize("method", METHODS)
-def test_litert_gives_the_scores_of_python(fitted, images, method):
-    assert_python_agrees(fitted(method, 32), images[:4, :32, :32])
+def test_the_runtime_gives_the_scores_of_python(fitted, images, method, form):
+    assert_python_agrees(form, fitted(method, 32), images[:4, :32, :32])
 
 
 @pytest.mark.slow
+@each_format
 @pytest.mark.parametrize(("method", "score"), [("ganomaly", "cues"), ("ganomaly_unet", "joint")])
-def test_larger_images_are_scored_window_by_window(fitted, images, method, score):
+def test_larger_images_are_scored_window_by_window(fitted, images, method, score, form):
     model = fitted(method)
     assert model.score == score
-    assert_python_agrees(model, images[:4])
+    assert_python_agrees(form, model, images[:4])
 
 
 @pytest.mark.slow
+@each_format
 @pytest.mark.parametrize("score", ["joint", "joint_places"])
-def test_a_unet_that_sees_the_reconstruction(build_small, know_normal_images, images, score):
+def test_a_unet_that_sees_the_reconstruction(build_small, know_normal_images, images, score, form):
     model = build_small("ganomaly_unet", unet_input="image+reconstruction", score=score)
     know_normal_images(model, images)
     assert model.score == score
-    assert_python_agrees(model, images[:4])
+    assert_python_agrees(form, model, images[:4])
 
 
 @pytest.mark.slow
-def test_a_segmenter(images, know_normal_images):
+@each_format
+def test_a_segmenter(images, know_normal_images, form):
     model, _ = segmenter.build(SegmenterConfig(width=4), (48, 48, 1))
     know_normal_images(model, images)
-    assert_python_agrees(model, images[:4])
+    assert_python_agrees(form, model, images[:4])
 
 
-@pytest.fixture(scope="module")
-def exported(fitted, images, tmp_path_factory):
-    """The folder of a small model, what its export returned, and its data set."""
-    folder = tmp_path_factory.mktemp("litert")
+@pytest.fixture(scope="module", params=FORMATS)
+def exported(request, fitted, images, tmp_path_factory):
+    """A format, the folder of a small model in it, what its export returned, and its data set."""
+    form = request.param
+    folder = tmp_path_factory.mktemp(form)
     data = data_of(images[:, :32, :32], anomalies=5)
-    variants = litert.export_litert(run_of(fitted("wgan_gp", 32), folder), data, folder / "lite")
-    return folder / "lite", variants, data
+    export = FORMATS[form][1]
+    return (
+        form,
+        folder / "to",
+        export(run_of(fitted("wgan_gp", 32), folder), data, folder / "to"),
+        data,
+    )
 
 
 def test_figures_are_those_of_the_files(fitted, exported):
-    folder, variants, data = exported
+    form, folder, variants, data = exported
     rows = list(data.test.as_numpy_iterator())
     pixels = pixels_of(np.stack([row["image"] for row in rows]))
     labels = np.array([row["label"] for row in rows])
     own = fitted("wgan_gp", 32).anomaly(pixels.astype("float32") / 127.5 - 1)["score"].numpy()
     own_auroc = metrics.image_metrics(labels, own)["image_auroc"]
-    assert [each.name for each in variants] == ["model.tflite", "model_dynamic_range.tflite"]
-    assert variants[1].size < variants[0].size
+    assert [each.name for each in variants] == FORMATS[form][2]
     for each in variants:
         content = (folder / each.name).read_bytes()
-        scores = predictions_of(content, pixels)["score"]
+        scores = predictions_of(form, content, pixels)["score"]
         auroc = metrics.image_metrics(labels, scores)["image_auroc"]
         assert each.size == len(content)
         assert each.milliseconds > 0
         assert each.image_auroc == pytest.approx(auroc)
         assert each.auroc_loss == pytest.approx(own_auroc - auroc)
         assert each.largest_difference == pytest.approx(np.abs(scores - own).max(), abs=1e-6)
-    assert variants[1].largest_difference > variants[0].largest_difference
+    if form == "litert":
+        assert variants[1].size < variants[0].size
+        assert variants[1].largest_difference > variants[0].largest_difference
 
 
 def test_metadata_lie_beside_the_files(fitted, exported):
-    folder, variants, _ = exported
+    form, folder, variants, _ = exported
     model = fitted("wgan_gp", 32)
     metadata = json.loads((folder / "tfgad.json").read_text())
+    assert metadata["format"] == {"litert": "LiteRT", "onnx": "ONNX"}[form]
     assert metadata["image_shape"] == [32, 32, 1]
     assert metadata["threshold"] == float(model.calibration.threshold)
     assert metadata["compared_images"] == 16
     assert metadata["tolerance"] == pytest.approx(0.01 * float(model.calibration.scale))
     assert [each["auroc_loss"] for each in metadata["variants"]] == [v.auroc_loss for v in variants]
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "model.tflite",
-        "model_dynamic_range.tflite",
-        "tfgad.json",
-    ]
+    assert {path.name for path in folder.iterdir()} == {*FORMATS[form][2], "tfgad.json"}
 
 
 def test_what_is_there_is_not_replaced(fitted, exported, images):
-    folder, _, data = exported
-    with pytest.raises(UsageError, match=r"holds a model\.tflite already"):
-        litert.export_litert(run_of(fitted("wgan_gp", 32), folder), data, folder)
+    form, folder, _, data = exported
+    _, export, names = FORMATS[form]
+    with pytest.raises(UsageError, match=f"holds a {re.escape(names[0])} already"):
+        export(run_of(fitted("wgan_gp", 32), folder), data, folder)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +235,22 @@ def test_a_latent_search_needs_operations_that_litert_does_not_have(build_small)
         litert.convert(build_small("anogan", side=32), (32, 32, 1))
 
 
+@pytest.mark.slow
+def test_a_latent_search_cannot_be_written_as_onnx(build_small):
+    with pytest.raises(UsageError, match=r"AnoGAN.*needs operations that ONNX does not have"):
+        onnx.convert(build_small("anogan", side=32), (32, 32, 1))
+
+
+def test_an_operation_that_onnx_does_not_have_is_named(build_small, monkeypatch):
+    def function_of(model, image_shape):
+        form = tf.TensorSpec([1, *image_shape], tf.uint8, name="images")
+        return tf.function(lambda x: {"score": tf.math.lgamma(tf.cast(x, tf.float32))}, [form])
+
+    monkeypatch.setattr(one_size, "score_function", function_of)
+    with pytest.raises(UsageError, match=r"does not have \(Lgamma\)"):
+        onnx.convert(build_small("gan", side=32), (32, 32, 1))
+
+
 def test_the_command_says_size_time_and_loss(fitted, images, tmp_path, monkeypatch, converted):
     run, data = run_of(fitted("wgan_gp", 32), tmp_path), data_of(images[:, :32, :32], anomalies=5)
     monkeypatch.setattr(exporting, "load_run_and_data", lambda *_: (run, data))
@@ -225,7 +272,7 @@ def test_a_full_disk_leaves_nothing(fitted, images, tmp_path, monkeypatch, conve
     def full(path, *_):
         raise UsageError("output", path, "cannot be written (no space left)", "make some")
 
-    monkeypatch.setattr(litert.files, "write_json", full)
+    monkeypatch.setattr(one_size.files, "write_json", full)
     data = data_of(images[:, :32, :32])
     with pytest.raises(UsageError, match="no space left"):
         litert.export_litert(run_of(fitted("wgan_gp", 32), tmp_path), data, tmp_path / "lite")
@@ -237,7 +284,15 @@ def test_images_of_another_size_are_refused(fitted, images, tmp_path):
         litert.export_litert(run_of(fitted("wgan_gp", 32), tmp_path), data_of(images), tmp_path)
 
 
-def test_a_missing_runtime_names_the_extra(fitted, images, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(UsageError, match=r"pip install 'tfgad\[litert\]'"):
-        litert.export_litert(run_of(fitted("wgan_gp", 32), tmp_path), data_of(images), tmp_path)
+@pytest.mark.parametrize(
+    ("form", "module"),
+    [
+        ("litert", "ai_edge_litert.interpreter"),
+        ("onnx", "onnxruntime"),
+        ("onnx", "tf2onnx"),
+    ],
+)
+def test_a_missing_package_names_the_extra(fitted, images, tmp_path, monkeypatch, form, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError, match=rf"pip install 'tfgad\[{form}\]'"):
+        FORMATS[form][1](run_of(fitted("wgan_gp", 32), tmp_path), data_of(images), tmp_path)
