@@ -519,6 +519,11 @@ def test_methods_of_the_readme():
         run["image_auroc"] for run in results("fabrics_fanogan")["aitex:03?tile=128"]["fanogan"]
     ]
     assert_shown(shown["fanogan"][1], statistics.mean(values))
+    parts = next(each for name, each in results("magnetic_tile").items() if ":" in name)
+    ours = statistics.mean(run["image_auroc"] for run in parts["feature_regions"])
+    pca = parts["baselines"]["feature_pca"]["image_auroc"]
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"image AUROC of {ours:.3f}, a PCA of the same features {pca:.3f}" in text
 
 
 def test_the_tables_of_several_products():

@@ -11,7 +11,7 @@ from tfgad.serving.inspection.style import OPACITY, style_element
 
 HEADERS = ["No.", "Image", "Verdict", "Score", "Probability", "Reason"]
 TYPES: list[Literal["number", "str", "html"]] = ["number", "str", "html", "number", "str", "str"]
-WIDTHS: list[str | int] = ["7%", "30%", "15%", "12%", "13%", "23%"]
+WIDTHS: list[str | int] = ["6%", "29%", "15%", "12%", "17%", "21%"]
 
 
 class Layout:
