@@ -38,6 +38,14 @@ def test_no_cell_of_a_table_is_a_formula():
     assert lines == [*(f"{name},{score}" for score, name in enumerate(starts, -3)), "-,-inf"]
 
 
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "\u7d20" * 83 + ".png"])
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path, name):
+    files.write_bytes(tmp_path / name, b"content")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert not files.has_too_long_name(tmp_path / name)
+    assert files.has_too_long_name(tmp_path / f"longer{name}")
+
+
 def test_a_file_gets_the_usual_permissions(tmp_path):
     files.write_bytes(tmp_path / "ours", b"")
     (tmp_path / "usual").write_bytes(b"")

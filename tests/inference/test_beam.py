@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import os
 import pathlib
 import shutil
 
@@ -23,7 +24,7 @@ from apache_beam.io.filesystem import FileMetadata, FileSystem
 from apache_beam.io.localfilesystem import LocalFileSystem
 
 from tfgad.inference import beam
-from tfgad.inference.beam import storage, tables
+from tfgad.inference.beam import pipeline, storage, tables
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,25 @@ def test_a_file_that_looks_like_a_pattern_is_a_file(model, tiles, tmp_path):
     shutil.copy(tiles / "a/0.png", odd)
     beam.score(model, [str(odd)], str(tmp_path / "scores.csv"))
     assert [row["image"] for row in read_csv(tmp_path / "scores.csv")] == [str(odd)]
+
+
+def test_what_cannot_be_given_to_beam_is_a_dead_letter(model, tiles, tmp_path):
+    folder, long_name = tmp_path / "odd", f"{242 * 'x'}.png"
+    folder.mkdir()
+    shutil.copy(tiles / "a/0.png", folder / long_name)
+    shutil.copy(tiles / "a/0.png", os.fsencode(folder) + b"/\xff.png")
+    os.mkfifo(folder / "pipe.png")
+    maps = tmp_path / "maps"
+    scored = beam.score(model, [str(folder)], str(tmp_path / "t.csv"), maps=str(maps))
+    assert [path.name for path in maps.iterdir()] == [f"{long_name}.png"]
+    assert scored.broken == [
+        (f"{folder}/\\xff.png", pipeline.OTHER_NAME),
+        (f"{folder}/pipe.png", "is no file"),
+    ]
+    longer = tmp_path / f"{251 * 'x'}.png"
+    shutil.copy(tiles / "a/0.png", longer)
+    with pytest.raises(UsageError, match="a name of more than 255 bytes; rename"):
+        beam.score(model, [str(longer)], str(tmp_path / "t.csv"), maps=str(maps))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import shutil
 import types
 from pathlib import Path
@@ -356,6 +357,13 @@ def test_maps_mirror_the_folders_of_their_images(tmp_path):
     assert list(places.values()) == [tmp_path / "maps/a/x.png", tmp_path / "maps/b/x.png"]
 
 
+def test_a_map_whose_name_would_be_too_long_is_refused(tmp_path):
+    images = [tmp_path / f"{250 * 'x'}{suffix}" for suffix in (".png", ".jpg")]
+    results.map_paths("maps", tmp_path / "maps", images[:1])
+    with pytest.raises(UsageError, match=r"a name of more than 255 bytes; rename .*x\.png"):
+        results.map_paths("maps", tmp_path / "maps", images)  # x.png.png and x.jpg.png
+
+
 def test_the_highest_version_of_a_saved_model_counts(tmp_path):
     for version in ("9", "10", "11"):
         (tmp_path / version).mkdir()
@@ -407,6 +415,14 @@ def test_a_damaged_saved_model_is_refused(fitted, tmp_path, content):
     (tmp_path / "saved_model.pb").write_bytes(content)
     with pytest.raises(UsageError, match="cannot be read"):
         predictor.load_predictor(tmp_path)
+
+
+def test_a_saved_model_whose_weights_are_cut_off_is_refused(exported, tmp_path):
+    copy = shutil.copytree(exported("wgan_gp"), tmp_path / "copy")
+    (weights,) = copy.rglob("variables.data*")
+    os.truncate(weights, 1000)
+    with pytest.raises(UsageError, match=r"cannot be read \(.*; export it again"):
+        predictor.load_predictor(copy)
 
 
 def test_a_table_is_written_whole(tmp_path):

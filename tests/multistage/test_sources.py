@@ -51,6 +51,11 @@ def test_grey_and_colour_do_not_mix():
         sources.read_sources([f"weave:plain?{few}", f"weave:plain?{few}&channels=3"])
 
 
+def test_a_data_set_given_twice_would_count_twice():
+    with pytest.raises(UsageError, match="'weave:plain': is given more than once"):
+        sources.read_sources(["weave:plain", "weave:twill", "weave:plain"])
+
+
 def test_kinds_are_named_by_the_folder():
     assert sources._kind("slub/005", ("slub",)) == "slub"
     assert sources._kind("test/hole/1.png", ("hole",)) == "hole"

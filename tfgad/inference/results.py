@@ -232,7 +232,7 @@ def map_paths(
         suffix: of the maps.
 
     Raises:
-        UsageError: a map would take the place of an image.
+        UsageError: a map would take the place of an image, or would have too long a name.
     """
     resolved = [image.resolve() for image in images]
     common = os.path.commonpath([image.parent for image in resolved])
@@ -243,7 +243,16 @@ def map_paths(
     places = [folder / name for name in maps]
     if {place.resolve() for place in places} & set(resolved):
         raise UsageError(argument, folder, "would overwrite the images", "name another folder")
+    for image, place in zip(images, places, strict=True):
+        check_map_name(argument, image, place)
     return dict(zip(images, places, strict=True))
+
+
+def check_map_name(argument: str, image: str | os.PathLike, place: str | os.PathLike) -> None:
+    """Raises UsageError if the map of an image would have a longer name than files can have."""
+    if files.has_too_long_name(place):
+        problem = f"would hold a map with a name of more than {files.MOST_BYTES} bytes"
+        raise UsageError(argument, os.path.dirname(place), problem, f"rename {os.fspath(image)}")
 
 
 def write_map(path: Path, verdict: Verdict) -> None:

@@ -268,7 +268,7 @@ def _load_saved_model(folder: Path) -> Any:
     try:
         model = tf.saved_model.load(str(folder))
         model.signatures["serving_default"]
-    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+    except Exception as error:  # TensorFlow raises any, an IndexError where weights are cut off
         problem = f"cannot be read ({first_line(error)})"
         raise UsageError("model", folder, problem, "export it again") from error
     return model

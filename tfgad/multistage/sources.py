@@ -91,9 +91,12 @@ def read_sources(specs: Sequence[str], **defaults: Any) -> list[Source]:
     """Loads data sets by their specs; see `read_source`.
 
     Raises:
-        UsageError: one of them has no known defects, or they differ in channels, or some are
-            resized images and others tiles.
+        UsageError: one of them has no known defects, or is given twice, or they differ in
+            channels, or some are resized images and others tiles.
     """
+    for spec in specs:
+        if specs.count(spec) > 1:  # its images would count twice for the threshold
+            raise UsageError("data", spec, "is given more than once", "give each data set once")
     sources = [read_source(data.load(spec, **defaults)) for spec in specs]
     channels = {source.images.shape[-1]: source.spec for source in sources}
     if len(channels) > 1:

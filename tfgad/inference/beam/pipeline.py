@@ -23,6 +23,7 @@ from apache_beam.runners.runner import PipelineState
 
 from tfgad.data.image_files import MAX_PIXELS
 from tfgad.errors import UsageError
+from tfgad.files import printable
 from tfgad.inference import results
 from tfgad.inference.beam import storage, tables
 from tfgad.inference.beam.model import InputSpec, Pixels, SavedModelHandler, input_spec_of
@@ -44,6 +45,8 @@ from tfgad.scores.verdicts import DEFECTIVE, GOOD, NOT_SCORED
 LOCAL = {"DirectRunner": "FnApiRunner"}
 DASK = "DaskRunner"
 NAMES = {**LOCAL, DASK: "apache_beam.runners.dask.dask_runner.DaskRunner"}  # Beam's own
+MAP_SUFFIXES = {"maps": ".png", "raw-maps": ".tiff"}
+OTHER_NAME = "has a name that is not UTF-8, which Beam cannot give to its workers"
 SHOWN = 300  # characters of a runner's message when it fails: its lists of mistakes are long
 
 
@@ -115,7 +118,7 @@ def score(
     root = storage.common_folder([*files, *map(storage.fixed_part, patterns)])
     for argument, folder in (("maps", maps), ("raw-maps", raw_maps)):
         if folder:
-            _check_maps(argument, folder, root, images)
+            _check_maps(argument, folder, root, images, files)
     output = results.Output(table, maps, raw_maps, min_area, mm_per_pixel)
     pipeline_options = _options(runner, options)
     dead_letters = f"{os.path.splitext(table)[0]}.dead_letters.csv"
@@ -178,7 +181,8 @@ def build(
         batches: score several images at once. DaskRunner drops what a step yields at the end of a
             bundle, which is the last batch.
     """
-    named = pipeline | "Files" >> beam.Create(list(files))
+    named = pipeline | "Files" >> beam.Create([name for name in files if _is_unicode(name)])
+    others = [Broken(printable(name), OTHER_NAME) for name in files if not _is_unicode(name)]
     matched = (
         pipeline
         | "Patterns" >> beam.Create(list(patterns))
@@ -191,6 +195,8 @@ def build(
         | "Once each" >> beam.Distinct()
         | "Decode" >> beam.ParDo(Decode(spec, reading))
     )
+    unreadable = pipeline | "Other names" >> beam.Create(others)
+    decoded = (decoded, unreadable) | "All" >> beam.Flatten()
     images = decoded | "Images" >> beam.Filter(lambda each: isinstance(each, Pixels))
     broken = decoded | "Broken" >> beam.Filter(lambda each: isinstance(each, Broken))
     table, regions, dead_letters = outputs
@@ -203,6 +209,15 @@ def build(
         letters | "Dead letters" >> beam.Map(tables.write_dead_letters, dead_letters),
     )
     _ = written | "Written" >> beam.Flatten()
+
+
+def _is_unicode(name: str) -> bool:
+    """Returns whether Beam can give a path to its workers: it sends text as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _scored(images: beam.PCollection, handler: SavedModelHandler, batches: bool) -> Any:
@@ -256,7 +271,9 @@ def _check_table(table: str) -> None:
         results.check_writable("csv", Path(table))
 
 
-def _check_maps(argument: str, maps: str, root: str, images: Sequence[str]) -> None:
+def _check_maps(
+    argument: str, maps: str, root: str, images: Sequence[str], files: Sequence[str]
+) -> None:
     if f"{root}/".startswith(f"{storage.absolute(maps).rstrip('/')}/"):
         problem = "would hold the maps among the images"
         raise UsageError(argument, maps, problem, "name another folder")
@@ -264,6 +281,9 @@ def _check_maps(argument: str, maps: str, root: str, images: Sequence[str]) -> N
         local = [Path(image) for image in images if not storage.is_remote(image)]
         results.check_outside(argument, Path(maps), local)
         results.check_writable(argument, Path(maps), folder=True)
+        suffix = MAP_SUFFIXES[argument]
+        for name in files:
+            results.check_map_name(argument, name, storage.map_path(maps, root, name, suffix))
 
 
 def _finished(result: Any, partial: dict[str, str], table: str, dead_letters: str) -> Scored:

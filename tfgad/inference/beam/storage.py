@@ -15,6 +15,7 @@ from typing import Any
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from tfgad import files
 from tfgad.data.image_files import ImageError
 from tfgad.errors import UsageError, first_line, reason_of
 from tfgad.inference import results
@@ -28,6 +29,8 @@ def read(path: str) -> bytes:
     Raises:
         ImageError: it cannot be read.
     """
+    if not is_remote(path) and os.path.exists(path) and not os.path.isfile(path):
+        raise ImageError(path, "is no file")  # reading a pipe or a device might never end
     try:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             return file.read()
@@ -70,7 +73,7 @@ def find_images(images: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         UsageError: one is neither.
     """
-    files: list[str] = []
+    found: list[str] = []
     patterns: list[str] = []
     for image in images:
         if is_remote(image) or (_has_wildcard(image) and not os.path.exists(image)):
@@ -78,8 +81,8 @@ def find_images(images: Sequence[str]) -> tuple[list[str], list[str]]:
                 raise UsageError("image", image, "matches no files", "check the pattern")
             patterns.append(image)
         else:
-            files += map(str, results.find_images([Path(image)]))
-    return files, patterns
+            found += map(str, results.find_images([Path(image)]))
+    return found, patterns
 
 
 def _matched(argument: str, pattern: str, limit: int | None = None) -> list[Any]:
@@ -131,4 +134,4 @@ def partial_name(path: str) -> str:
     """Returns a hidden, unique name beside a path, for a file that is not finished."""
     folder, slash, name = path.rpartition("/")
     stem, suffix = os.path.splitext(name)
-    return f"{folder}{slash}.{stem}.{uuid.uuid4().hex}.partial{suffix}"
+    return f"{folder}{slash}.{stem[: files.KEPT]}.{uuid.uuid4().hex}.partial{suffix}"

@@ -127,6 +127,17 @@ def test_good_and_other_folders(tmp_path):
     assert [e["name"] for e in elements(other)] == [e["name"] for e in elements(data)]
 
 
+def test_two_good_images_beside_defects_are_too_few(tmp_path):
+    save(tmp_path / "bad" / "a.png")
+    for level in (1, 2):
+        save(tmp_path / "good" / f"{level}.png", level)
+    with pytest.raises(UsageError, match="'2 good images': are too few: one is for the test"):
+        load(f"folder:{tmp_path}?size=8")
+    save(tmp_path / "good" / "3.png", 3)
+    data = load(f"folder:{tmp_path}?size=8")
+    assert (data.train_size, data.calibration_size, data.test_size) == (1, 1, 2)
+
+
 def test_without_masks_tiles_are_counted_by_image(tmp_path):
     for i in range(5):
         save(tmp_path / "good" / f"{i}.png", i)

@@ -10,6 +10,7 @@ from tfgad.data.datasets.folder.check import Checked
 from tfgad.data.datasets.folder.groups import check_enough_groups, groups_of
 from tfgad.data.datasets.folder.layout import Layout
 from tfgad.data.split import LEAST, hold_out_by_name
+from tfgad.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 TEST_PART = 0.2
 # The same test images for every seed of the data, so that runs can be compared.
 TEST_SEED = 0
+LEAST_GOOD = 3  # one of them for the test, one for the threshold
 
 
 def find_groups(
@@ -25,8 +27,12 @@ def find_groups(
     """Returns the group of each good image by name; None without groups.
 
     Raises:
-        UsageError: an image has none, or there are too few for a split.
+        UsageError: an image has none, or there are too few of groups, or of images, for a split.
     """
+    if layout.good_is_all and len(good) < LEAST_GOOD and group is None:
+        problem = "are too few: one is for the test, and one is held out for the threshold"
+        hint = f"give at least {LEAST_GOOD}"
+        raise UsageError("data set", f"{len(good)} good images", problem, hint)
     groups = groups_of([each.sample.name for each in good], group, good_name)
     if groups is not None:
         parts = ("training", "calibration", "test")[: 3 if layout.good_is_all else 2]
