@@ -226,6 +226,9 @@ def test_a_threshold_is_gone_where_the_scores_change(build_small, images):
     with pytest.raises(UsageError, match="has no threshold yet"):
         model.prediction(images, model.anomaly(images)["score"])
     assert calibrated()
+    with pytest.raises(UsageError):
+        model.adapt(np.full_like(images, np.nan))
+    assert model.calibration.is_calibrated  # nothing has changed
     model.fit(images[:, :32, :32], batch_size=8, epochs=1, verbose=0)
     assert not model.calibration.is_calibrated
 

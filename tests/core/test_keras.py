@@ -192,6 +192,15 @@ def test_adapt_asks_for_a_size_that_no_one_knows(build_small, windows):
         build_small("wgan_gp", side=32).adapt(unknown)
 
 
+def test_endless_datasets_and_other_sizes_than_theirs_are_refused(build_small, windows):
+    model, images = build_small("wgan_gp", side=32), tf.data.Dataset.from_tensor_slices(windows)
+    for use in (model.adapt, lambda endless: model.calibrate(endless, 0.1)):
+        with pytest.raises(UsageError, match=r"is endless; leave out `repeat\(\)`"):
+            use(images.repeat())
+    with pytest.raises(UsageError, match=f"size '4': is not the size of the .* is {len(windows)}"):
+        model.adapt(images, size=4)
+
+
 def test_datasets_of_dicts_are_refused_with_the_way_out(build_small, windows, labels):
     model = build_small("ganomaly", side=32)
     data = tf.data.Dataset.from_tensor_slices({"image": windows, "label": labels[:8]}).batch(4)

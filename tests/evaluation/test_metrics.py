@@ -141,6 +141,20 @@ def test_an_interval_draw_is_what_scikit_learn_says_of_the_drawn_images(levels):
         assert figure == pytest.approx(exact[key], abs=1e-3 if "pixel" in key else 1e-9)
 
 
+@pytest.mark.parametrize("least", [0.0, -9.0], ids=["rectified", "rare defects"])
+def test_a_draw_is_exact_where_few_pixels_are_found(least):
+    rng = np.random.default_rng(0)
+    masks = np.zeros((30, 64, 64), bool)
+    masks[:10, 20:24, 20:24] = True  # 0.1 % of the pixels
+    maps = np.maximum(rng.normal(-5, 0.5, masks.shape), least).astype("float32")
+    found = masks & (rng.uniform(size=masks.shape) < 0.75)
+    maps[found] = rng.uniform(0.5, 3, found.sum())
+    once = intervals.drawn_pixels(masks, maps, np.ones((1, len(masks)), np.float32))
+    for key in ("pixel_auroc", "pixel_aupro"):
+        exact = getattr(metrics, key)(masks, maps)
+        assert once[key][0] == pytest.approx(exact, abs=5e-4)
+
+
 def test_interval_has_the_width_theory_gives():
     # The recall of 100 images at 0.5: binomial, standard deviation 0.05.
     labels, scores = np.repeat([0, 1], 100), np.tile([0.0, 1.0], 100)

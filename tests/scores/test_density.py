@@ -86,6 +86,15 @@ def test_fewer_vectors_than_dimensions_suffice(rng):
     assert far > near
 
 
+@pytest.mark.parametrize("copies", [1, 10])
+def test_two_vectors_or_copies_of_two_suffice(rng, copies):
+    two = rng.normal(size=(2, 5))
+    layer = fitted(np.repeat(two, copies, axis=0))
+    beside = two[0] + [0, 0, 0, 0, 3]
+    far, near = layer(np.float32([beside, two[0]])).numpy()
+    assert 0 <= near < far < np.inf
+
+
 def test_fitted_layer_is_saved(rng, tmp_path):
     layer = fitted(rng.normal(size=(100, 3)))
     inputs = keras.Input((3,))

@@ -114,6 +114,8 @@ def test_tail_of_equal_scores_is_their_value():
         ([1.0, 2.0], 0.0, "false-positive rate"),
         ([1.0, 2.0], 1.0, "false-positive rate"),
         ([1.0, 2.0], float("nan"), "false-positive rate"),
+        ([1.0, 2.0], 5e-324, "nearer to 0 or 1 than 1e-09"),
+        ([1.0, 2.0], 1 - 1e-12, "nearer to 0 or 1 than 1e-09"),
         ([], 0.1, "too few"),
         ([1.0], 0.1, "too few"),
         ([1.0, np.nan, np.inf], 0.1, "2 of 3"),

@@ -417,6 +417,8 @@ def test_calibrating_again_changes_threshold_and_configuration_together(copied):
     again = load_run(copied)
     assert again.config["calibration"] == metadata
     assert float(again.model.calibration.threshold) == pytest.approx(metadata["threshold"])
+    assert calibrate(run, data.load(DATA), 1.5e-7)["false_positive_rate"] == 1.5e-7
+    assert run.calibration["false_positive_rate"] == 1.5e-7
 
 
 def test_the_threshold_is_that_of_the_model(copied, monkeypatch):

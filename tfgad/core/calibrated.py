@@ -91,9 +91,10 @@ class Calibrated(Scorer):
         self.build()
         normals = self.normal_images(normals)
         size = checks.size_of(normals, size)
-        self._forget_threshold()
         some = spread(normals, size, QUALITY_IMAGES)
-        self.image_quality.adapt(checks.joined([self._qualities(x) for x in batched(some)]))
+        qualities = checks.joined([self._qualities(x) for x in batched(some)])
+        self._forget_threshold()
+        self.image_quality.adapt(qualities)
         if not self.reconstructs:
             return
         if self.score == DENSITY or normals.element_spec.shape[:2] == self.window[:2]:

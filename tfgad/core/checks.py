@@ -85,7 +85,7 @@ def normal_images(normals: Any) -> tf.data.Dataset:
             or of tuples that begin with them, such as `(image, label)`.
 
     Raises:
-        UsageError: something else, such as a dataset of batches.
+        UsageError: something else, such as a dataset of batches or an endless one.
     """
     if not isinstance(normals, tf.data.Dataset):
         normals = tf.data.Dataset.from_tensor_slices(_floats(normals))
@@ -98,6 +98,8 @@ def normal_images(normals: Any) -> tf.data.Dataset:
         hint = "give images [H, W, C] of one known size, one at a time"
         hint += ": call `unbatch()`" if spec.shape.rank == 4 else ""
         raise UsageError("images", tuple(spec.shape), "is not the shape of one image", hint)
+    if normals.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise UsageError("images", "dataset", "is endless", "leave out `repeat()`, or `take(N)`")
     if spec.dtype.is_floating and spec.dtype != tf.float32:
         normals = normals.map(lambda image: tf.cast(image, tf.float32))
     return normals
@@ -107,9 +109,12 @@ def size_of(normals: tf.data.Dataset, size: int | None) -> int:
     """Returns how many images a stream has: `size`, or what it knows itself.
 
     Raises:
-        UsageError: it does not know, and `size` is not given.
+        UsageError: it does not know, and `size` is not given; or it knows another number.
     """
     known = int(normals.cardinality())
+    if size is not None and known >= 0 and size != known:
+        problem = f"is not the size of the dataset, which is {known}"
+        raise UsageError("size", size, problem, "leave it out")
     if size is None and known < 0:
         hint = "give how many images the dataset has"
         raise UsageError("size", None, "is not known to the dataset", hint)

@@ -13,8 +13,9 @@ import numpy as np
 
 from tfgad.evaluation.pixel_metrics import AUPRO_LIMIT, area, checked_maps, region_weights
 
-# Grid for the intervals of the pixel figures. Each bin holds 0.05 % of the pixels: on 128x128 tiles
-# the binned AUROC and AUPRO differ from the exact ones by less than 0.0005.
+# Grid for the intervals of the pixel figures. Each bin holds at most 0.05 % of all pixels and as
+# many of the anomalous ones, or one value alone: on 128x128 tiles the binned AUROC and AUPRO differ
+# from the exact ones by less than 0.0005.
 PIXEL_BINS = 2000
 PIXEL_SAMPLE = 1_000_000  # pixels that place the grid
 
@@ -92,9 +93,7 @@ def drawn_pixels(
     kept = True if ignored is None else ~ignored
     if not masks.any() or (masks == kept).all():
         return {}
-    sample = maps.ravel()[:: max(1, maps.size // PIXEL_SAMPLE)]
-    edges = np.unique(np.quantile(sample, np.linspace(0, 1, PIXEL_BINS + 1)[1:-1]))
-    edges = edges.astype(maps.dtype)
+    edges = np.unique(np.concatenate([_edges(maps.ravel()), _edges(maps[masks])]))
     normal, anomalous, overlap = np.zeros((3, len(maps), edges.size + 1), np.float32)
     for i, (mask, values) in enumerate(zip(masks, maps, strict=True)):
         bins = edges.size - np.searchsorted(edges, values, "right")  # the most anomalous first
@@ -113,6 +112,14 @@ def drawn_pixels(
         "pixel_auroc": area(false_alarms, found),
         "pixel_aupro": area(false_alarms, regions, AUPRO_LIMIT),
     }
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Returns the quantiles of map values; one that many pixels have gets a bin of its own."""
+    sample = values[:: max(1, values.size // PIXEL_SAMPLE)]
+    quantiles = np.quantile(sample, np.linspace(0, 1, PIXEL_BINS + 1)[1:-1]).astype(values.dtype)
+    repeated = quantiles[1:][np.diff(quantiles) == 0]
+    return np.concatenate([quantiles, np.nextafter(repeated, np.inf, dtype=values.dtype)])
 
 
 def drawn_alarms(labels: np.ndarray, alarm: np.ndarray, draws: np.ndarray) -> Drawn:

@@ -163,11 +163,11 @@ class Cues(StatisticsLayer):
         some = batch_size(images.shape[1:])
         batches = [slice(start, start + some) for start in range(0, len(images), some)]
         relative = np.concatenate([self.relative_errors(errors[b]).numpy() for b in batches])
-        self.mean.assign(relative.mean(axis=(0, 1, 2), dtype="float64"))
         deviation = relative.std(axis=(0, 1, 2), dtype="float64")
         if not np.any(deviation > LEAST_DEVIATION):
             problem = "have errors that are everywhere the same"
             raise UsageError("normal images", len(images), problem, "give images that differ")
+        self.mean.assign(relative.mean(axis=(0, 1, 2), dtype="float64"))
         self.deviation.assign(np.where(deviation > LEAST_DEVIATION, deviation, NOT_USED))
         variances = [np.max(variance(plane(images[b]))) for b in batches]
         self.steepest_light.assign(np.sqrt(max(variances)))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 COMPONENTS = 10  # at most: one more than the 9 normal classes of leave-one-out on MNIST
 ROWS_PER_DIMENSION = 8  # vectors per component and dimension; with fewer, fewer components are used
+NO_SHRINKAGE = 1e-9  # of a covariance; 8,000 vectors have about 0.001
 NO_DEVIATION = 1e-6  # relative, about the resolution of float32
 ADAPT_WINDOWS = 8192  # a digit of MNIST has at most 7,000; with 2,340 GANomaly loses 0.018 on 8s
 REGULARISATION = 0.1  # added to the variances of the whitened vectors, which are 1
@@ -102,7 +103,7 @@ class Density(StatisticsLayer):
                 finite.
         """
         # Imported here: predictions do not need scikit-learn.
-        from sklearn.covariance import LedoitWolf
+        from sklearn.covariance import LedoitWolf, shrunk_covariance
         from sklearn.mixture import GaussianMixture
 
         vectors = _checked(vectors)
@@ -113,7 +114,11 @@ class Density(StatisticsLayer):
             raise UsageError("normal images", len(vectors), "are all alike", hint)
         deviation = np.where(varies, deviation, 1.0)
         standard = ((vectors - mean) / deviation)[:, varies]
-        precision = LedoitWolf(assume_centered=True).fit(standard).precision_
+        estimate = LedoitWolf(assume_centered=True).fit(standard)
+        precision = estimate.precision_
+        if estimate.shrinkage_ < NO_SHRINKAGE:  # of two vectors, or copies of two, it is singular
+            shrunk = shrunk_covariance(estimate.covariance_, 1 / len(vectors))
+            precision = np.linalg.inv(shrunk)
         whitening = np.linalg.cholesky(precision)
         count = min(COMPONENTS, max(1, len(vectors) // (ROWS_PER_DIMENSION * self.size)))
         mixture = GaussianMixture(count, reg_covar=REGULARISATION, random_state=0)

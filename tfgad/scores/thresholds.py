@@ -42,6 +42,9 @@ RATES = tuple(
 )
 
 
+# Of a false-positive rate, from 0 and from 1. No number of images that anyone has shows less.
+LEAST_RATE = 1e-9
+
 # The method of a threshold of 0, of scores that each product's own threshold has standardised.
 BY_PRODUCT = "standardised by product"
 
@@ -86,7 +89,8 @@ def threshold_from_normals(
         of: what the images are of, for the warning.
 
     Raises:
-        UsageError: a rate outside (0, 1), fewer than two scores, or scores that are not finite.
+        UsageError: a rate outside (0, 1) or nearer to its ends than `LEAST_RATE`, fewer than two
+            scores, or scores that are not finite.
     """
     scores = _checked(scores, false_positive_rate)
     n, above = scores.size, _count_above(scores, false_positive_rate)
@@ -133,6 +137,9 @@ def _checked(scores: np.ndarray, false_positive_rate: float) -> np.ndarray:
     if not 0 < false_positive_rate < 1:
         hint = "give a share of the good images, such as 0.01"
         raise UsageError("false-positive rate", false_positive_rate, "is not between 0 and 1", hint)
+    if not LEAST_RATE <= false_positive_rate <= 1 - LEAST_RATE:
+        problem = f"is nearer to 0 or 1 than {LEAST_RATE:g}"
+        raise UsageError("false-positive rate", false_positive_rate, problem, "give 0.01")
     scores = np.sort(np.asarray(scores, np.float64).ravel())
     if scores.size < 2:
         hint = "hold out at least 2 good images, better 100"

@@ -200,7 +200,7 @@ def calibration_numbers(model: Detector) -> dict[str, Any]:
     return {
         "threshold": float(weights.threshold),
         # Six digits, since 0.01 as float32 is 0.009999999776.
-        "false_positive_rate": round(float(weights.false_positive_rate), 6),
+        "false_positive_rate": float(f"{float(weights.false_positive_rate):.6g}"),
         "per": weights.per,
     }
 
