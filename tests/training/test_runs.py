@@ -292,14 +292,14 @@ def test_a_run_from_before_depths_is_resumed_with_files_of_8_or_16_bits(copied):
         state(12)
 
 
-@pytest.mark.parametrize("missing", ["precision", "jitter"])
+@pytest.mark.parametrize("missing", ["precision", "jitter", "cue_weights"])
 def test_a_run_from_before_a_common_setting_is_resumed_with_its_default(copied, whole, missing):
     config = json.loads((copied / CONFIG).read_text())
     del config["settings"][missing]
     (copied / CONFIG).write_text(json.dumps(config))
     resumed = train("fanogan", DATA, copied, settings=FANOGAN, resume=True)
     assert_same_state(resumed.model, whole.model)
-    other = {"precision": "bfloat16", "jitter": 0.5}[missing]
+    other = {"precision": "bfloat16", "jitter": 0.5, "cue_weights": "tone:0"}[missing]
     default = re.escape(repr(getattr(Common(), missing)))
     with pytest.raises(UsageError, match=f"was started with {missing} {default}, not {other!r}"):
         train("fanogan", DATA, copied, settings={**FANOGAN, missing: other}, resume=True)

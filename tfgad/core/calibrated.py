@@ -38,10 +38,11 @@ class Calibrated(Scorer):
         for network in self.networks().values():
             precision.score_in_float32(network)
         if self.reconstructs:
-            self.cues = Cues([len(term) for term in self.terms])
+            by_place, weights = self.score in BY_PLACE, self.term_weights()
+            self.cues = Cues([len(term) for term in self.terms], None if by_place else weights)
             self.density = Density(sum(map(len, self.terms)) + 1 + self.code_dim)
-            if self.score in BY_PLACE:
-                self.places = Places(self.tile, self.window[2])
+            if by_place:
+                self.places = Places(self.tile, self.window[2], weights)
         self.calibration = Calibration(name="calibration")
         self.image_quality = ImageQuality(self.tile, self.window[:2], self.window[2])
         if self.product_names:

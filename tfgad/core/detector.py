@@ -13,6 +13,7 @@ from tfgad.core import checks, legacy, settings
 from tfgad.core.calibrated import Calibrated
 from tfgad.data import ignored as ignoring
 from tfgad.data import ignored_own
+from tfgad.scores.cue_weights import EQUAL, SETTING
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class Detector(Calibrated):
             Windows that are smaller than the tile have to be cut from images that `filled` returns.
         products: names of the products, if it is one model for several; see
             `tfgad.scores.products`.
+        cue_weights: of the terms of `cues`, also within `joint`, or of `places`, such as
+            `features:2,tone:0`; see `tfgad.scores.cue_weights`.
         name: of the model.
 
     Raises:
@@ -208,6 +211,7 @@ class Detector(Calibrated):
             "tile": self.tile,
             **({} if self.ignored is None else {"ignored": ignoring.as_text(self.ignored)}),
             **({"products": list(self.product_names)} if self.product_names else {}),
+            **({} if self.cue_weights == EQUAL else {SETTING: self.cue_weights}),
         }
 
     @classmethod

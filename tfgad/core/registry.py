@@ -18,6 +18,7 @@ from tfgad.core.settings import Common
 from tfgad.errors import UsageError, nearest
 from tfgad.networks.convolutional import check_image
 from tfgad.networks.precision import AUTO, POLICIES
+from tfgad.scores.cue_weights import SETTING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +224,9 @@ def build(
             tile=(height, width),
             ignored=ignored,
             products=products,
+            cue_weights=parsed[SETTING],
         )
+        model.term_weights()  # a wrong name is found before anything is trained
         model.compile()
     finally:
         keras.config.set_dtype_policy(before)

@@ -14,11 +14,12 @@ from tfgad.data import ignored as ignoring
 from tfgad.data import ignored_own, tiling
 from tfgad.errors import UsageError, nearest
 from tfgad.networks import precision
+from tfgad.scores.cue_weights import EQUAL, SETTING, TONE, names_of, weights_of
 from tfgad.scores.cues import Cues, CuesScore
 from tfgad.scores.density import Density, DensityScore
 from tfgad.scores.places import Places, PlacesScore
 from tfgad.scores.products import check_names
-from tfgad.scores.score import CUES, DENSITY, PLACES, MeanErrorScore, Score, margins_of
+from tfgad.scores.score import BY_PLACE, CUES, DENSITY, PLACES, MeanErrorScore, Score, margins_of
 
 
 class Scorer(Trained):
@@ -50,6 +51,7 @@ class Scorer(Trained):
         tile: tuple[int, int] | None = None,
         ignored: np.ndarray | None = None,
         products: Sequence[str] = (),
+        cue_weights: str = EQUAL,
         name: str | None = None,
     ):
         super().__init__(seed=seed, name=name)
@@ -65,6 +67,7 @@ class Scorer(Trained):
         self.stride: int = stride if stride else getattr(config, "stride", defaults.stride)
         self.score = self._known(score or str(getattr(config, "score", defaults.score)))
         self.product_names = check_names(products) if products else ()
+        self.cue_weights = cue_weights
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -86,6 +89,22 @@ class Scorer(Trained):
         """The names of all scores that the method has."""
         of_maps = (CUES, DENSITY, PLACES) if self.reconstructs else ()
         return (*self.scores, *self.tile_scores, *of_maps)
+
+    def term_weights(self) -> list[float] | None:
+        """Returns the weights of errors and tone in `cues`, or in `places` if a model has that.
+
+        A method that reconstructs nothing has neither: None.
+
+        Raises:
+            UsageError: `cue_weights` that do not fit the method.
+        """
+        if self.reconstructs:
+            errors = ["residual"] if self.score in BY_PLACE else names_of(self.terms)
+            return weights_of(self.cue_weights, [*errors, TONE])
+        if self.cue_weights != EQUAL:
+            problem = f"{self.name} has none of the scores that they are for"
+            raise UsageError(SETTING, self.cue_weights, problem, f"leave out {SETTING}")
+        return None
 
     @property
     def images_per_step(self) -> int:

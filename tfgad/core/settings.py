@@ -19,10 +19,11 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from tfgad.errors import UsageError, nearest
+from tfgad.scores import cue_weights
 
 C = TypeVar("C")
 
@@ -58,6 +59,14 @@ Stride = Annotated[
     int, Field(ge=1, le=65_536, description="of the windows on a larger image, in pixels")
 ]
 Score = Annotated[str, Field(description="name of a score; auto: the best default of the method")]
+CueWeights = Annotated[
+    str,
+    AfterValidator(cue_weights.checked),
+    Field(
+        description="of the terms of the scores cues, joint and places: equal, or by name, such as "
+        "features:2,tone:0; 1 if not named, 0: off"
+    ),
+]
 BatchSize = Annotated[int, Field(ge=1, le=65_536, description="images per update of a network")]
 
 
@@ -72,6 +81,7 @@ class Common:
     window: Window = 32
     stride: Stride = 16
     score: Score = "auto"
+    cue_weights: CueWeights = cue_weights.EQUAL
     precision: Annotated[
         Literal["float32", "bfloat16", "auto"],
         Field(
@@ -171,6 +181,8 @@ def _usage_error(config: type, error: ValidationError, given: Mapping[str, Any])
     """Returns the first error of pydantic in the project's form."""
     first = error.errors()[0]
     name, context = str(first["loc"][0]), first.get("ctx", {})
+    if isinstance(context.get("error"), UsageError):  # of a validator
+        return context["error"]
     value = given[name]
     field = config.__pydantic_fields__[name]  # type: ignore[attr-defined]
     kind, bounds = _type_and_range(field)

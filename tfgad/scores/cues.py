@@ -16,11 +16,12 @@ With k one of K error maps, all of one image, and q the quantiles over its pixel
     texture = Σ_k w_k (r_k - mean_k) / deviation_k
     t       = blur(x) - s blur(plane(x))
     tone    = |t - q_0.5(t)|                                        mean over channels
-    map     = max(texture / texture_peak, tone / tone_peak)
+    map     = max(texture / texture_peak, w_tone tone / tone_peak)
 
 `adapt` estimates mean, deviation and peaks on normal images. The errors of normal cloth are nearly
 log-normal, so their logarithms are standardised. The terms pixels, features and code have equal
-weights in w.
+weights in w, which add up to 1, and w_tone is 1, unless the setting `cue_weights` gives others
+(`cue_weights.py`). A term of weight 0 is left out; without any error the map is that of the tone.
 
 Cloth varies: where one roll is hairier or one image noisier, errors are larger everywhere, and that
 is no defect. A defect is a place that is worse than the rest of its image. So each image's own
@@ -46,6 +47,7 @@ fabric, plain and satin, with one seed. These are within 0.01 of the best in eve
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -57,6 +59,7 @@ from tfgad.data import tiling
 from tfgad.data.sampling import batch_size, batched, spread
 from tfgad.data.warping import gaussian_blur
 from tfgad.errors import UsageError
+from tfgad.scores.cue_weights import SETTING
 from tfgad.scores.statistics_layer import StatisticsLayer
 
 LEVEL_QUANTILE = 0.1
@@ -81,16 +84,26 @@ class Cues(StatisticsLayer):
 
     Args:
         groups: number of error maps of each term, in their order: `(1, 3, 1)` for pixels, three
-            layers of features, and code. All terms have the same weight, and so have the maps
-            within a term.
+            layers of features, and code. The maps within a term have the same weight.
+        term_weights: of each of these terms, and last of the tone; None: 1 each.
         name: of the layer.
         **kwargs: of `keras.layers.Layer`.
     """
 
-    def __init__(self, groups: Sequence[int], name: str = "cues", **kwargs: Any):
+    def __init__(
+        self,
+        groups: Sequence[int],
+        term_weights: Sequence[float] | None = None,
+        name: str = "cues",
+        **kwargs: Any,
+    ):
         super().__init__(name, **kwargs)
         self.groups = tuple(groups)
-        self.weights_of_maps = np.repeat([1 / (n * len(groups)) for n in groups], groups)
+        self.term_weights = tuple(term_weights or (1.0,) * (len(groups) + 1))
+        *of_errors, self.tone_weight = self.term_weights
+        total = sum(of_errors) or 1.0
+        shares = [w / (n * total) for n, w in zip(groups, of_errors, strict=True)]
+        self.weights_of_maps = np.repeat(shares, groups)
         count = sum(groups)
         self.mean = self._statistic("mean", (count,), "zeros")
         self.deviation = self._statistic("deviation", (count,), "ones")
@@ -121,8 +134,12 @@ class Cues(StatisticsLayer):
             images: float32 `[B, H, W, C]` in [-1, 1].
             errors: float32 `[B, H, W, K]`, not negative.
         """
-        texture = self.texture(self.relative_errors(errors)) / self.texture_peak
-        return tf.maximum(texture, self.tone(images) / self.tone_peak)
+        cues = []
+        if np.any(self.weights_of_maps):
+            cues.append(self.texture(self.relative_errors(errors)) / self.texture_peak)
+        if self.tone_weight:
+            cues.append(self.tone_weight * self.tone(images) / self.tone_peak)
+        return functools.reduce(tf.maximum, cues)
 
     def relative_errors(self, errors: tf.Tensor) -> tf.Tensor:
         """Logarithms of the blurred errors minus the level of their image, `[B, H, W, K]`."""
@@ -158,7 +175,8 @@ class Cues(StatisticsLayer):
         """Estimates the statistics from normal images and their errors, shaped as for `call`.
 
         Raises:
-            UsageError: no error varies, neither within the images nor between them.
+            UsageError: no error varies, neither within the images nor between them, or none that
+                has a weight.
         """
         some = batch_size(images.shape[1:])
         batches = [slice(start, start + some) for start in range(0, len(images), some)]
@@ -167,16 +185,23 @@ class Cues(StatisticsLayer):
         if not np.any(deviation > LEAST_DEVIATION):
             problem = "have errors that are everywhere the same"
             raise UsageError("normal images", len(images), problem, "give images that differ")
+        weighted = self.weights_of_maps > 0
+        if np.any(weighted) and not np.any(deviation[weighted] > LEAST_DEVIATION):
+            problem = "are of errors that are the same all over an image"
+            raise UsageError(SETTING, self.term_weights, problem, "leave another error on")
         self.mean.assign(relative.mean(axis=(0, 1, 2), dtype="float64"))
         self.deviation.assign(np.where(deviation > LEAST_DEVIATION, deviation, NOT_USED))
+        self.texture_peak.assign(peak_of(self.texture(relative[b]) for b in batches))
+        if not self.tone_weight:
+            return
         variances = [np.max(variance(plane(images[b]))) for b in batches]
         self.steepest_light.assign(np.sqrt(max(variances)))
-        self.texture_peak.assign(peak_of(self.texture(relative[b]) for b in batches))
         self.tone_peak.assign(peak_of(self.tone(images[b]) for b in batches))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "groups": self.groups}
+        own = {"groups": self.groups, "term_weights": self.term_weights}
+        return {**super().get_config(), **own}
 
 
 def peak_of(maps: Iterable[tf.Tensor]) -> float:
