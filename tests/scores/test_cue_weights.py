@@ -7,6 +7,8 @@ import pytest
 import tfgad
 from tfgad import methods
 from tfgad.errors import UsageError
+from tfgad.export.saved_model import export, metadata_of_model
+from tfgad.inference.predictor import SavedModelPredictor
 from tfgad.scores.cues import Cues
 from tfgad.scores.places import Places
 
@@ -187,3 +189,17 @@ def test_a_model_of_equal_weights_is_saved_as_before(build_small):
     assert "cue_weights" not in build_small("ganomaly").get_config()
     same = build_small("ganomaly", cue_weights="equal", width=4)
     assert "cue_weights" not in same.get_config()
+
+
+def test_the_metadata_of_an_exported_model_name_them(model):
+    assert metadata_of_model(model, (48, 48, 1), resized=False)["cue_weights"] == "tone:0"
+
+
+@pytest.mark.slow
+def test_an_exported_model_scores_by_the_weights(model, images, tmp_path):
+    form = {"image_shape": (48, 48, 1), "resized": False, "metadata": {}}
+    version = export(model, tmp_path / "exported", **form)
+    levels = np.round(127.5 * (images[:2] + 1)).astype("uint8")
+    expected = model((levels / 127.5 - 1).astype("float32"))["score"]
+    scores = [each["score"] for each in SavedModelPredictor(version).predict_batch(levels)]
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-3)

@@ -20,6 +20,7 @@ def _metadata(model: Path) -> Iterator[tuple[str, str]]:
     import_tensorflow()
     from tfgad.data.ignored import share_of
     from tfgad.inference import predictor
+    from tfgad.scores.cue_weights import SETTING
 
     metadata = predictor.metadata_of(model)
     height, width, channels = metadata["image_shape"]
@@ -37,6 +38,8 @@ def _metadata(model: Path) -> Iterator[tuple[str, str]]:
         yield "ignored", f"{share_of(metadata)} of each image, whose content changes no score"
     yield "window", f"{metadata['window'][0]} x {metadata['window'][1]}"
     yield "score", metadata["score"]
+    if SETTING in metadata:
+        yield "weights of its terms", metadata[SETTING]
     yield "threshold", f"{metadata['threshold']:.4g}"
     yield "false-positive rate", console.false_positive_rate(metadata)
     for line in console.rates_on_new_groups(metadata.get("calibration", {})):

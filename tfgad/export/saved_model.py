@@ -68,6 +68,7 @@ from tfgad.export.endpoints import Endpoints
 from tfgad.export.versions import Forms, save_signatures, write_version
 from tfgad.networks.pretrained import keys_of
 from tfgad.scores.calibration import LARGEST_PROBABILITY
+from tfgad.scores.cue_weights import EQUAL, SETTING
 from tfgad.training import Run
 from tfgad.training.run import RECORD, calibration_numbers
 
@@ -180,6 +181,7 @@ def metadata_of_model(
         **({"fit": fit} if fit != STRETCH else {}),
         **as_config(model.ignored),  # the graphs hold it; for pictures
         **({"products": list(model.product_names)} if model.product_names else {}),
+        **({} if model.cue_weights == EQUAL else {SETTING: model.cue_weights}),
         # At other false-positive rates: pairs of rate and threshold, where they are known.
         **({"thresholds": thresholds} if thresholds else {}),
     }

@@ -13,6 +13,7 @@ from tfgad.data.pixels import FITS, FULL_DEPTH
 from tfgad.errors import UsageError
 from tfgad.export.saved_model import METADATA
 from tfgad.scores.calibration import LARGEST_PROBABILITY
+from tfgad.scores.cue_weights import SETTING
 
 
 def saved_model_metadata(folder: Path) -> dict[str, Any]:
@@ -119,6 +120,7 @@ OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "fit": lambda value: value in FITS,
     "products": _are_names,
     "by_block": _is_flag,
+    SETTING: _is_text,
     "false_positive_rate": _is_probability,
     "thresholds": _are_thresholds,
     LARGEST_PROBABILITY: lambda value: _is_probability(value, 0.5),
