@@ -19,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
+REGISTERED = ("image_auroc", "pixel_aupro")
 OTHER_METHODS = {"fanogan": "fabrics_fanogan", "wgan_gp": "aitex_03_wgan_gp"}
 NUMBER = re.compile(r"\d*\.\d+|\d+")
 
@@ -560,3 +561,26 @@ def test_the_table_of_pretrained_networks():
         for cell, figure in zip(shown[name], FIGURES, strict=False):
             assert_shown(cell, figures[figure])
         assert_shown(shown[name][-1], figures["milliseconds_per_image"])
+
+
+def test_the_table_of_registration():
+    found, shown = results("registration"), {}
+    for name, cells in rows("docs/results.md", "### Registration"):
+        if re.match("rendered|magnetic", name):
+            shown[name] = cells
+    expected = {}
+    for source, of_source in found.items():
+        if source == "versions":
+            continue
+        for test in of_source["none"]["figures"]:
+            is_rendered = source.startswith("rendered")
+            name = source if is_rendered else f"magnetic tile, {test}"
+            expected[name] = [
+                [of_source[how]["figures"][test][detector][key] for key in REGISTERED]
+                for detector in ("regions", "distance")
+                for how in ("none", "shift", "shift and turn")
+            ]
+    assert set(shown) == set(expected)
+    for name, cells in shown.items():
+        for cell, figures in zip(cells, expected[name], strict=True):
+            assert_shown(cell, *figures)
