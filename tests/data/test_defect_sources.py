@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfgad.data import defect_sources, synthetic_defects
+from tfgad.data import defect_sources
 from tfgad.data.defect_sources import (
     NO_PAINTER,
     painted_by,
@@ -17,6 +17,7 @@ from tfgad.data.defect_sources import (
     with_defects_of,
 )
 from tfgad.data.perlin import with_perlin_defects
+from tfgad.data.random_numbers import Random
 from tfgad.data.synthetic_defects import with_defects
 from tfgad.errors import UsageError
 
@@ -120,7 +121,7 @@ def load_square(folder, compiled):
 
 
 def test_whole_numbers_differ_from_image_to_image():
-    numbers = synthetic_defects.Random(seed(1), tf.constant(100)).whole_numbers().numpy()
+    numbers = Random(seed(1), tf.constant(100)).whole_numbers().numpy()
     assert numbers.min() >= 0
     assert len(set(numbers)) == 100
 

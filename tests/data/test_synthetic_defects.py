@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tfgad.data import perlin, synthetic_defects, warping
-from tfgad.data.synthetic_defects import FILLINGS, SHAPES, Mix, Random
+from tfgad.data.random_numbers import Random
+from tfgad.data.synthetic_defects import FILLINGS, SHAPES, Mix
 from tfgad.errors import UsageError
 
 

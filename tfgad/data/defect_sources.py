@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad.data.perlin import with_perlin_defects
-from tfgad.data.synthetic_defects import Random, with_defects
+from tfgad.data.random_numbers import Random
+from tfgad.data.synthetic_defects import with_defects
 from tfgad.errors import UsageError
 
 SOURCES = SHAPES, PERLIN, PAINTER, MIX = ("shapes", "perlin", "painter", "mix")

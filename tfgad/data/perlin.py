@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfgad.data.datasets.weave.weave import WEAVES, render
-from tfgad.data.synthetic_defects import Random
+from tfgad.data.random_numbers import Random
 from tfgad.data.warping import turned
 
 MOST_DOUBLINGS = 5  # cells per side: 2^0 to 2^5 (the authors' code)

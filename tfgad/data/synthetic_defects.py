@@ -26,15 +26,12 @@ guesses; none was tuned.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
-from tfgad.data.replicas import own_part
+from tfgad.data.random_numbers import Random
 from tfgad.data.warping import displaced, gaussian_blur, turned
 from tfgad.errors import UsageError, nearest
 
@@ -45,9 +42,6 @@ FILLINGS = ("tone", "turned", "warp", "blur", "noise")
 SHAPE_SHARES = (0.3, 0.3, 0.2, 0.2)
 FILLING_SHARES = (0.4, 0.15, 0.15, 0.15, 0.15)
 
-# Standard deviation of unit white noise that is interpolated bicubically: the mean over places of
-# the sum of squared weights along one axis (Keys 1981, a = -0.5), 0.81.
-INTERPOLATED_DEVIATION = 0.8
 BLUR_SIGMA = 1.5  # pixels, of the filling `blur`
 LEAST_CHANGE = 0.02  # mean absolute change of a defect that is labelled: 2.5 of 255 grey levels
 
@@ -76,74 +70,6 @@ class Mix:
         shapes = [0.0 if s in names else p for s, p in zip(SHAPES, SHAPE_SHARES, strict=True)]
         fillings = [0.0 if f in names else p for f, p in zip(FILLINGS, FILLING_SHARES, strict=True)]
         return cls(tuple(shapes), tuple(fillings))
-
-
-class Random:
-    """Random numbers for the images of a batch: the n-th draw is that of `seed` and n.
-
-    Under `tf.distribute` they are drawn for the whole batch, of which each replica takes its part.
-
-    Args:
-        seed: two whole numbers, int64.
-        count: how many images the batch has, or this replica's part of it.
-    """
-
-    def __init__(self, seed: tf.Tensor, count: tf.Tensor):
-        self.seed, self.count, self.drawn = tf.cast(seed, tf.int64), count, 0
-
-    def _own(self, draw: Callable[..., tf.Tensor], shape: Sequence[Any]) -> tf.Tensor:
-        """Returns this replica's rows of what is drawn: `[B, *shape]`."""
-        self.drawn += 1
-        seed = self.seed + tf.constant([0, self.drawn << 40], tf.int64)
-        return own_part(draw, [self.count, *shape], seed)
-
-    def uniform(self, low: float, high: float) -> tf.Tensor:
-        """Returns one number in [low, high) per image, `[B, 1, 1, 1]`."""
-        return low + (high - low) * self._own(tf.random.stateless_uniform, [1, 1, 1])
-
-    def uniform_grid(self, rows: int, columns: int) -> tf.Tensor:
-        """Returns numbers in [0, 1), `[B, rows, columns]`."""
-        return self._own(tf.random.stateless_uniform, [rows, columns])
-
-    def log_uniform(self, low: float, high: float) -> tf.Tensor:
-        """Returns one number per image whose logarithm is uniform, `[B, 1, 1, 1]`."""
-        return tf.exp(self.uniform(math.log(low), math.log(high)))
-
-    def sign(self) -> tf.Tensor:
-        """Returns -1 or 1 per image, `[B, 1, 1, 1]`."""
-        return tf.where(self.uniform(0.0, 1.0) < 0.5, -1.0, 1.0)
-
-    def choice(self, shares: Sequence[float]) -> tf.Tensor:
-        """Returns an index per image, `[B]`, as often as the shares say."""
-        upper = tf.constant(np.cumsum(shares) / np.sum(shares), tf.float32)
-        number = self.uniform(0.0, 1.0)[:, 0, 0, 0]
-        return tf.searchsorted(upper[:-1], number, side="right")
-
-    def whole_numbers(self) -> tf.Tensor:
-        """Returns a number in [0, 2^31 - 1) per image, int32 `[B]`."""
-        draw = functools.partial(
-            tf.random.stateless_uniform, minval=0, maxval=2**31 - 1, dtype=tf.int32
-        )
-        return self._own(draw, [])
-
-    def noise(self, cells: int, size: tf.Tensor, channels: int = 1) -> tf.Tensor:
-        """Returns noise of about unit variance that is smooth over `1 / cells` of the height.
-
-        Args:
-            cells: along the height.
-            size: `(H, W)`.
-            channels: C, independent of each other.
-
-        Returns:
-            float32 `[B, H, W, C]`.
-        """
-        down, across = cells, tf.maximum(1, cells * size[1] // size[0])
-        # One cell more on each side: at the edge, bicubic interpolation is not smooth.
-        grid = self._own(tf.random.stateless_normal, [down + 3, across + 3, channels])
-        step = [tf.maximum(2, size[0] // down + 1), tf.maximum(2, size[1] // across + 1)]
-        field = tf.image.resize(grid, [(down + 3) * step[0], (across + 3) * step[1]], "bicubic")
-        field = field[:, step[0] : step[0] + size[0], step[1] : step[1] + size[1]]
-        return field / INTERPOLATED_DEVIATION
 
 
 def with_defects(
