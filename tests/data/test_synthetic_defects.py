@@ -61,6 +61,32 @@ def test_each_shape_and_filling_shows(tiles, name):
     assert change[masks.numpy() == 1].mean() > synthetic_defects.LEAST_CHANGE
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
+def test_a_kind_is_computed_for_its_own_images_as_for_all(tiles, channels, compiled):
+    images = tf.repeat(tiles, channels, axis=-1)
+    none = tf.zeros([16, 1, 1, 1], bool)
+    used = tf.reshape(tf.range(16) % 4 > 0, none.shape)
+
+    def computed(index, kinds, otherwise):
+        own, unused = (synthetic_defects.computed(index, kinds, u, otherwise) for u in (used, none))
+        of_all = tf.stack([kind(tf.identity) for kind in kinds], axis=1)
+        chosen = tf.gather(of_all, index, axis=1, batch_dims=1)
+        return own, tf.where(used, chosen, otherwise), unused, otherwise
+
+    def both(number):
+        random = Random(tf.stack([tf.constant(5, tf.int64), number]), tf.constant(16))
+        shapes = synthetic_defects.shapes(random, tf.constant([64, 64]), Mix().shapes)
+        fillings = synthetic_defects.fillings(random, images, Mix().fillings)
+        return computed(*shapes, tf.zeros_like(tiles)) + computed(*fillings, images)
+
+    both = tf.function(both, autograph=False) if compiled else both
+    for number in range(4):  # with one kind or another that no image uses
+        results = both(tf.constant(number, tf.int64))
+        for result, expected in zip(results[::2], results[1::2], strict=True):
+            np.testing.assert_array_equal(result, expected)
+
+
 def test_a_change_that_nobody_sees_is_not_labelled():
     flat = tf.zeros([16, 64, 64, 1])
     mix = Mix.without("tone", "noise")  # turned, distorted or blurred, nothing is still nothing

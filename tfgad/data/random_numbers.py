@@ -65,6 +65,17 @@ class Random:
         )
         return self._own(draw, [])
 
+    def noise_grid(self, cells: int, size: tf.Tensor, channels: int = 1) -> tf.Tensor:
+        """Returns white noise that `smooth` interpolates, one number per cell and channel.
+
+        Args:
+            cells: along the height; three more are drawn.
+            size: `(H, W)` of the images.
+            channels: C, independent of each other.
+        """
+        across = tf.maximum(1, cells * size[1] // size[0])
+        return self._own(tf.random.stateless_normal, [cells + 3, across + 3, channels])
+
     def noise(self, cells: int, size: tf.Tensor, channels: int = 1) -> tf.Tensor:
         """Returns noise of about unit variance that is smooth over `1 / cells` of the height.
 
@@ -76,10 +87,27 @@ class Random:
         Returns:
             float32 `[B, H, W, C]`.
         """
-        down, across = cells, tf.maximum(1, cells * size[1] // size[0])
-        # One cell more on each side: at the edge, bicubic interpolation is not smooth.
-        grid = self._own(tf.random.stateless_normal, [down + 3, across + 3, channels])
-        step = [tf.maximum(2, size[0] // down + 1), tf.maximum(2, size[1] // across + 1)]
-        field = tf.image.resize(grid, [(down + 3) * step[0], (across + 3) * step[1]], "bicubic")
-        field = field[:, step[0] : step[0] + size[0], step[1] : step[1] + size[1]]
-        return field / INTERPOLATED_DEVIATION
+        return _interpolated(self.noise_grid(cells, size, channels), size) / INTERPOLATED_DEVIATION
+
+
+def smooth(grid: tf.Tensor, size: tf.Tensor, deviation: float | tf.Tensor = 1.0) -> tf.Tensor:
+    """Returns smooth noise of a standard deviation from a grid of `Random.noise_grid`.
+
+    Args:
+        grid: `[B, rows, columns, C]`.
+        size: `(H, W)`.
+        deviation: one for all images, or one for each, `[B, 1, 1, 1]`.
+
+    Returns:
+        float32 `[B, H, W, C]`.
+    """
+    return (deviation * (1.0 / INTERPOLATED_DEVIATION)) * _interpolated(grid, size)
+
+
+def _interpolated(grid: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Interpolates a grid of `Random.noise_grid` bicubically, `[B, H, W, C]`."""
+    cells = tf.shape(grid)[1:3]
+    step = tf.maximum(2, size // (cells - 3) + 1)
+    field = tf.image.resize(grid, cells * step, "bicubic")
+    # The image begins one cell from the edge: there, bicubic interpolation is not smooth.
+    return field[:, step[0] : step[0] + size[0], step[1] : step[1] + size[1]]

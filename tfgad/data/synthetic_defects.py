@@ -26,13 +26,14 @@ guesses; none was tuned.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tfgad.data.random_numbers import Random
-from tfgad.data.warping import displaced, gaussian_blur, turned
+from tfgad.data.random_numbers import Random, smooth
+from tfgad.data.warping import affine, displaced, gaussian_blur
 from tfgad.errors import UsageError, nearest
 
 SHAPES = ("blob", "ellipse", "streak", "line")
@@ -44,6 +45,9 @@ FILLING_SHARES = (0.4, 0.15, 0.15, 0.15, 0.15)
 
 BLUR_SIGMA = 1.5  # pixels, of the filling `blur`
 LEAST_CHANGE = 0.02  # mean absolute change of a defect that is labelled: 2.5 of 255 grey levels
+
+Own = Callable[[tf.Tensor], tf.Tensor]  # picks the images that use a kind, N of the batch
+Kind = Callable[[Own], tf.Tensor]  # a shape or a filling, computed for these images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +98,12 @@ def with_defects(
     """
     mix = mix or Mix()
     random = Random(seed, tf.shape(images)[0])
-    cover = shapes(random, tf.shape(images)[1:3], mix.shapes)
-    filled = fillings(random, images, mix.fillings)
-    has_defect = tf.cast(random.uniform(0.0, 1.0) < share, tf.float32)
+    shape, covers = shapes(random, tf.shape(images)[1:3], mix.shapes)
+    filling, filled_by = fillings(random, images, mix.fillings)
+    is_defective = random.uniform(0.0, 1.0) < share
+    cover = computed(shape, covers, is_defective, otherwise=tf.zeros_like(images[..., :1]))
+    filled = computed(filling, filled_by, is_defective, otherwise=images)
+    has_defect = tf.cast(is_defective, tf.float32)
     opacity = cover * has_defect * random.uniform(0.4, 1.0)
     changed = tf.clip_by_value(images + opacity * (filled - images), -1.0, 1.0)
     mask = tf.cast(cover > 0.5, tf.float32) * has_defect
@@ -105,85 +112,154 @@ def with_defects(
     return changed, mask * tf.cast(mean > LEAST_CHANGE, tf.float32)
 
 
-def shapes(random: Random, size: tf.Tensor, shares: Sequence[float]) -> tf.Tensor:
-    """Returns the cover of a random shape per image, `[B, H, W, 1]` from 0 to 1, soft at its edge.
+def computed(
+    index: tf.Tensor, kinds: Sequence[Kind], is_used: tf.Tensor, otherwise: tf.Tensor
+) -> tf.Tensor:
+    """Computes for every image the kind that its index names, and no other.
+
+    Args:
+        index: int32 `[B]`.
+        kinds: each is computed for the images that use it, of which there may be none.
+        is_used: bool `[B, 1, 1, 1]`; the other images use no kind.
+        otherwise: what these get, `[B, H, W, C]`.
+    """
+    index = tf.where(is_used[:, 0, 0, 0], index, len(kinds))
+    *rows, others = tf.dynamic_partition(tf.range(tf.size(index)), index, len(kinds) + 1)
+    parts = [_part(kind, of_kind, otherwise) for kind, of_kind in zip(kinds, rows, strict=True)]
+    whole = tf.dynamic_stitch([*rows, others], [*parts, tf.gather(otherwise, others)])
+    # Not `ensure_shape`, from which the optimizer of TensorFlow's graphs learns no shape.
+    return tf.reshape(whole, tf.shape(otherwise))
+
+
+def _part(kind: Kind, rows: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
+    """Computes a kind for some images of the batch. For none it would fail in a convolution."""
+    own = functools.partial(tf.gather, indices=rows)
+    return tf.cond(tf.size(rows) > 0, lambda: kind(own), lambda: own(otherwise))
+
+
+def shapes(
+    random: Random, size: tf.Tensor, shares: Sequence[float]
+) -> tuple[tf.Tensor, list[Kind]]:
+    """Draws a shape per image.
 
     Args:
         random: of the batch.
         size: `(H, W)`.
         shares: of `SHAPES`.
+
+    Returns:
+        The index of each image's shape, `[B]`, and the shapes. These compute a cover,
+        `[N, H, W, 1]` from 0 to 1, soft at its edge.
     """
     height, width = tf.cast(size[0], tf.float32), tf.cast(size[1], tf.float32)
     row = tf.range(height)[None, :, None, None] - height * random.uniform(0.0, 1.0)
     column = tf.range(width)[None, None, :, None] - width * random.uniform(0.0, 1.0)
     softness = random.log_uniform(1.0, 6.0)
+    hard = tf.minimum(softness, 1.5)  # narrow shapes have narrow edges
 
-    def along(angle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        cos, sin = tf.cos(angle), tf.sin(angle)
-        return cos * column + sin * row, cos * row - sin * column
+    def along(angle: tf.Tensor, own: Own) -> tuple[tf.Tensor, tf.Tensor]:
+        x, y, cos, sin = own(column), own(row), own(tf.cos(angle)), own(tf.sin(angle))
+        return cos * x + sin * y, cos * y - sin * x
+
+    def covered(depth: tf.Tensor, softness: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(depth / softness + 0.5, 0.0, 1.0)
 
     angle = random.uniform(0.0, math.pi)
-    u, v = along(angle)
     a = random.log_uniform(2.0, 32.0)
     b = a * random.uniform(0.3, 1.0)
-    ellipse = b * (1.0 - tf.sqrt(tf.square(u / a) + tf.square(v / b)))
 
-    # Blobs are noise near one place, where it is largest.
-    noise = random.noise(5, size) + 0.7 * random.noise(11, size) + 0.4 * random.noise(23, size)
-    reach = random.log_uniform(8.0, 64.0)
-    distance = (tf.square(row) + tf.square(column)) / tf.square(reach)
-    noise -= 0.5 * distance
-    largest = tf.reduce_max(noise, axis=[1, 2], keepdims=True)
-    blob = 8.0 * (noise - largest + random.log_uniform(0.2, 2.0))
+    def ellipse(own: Own) -> tf.Tensor:
+        u, v = along(angle, own)
+        radius = tf.sqrt(tf.square(u / own(a)) + tf.square(v / own(b)))
+        return covered(own(b) * (1.0 - radius), own(softness))
+
+    coarse, middle, fine = (random.noise_grid(cells, size) for cells in (5, 11, 23))
+    reach, below = random.log_uniform(8.0, 64.0), random.log_uniform(0.2, 2.0)
+
+    def blob(own: Own) -> tf.Tensor:  # noise near one place, where it is largest
+        noise = smooth(own(middle), size, 0.7) + smooth(own(fine), size, 0.4)
+        noise += smooth(own(coarse), size)
+        noise -= 0.5 * (tf.square(own(row)) + tf.square(own(column))) / tf.square(own(reach))
+        largest = tf.reduce_max(noise, axis=[1, 2], keepdims=True)
+        return covered(8.0 * (noise - largest + own(below)), own(softness))
 
     straight = tf.where(random.sign() > 0, 0.0, math.pi / 2) + random.uniform(-0.03, 0.03)
-    u, v = along(straight)
-    half = random.log_uniform(0.7, 4.0)
-    streak = tf.minimum(half - tf.abs(v), random.log_uniform(8.0, 160.0) - tf.abs(u))
+    streak_half, streak_length = random.log_uniform(0.7, 4.0), random.log_uniform(8.0, 160.0)
 
-    u, v = along(angle)
-    for period in (80.0, 37.0, 17.0):
-        phase, swing = random.uniform(0.0, 2 * math.pi), random.uniform(0.0, 0.08)
-        v += swing * period * tf.sin(2 * math.pi / period * u + phase)
-    half = random.log_uniform(0.6, 2.0)
-    line = tf.minimum(half - tf.abs(v), random.log_uniform(8.0, 80.0) - tf.abs(u))
+    def streak(own: Own) -> tf.Tensor:
+        u, v = along(straight, own)
+        depth = tf.minimum(own(streak_half) - tf.abs(v), own(streak_length) - tf.abs(u))
+        return covered(depth, own(hard))
 
-    hard = tf.minimum(softness, 1.5)  # narrow shapes have narrow edges
-    covers = [blob / softness, ellipse / softness, streak / hard, line / hard]
-    cover = select(random.choice(shares), covers)
-    return tf.clip_by_value(cover + 0.5, 0.0, 1.0)
+    waves = [
+        (period, random.uniform(0.0, 2 * math.pi), random.uniform(0.0, 0.08))
+        for period in (80.0, 37.0, 17.0)
+    ]
+    line_half, line_length = random.log_uniform(0.6, 2.0), random.log_uniform(8.0, 80.0)
+
+    def line(own: Own) -> tf.Tensor:
+        u, v = along(angle, own)
+        bend = 0.0
+        for period, phase, swing in waves:
+            # Not +=: TensorFlow would add in the order of the operations' names, "mul_12" first.
+            bend -= own(swing) * period * tf.sin(2 * math.pi / period * u + own(phase))
+        v -= bend
+        depth = tf.minimum(own(line_half) - tf.abs(v), own(line_length) - tf.abs(u))
+        return covered(depth, own(hard))
+
+    return random.choice(shares), [blob, ellipse, streak, line]
 
 
-def fillings(random: Random, images: tf.Tensor, shares: Sequence[float]) -> tf.Tensor:
-    """Returns what fills the shapes, one random filling per image, `[B, H, W, C]`.
+def fillings(
+    random: Random, images: tf.Tensor, shares: Sequence[float]
+) -> tuple[tf.Tensor, list[Kind]]:
+    """Draws what fills the shapes, one filling per image.
 
     Args:
         random: of the batch.
         images: float32 `[B, H, W, C]` in [-1, 1].
         shares: of `FILLINGS`.
+
+    Returns:
+        The index of each image's filling, `[B]`, and the fillings. These compute `[N, H, W, C]`.
     """
     size, channels = tf.shape(images)[1:3], images.shape[-1]
     mean = tf.reduce_mean(images, axis=[1, 2], keepdims=True)
     contrast = tf.math.reduce_std(images - mean, axis=[1, 2, 3], keepdims=True)
     contrast = tf.maximum(contrast, 0.04)  # five grey levels, of a surface without a texture
 
-    tone = images + random.sign() * random.log_uniform(0.4, 4.0) * contrast
-    other = turned(images, random.uniform(0.3, 2 * math.pi - 0.3), random.log_uniform(0.5, 2.0))
-    shifts = random.noise(13, size, 2) * random.log_uniform(2.0, 8.0)
-    warp = displaced(images, shifts)
+    shift = random.sign() * random.log_uniform(0.4, 4.0) * contrast
+
+    def tone(own: Own) -> tf.Tensor:
+        return own(images) + own(shift)
+
+    angle, scale = random.uniform(0.3, 2 * math.pi - 0.3), random.log_uniform(0.5, 2.0)
+    cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
+
+    def other(own: Own) -> tf.Tensor:
+        x, y = own(cos)[:, 0, 0, 0], own(sin)[:, 0, 0, 0]
+        return affine(own(images), [[x, -y], [y, x]], (0.0, 0.0), "REFLECT")
+
+    shifts, reach = random.noise_grid(13, size, 2), random.log_uniform(2.0, 8.0)
+
+    def warp(own: Own) -> tf.Tensor:
+        return displaced(own(images), smooth(own(shifts), size, own(reach)))
+
     sharpness = tf.where(random.sign() > 0, -1.0, random.uniform(1.0, 2.5))
-    blur = images + sharpness * (images - gaussian_blur(images, BLUR_SIGMA))
-    grain = tf.where(
-        random.sign() > 0, random.noise(20, size, channels), random.noise(50, size, channels)
-    )
-    noise = mean + contrast * (random.uniform(-1.0, 1.0) + random.uniform(0.5, 1.5) * grain)
-    return select(random.choice(shares), [tone, other, warp, blur, noise])
 
+    def blur(own: Own) -> tf.Tensor:
+        sharp = own(images)
+        return sharp + own(sharpness) * (sharp - gaussian_blur(sharp, BLUR_SIGMA))
 
-def select(index: tf.Tensor, each: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Returns for every image the one of several tensors that its index names."""
-    stacked = tf.stack(each, axis=1)
-    return tf.gather(stacked, index, axis=1, batch_dims=1)
+    is_coarse = random.sign() > 0
+    coarse, fine = (random.noise_grid(cells, size, channels) for cells in (20, 50))
+    level, gain = random.uniform(-1.0, 1.0), random.uniform(0.5, 1.5)
+
+    def noise(own: Own) -> tf.Tensor:
+        grain = tf.where(own(is_coarse), smooth(own(coarse), size), smooth(own(fine), size))
+        return own(mean) + own(contrast) * (own(level) + own(gain) * grain)
+
+    return random.choice(shares), [tone, other, warp, blur, noise]
 
 
 def with_random_light(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
