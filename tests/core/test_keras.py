@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfgad
 from tfgad.errors import UsageError
 
 
@@ -132,6 +133,55 @@ def test_validation_data_and_a_single_optimizer_are_refused(build_small, windows
         model.evaluate(windows, verbose=0)
     with pytest.raises(UsageError, match="one per role: generator, critic"):
         model.compile("adam")
+
+
+OPTIMIZERS = {
+    "none": ({}, "'none': have none for generator; give one per role: generator, critic"),
+    "one role": ({"critic": "adam"}, "'critic': have none for generator"),
+    "a role too many": (dict.fromkeys(("generator", "critic", "other"), "sgd"), "'other': is no"),
+    "a name": ({"generator": "adan", "critic": "adam"}, "of generator 'adan': is no optimizer"),
+    "a class": (
+        {"generator": "adam", "critic": keras.optimizers.Adam},
+        r"of critic .*is no optimizer of Keras; give .*Adam\(\)",
+    ),
+    "one object": (
+        dict.fromkeys(("generator", "critic"), keras.optimizers.Adam()),
+        "of critic 'Adam': is that of generator too",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", OPTIMIZERS)
+def test_compile_asks_for_an_optimizer_of_its_own_for_each_role(build_small, form):
+    optimizers, message = OPTIMIZERS[form]
+    with pytest.raises(UsageError, match=message):
+        build_small("ganomaly", side=32).compile(optimizers)
+
+
+def test_compile_takes_the_names_of_optimizers(build_small, windows):
+    model = build_small("ganomaly", side=32)
+    model.compile({"critic": "sgd", "generator": keras.optimizers.Adam(1e-3)})
+    model.fit(windows, batch_size=4, verbose=0)
+    assert {role: type(each).__name__ for role, each in model.optimizer_by_role.items()} == {
+        "critic": "SGD",
+        "generator": "Adam",
+    }
+
+
+def test_a_model_that_is_not_compiled_is_saved_and_loaded_so(build_small, tmp_path):
+    model = build_small("ganomaly", side=32)
+    model.save(tmp_path / "compiled.keras")
+    loaded = keras.saving.load_model(tmp_path / "compiled.keras", compile=False)
+    loaded.save(tmp_path / "model.keras")
+    type(model).from_config(model.get_config()).save(tmp_path / "first.keras")
+    for name in ("model.keras", "first.keras"):
+        again = tfgad.load_model(tmp_path / name)
+        assert again.optimizer_by_role == {}
+        assert not again.compiled
+    again.compile()
+    assert set(again.optimizer_by_role) == {"generator", "critic"}
+    for ours, theirs in zip(model.encoder.get_weights(), loaded.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from tfgad.core.optimizers import one_per_role
 from tfgad.data.replicas import own_part
 from tfgad.errors import UsageError
 
@@ -42,6 +43,7 @@ class Trained(keras.Model):
 
     stages: tuple[str, ...] = ("train",)
     takes_xla: ClassVar[bool] = True
+    roles: tuple[str, ...] = ()  # those that have an optimizer: none before `compile`
 
     def __init__(self, *, seed: int = 0, name: str | None = None):
         super().__init__(name=name, dtype="float32")
@@ -61,20 +63,27 @@ class Trained(keras.Model):
         """Returns the networks that the optimizer of a role trains."""
         return [getattr(self, role)]
 
-    def compile(self, optimizers: dict[str, keras.Optimizer] | None = None, **kwargs: Any) -> None:
+    def compile(
+        self, optimizers: Mapping[str, keras.Optimizer | str] | None = None, **kwargs: Any
+    ) -> None:
         """Gives each role its optimizer.
 
         XLA makes convolutional training 2 to 7 times slower on a CPU: it is left to accelerators.
 
         Args:
-            optimizers: by role; those of `optimizers()` if not given.
+            optimizers: by role, or their names in Keras; those of `optimizers()` if not given.
             **kwargs: what `keras.Model.compile` takes, such as `steps_per_execution`.
+
+        Raises:
+            UsageError: not exactly one optimizer for each role, or one for several roles.
         """
         self.build()
-        optimizers = self.optimizers() if optimizers is None else optimizers
-        if not isinstance(optimizers, dict) or "optimizer" in kwargs:
-            hint = f"give one per role: {', '.join(self.optimizers())}"
-            raise UsageError("optimizers", optimizers, "is no dict of optimizers", hint)
+        own = self.optimizers()
+        given = kwargs.get("optimizer", own if optimizers is None else optimizers)
+        if not isinstance(given, dict) or "optimizer" in kwargs:
+            hint = f"give one per role: {', '.join(own)}"
+            raise UsageError("optimizers", given, "is no dict of optimizers", hint)
+        optimizers = one_per_role(given, tuple(own))
         first = next(iter(optimizers.values()))  # without one Keras would make another that idles
         has_gpu = bool(tf.config.list_physical_devices("GPU"))
         kwargs.setdefault("jit_compile", has_gpu and self.takes_xla)
@@ -103,11 +112,16 @@ class Trained(keras.Model):
 
     @property
     def optimizer_by_role(self) -> dict[str, keras.Optimizer]:
-        """The optimizers of the compiled model."""
+        """The optimizers of the compiled model; none before `compile`."""
         return {role: getattr(self, f"{role}_optimizer") for role in self.roles}
 
-    def get_compile_config(self) -> dict[str, Any]:
-        """Returns the optimizers, so that a loaded model goes on as the saved one would."""
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Returns the optimizers, so that a loaded model goes on as the saved one would.
+
+        None before `compile`: such a model is not compiled when it is loaded, either.
+        """
+        if not self.roles:
+            return None
         return {
             role: keras.saving.serialize_keras_object(optimizer)
             for role, optimizer in self.optimizer_by_role.items()
