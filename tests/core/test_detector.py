@@ -102,9 +102,10 @@ def test_a_loaded_model_says_the_same_bit_for_bit(written, images, tmp_path):
 def test_a_loaded_model_trains_on_like_the_original(model, copy, images, labels, tmp_path):
     original = copy
     for stage in model.stages:
+        original.begin(stage)
         loaded = saved_and_loaded(original, tmp_path)
+        loaded.prepare()  # as `fit` does, which goes on in the stage that was saved
         for each in (original, loaded):
-            each.begin(stage)
             for start in (0, 4):
                 parts = max(1, each.images_per_step // each.config.batch_size)
                 part, (height, width, _) = slice(start, start + 2 * parts), each.training_window

@@ -97,6 +97,19 @@ def test_the_first_stage_leaves_the_encoder(build_small, images):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_model_that_is_loaded_goes_on_in_the_stage_it_was_saved_in(build_small, images, tmp_path):
+    model, x = build_small("fanogan"), images[:4, :32, :32]
+    model.begin("encoder")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.images_per_step == model.images_per_step
+    first = loaded.generator.get_weights()
+    histories = [each.fit(x, batch_size=4, verbose=0).history for each in (model, loaded)]
+    assert histories[0] == histories[1]
+    for before, after in zip(first, loaded.generator.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
 def test_an_unknown_encoding_is_refused_with_the_nearest(build_small):
     with pytest.raises(UsageError, match="did you mean 'izi_f'"):
         build_small("fanogan", encoding="izif")

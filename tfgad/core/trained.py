@@ -116,20 +116,23 @@ class Trained(keras.Model):
         return {role: getattr(self, f"{role}_optimizer") for role in self.roles}
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """Returns the optimizers, so that a loaded model goes on as the saved one would.
+        """Returns optimizers and stage, so that a loaded model goes on as the saved one would.
 
         None before `compile`: such a model is not compiled when it is loaded, either.
         """
         if not self.roles:
             return None
-        return {
+        optimizers = {
             role: keras.saving.serialize_keras_object(optimizer)
             for role, optimizer in self.optimizer_by_role.items()
         }
+        return {"optimizers": optimizers, "stage": self.stage}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles with the optimizers that `get_compile_config` returned."""
-        self.compile(keras.saving.deserialize_keras_object(config))
+        """Compiles with the optimizers, and in the stage, that `get_compile_config` returned."""
+        optimizers = config.get("optimizers", config)  # older files hold them alone
+        self.compile(keras.saving.deserialize_keras_object(optimizers))
+        self.stage = config.get("stage", self.stage)
 
     @property
     def steps_done(self) -> int:
