@@ -17,6 +17,7 @@ import tfgad
 from tfgad import data, methods
 from tfgad.core.settings import Common
 from tfgad.errors import UsageError
+from tfgad.evaluation import evaluate
 from tfgad.training import callbacks, run_config
 from tfgad.training import run as run_module
 from tfgad.training.lock import LOCK, locked
@@ -156,7 +157,7 @@ def test_a_second_training_into_a_folder_is_refused_until_the_first_is_killed(tm
     command = [sys.executable, "-c", LOCKED, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout.readline() == "locked\n"
-        with pytest.raises(UsageError, match="is being trained by another process"):
+        with pytest.raises(UsageError, match="is being trained or written by another process"):
             train("ganomaly", DATA, folder, settings=GANOMALY, overwrite=True)
         first.kill()
     assert [path.name for path in folder.iterdir()] == [LOCK]
@@ -419,6 +420,50 @@ def test_calibrating_again_changes_threshold_and_configuration_together(copied):
     assert float(again.model.calibration.threshold) == pytest.approx(metadata["threshold"])
     assert calibrate(run, data.load(DATA), 1.5e-7)["false_positive_rate"] == 1.5e-7
     assert run.calibration["false_positive_rate"] == 1.5e-7
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_is_being_trained_is_not_calibrated(copied):
+    run, before = load_run(copied), contents(copied)
+    with locked(copied):
+        message = "run '.*copied': is being trained or written by another process; wait until"
+        with pytest.raises(UsageError, match=message):
+            calibrate(run, data.load(DATA), 0.2)
+        (copied / LOCK).unlink()
+        assert contents(copied) == before
+
+
+@pytest.mark.parametrize("change", ["trained", "being trained", "removed"])
+def test_a_run_that_was_trained_since_it_was_loaded_is_not_calibrated(copied, whole, change):
+    run = load_run(copied)
+    calibrate(run, data.load(DATA), 0.2)
+    calibrate(run, data.load(DATA), 0.1)  # what it wrote itself is no change
+    if change == "trained":
+        save_model(whole.model, copied / MODEL)
+    elif change == "being trained":  # and interrupted
+        RunFolder(copied).remove_results()
+    else:
+        shutil.rmtree(copied)
+    before = contents(copied)
+    with pytest.raises(UsageError, match="has been trained or calibrated since it was loaded"):
+        calibrate(run, data.load(DATA), 0.2)
+    assert contents(copied) == before
+
+
+def test_an_evaluation_is_not_written_beside_another_model(copied, whole, tmp_path):
+    run, images = load_run(copied), data.load(DATA)
+    save_model(whole.model, copied / MODEL)
+    before = contents(copied)
+    for out in (None, tmp_path / "other" / ".." / "copied"):
+        with pytest.raises(UsageError, match="since it was loaded"):
+            evaluate(run, images, out)
+    with locked(copied):  # nor does an evaluation that is written elsewhere need the lock
+        figures = evaluate(run, images, tmp_path / "out")
+    assert contents(copied) == before
+    assert json.loads((tmp_path / "out" / RESULTS[0]).read_text()) == figures
 
 
 def test_the_threshold_is_that_of_the_model(copied, monkeypatch):

@@ -179,7 +179,8 @@ def evaluate(
     if images.files and not images.kinds:
         with Progress() as progress:
             found = checking.check_run(loaded, images, progress)
-        checking.report(run, found, (out or run) / CHECK)
+        with loaded.writing(out):
+            checking.report(run, found, (out or run) / CHECK)
         return
 
     with Progress() as progress:

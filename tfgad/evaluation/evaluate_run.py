@@ -66,7 +66,8 @@ def evaluate(
         false alarms beside the one asked for, the figures by kind, and all that in words.
 
     Raises:
-        UsageError: images of another form, or test images that the model was trained on.
+        UsageError: images of another form, or test images that the model was trained on. Or files
+            of the run's folder, which is being trained, or has been since the run was loaded.
     """
     check_shape(run, images)
     check_untrained(run, images.spec)
@@ -85,28 +86,29 @@ def evaluate(
     progress("drawing pictures", 0, 0)
     mistakes = gallery(predictions, images, units[images.counted_unit], threshold)
     pictures = _pictures(run, images, predictions, threshold)
-    out = out or run.folder
-    files.write_json(out / METRICS, figures)
     known = is_largest_of_map(run.model.score, images.image_shape, run.model.window)
     table = scores_table(predictions, images, threshold, threshold if known else None)
-    files.write_text(out / SCORES, table)
-    if mistakes:
-        plots.save(mistakes, out / GALLERY)
-    else:
-        (out / GALLERY).unlink(missing_ok=True)  # of an earlier evaluation
-    report.write_report(
-        out / REPORT,
-        title=f"{run.config['method']} on {product_name({'data': str(images.spec)})}",
-        metrics=figures,
-        baselines=figures["baselines"],
-        pictures=[*_of_mistakes(mistakes), *pictures],
-        data=_data_metadata(run, images),
-        configuration={
-            "Settings": {"method": run.config["method"], **run.config["settings"]},
-            "Calibration": run.calibration,
-            "Versions": run.config["versions"],
-        },
-    )
+    out = out or run.folder
+    with run.writing(out):
+        files.write_json(out / METRICS, figures)
+        files.write_text(out / SCORES, table)
+        if mistakes:
+            plots.save(mistakes, out / GALLERY)
+        else:
+            (out / GALLERY).unlink(missing_ok=True)  # of an earlier evaluation
+        report.write_report(
+            out / REPORT,
+            title=f"{run.config['method']} on {product_name({'data': str(images.spec)})}",
+            metrics=figures,
+            baselines=figures["baselines"],
+            pictures=[*_of_mistakes(mistakes), *pictures],
+            data=_data_metadata(run, images),
+            configuration={
+                "Settings": {"method": run.config["method"], **run.config["settings"]},
+                "Calibration": run.calibration,
+                "Versions": run.config["versions"],
+            },
+        )
     return figures
 
 

@@ -92,7 +92,8 @@ def learn(
     Raises:
         UsageError: a folder that must not be replaced, a run that does not learn from good images
             alone, images of another shape, too few that are new, or old ones that are gone; or a
-            model of several products, and images without `products=`. Nothing is written then.
+            model of several products, and images without `products=`. Or the run has been trained
+            since it was loaded. Nothing is written then.
     """
     start, folder = time.monotonic(), RunFolder(out)
     with locked(folder.path):
@@ -123,6 +124,11 @@ def _learned(
     callbacks: Callbacks,
 ) -> _Learned:
     """Learns as `learn` does, and writes nothing."""
+    run.check_unchanged()
+    parent = {
+        "run": str(run.folder.resolve()),
+        "sha256": sha256_of(RunFolder(run.folder).model),
+    }
     form = {"channels": run.config["image_shape"][2], "depth": depth_to_read(run.config)}
     own = data.load(run.config["data"], **form)
     check_shape(run, own)
@@ -174,10 +180,7 @@ def _learned(
         **run.config,
         "settings": settings,
         "images": {**run.config.get("images", {}), **sizes},
-        "parent": {
-            "run": str(run.folder.resolve()),
-            "sha256": sha256_of(RunFolder(run.folder).model),
-        },
+        "parent": parent,
         "learned": [*run.config.get("learned", ()), entry],
         "false_alarms": [dataclasses.asdict(change) for change in changes],
         "calibration": calibration_metadata(

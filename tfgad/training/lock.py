@@ -1,4 +1,4 @@
-"""A lock on a folder, so that two trainings do not write into it at once.
+"""A lock on a folder, so that no two trainings, nor anything else, write into it at once.
 
 The lock is on a file in the folder. The system releases it when the process ends, however it ends.
 """
@@ -20,18 +20,25 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(
+    folder: Path, argument: str = "out", hint: str = "wait for it, or name another folder"
+) -> Iterator[None]:
     """Holds the lock on a folder, which is made if it is not there.
 
     On leaving, the file of the lock is removed, and so are folders that were made for it and are
     still empty. A folder that cannot be written is not locked. Neither is one on a system or file
     system without locks: a warning says so.
 
+    Args:
+        folder: its path.
+        argument: the name of the path in the interface.
+        hint: what to do if another process holds the lock.
+
     Raises:
         UsageError: another process, or another place in this one, holds it.
     """
     made = [each for each in (folder, *folder.parents) if not each.exists()]
-    handle = _acquired(folder)
+    handle = _acquired(folder, argument, hint)
     try:
         yield
     finally:
@@ -44,7 +51,7 @@ def locked(folder: Path) -> Iterator[None]:
                 each.rmdir()
 
 
-def _acquired(folder: Path) -> int | None:
+def _acquired(folder: Path, argument: str, hint: str) -> int | None:
     """Returns the open, locked file; None where there can be none."""
     while True:
         try:
@@ -57,13 +64,13 @@ def _acquired(folder: Path) -> int | None:
         except OSError as error:
             os.close(handle)
             (folder / LOCK).unlink(missing_ok=True)
-            problem = "%s is not locked (%s): start no second training into it"
+            problem = "%s is not locked (%s): start no training into it meanwhile"
             log.warning(problem, folder, error.strerror)
             return None
         if is_ours and is_still(folder / LOCK, handle):
             return handle
         os.close(handle)
         if not is_ours:
-            hint = "wait for it, or name another folder"
-            raise UsageError("out", folder, "is being trained by another process", hint)
+            problem = "is being trained or written by another process"
+            raise UsageError(argument, folder, problem, hint)
         # Its holder removed it in between: there may be a new one.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from tfgad.errors import UsageError
 from tfgad.scores.calibration import Threshold
 from tfgad.scores.rate_interval import PROMISE, RateInterval
 from tfgad.training import held_out
+from tfgad.training.lock import locked
 from tfgad.training.run_config import absolute_spec
 from tfgad.training.run_folder import RunFolder
 from tfgad.training.saving import load_model, save_model
 
 logger = logging.getLogger(__name__)
+
+Stamp = tuple[int, int, int]  # inode, time and size of a file
 
 LEAST_IMAGES = 2  # to train on, and to calibrate by: the variation of one image is not known
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
@@ -47,11 +51,13 @@ class Run:
         folder: path of its folder.
         config: its configuration; see `tfgad.training.run_config`.
         model: the detector.
+        stamp: of the file that holds the model; None of a run that has none yet.
     """
 
     folder: Path
     config: dict[str, Any]
     model: Detector
+    stamp: Stamp | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def calibration(self) -> dict[str, Any]:
@@ -70,6 +76,31 @@ class Run:
         folder = RunFolder(self.folder)
         folder.write_config(self.config)
         save_model(self.model, folder.model)
+        self.stamp = stamp_of(folder.model)
+
+    def check_unchanged(self) -> None:
+        """Raises UsageError if the folder does not hold the model any more that was loaded."""
+        if self.stamp is not None and stamp_of(RunFolder(self.folder).model) != self.stamp:
+            problem = "has been trained or calibrated since it was loaded"
+            raise UsageError("run", self.folder, problem, "load it again once it is finished")
+
+    @contextlib.contextmanager
+    def writing(self, out: str | os.PathLike[str] | None = None) -> Iterator[None]:
+        """Holds the lock on the folder while something made with the model is written there.
+
+        Args:
+            out: the folder that is written, if it may be another one. That is not locked.
+
+        Raises:
+            UsageError: another process trains the run or writes into its folder, or has since the
+                model was loaded.
+        """
+        if out is not None and Path(out).resolve() != self.folder.resolve():
+            yield
+            return
+        with locked(self.folder, "run", "wait until it is finished"):
+            self.check_unchanged()
+            yield
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:
@@ -79,8 +110,18 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         UsageError: the folder does not exist, is no run, or its training is not finished.
     """
     run = RunFolder(folder)
+    stamp = stamp_of(run.model)  # first: the file may be replaced while it is read
     config = run.read_finished()
-    return Run(run.path, config, load_model(run.model))
+    return Run(run.path, config, load_model(run.model), stamp)
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Returns what differs between a file and one that replaces it; None if there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def calibrate(
@@ -99,8 +140,16 @@ def calibrate(
 
     Raises:
         UsageError: images of another shape, too few of them, or some that the run was trained on;
-            or another `per`.
+            or another `per`. Or the run is being trained, or has been since it was loaded.
     """
+    with run.writing():
+        return _calibrated(run, images, false_positive_rate, per)
+
+
+def _calibrated(
+    run: Run, images: AnomalyData, false_positive_rate: float, per: str | None
+) -> dict[str, Any]:
+    """Calibrates as `calibrate` does, in a folder that is locked."""
     check_shape(run, images)
     if run.config.get("learned"):
         text = "the threshold is set on %s alone, without the images that were learned since"

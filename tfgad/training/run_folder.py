@@ -4,7 +4,7 @@
     split.json              of a data set of files: which of them train and which calibrate
     checkpoint.weights.h5   weights, optimizers and step, until the training is finished
     model.keras             the fitted, calibrated model, once the training is finished
-    .lock                   while it is trained, see `tfgad.training.lock`
+    .lock                   while it is written, see `tfgad.training.lock`
     logs/                   TensorBoard: losses, samples, reconstructions
     previews/               the same pictures as PNG
     metrics.json, report.html, scores.csv, gallery.png   results of an evaluation
