@@ -5,12 +5,13 @@ import logging
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 
 import tfgad
 from tfgad.data.synthetic_defects import with_defects, with_random_light
 from tfgad.errors import UsageError
 from tfgad.methods import feature_regions
-from tfgad.scores.regions import POINT
+from tfgad.scores.regions import NEAR, POINT, SIZES, cells_of
 from tfgad.training.run_config import check_same_weights
 
 SMALL = {"weights": "random", "maps": 1, "width": 4}
@@ -54,6 +55,31 @@ def test_a_model_of_before_versions_scores_as_it_did(model, images):
     assert weights == [2.0, 3.0, 3.0]
     config = {name: value for name, value in first.get_config().items() if name != "version"}
     assert type(first).from_config(config).version == feature_regions.EARLIER
+
+
+def test_regions_are_lowered_where_the_features_are_usual(model, images):
+    maps = model.feature_maps(model._square(tf.constant(images[:3])))
+    cells, points = cells_of(maps), feature_regions._on_grid(maps)
+    plain = model.regions(cells, points).numpy()
+    located = model.regions(cells, points, model.mean).numpy()
+    assert (located <= plain).all()
+    deviation = model.regions.deviation[SIZES.index(POINT)]
+    unusual = np.square((points - model.mean) / deviation).mean(-1)
+    for image in range(3):
+        highest = ndimage.maximum_filter(unusual[image], NEAR, mode="nearest")
+        expected = plain[image] * unusual[image] / highest
+        expected = np.where(plain[image] > 0, expected, plain[image])
+        np.testing.assert_allclose(located[image], expected, rtol=1e-4, atol=1e-5)
+        top = unusual[image] == highest
+        np.testing.assert_allclose(located[image][top], plain[image][top], rtol=1e-4)
+    older = type(model).from_config({**model.get_config(), "version": feature_regions.PLACES})
+    older.compile()
+    older.build()
+    older.set_weights(model.get_weights())
+    regions = [each.anomaly(images[:3], "regions")["map"] for each in (older, model)]
+    assert np.max(regions[0] - regions[1]) > 0.01
+    marks = [each.anomaly(images[:3], "marks")["map"] for each in (older, model)]
+    np.testing.assert_allclose(*marks, atol=1e-5)
 
 
 def test_the_head_sees_how_far_features_are_from_their_mean_at_the_place(images):

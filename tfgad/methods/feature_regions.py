@@ -7,7 +7,8 @@ feature maps. Its weights stay as they are. Two things are learnt from the maps:
   a principal component analysis, and how unusual its residual is at that place of the part. PCA of
   pretrained features, with the components of low variance as the evidence, is Rippel et al.'s
   (ICPR 2020), of means over the whole image. Here it is of means and standard deviations over
-  regions of three sizes, and of single points.
+  regions of three sizes, and of single points. The map is lowered where the features are nearer to
+  their mean over good images at the same place than those beside it.
 - The score `marks`: a small head is trained to mark synthetic defects, which are added to good
   images (`data/synthetic_defects.py`) and seen through the network. It reads the feature maps f,
   and |f - mean f|, how far they are from their mean over good images at the same place. With m the
@@ -96,7 +97,8 @@ STRIDES = ("stride_8", "stride_16", "stride_32")
 ADAPT_IMAGES = 512  # four megabytes each while statistics are estimated
 EARLIER = 1  # of files without a version: their marks end at the level
 PLACES = 3  # from which on the head sees how far features are from their mean at the place
-VERSION = 3
+LOCATED = 4  # from which on the map of regions is lowered where features are near to that mean
+VERSION = 4
 COVERED = 0.25  # share of a place of the head's grid from which on it is defective
 
 
@@ -313,7 +315,8 @@ class FeatureRegions(Detector):
         """The maps of both scores."""
         maps = self.feature_maps(self._square(images))
         logits = tf.image.resize(self._logits(maps), self.window[:2])[..., 0]
-        regions = self.regions(cells_of(maps), _on_grid(maps))[..., None]
+        mean = self.mean if self.version >= LOCATED else None
+        regions = self.regions(cells_of(maps), _on_grid(maps), mean)[..., None]
         return {
             "regions": tf.image.resize(regions, self.window[:2])[..., 0],
             "marks": self.joint.marks(logits, below=self.version != EARLIER),
