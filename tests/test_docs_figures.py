@@ -340,6 +340,15 @@ def test_multistage_with_pretrained_weights():
             assert_shown(cell, iou, 2 * iou / (1 + iou))
 
 
+def test_multistage_on_nothing():
+    shown = [cells for _, cells in rows("docs/results.md", "### Defects drawn on nothing")][1:]
+    names = [("multistage_ground_nothing", way) for way in ("source", "pasted", "fused")]
+    for cells, (name, way) in zip(shown, [*names, ("multistage", "fused")], strict=True):
+        for cell, weave in zip(cells, ("twill", "satin", "check"), strict=True):
+            iou = results(name)[f"weave:{weave}"]["1"]["figures"][way]["iou_at_even_odds"]
+            assert_shown(cell, iou, 2 * iou / (1 + iou))
+
+
 def test_multistage_with_lite0_in_the_segmenter():
     shown = [cells for _, cells in rows("docs/results.md", "### With Lite0 in the segmenter, too")]
     figures = results("multistage_pretrained")["weave:twill"]["0"]["figures"]
@@ -360,7 +369,11 @@ def test_painted_against_real_defects():
 
 def test_multistage_on_real_fabric():
     ways = ("source", "cut", "pasted", "fused", "true")
-    names = {"multistage_aitex": "0", "multistage_aitex_from_weaves": "1"}
+    names = {
+        "multistage_aitex": "0",
+        "multistage_aitex_from_weaves": "1",
+        "multistage_aitex_from_both": "1",
+    }
     shown = [cells for _, cells in rows("docs/results.md", "### Real fabric")][1:]
     for cells, (name, seed) in zip(shown, names.items(), strict=True):
         figures = results(name)["aitex:03"][seed]["figures"]
