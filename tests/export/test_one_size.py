@@ -193,6 +193,15 @@ def test_metadata_lie_beside_the_files(fitted, exported):
     assert {path.name for path in folder.iterdir()} == {*FORMATS[form][2], "tfgad.json"}
 
 
+def test_other_readers_of_onnx_find_no_loop(exported):
+    form, folder, _, _ = exported
+    if form == "onnx":
+        import onnx as format_of_onnx
+
+        graph = format_of_onnx.load(folder / onnx.FLOAT).graph
+        assert {"Loop", "If"}.isdisjoint(node.op_type for node in graph.node)  # OpenVINO fails
+
+
 def test_what_is_there_is_not_replaced(fitted, exported, images):
     form, folder, _, data = exported
     _, export, names = FORMATS[form]

@@ -118,6 +118,8 @@ class ImageQuality(StatisticsLayer):
 
         Rows of tiles are computed one after another, so a large image needs the memory of one row.
         """
+        if images.shape[1:3] == self.tile:  # in a graph for one size there is no loop, then
+            return self._reason_index(self.tile_statistics(images))
         images = tiling.pad_to_grid(images, self.tile, 1)
         starts = tiling.starts_of(tf.shape(images)[1], self.tile[0])
         none = tf.fill([tf.shape(images)[0]], len(REASONS) - 1)
