@@ -385,23 +385,25 @@ def test_latent_search_benchmark_compares_the_same_networks():
     np.testing.assert_allclose(theirs.search(images, 0, codes), found["loss"], rtol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def registration():
+@pytest.fixture
+def registration(monkeypatch):
+    """The names of `benchmarks/registration.py`."""
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
     return runpy.run_path(str(EXAMPLES / "benchmarks" / "registration.py"))
 
 
 def test_rendered_parts_are_registered(registration):
-    train, tests = registration["rendered"](6, 3, 0.1)
+    train, tests = registration["rendered_parts"](6, 3, 0.1)
     test = tests["test"]
     found = registration["Registration"](registration["TURNS"]["shift and turn"]).fit(train)
     poses, is_clear = found.poses(test["image"])
     assert is_clear.all()
-    off = registration["off"](poses, test["pose"])
+    off = registration["pose_errors"](poses, test["pose"])
     assert off["median"] < 0.8 < 3 < off["median_before"]
 
 
 def test_what_is_like_no_part_stays_where_it_is(registration):
-    train, _ = registration["rendered"](2, 0, 0.1)
+    train, _ = registration["rendered_parts"](2, 0, 0.1)
     found = registration["Registration"]((0.0,)).fit(train)
     noise = np.random.default_rng(0).uniform(-1, 1, (2, 256, 256, 1)).astype("float32")
     poses, is_clear = found.poses(noise)
@@ -416,7 +418,7 @@ def test_maps_of_registered_parts_lie_where_their_photographs_do(registration):
     pose = [[5.0, -3.0, 2.5]]
     in_place = registration["moved"](maps[..., None], pose)[..., 0]
     assert (maps * in_place).sum() < 0.6 * maps.sum()
-    home = registration["at_home"](in_place, np.array(pose))
+    home = registration["moved_back"](in_place, np.array(pose))
     assert (maps * home).sum() > 0.9 * maps.sum()
 
 

@@ -21,9 +21,9 @@ FREE_SPACE = "free some, or name a path on another disk"  # the hint for NO_SPAC
 JOINERS = "\u200c\u200d"  # of Persian and Indic scripts, and of composed emoji
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of a cell, in spreadsheets
 SHOWN = 3  # names that `summarize` shows; it counts the others
-MOST_BYTES = 255  # of a file's name, on the usual file systems
-# Characters of a file's name that the name of its temporary file begins with: 160 bytes at most.
-KEPT = 40
+LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
+# Characters of a file's name that its temporary file keeps: 160 bytes at most.
+TEMPORARY_PREFIX = 40
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -43,7 +43,9 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder: replacing a file is atomic only within one file system.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:KEPT]}.")
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name[:TEMPORARY_PREFIX]}."
+        )
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are readable by their owner only
@@ -56,7 +58,7 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
 
 def has_too_long_name(path: str | os.PathLike) -> bool:
     """Returns whether the last part of a path has more bytes than file systems allow."""
-    return len(os.fsencode(os.path.basename(path))) > MOST_BYTES
+    return len(os.fsencode(os.path.basename(path))) > LONGEST_NAME
 
 
 def unwritable(

@@ -41,6 +41,7 @@ import tfgad  # before TensorFlow, which is to use oneDNN
 
 import numpy as np
 import tensorflow as tf
+from rendered_parts import SIDE, rendered_parts, turning
 from scipy import fft, ndimage
 from scipy.signal import windows
 from sklearn.decomposition import PCA
@@ -55,7 +56,6 @@ from tfgad.scores import regions
 from tfgad.scores.place_statistics import LEAST_SHARE
 from tfgad.training import run_config
 
-SIDE = 256
 STRIDES = ("stride_8", "stride_16", "stride_32")  # as `feature_regions`
 BATCH = 8
 JITTERS = ((0, 0), (2, 0), (4, 0), (8, 0), (8, 3))  # pixels, degrees
@@ -66,18 +66,6 @@ CLEAR = 1.5  # how often the peak is as high as everything that is not near it
 NEAR = 8  # pixels
 VARIANCE, VECTORS = 0.97, 50_000  # of `pca`
 ROUNDS = 3  # of the mean: of the photographs as they are, then of the moved ones
-DEFECTS = ("scratch", "missing hole", "dent", "stain")
-PARTS = {"train": (64, ("",)), "good": (60, ("",)), "defective": (120, DEFECTS)}
-HOLES = np.deg2rad([45, 135, 225, 315])
-HOLE_RADIUS = 9
-PRINT = (
-    "###.###.###.#.#",
-    ".#..#...#...#.#",
-    ".#..##..#.#..#.",
-    ".#..#...#.#.#.#",
-    ".#..#...###.#.#",
-)
-PRINT_AT = 66, -22  # pixels from the middle
 DRAWS = 4  # synthetic defects per held-out good image
 FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
 
@@ -95,15 +83,15 @@ def main():
     sources = {spec: lambda spec=spec: photographs(spec) for spec in given.data}
     for jitter in JITTERS if given.rendered else ():
         name = "rendered, {} pixels, {} degrees".format(*jitter)
-        sources[name] = lambda jitter=jitter: rendered(*jitter, given.parts)
-    eyes = Eyes(1)
+        sources[name] = lambda jitter=jitter: rendered_parts(*jitter, given.parts)
+    features = Features(1)
     for source, load in sources.items():
         found, data = results.setdefault(source, {}), None
         for name, turns in TURNS.items():
             if name in found:
                 continue
             data = data or load()
-            found[name] = compared(eyes, *data, turns)
+            found[name] = compared(features, *data, turns)
             files.write_json(given.out, results)
             for test, detectors in found[name]["figures"].items():
                 for detector, each in detectors.items():
@@ -112,11 +100,11 @@ def main():
             print({key: each for key, each in found[name].items() if key != "figures"}, flush=True)
 
 
-def compared(eyes, train, tests, turns):
+def compared(features, train, tests, turns):
     """Returns the figures of each detector with a registration, fitted to training images.
 
     Args:
-        eyes: the network.
+        features: the network.
         train: images `[N, H, W, 1]`.
         tests: name -> a dict of `image`, `mask` and `label`, and where they are known of `masked`,
             `groups` and `pose`.
@@ -127,8 +115,11 @@ def compared(eyes, train, tests, turns):
     found = {"figures": {}}
     if turns:
         poses, is_clear = registration.poses(train)
-        train, found["moved"] = moved(train, poses), {"train": float(is_clear.mean())}
-    seen = eyes(train, views=True)
+        train, found["share_with_clear_peak"] = (
+            moved(train, poses),
+            {"train": float(is_clear.mean())},
+        )
+    seen = features(train, views=True)
     for detector in detectors.values():
         detector.fit(*seen)
     for name, test in tests.items():
@@ -139,19 +130,19 @@ def compared(eyes, train, tests, turns):
             poses, is_clear = registration.poses(images)
             images = moved(images, poses)
         registered = time.process_time()
-        cells, points, _ = eyes(images)
+        cells, points, _ = features(images)
         done = time.process_time()
         found.setdefault("milliseconds_per_image", {})[name] = {
             "registration": 1000 * (registered - start) / count,
             "features": 1000 * (done - registered) / count,
         }
         if turns:
-            found["moved"][name] = float(is_clear.mean())
-            found.setdefault("median_shift", {})[name] = float(np.median(lengths(poses)))
+            found["share_with_clear_peak"][name] = float(is_clear.mean())
+            found.setdefault("median_shift", {})[name] = float(np.median(displacements(poses)))
         if turns and "pose" in test:
-            found.setdefault("pixels_off", {})[name] = off(poses, test["pose"])
+            found.setdefault("pixels_off", {})[name] = pose_errors(poses, test["pose"])
         found["figures"][name] = {
-            key: figures_of(test, at_home(detector.maps(cells, points), poses))
+            key: figures_of(test, moved_back(detector.maps(cells, points), poses))
             for key, detector in detectors.items()
         }
     return found
@@ -243,7 +234,7 @@ def moved(images, poses):
     return np.clip(result, -1.0, 1.0)
 
 
-def at_home(maps, poses):
+def moved_back(maps, poses):
     """Moves maps `[N, H, W]` of images that were moved back to where their photographs lie."""
     result = maps.copy()
     for i in np.flatnonzero(np.any(poses, axis=1)):
@@ -259,26 +250,20 @@ def warped(values, row, column, degrees, order):
     return ndimage.affine_transform(values, matrix, offset, order=order, mode="reflect")
 
 
-def turning(degrees):
-    """Returns R, of rows and columns."""
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    return np.array([[cos, -sin], [sin, cos]])
-
-
-def lengths(poses):
+def displacements(poses):
     """Returns how far each pose moves a place, root mean square over the image, in pixels."""
     poses = np.asarray(poses)
     spread = 2 * (SIDE**2 - 1) / 12 * np.deg2rad(poses[:, 2]) ** 2
     return np.sqrt((poses[:, :2] ** 2).sum(1) + spread)
 
 
-def off(found, true):
+def pose_errors(found, true):
     """Returns how far places are off after registration, and how far they were before.
 
     The mean lies where the parts lie on average. This is taken off.
     """
     found, true = (each - np.median(each, axis=0) for each in (np.asarray(found), true))
-    after, before = lengths(found - true), lengths(true)
+    after, before = displacements(found - true), displacements(true)
     return {
         "median": float(np.median(after)),
         "largest": float(after.max()),
@@ -286,7 +271,7 @@ def off(found, true):
     }
 
 
-class Eyes:
+class Features:
     """EfficientNet-Lite0 as `feature_regions` uses it: cells and points of images."""
 
     def __init__(self, channels):
@@ -319,11 +304,12 @@ class RegionsAlone:
         """Adapts the layer."""
         self.layer = regions.Regions(points.shape[-1])
         self.layer.adapt(cells, points, views)
+        self.mean = tf.constant(points.mean(0, dtype="float64"), tf.float32)
 
     def maps(self, cells, points):
         """Returns maps `[N, SIDE, SIDE]`."""
         grids = [
-            self.layer(cells[i : i + BATCH], tf.cast(points[i : i + BATCH], tf.float32))
+            self.layer(cells[i : i + BATCH], tf.cast(points[i : i + BATCH], tf.float32), self.mean)
             for i in range(0, len(cells), BATCH)
         ]
         return enlarged(np.concatenate(grids))
@@ -401,101 +387,6 @@ def synthetic(good, origins):
     kept = (np.arange(len(label)) < len(good)) | (label == 1)
     found = {"image": images, "mask": masks, "label": label, "groups": groups}
     return {key: value[kept] for key, value in found.items()}
-
-
-def rendered(shift, turn, share=1.0):
-    """Returns training images and the test of rendered parts that do not lie alike.
-
-    The parts are the same for each shift and turn.
-    """
-    train, good, defective = (
-        [
-            part(np.random.default_rng([kind, i]), shift, turn, defects[i % len(defects)])
-            for i in range(int(np.ceil(share * count)))
-        ]
-        for kind, (count, defects) in enumerate(PARTS.values())
-    )
-    test = zip(*good, *defective, strict=True)
-    image, mask, pose = (np.stack(each) for each in test)
-    label = np.repeat([0, 1], [len(good), len(defective)])
-    train = np.stack([image for image, *_ in train])
-    return train, {"test": {"image": image, "mask": mask, "label": label, "pose": pose}}
-
-
-def part(rng, shift, turn, defect):
-    """Renders one part: the image `[SIDE, SIDE, 1]`, the mask of its defect, and how it lies."""
-    pose = np.array([*rng.uniform(-1, 1, 2) * shift, rng.uniform(-1, 1) * turn])
-    grid = np.mgrid[:SIDE, :SIDE].reshape(2, -1) - (SIDE - 1) / 2
-    seen = grid - pose[:2, None]
-    y, x = (turning(-pose[2]) @ seen).reshape(2, SIDE, SIDE)
-    radius, angle = np.hypot(y, x), np.arctan2(*seen).reshape(SIDE, SIDE)  # of the light
-    light_from = np.deg2rad(rng.normal(225, 8))
-
-    def inside(distance, softness=0.7):  # antialiased
-        return np.clip(0.5 - distance / (2 * softness), 0, 1)
-
-    def bevel(distance, width):  # an edge that faces the light or not
-        return np.exp(-((distance / width) ** 2)) * np.cos(angle - light_from)
-
-    # Grain is turned into the metal: rings that are a little ragged.
-    rings = ndimage.gaussian_filter1d(rng.normal(size=400), 1.0)
-    ragged = ndimage.gaussian_filter(rng.normal(size=(SIDE, SIDE)), 2.0)
-    grain = np.interp(2 * radius + 4 * ragged, np.arange(400), rings)
-    metal = 0.15 + 0.05 * grain + 0.12 * np.cos(2 * (angle - light_from))
-    metal += 0.35 * bevel(radius - 102, 3) - 0.3 * bevel(radius - 44, 2)
-    metal -= 0.25 * np.exp(-(((radius - 62) / 1.5) ** 2))  # a groove
-    ink = printed(y - rng.normal(0, 0.7), x - rng.normal(0, 0.7))
-    metal = metal * (1 - ink) - 0.5 * ink
-    marks, metal = damaged(rng, defect, y, x, metal, light_from)
-    ground = -0.65 + 0.02 * ndimage.gaussian_filter(rng.normal(size=(SIDE, SIDE)), 3.0) * 10
-    keyway = inside(np.maximum(np.abs(x) - 6, np.abs(y + 38) - 14))
-    holes = keyway + inside(radius - 34 - rng.normal(0, 0.2))
-    missing = HOLES[rng.integers(4)] if defect == "missing hole" else None
-    for hole in HOLES:
-        distance = np.hypot(y - 82 * np.sin(hole), x - 82 * np.cos(hole))
-        distance -= HOLE_RADIUS + rng.normal(0, 0.2)
-        if hole == missing:
-            marks = distance < 0
-        else:
-            holes = holes + inside(distance)
-    solid = inside(radius - 105) * (1 - np.clip(holes * (radius < 105), 0, 1))
-    image = ground + solid * (metal - ground)
-    image += 0.08 * rng.normal() * (grid[0].reshape(SIDE, SIDE) / SIDE) + 0.04 * rng.normal()
-    image = (image + 1) * np.exp(0.05 * rng.normal()) - 1 + 0.015 * rng.normal(size=image.shape)
-    image = np.round((np.clip(image, -1, 1) + 1) * 127.5) / 127.5 - 1  # eight bits
-    return image[..., None].astype("float32"), np.uint8(marks & (solid > 0.5))[..., None], pose
-
-
-def printed(y, x):
-    """Returns how much ink is at each place."""
-    ink = np.pad(np.array([[each == "#" for each in row] for row in PRINT], float), 1)
-    down, across = (y - PRINT_AT[0]) / 3 + 1, (x - PRINT_AT[1]) / 3 + 1
-    return ndimage.map_coordinates(ink, [down, across], order=1)
-
-
-def damaged(rng, defect, y, x, metal, light_from):
-    """Returns where a part has a scratch, a dent or a stain, and its metal."""
-    while True:  # not on a hole
-        place = rng.uniform(50, 98) * np.exp(1j * rng.uniform(0, 2 * np.pi))
-        if min(abs(place - 82 * np.exp(1j * HOLES))) > 2 * HOLE_RADIUS:
-            break
-    v, u = y - place.imag, x - place.real
-    angle, size, strength = rng.uniform(0, np.pi), rng.uniform(0, 1), rng.uniform(0.5, 1)
-    outline = ndimage.gaussian_filter(rng.normal(size=(SIDE, SIDE)), 5.0)
-    nothing = np.zeros((SIDE, SIDE), bool)
-    if defect == "scratch":
-        along, beside = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
-        cover = np.clip(1.5 - np.abs(beside), 0, 1) * (np.abs(along) < 8 + 16 * size)
-        return cover > 0, metal + 0.25 * strength * cover
-    if defect == "dent":
-        radius = 5 + 5 * size
-        slope = (u * np.cos(light_from) + v * np.sin(light_from)) / radius
-        distance = np.hypot(u, v) / radius
-        return distance < 1, metal - 0.4 * strength * slope * np.exp(-2 * distance**2)
-    if defect == "stain":
-        cover = np.clip((8 + 8 * size - np.hypot(u, v) + 60 * outline) / 4, 0, 1)
-        return cover > 0.5, metal - 0.16 * strength * cover
-    return nothing, metal
 
 
 if __name__ == "__main__":

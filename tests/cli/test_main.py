@@ -437,7 +437,7 @@ def test_small_regions_are_left_out_and_counted(run, images, tmp_path, monkeypat
 
 def test_a_product_has_no_name_in_litert_files(tmp_path):
     given = ["export", tmp_path, tmp_path / "out", "--format", "litert", "--name", "lids"]
-    assert "is not kept in files of litert; leave it out" in mistake(tmp_path, *given)
+    assert "is not kept in litert files; leave it out" in mistake(tmp_path, *given)
 
 
 def test_a_pixels_size_needs_a_length_and_a_table(run, images, tmp_path):

@@ -199,7 +199,7 @@ class _Data:
 @pytest.mark.slow
 def test_litert_ignores_it_too(build_small, images):
     model = built(build_small, images, "ganomaly", 32, {})
-    content = litert.convert(model, (32, 32, 1), [litert.FLOAT])[litert.FLOAT]
+    content = litert.convert(model, (32, 32, 1))[litert.FLOAT]
     pixels = np.rint((images[:4, :32, :32] + 1) * 127.5).astype(np.uint8)
     noise = np.where(model.ignored[..., None], 255, pixels).astype(np.uint8)
     ours, theirs = (litert.scores_of(content, each)[0] for each in (pixels, noise))

@@ -136,8 +136,8 @@ def test_validation_data_and_a_single_optimizer_are_refused(build_small, windows
 
 
 OPTIMIZERS = {
-    "none": ({}, "'none': have none for generator; give one per role: generator, critic"),
-    "one role": ({"critic": "adam"}, "'critic': have none for generator"),
+    "none": ({}, "'none': lack one for generator; give one per role: generator, critic"),
+    "one role": ({"critic": "adam"}, "'critic': lack one for generator"),
     "a role too many": (dict.fromkeys(("generator", "critic", "other"), "sgd"), "'other': is no"),
     "a name": ({"generator": "adan", "critic": "adam"}, "of generator 'adan': is no optimizer"),
     "a class": (

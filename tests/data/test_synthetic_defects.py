@@ -68,8 +68,10 @@ def test_a_kind_is_computed_for_its_own_images_as_for_all(tiles, channels, compi
     none = tf.zeros([16, 1, 1, 1], bool)
     used = tf.reshape(tf.range(16) % 4 > 0, none.shape)
 
-    def computed(index, kinds, otherwise):
-        own, unused = (synthetic_defects.computed(index, kinds, u, otherwise) for u in (used, none))
+    def computed_by_kind(index, kinds, otherwise):
+        own, unused = (
+            synthetic_defects.computed_by_kind(index, kinds, u, otherwise) for u in (used, none)
+        )
         of_all = tf.stack([kind(tf.identity) for kind in kinds], axis=1)
         chosen = tf.gather(of_all, index, axis=1, batch_dims=1)
         return own, tf.where(used, chosen, otherwise), unused, otherwise
@@ -78,7 +80,7 @@ def test_a_kind_is_computed_for_its_own_images_as_for_all(tiles, channels, compi
         random = Random(tf.stack([tf.constant(5, tf.int64), number]), tf.constant(16))
         shapes = synthetic_defects.shapes(random, tf.constant([64, 64]), Mix().shapes)
         fillings = synthetic_defects.fillings(random, images, Mix().fillings)
-        return computed(*shapes, tf.zeros_like(tiles)) + computed(*fillings, images)
+        return computed_by_kind(*shapes, tf.zeros_like(tiles)) + computed_by_kind(*fillings, images)
 
     both = tf.function(both, autograph=False) if compiled else both
     for number in range(4):  # with one kind or another that no image uses

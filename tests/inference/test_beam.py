@@ -163,7 +163,7 @@ def test_what_cannot_be_given_to_beam_is_a_dead_letter(model, tiles, tmp_path):
     scored = beam.score(model, [str(folder)], str(tmp_path / "t.csv"), maps=str(maps))
     assert [path.name for path in maps.iterdir()] == [f"{long_name}.png"]
     assert scored.broken == [
-        (f"{folder}/\\xff.png", pipeline.OTHER_NAME),
+        (f"{folder}/\\xff.png", pipeline.NOT_UTF8),
         (f"{folder}/pipe.png", "is no file"),
     ]
     longer = tmp_path / f"{251 * 'x'}.png"

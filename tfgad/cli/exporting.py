@@ -57,7 +57,7 @@ def export(
     """
     if format is not ExportFormat.SAVED_MODEL:
         if name is not None:
-            problem = f"is not kept in files of {format.value}"
+            problem = f"is not kept in {format.value} files"
             raise UsageError("--name", name, problem, "leave it out")
         _export_for_one_size(run, directory, data, format)
         return

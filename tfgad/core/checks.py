@@ -99,7 +99,9 @@ def normal_images(normals: Any) -> tf.data.Dataset:
         hint += ": call `unbatch()`" if spec.shape.rank == 4 else ""
         raise UsageError("images", tuple(spec.shape), "is not the shape of one image", hint)
     if normals.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise UsageError("images", "dataset", "is endless", "leave out `repeat()`, or `take(N)`")
+        raise UsageError(
+            "images", "dataset", "is endless", "leave out `repeat()`, or call `take(N)`"
+        )
     if spec.dtype.is_floating and spec.dtype != tf.float32:
         normals = normals.map(lambda image: tf.cast(image, tf.float32))
     return normals

@@ -13,7 +13,7 @@ from tfgad.errors import UsageError
 def one_per_role(
     given: Mapping[str, keras.Optimizer | str], roles: tuple[str, ...]
 ) -> dict[str, keras.Optimizer]:
-    """Returns the optimizers that `compile` was given, those named made.
+    """Returns one optimizer per role, made from its name where a name is given.
 
     Args:
         given: optimizers, or their names in Keras, by role.
@@ -26,7 +26,7 @@ def one_per_role(
     for role in roles:
         if role not in given:
             found = ", ".join(map(str, given)) or "none"
-            raise UsageError("optimizers", found, f"have none for {role}", hint)
+            raise UsageError("optimizers", found, f"lack one for {role}", hint)
     optimizers: dict[str, keras.Optimizer] = {}
     for role, each in given.items():
         if role not in roles:
@@ -45,4 +45,4 @@ def one_per_role(
                     f"optimizer of {role}", type(each).__name__, problem, "make one for each"
                 )
         optimizers[role] = optimizer
-    return optimizers
+    return {role: optimizers[role] for role in roles}

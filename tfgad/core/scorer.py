@@ -19,7 +19,16 @@ from tfgad.scores.cues import Cues, CuesScore
 from tfgad.scores.density import Density, DensityScore
 from tfgad.scores.places import Places, PlacesScore
 from tfgad.scores.products import check_names
-from tfgad.scores.score import BY_PLACE, CUES, DENSITY, PLACES, MeanErrorScore, Score, margins_of
+from tfgad.scores.score import (
+    BY_PLACE,
+    CUES,
+    DENSITY,
+    JOINT,
+    PLACES,
+    MeanErrorScore,
+    Score,
+    margins_of,
+)
 
 
 class Scorer(Trained):
@@ -96,14 +105,16 @@ class Scorer(Trained):
         A method that reconstructs nothing has neither: None.
 
         Raises:
-            UsageError: `cue_weights` that do not fit the method.
+            UsageError: `cue_weights` that do not fit the method, or have no effect on its score.
         """
+        if self.cue_weights != EQUAL and self.score not in (CUES, JOINT, *BY_PLACE):
+            problem = f"has no effect on the score {self.score}"
+            raise UsageError(
+                SETTING, self.cue_weights, problem, "leave it out, or use another score"
+            )
         if self.reconstructs:
             errors = ["residual"] if self.score in BY_PLACE else names_of(self.terms)
             return weights_of(self.cue_weights, [*errors, TONE])
-        if self.cue_weights != EQUAL:
-            problem = f"{self.name} has none of the scores that they are for"
-            raise UsageError(SETTING, self.cue_weights, problem, f"leave out {SETTING}")
         return None
 
     @property

@@ -63,8 +63,8 @@ CueWeights = Annotated[
     str,
     AfterValidator(cue_weights.checked),
     Field(
-        description="of the terms of the scores cues, joint and places: equal, or by name, such as "
-        "features:2,tone:0; 1 if not named, 0: off"
+        description="of the terms of cues, joint, places and joint_places: equal, or by name, "
+        "such as features:2,tone:0; 1 if not named, 0: off"
     ),
 ]
 BatchSize = Annotated[int, Field(ge=1, le=65_536, description="images per update of a network")]

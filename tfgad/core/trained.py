@@ -80,7 +80,7 @@ class Trained(keras.Model):
         self.build()
         own = self.optimizers()
         given = kwargs.get("optimizer", own if optimizers is None else optimizers)
-        if not isinstance(given, dict) or "optimizer" in kwargs:
+        if not isinstance(given, Mapping) or "optimizer" in kwargs:
             hint = f"give one per role: {', '.join(own)}"
             raise UsageError("optimizers", given, "is no dict of optimizers", hint)
         optimizers = one_per_role(given, tuple(own))

@@ -87,6 +87,7 @@ class Random:
         Returns:
             float32 `[B, H, W, C]`.
         """
+        # Not by `smooth`, whose product differs in the last bit: trainings would be others.
         return _interpolated(self.noise_grid(cells, size, channels), size) / INTERPOLATED_DEVIATION
 
 

@@ -46,8 +46,8 @@ FILLING_SHARES = (0.4, 0.15, 0.15, 0.15, 0.15)
 BLUR_SIGMA = 1.5  # pixels, of the filling `blur`
 LEAST_CHANGE = 0.02  # mean absolute change of a defect that is labelled: 2.5 of 255 grey levels
 
-Own = Callable[[tf.Tensor], tf.Tensor]  # picks the images that use a kind, N of the batch
-Kind = Callable[[Own], tf.Tensor]  # a shape or a filling, computed for these images
+Pick = Callable[[tf.Tensor], tf.Tensor]  # picks the images that use a kind, N of the batch
+Kind = Callable[[Pick], tf.Tensor]  # a shape or a filling, computed for these images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +101,8 @@ def with_defects(
     shape, covers = shapes(random, tf.shape(images)[1:3], mix.shapes)
     filling, filled_by = fillings(random, images, mix.fillings)
     is_defective = random.uniform(0.0, 1.0) < share
-    cover = computed(shape, covers, is_defective, otherwise=tf.zeros_like(images[..., :1]))
-    filled = computed(filling, filled_by, is_defective, otherwise=images)
+    cover = computed_by_kind(shape, covers, is_defective, otherwise=tf.zeros_like(images[..., :1]))
+    filled = computed_by_kind(filling, filled_by, is_defective, otherwise=images)
     has_defect = tf.cast(is_defective, tf.float32)
     opacity = cover * has_defect * random.uniform(0.4, 1.0)
     changed = tf.clip_by_value(images + opacity * (filled - images), -1.0, 1.0)
@@ -112,7 +112,7 @@ def with_defects(
     return changed, mask * tf.cast(mean > LEAST_CHANGE, tf.float32)
 
 
-def computed(
+def computed_by_kind(
     index: tf.Tensor, kinds: Sequence[Kind], is_used: tf.Tensor, otherwise: tf.Tensor
 ) -> tf.Tensor:
     """Computes for every image the kind that its index names, and no other.
@@ -132,9 +132,9 @@ def computed(
 
 
 def _part(kind: Kind, rows: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
-    """Computes a kind for some images of the batch. For none it would fail in a convolution."""
-    own = functools.partial(tf.gather, indices=rows)
-    return tf.cond(tf.size(rows) > 0, lambda: kind(own), lambda: own(otherwise))
+    """Computes a kind for some images of the batch. A convolution fails on no images."""
+    pick = functools.partial(tf.gather, indices=rows)
+    return tf.cond(tf.size(rows) > 0, lambda: kind(pick), lambda: pick(otherwise))
 
 
 def shapes(
@@ -157,8 +157,8 @@ def shapes(
     softness = random.log_uniform(1.0, 6.0)
     hard = tf.minimum(softness, 1.5)  # narrow shapes have narrow edges
 
-    def along(angle: tf.Tensor, own: Own) -> tuple[tf.Tensor, tf.Tensor]:
-        x, y, cos, sin = own(column), own(row), own(tf.cos(angle)), own(tf.sin(angle))
+    def along(angle: tf.Tensor, pick: Pick) -> tuple[tf.Tensor, tf.Tensor]:
+        x, y, cos, sin = pick(column), pick(row), pick(tf.cos(angle)), pick(tf.sin(angle))
         return cos * x + sin * y, cos * y - sin * x
 
     def covered(depth: tf.Tensor, softness: tf.Tensor) -> tf.Tensor:
@@ -168,28 +168,28 @@ def shapes(
     a = random.log_uniform(2.0, 32.0)
     b = a * random.uniform(0.3, 1.0)
 
-    def ellipse(own: Own) -> tf.Tensor:
-        u, v = along(angle, own)
-        radius = tf.sqrt(tf.square(u / own(a)) + tf.square(v / own(b)))
-        return covered(own(b) * (1.0 - radius), own(softness))
+    def ellipse(pick: Pick) -> tf.Tensor:
+        u, v = along(angle, pick)
+        radius = tf.sqrt(tf.square(u / pick(a)) + tf.square(v / pick(b)))
+        return covered(pick(b) * (1.0 - radius), pick(softness))
 
     coarse, middle, fine = (random.noise_grid(cells, size) for cells in (5, 11, 23))
     reach, below = random.log_uniform(8.0, 64.0), random.log_uniform(0.2, 2.0)
 
-    def blob(own: Own) -> tf.Tensor:  # noise near one place, where it is largest
-        noise = smooth(own(middle), size, 0.7) + smooth(own(fine), size, 0.4)
-        noise += smooth(own(coarse), size)
-        noise -= 0.5 * (tf.square(own(row)) + tf.square(own(column))) / tf.square(own(reach))
+    def blob(pick: Pick) -> tf.Tensor:  # noise near one place, where it is largest
+        noise = smooth(pick(middle), size, 0.7) + smooth(pick(fine), size, 0.4)
+        noise += smooth(pick(coarse), size)
+        noise -= 0.5 * (tf.square(pick(row)) + tf.square(pick(column))) / tf.square(pick(reach))
         largest = tf.reduce_max(noise, axis=[1, 2], keepdims=True)
-        return covered(8.0 * (noise - largest + own(below)), own(softness))
+        return covered(8.0 * (noise - largest + pick(below)), pick(softness))
 
     straight = tf.where(random.sign() > 0, 0.0, math.pi / 2) + random.uniform(-0.03, 0.03)
     streak_half, streak_length = random.log_uniform(0.7, 4.0), random.log_uniform(8.0, 160.0)
 
-    def streak(own: Own) -> tf.Tensor:
-        u, v = along(straight, own)
-        depth = tf.minimum(own(streak_half) - tf.abs(v), own(streak_length) - tf.abs(u))
-        return covered(depth, own(hard))
+    def streak(pick: Pick) -> tf.Tensor:
+        u, v = along(straight, pick)
+        depth = tf.minimum(pick(streak_half) - tf.abs(v), pick(streak_length) - tf.abs(u))
+        return covered(depth, pick(hard))
 
     waves = [
         (period, random.uniform(0.0, 2 * math.pi), random.uniform(0.0, 0.08))
@@ -197,15 +197,16 @@ def shapes(
     ]
     line_half, line_length = random.log_uniform(0.6, 2.0), random.log_uniform(8.0, 80.0)
 
-    def line(own: Own) -> tf.Tensor:
-        u, v = along(angle, own)
+    def line(pick: Pick) -> tf.Tensor:
+        u, v = along(angle, pick)
         bend = 0.0
         for period, phase, swing in waves:
-            # Not +=: TensorFlow would add in the order of the operations' names, "mul_12" first.
-            bend -= own(swing) * period * tf.sin(2 * math.pi / period * u + own(phase))
+            # Subtracted, here and below: TensorFlow makes one sum of a chain of additions, in the
+            # order of the operations' names, and a new operation elsewhere would change last bits.
+            bend -= pick(swing) * period * tf.sin(2 * math.pi / period * u + pick(phase))
         v -= bend
-        depth = tf.minimum(own(line_half) - tf.abs(v), own(line_length) - tf.abs(u))
-        return covered(depth, own(hard))
+        depth = tf.minimum(pick(line_half) - tf.abs(v), pick(line_length) - tf.abs(u))
+        return covered(depth, pick(hard))
 
     return random.choice(shares), [blob, ellipse, streak, line]
 
@@ -230,34 +231,34 @@ def fillings(
 
     shift = random.sign() * random.log_uniform(0.4, 4.0) * contrast
 
-    def tone(own: Own) -> tf.Tensor:
-        return own(images) + own(shift)
+    def tone(pick: Pick) -> tf.Tensor:
+        return pick(images) + pick(shift)
 
     angle, scale = random.uniform(0.3, 2 * math.pi - 0.3), random.log_uniform(0.5, 2.0)
     cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
 
-    def other(own: Own) -> tf.Tensor:
-        x, y = own(cos)[:, 0, 0, 0], own(sin)[:, 0, 0, 0]
-        return affine(own(images), [[x, -y], [y, x]], (0.0, 0.0), "REFLECT")
+    def other(pick: Pick) -> tf.Tensor:
+        x, y = pick(cos)[:, 0, 0, 0], pick(sin)[:, 0, 0, 0]
+        return affine(pick(images), [[x, -y], [y, x]], (0.0, 0.0), "REFLECT")
 
     shifts, reach = random.noise_grid(13, size, 2), random.log_uniform(2.0, 8.0)
 
-    def warp(own: Own) -> tf.Tensor:
-        return displaced(own(images), smooth(own(shifts), size, own(reach)))
+    def warp(pick: Pick) -> tf.Tensor:
+        return displaced(pick(images), smooth(pick(shifts), size, pick(reach)))
 
     sharpness = tf.where(random.sign() > 0, -1.0, random.uniform(1.0, 2.5))
 
-    def blur(own: Own) -> tf.Tensor:
-        sharp = own(images)
-        return sharp + own(sharpness) * (sharp - gaussian_blur(sharp, BLUR_SIGMA))
+    def blur(pick: Pick) -> tf.Tensor:
+        sharp = pick(images)
+        return sharp + pick(sharpness) * (sharp - gaussian_blur(sharp, BLUR_SIGMA))
 
     is_coarse = random.sign() > 0
     coarse, fine = (random.noise_grid(cells, size, channels) for cells in (20, 50))
     level, gain = random.uniform(-1.0, 1.0), random.uniform(0.5, 1.5)
 
-    def noise(own: Own) -> tf.Tensor:
-        grain = tf.where(own(is_coarse), smooth(own(coarse), size), smooth(own(fine), size))
-        return own(mean) + own(contrast) * (own(level) + own(gain) * grain)
+    def noise(pick: Pick) -> tf.Tensor:
+        grain = tf.where(pick(is_coarse), smooth(pick(coarse), size), smooth(pick(fine), size))
+        return pick(mean) + pick(contrast) * (pick(level) + pick(gain) * grain)
 
     return random.choice(shares), [tone, other, warp, blur, noise]
 

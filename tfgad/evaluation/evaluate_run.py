@@ -69,6 +69,9 @@ def evaluate(
         UsageError: images of another form, or test images that the model was trained on. Or files
             of the run's folder, which is being trained, or has been since the run was loaded.
     """
+    out = out or run.folder
+    with run.writing(out):  # refused now rather than after all the work
+        pass
     check_shape(run, images)
     check_untrained(run, images.spec)
     images = ignoring(held_out.for_test(run, images), run.model.ignored)
@@ -88,7 +91,6 @@ def evaluate(
     pictures = _pictures(run, images, predictions, threshold)
     known = is_largest_of_map(run.model.score, images.image_shape, run.model.window)
     table = scores_table(predictions, images, threshold, threshold if known else None)
-    out = out or run.folder
     with run.writing(out):
         files.write_json(out / METRICS, figures)
         files.write_text(out / SCORES, table)

@@ -1,1 +1,1 @@
-"""Export of fitted models: SavedModel for TensorFlow Serving, LiteRT for small devices."""
+"""Export of fitted models: SavedModel, LiteRT for small devices, ONNX for other runtimes."""

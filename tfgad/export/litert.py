@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,19 +43,16 @@ def export_litert(
         UsageError: as there; or LiteRT's runtime is not installed.
     """
     _runtime()
-    form = one_size.Format("LiteRT", tuple(VARIANTS), convert, scores_of)
-    return one_size.export(run, images, directory, form)
+    file_format = one_size.Format("LiteRT", tuple(VARIANTS), convert, scores_of)
+    return one_size.export(run, images, directory, file_format)
 
 
-def convert(
-    model: Detector, image_shape: tuple[int, int, int], names: Sequence[str] = tuple(VARIANTS)
-) -> dict[str, bytes]:
+def convert(model: Detector, image_shape: tuple[int, int, int]) -> dict[str, bytes]:
     """Converts a calibrated model for images of one size.
 
     Args:
         model: the model.
         image_shape: `(height, width, channels)`.
-        names: of `VARIANTS`.
 
     Returns:
         The content of each of the files.
@@ -71,7 +67,9 @@ def convert(
     # From a SavedModel: directly from the function, the converter leaves out the weights.
     with tempfile.TemporaryDirectory() as folder, silent_standard_error():
         tf.saved_model.save(module, folder, {"serving_default": signature})
-        return {name: _from_saved_model(model, folder, VARIANTS[name]) for name in names}
+        return {
+            name: _from_saved_model(model, folder, options) for name, options in VARIANTS.items()
+        }
 
 
 def _from_saved_model(model: Detector, folder: str, optimizations: list[Any]) -> bytes:

@@ -86,7 +86,7 @@ class Format:
 
 
 def export(
-    run: Run, images: AnomalyData, directory: str | os.PathLike, form: Format
+    run: Run, images: AnomalyData, directory: str | os.PathLike, file_format: Format
 ) -> list[Variant]:
     """Writes a run's model in a format, whole or not at all.
 
@@ -95,27 +95,28 @@ def export(
         images: the run's data set. Its test images are scored, or if there are none, some of those
             that are held out for calibration.
         directory: folder for the files and `tfgad.json`; none of them may exist.
-        form: the format.
+        file_format: the format.
 
     Returns:
         The measurements of each file.
 
     Raises:
-        UsageError: the format does not have an operation that the method needs, the scores of the
-            first file differ from the model's, or the directory cannot be written. Nothing is left
-            then.
+        UsageError: a file exists, the run has no threshold or several products, the images are of
+            another size, the format does not have an operation that the method needs, the scores
+            of the first file differ from the model's, or the directory cannot be written. Nothing
+            is left then.
     """
     directory, image_shape = Path(directory), tuple(run.config["image_shape"])
-    _refuse_to_replace(directory, form.files)
+    _refuse_to_replace(directory, file_format.files)
     run.model.calibration.require_calibrated()
     if run.model.product_names:
-        problem = f"is of several products, which tfgad does not recognise in {form.name}"
+        problem = f"is of several products, which tfgad does not recognise in {file_format.name}"
         raise UsageError("run", run.folder, problem, "export it as a SavedModel")
     if images.image_shape != image_shape:
         hint = "give a data set of that size"
         raise UsageError("data", images.image_shape, f"but the run has {image_shape}", hint)
     images = ignoring(images, run.model.ignored)
-    converted = form.convert(run.model, image_shape)
+    converted = file_format.convert(run.model, image_shape)
     pixels, labels, images_of = _held_out(images)
     own = _own_scores(run.model, pixels)
 
@@ -124,19 +125,20 @@ def export(
 
     own_auroc = auroc_of(own)
     variants = [
-        _measured(name, form.scores_of(content, pixels), len(content), own, own_auroc, auroc_of)
+        _measured(
+            name, file_format.scores_of(content, pixels), len(content), own, own_auroc, auroc_of
+        )
         for name, content in converted.items()
     ]
     tolerance = TOLERANCE * float(run.model.calibration.scale)
     worst = variants[0].largest_difference
     if not worst <= tolerance:
-        problem = (
-            f"its scores as {form.name} differ by up to {worst:.2g}, more than {tolerance:.2g}"
-        )
+        differ = f"differ by up to {worst:.2g}, more than {tolerance:.2g}"
+        problem = f"its scores as {file_format.name} {differ}"
         raise UsageError("run", run.folder, problem, "export it as a SavedModel")
     metadata = {
         **metadata_of_run(run),
-        "format": form.name,
+        "format": file_format.name,
         "reasons": REASONS,
         "compared_images": len(pixels),
         "tolerance": tolerance,
@@ -149,7 +151,9 @@ def export(
 
 
 def score_function(model: Detector, image_shape: tuple[int, int, int]) -> Any:
-    """Returns the predictions for one image of that size as a `tf.function`, in LiteRT's form.
+    """Returns the predictions for one image of that size as a `tf.function`.
+
+    Its inputs and outputs are those of this module's docstring.
 
     Args:
         model: calibrated.
@@ -168,8 +172,8 @@ def score_function(model: Detector, image_shape: tuple[int, int, int]) -> Any:
         prediction = model.calibration.decide(scored["score"], reason < len(REASONS) - 1)
         return {**scored, **prediction, "reason": reason}
 
-    form = tf.TensorSpec([1, *image_shape], tf.uint8, name="images")
-    return tf.function(score, [form], autograph=False)
+    spec = tf.TensorSpec([1, *image_shape], tf.uint8, name="images")
+    return tf.function(score, [spec], autograph=False)
 
 
 def timed(
@@ -239,7 +243,7 @@ def _measured(
     own_auroc: float | None,
     auroc_of: Callable[[np.ndarray], float | None],
 ) -> Variant:
-    """Compares the scores of a file, and its milliseconds per image, with the model's own."""
+    """Returns the measurements of a file; its scores are compared with the model's own."""
     scores, milliseconds = measured
     auroc = auroc_of(scores)
     return Variant(

@@ -18,7 +18,7 @@ import numpy as np
 
 from tfgad.core.detector import Detector
 from tfgad.data.anomaly_data import AnomalyData
-from tfgad.errors import UsageError
+from tfgad.errors import UsageError, first_line
 from tfgad.export import one_size
 from tfgad.quiet import silent_standard_error
 from tfgad.training import Run
@@ -60,6 +60,7 @@ def convert(model: Detector, image_shape: tuple[int, int, int]) -> dict[str, byt
     """
     converter, runtime = _packages()
     function = one_size.score_function(model, image_shape)
+    function.get_concrete_function()  # whose errors are not those of the converter
     try:
         with silent_standard_error():
             converted, _ = converter.convert.from_function(
@@ -74,8 +75,9 @@ def convert(model: Detector, image_shape: tuple[int, int, int]) -> dict[str, byt
         missing = sorted(set(MISSING_OPERATION.findall(str(error))))
         if not missing and not isinstance(error, ValueError):  # which the converter raises
             raise
-        named = f" ({', '.join(missing)})" if missing else ""
-        problem = f"needs operations that ONNX does not have{named}"
+        problem = f"was not converted ({first_line(error)})"
+        if missing:
+            problem = f"needs operations that ONNX does not have ({', '.join(missing)})"
         hint = "export it as a SavedModel: ONNX takes no latent search"
         raise UsageError("method", type(model).__name__, problem, hint) from error
     return {FLOAT: content}

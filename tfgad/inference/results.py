@@ -251,7 +251,7 @@ def map_paths(
 def check_map_name(argument: str, image: str | os.PathLike, place: str | os.PathLike) -> None:
     """Raises UsageError if the map of an image would have a longer name than files can have."""
     if files.has_too_long_name(place):
-        problem = f"would hold a map with a name of more than {files.MOST_BYTES} bytes"
+        problem = f"would hold a map with a name of more than {files.LONGEST_NAME} bytes"
         raise UsageError(argument, os.path.dirname(place), problem, f"rename {os.fspath(image)}")
 
 

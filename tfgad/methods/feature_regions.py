@@ -21,9 +21,9 @@ feature maps. Its weights stay as they are. Two things are learnt from the maps:
   covers in a smaller part are left out of E. On mirrored images, which training also shows, a
   place lies elsewhere: so the head learns not to rely on the deviations alone.
 
-The default score `joint` is the largest value of the sum of both maps, each scaled so that nine of
-ten training images stay below 1. Marks below the level of good images are negative: of two such
-places, too, the one with the higher logit is the worse one. Without that, and with w_r = 2 for
+The default score `joint` is the largest value of the sum of both maps, each scaled so that at least
+nine of ten training images stay below 1. Marks below the level of good images are negative: of two
+such places, too, the one with the higher logit is the worse one. Without that, and with w_r = 2 for
 points, the AUPRO of synthetic defects on held-out good images is .578 instead of .586 on magnetic
 tile, .589 instead of .614 on denim taken for whole parts (with a head of 250 steps of 16 images);
 the image AUROC is the same within .002.
@@ -147,8 +147,8 @@ class FeatureRegions(Detector):
         config: hyper-parameters.
         image_shape: `(height, width, channels)` of the windows: of the images, as a rule.
         pretrained: the description of the weights that a saved model holds.
-        version: of the maps; models of an earlier one score as they did, until `adapt`, which
-            learns today's statistics.
+        version: of the maps. A loaded model keeps its version, also after `adapt`, which learns
+            today's statistics; a model that is trained anew has today's.
         **kwargs: `seed`, `score`, `stride`, `tile`; see `Detector`.
     """
 

@@ -43,7 +43,7 @@ def parse(text: str) -> dict[str, float]:
             hint = "give names and weights, such as features:2,tone:0"
             raise UsageError(SETTING, text, "is not of the form NAME:NUMBER,...", hint) from None
         if not 0 <= weight <= LARGEST:
-            hint = "give a positive number, or 0 to turn the term off"
+            hint = f"give a number up to {LARGEST}; 0 turns the term off"
             raise UsageError(SETTING, text, f"{number} is not in [0, {LARGEST}]", hint)
         if name in weights:
             raise UsageError(SETTING, text, f"names {name} twice", "name it once")

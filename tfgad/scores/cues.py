@@ -187,8 +187,9 @@ class Cues(StatisticsLayer):
             raise UsageError("normal images", len(images), problem, "give images that differ")
         weighted = self.weights_of_maps > 0
         if np.any(weighted) and not np.any(deviation[weighted] > LEAST_DEVIATION):
-            problem = "are of errors that are the same all over an image"
-            raise UsageError(SETTING, self.term_weights, problem, "leave another error on")
+            problem = "leave only errors that do not vary within an image"
+            hint = "give another error a weight above 0"
+            raise UsageError(SETTING, ", ".join(map(str, self.term_weights)), problem, hint)
         self.mean.assign(relative.mean(axis=(0, 1, 2), dtype="float64"))
         self.deviation.assign(np.where(deviation > LEAST_DEVIATION, deviation, NOT_USED))
         self.texture_peak.assign(peak_of(self.texture(relative[b]) for b in batches))

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 COMPONENTS = 10  # at most: one more than the 9 normal classes of leave-one-out on MNIST
 ROWS_PER_DIMENSION = 8  # vectors per component and dimension; with fewer, fewer components are used
-NO_SHRINKAGE = 1e-9  # of a covariance; 8,000 vectors have about 0.001
+# Ledoit and Wolf's shrinkage below which the covariance counts as singular; of 8,000 vectors it is
+# about 0.001.
+NO_SHRINKAGE = 1e-9
 NO_DEVIATION = 1e-6  # relative, about the resolution of float32
 ADAPT_WINDOWS = 8192  # a digit of MNIST has at most 7,000; with 2,340 GANomaly loses 0.018 on 8s
 REGULARISATION = 0.1  # added to the variances of the whitened vectors, which are 1

@@ -54,8 +54,8 @@ them, are in `docs/results.md`):
 
 Components leave smaller residuals of the images that they were fitted to than of new ones. So the
 images are divided into five parts, and the statistics are those of residuals that the components of
-the other four parts leave. The peak is the value that nine of ten maxima of the map stay below,
-each image standardised by the others.
+the other four parts leave. The peak is the value that nine of ten maxima of the map, before it is
+lowered, stay below, each image standardised by the others.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Regions(StatisticsLayer):
         return bool(self.peak.numpy() > 0)
 
     def call(self, cells: tf.Tensor, points: tf.Tensor, mean: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns the map `[B, GRID, GRID]`; nine of ten normal images stay below 1.
+        """Returns the map `[B, GRID, GRID]`; at least nine of ten normal images stay below 1.
 
         Args:
             cells: float32 `[B, CELLS, CELLS, 2 C]`, of `cells_of`.
@@ -147,6 +147,7 @@ class Regions(StatisticsLayer):
         standard = (points - mean) / self.deviation[SIZES.index(POINT)]
         unusual = tf.reduce_mean(tf.square(standard), axis=-1, keepdims=True)
         largest = tf.nn.max_pool2d(unusual, NEAR, 1, "SAME")
+        # A negative value stays as it is: it would be raised.
         return tf.minimum(regions, regions * (unusual / (largest + FLOOR))[..., 0])
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:

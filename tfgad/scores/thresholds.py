@@ -139,7 +139,9 @@ def _checked(scores: np.ndarray, false_positive_rate: float) -> np.ndarray:
         raise UsageError("false-positive rate", false_positive_rate, "is not between 0 and 1", hint)
     if not LEAST_RATE <= false_positive_rate <= 1 - LEAST_RATE:
         problem = f"is nearer to 0 or 1 than {LEAST_RATE:g}"
-        raise UsageError("false-positive rate", false_positive_rate, problem, "give 0.01")
+        raise UsageError(
+            "false-positive rate", false_positive_rate, problem, "give a share such as 0.01"
+        )
     scores = np.sort(np.asarray(scores, np.float64).ravel())
     if scores.size < 2:
         hint = "hold out at least 2 good images, better 100"

@@ -79,10 +79,10 @@ class Run:
         self.stamp = stamp_of(folder.model)
 
     def check_unchanged(self) -> None:
-        """Raises UsageError if the folder does not hold the model any more that was loaded."""
+        """Raises UsageError if the folder holds another model than the one that was loaded."""
         if self.stamp is not None and stamp_of(RunFolder(self.folder).model) != self.stamp:
             problem = "has been trained or calibrated since it was loaded"
-            raise UsageError("run", self.folder, problem, "load it again once it is finished")
+            raise UsageError("run", self.folder, problem, "start again when its training has ended")
 
     @contextlib.contextmanager
     def writing(self, out: str | os.PathLike[str] | None = None) -> Iterator[None]:

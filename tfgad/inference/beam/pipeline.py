@@ -46,7 +46,7 @@ LOCAL = {"DirectRunner": "FnApiRunner"}
 DASK = "DaskRunner"
 NAMES = {**LOCAL, DASK: "apache_beam.runners.dask.dask_runner.DaskRunner"}  # Beam's own
 MAP_SUFFIXES = {"maps": ".png", "raw-maps": ".tiff"}
-OTHER_NAME = "has a name that is not UTF-8, which Beam cannot give to its workers"
+NOT_UTF8 = "has a name that is not UTF-8, which Beam cannot give to its workers"
 SHOWN = 300  # characters of a runner's message when it fails: its lists of mistakes are long
 
 
@@ -182,7 +182,7 @@ def build(
             bundle, which is the last batch.
     """
     named = pipeline | "Files" >> beam.Create([name for name in files if _is_unicode(name)])
-    others = [Broken(printable(name), OTHER_NAME) for name in files if not _is_unicode(name)]
+    unsendable = [Broken(printable(name), NOT_UTF8) for name in files if not _is_unicode(name)]
     matched = (
         pipeline
         | "Patterns" >> beam.Create(list(patterns))
@@ -195,8 +195,8 @@ def build(
         | "Once each" >> beam.Distinct()
         | "Decode" >> beam.ParDo(Decode(spec, reading))
     )
-    unreadable = pipeline | "Other names" >> beam.Create(others)
-    decoded = (decoded, unreadable) | "All" >> beam.Flatten()
+    named_otherwise = pipeline | "Names not in UTF-8" >> beam.Create(unsendable)
+    decoded = (decoded, named_otherwise) | "All" >> beam.Flatten()
     images = decoded | "Images" >> beam.Filter(lambda each: isinstance(each, Pixels))
     broken = decoded | "Broken" >> beam.Filter(lambda each: isinstance(each, Broken))
     table, regions, dead_letters = outputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import os
 import shutil
@@ -68,7 +69,7 @@ def local_copy(folder: str) -> Iterator[Path]:
 
 
 def find_images(images: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns files that exist, and patterns that match some.
+    """Returns files that exist, also those that local patterns match, and remote patterns.
 
     Raises:
         UsageError: one is neither.
@@ -76,10 +77,16 @@ def find_images(images: Sequence[str]) -> tuple[list[str], list[str]]:
     found: list[str] = []
     patterns: list[str] = []
     for image in images:
-        if is_remote(image) or (_has_wildcard(image) and not os.path.exists(image)):
+        if is_remote(image):
             if not _matched("image", image, limit=1):
                 raise UsageError("image", image, "matches no files", "check the pattern")
             patterns.append(image)
+        elif _has_wildcard(image) and not os.path.exists(image):
+            matched = sorted(glob.glob(image, recursive=True))
+            matched = [path for path in matched if not os.path.isdir(path)]
+            if not matched:
+                raise UsageError("image", image, "matches no files", "check the pattern")
+            found += matched
         else:
             found += map(str, results.find_images([Path(image)]))
     return found, patterns
@@ -134,4 +141,4 @@ def partial_name(path: str) -> str:
     """Returns a hidden, unique name beside a path, for a file that is not finished."""
     folder, slash, name = path.rpartition("/")
     stem, suffix = os.path.splitext(name)
-    return f"{folder}{slash}.{stem[: files.KEPT]}.{uuid.uuid4().hex}.partial{suffix}"
+    return f"{folder}{slash}.{stem[: files.TEMPORARY_PREFIX]}.{uuid.uuid4().hex}.partial{suffix}"

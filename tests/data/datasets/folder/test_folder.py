@@ -131,7 +131,7 @@ def test_two_good_images_beside_defects_are_too_few(tmp_path):
     save(tmp_path / "bad" / "a.png")
     for level in (1, 2):
         save(tmp_path / "good" / f"{level}.png", level)
-    with pytest.raises(UsageError, match="'2 good images': are too few: one is for the test"):
+    with pytest.raises(UsageError, match="good images '2': are too few: one is for the test"):
         load(f"folder:{tmp_path}?size=8")
     save(tmp_path / "good" / "3.png", 3)
     data = load(f"folder:{tmp_path}?size=8")

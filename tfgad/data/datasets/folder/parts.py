@@ -27,12 +27,8 @@ def find_groups(
     """Returns the group of each good image by name; None without groups.
 
     Raises:
-        UsageError: an image has none, or there are too few of groups, or of images, for a split.
+        UsageError: an image has none, or there are too few for a split.
     """
-    if layout.good_is_all and len(good) < LEAST_GOOD and group is None:
-        problem = "are too few: one is for the test, and one is held out for the threshold"
-        hint = f"give at least {LEAST_GOOD}"
-        raise UsageError("data set", f"{len(good)} good images", problem, hint)
     groups = groups_of([each.sample.name for each in good], group, good_name)
     if groups is not None:
         parts = ("training", "calibration", "test")[: 3 if layout.good_is_all else 2]
@@ -51,7 +47,14 @@ def split(
     """Returns the images for training, calibration and test; each holds whole groups.
 
     Where the layout has calibration images of its own, these are held out and no others.
+
+    Raises:
+        UsageError: too few images for three parts.
     """
+    if layout.good_is_all and groups is None and len(good) < LEAST_GOOD:
+        problem = "are too few: one is for the test, and one is held out for the threshold"
+        hint = f"give at least {LEAST_GOOD}, and {2 * LEAST + 1} to train on"
+        raise UsageError("good images", len(good), problem, hint)
 
     def names_of(images: Sequence[Checked]) -> list[str]:
         names = [each.sample.name for each in images]
