@@ -96,7 +96,7 @@ def test_what_was_learned_from_never_comes_back(home, tmp_path):
 def test_a_run_that_was_trained_since_it_was_loaded_does_not_learn(home, tmp_path):
     run = load_run(shutil.copytree(home / "run", tmp_path / "run"))
     (run.folder / MODEL).unlink()  # as a training by more steps does
-    with pytest.raises(UsageError, match="has been trained or calibrated since it was loaded"):
+    with pytest.raises(UsageError, match="is being trained since it was loaded"):
         learn(run, load(home, "new"), tmp_path / "second")
     assert not (tmp_path / "second").exists()
 

@@ -153,6 +153,9 @@ def test_a_draw_is_exact_where_few_pixels_are_found(least):
     for key in ("pixel_auroc", "pixel_aupro"):
         exact = getattr(metrics, key)(masks, maps)
         assert once[key][0] == pytest.approx(exact, abs=5e-4)
+    whole = np.rint(maps).astype("int16")
+    drawn = intervals.drawn_pixels(masks, whole, np.ones((1, len(masks)), np.float32))
+    assert drawn["pixel_auroc"][0] == pytest.approx(metrics.pixel_auroc(masks, whole), abs=5e-4)
 
 
 def test_interval_has_the_width_theory_gives():

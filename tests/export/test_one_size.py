@@ -245,7 +245,7 @@ def test_a_latent_search_needs_operations_that_litert_does_not_have(build_small)
 
 @pytest.mark.slow
 def test_a_latent_search_cannot_be_written_as_onnx(build_small):
-    with pytest.raises(UsageError, match=r"AnoGAN.*was not converted.*no latent search"):
+    with pytest.raises(UsageError, match=r"AnoGAN.*cannot be written as ONNX.*no latent search"):
         onnx.convert(build_small("anogan", side=32), (32, 32, 1))
 
 
@@ -285,6 +285,21 @@ def test_a_full_disk_leaves_nothing(fitted, images, tmp_path, monkeypatch, conve
     with pytest.raises(UsageError, match="no space left"):
         litert.export_litert(run_of(fitted("wgan_gp", 32), tmp_path), data, tmp_path / "lite")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_place_of_the_folder_and_a_users_notice_are_refused(
+    fitted, images, tmp_path, monkeypatch
+):
+    run, data = run_of(fitted("wgan_gp", 32), tmp_path), data_of(images[:, :32, :32])
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(UsageError, match="file is a file; name a folder"):
+            onnx.export_onnx(run, data, place)
+    (tmp_path / "NOTICE").write_text("mine")
+    monkeypatch.setattr(type(run.model), "notice", "of others")
+    with pytest.raises(UsageError, match="holds a NOTICE already"):
+        onnx.export_onnx(run, data, tmp_path)
+    assert (tmp_path / "NOTICE").read_text() == "mine"
 
 
 def test_images_of_another_size_are_refused(fitted, images, tmp_path):

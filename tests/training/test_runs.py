@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -179,6 +180,15 @@ def test_a_lock_leaves_nothing_behind(tmp_path, monkeypatch, caplog):
     with locked(tmp_path / "a"), locked(tmp_path / "a"):
         assert "a is not locked (this system has no file locks)" in caplog.text
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]
+
+
+def test_a_lock_is_waited_for_with_patience(tmp_path):
+    held = locked(tmp_path)
+    held.__enter__()
+    release = threading.Timer(0.3, held.__exit__, (None, None, None))
+    release.start()
+    with locked(tmp_path, patience=30):
+        assert release.finished.is_set()
 
 
 KILLED = f"""
@@ -447,8 +457,8 @@ def test_a_run_that_was_trained_since_it_was_loaded_is_not_calibrated(copied, wh
         RunFolder(copied).remove_results()
     else:
         shutil.rmtree(copied)
-    before = contents(copied)
-    with pytest.raises(UsageError, match="has been trained or calibrated since it was loaded"):
+    before, verb = contents(copied), "has been" if change == "trained" else "is being"
+    with pytest.raises(UsageError, match=f"{verb} trained .*since it was loaded"):
         calibrate(run, data.load(DATA), 0.2)
     assert contents(copied) == before
 

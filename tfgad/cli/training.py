@@ -174,12 +174,13 @@ def evaluate(
         results.check_writable("out", out, folder=True)
     loaded, images = load_run_and_data(run, data)
     from tfgad import evaluation
+    from tfgad.training.run import PATIENCE
     from tfgad.training.run_folder import CHECK
 
     if images.files and not images.kinds:
         with Progress() as progress:
             found = checking.check_run(loaded, images, progress)
-        with loaded.writing(out):
+        with loaded.writing(out, patience=PATIENCE):
             checking.report(run, found, (out or run) / CHECK)
         return
 

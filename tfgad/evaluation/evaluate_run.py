@@ -35,7 +35,7 @@ from tfgad.evaluation.scores_table import scores_table
 from tfgad.evaluation.units import units_of
 from tfgad.scores.score import is_largest_of_map
 from tfgad.training import Run, held_out
-from tfgad.training.run import check_shape
+from tfgad.training.run import PATIENCE, check_shape
 from tfgad.training.run_config import absolute_spec as from_anywhere
 from tfgad.training.run_folder import RESULTS
 
@@ -91,7 +91,7 @@ def evaluate(
     pictures = _pictures(run, images, predictions, threshold)
     known = is_largest_of_map(run.model.score, images.image_shape, run.model.window)
     table = scores_table(predictions, images, threshold, threshold if known else None)
-    with run.writing(out):
+    with run.writing(out, patience=PATIENCE):
         files.write_json(out / METRICS, figures)
         files.write_text(out / SCORES, table)
         if mistakes:

@@ -90,6 +90,7 @@ def drawn_pixels(
         ignored: bool `[H, W]`, pixels that count as neither, marked or not. None if all count.
     """
     masks, maps = checked_maps(masks, maps, ignored)
+    maps = maps if np.issubdtype(maps.dtype, np.floating) else maps.astype(np.float64)
     kept = True if ignored is None else ~ignored
     if not masks.any() or (masks == kept).all():
         return {}
@@ -119,7 +120,8 @@ def _edges(values: np.ndarray) -> np.ndarray:
     sample = values[:: max(1, values.size // PIXEL_SAMPLE)]
     quantiles = np.quantile(sample, np.linspace(0, 1, PIXEL_BINS + 1)[1:-1]).astype(values.dtype)
     repeated = quantiles[1:][np.diff(quantiles) == 0]
-    return np.concatenate([quantiles, np.nextafter(repeated, np.inf, dtype=values.dtype)])
+    with np.errstate(over="ignore"):  # the largest number is followed by infinity
+        return np.concatenate([quantiles, np.nextafter(repeated, np.inf, dtype=values.dtype)])
 
 
 def drawn_alarms(labels: np.ndarray, alarm: np.ndarray, draws: np.ndarray) -> Drawn:

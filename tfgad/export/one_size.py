@@ -15,6 +15,7 @@ Read beside it: `litert.py` and `onnx.py`, the two formats.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -107,7 +108,8 @@ def export(
             is left then.
     """
     directory, image_shape = Path(directory), tuple(run.config["image_shape"])
-    _refuse_to_replace(directory, file_format.files)
+    names = (*file_format.files, METADATA, *([NOTICE] if run.model.notice else []))
+    _refuse_to_replace(directory, names)
     run.model.calibration.require_calibrated()
     if run.model.product_names:
         problem = f"is of several products, which tfgad does not recognise in {file_format.name}"
@@ -257,8 +259,11 @@ def _measured(
 
 
 def _refuse_to_replace(directory: Path, names: Sequence[str]) -> None:
-    """Raises UsageError if one of the files, or the metadata, exists."""
-    for name in (*names, METADATA):
+    """Raises UsageError if the directory is a file, or holds one of the names."""
+    for each in (directory, *directory.parents):
+        if each.exists() and not each.is_dir():
+            raise UsageError("directory", directory, f"{each} is a file", "name a folder")
+    for name in names:
         if (directory / name).exists():
             hint = "name another folder, or remove it"
             raise UsageError("directory", directory, f"holds a {name} already", hint)
@@ -277,7 +282,8 @@ def _write(
         files.write_json(directory / METADATA, metadata)
     except UsageError:
         for name in converted:
-            (directory / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (directory / name).unlink()
         if made and directory.is_dir():
             directory.rmdir()
         raise

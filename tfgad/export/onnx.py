@@ -10,6 +10,7 @@ the runtimes: for one image of a small network ONNX Runtime is several times as 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from typing import Any
@@ -22,6 +23,8 @@ from tfgad.errors import UsageError, first_line
 from tfgad.export import one_size
 from tfgad.quiet import silent_standard_error
 from tfgad.training import Run
+
+log = logging.getLogger(__name__)
 
 FLOAT = "model.onnx"
 OPSET = 18  # the highest that tf2onnx 1.17 writes; ONNX Runtime reads it since 1.14
@@ -75,7 +78,8 @@ def convert(model: Detector, image_shape: tuple[int, int, int]) -> dict[str, byt
         missing = sorted(set(MISSING_OPERATION.findall(str(error))))
         if not missing and not isinstance(error, ValueError):  # which the converter raises
             raise
-        problem = f"was not converted ({first_line(error)})"
+        log.info("tf2onnx: %s", first_line(error))
+        problem = "cannot be written as ONNX"
         if missing:
             problem = f"needs operations that ONNX does not have ({', '.join(missing)})"
         hint = "export it as a SavedModel: ONNX takes no latent search"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +18,15 @@ from tfgad.locks import is_still, try_lock
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
+POLL = 0.2  # seconds between two attempts
 
 
 @contextlib.contextmanager
 def locked(
-    folder: Path, argument: str = "out", hint: str = "wait for it, or name another folder"
+    folder: Path,
+    argument: str = "out",
+    hint: str = "wait for it, or name another folder",
+    patience: float = 0.0,
 ) -> Iterator[None]:
     """Holds the lock on a folder, which is made if it is not there.
 
@@ -33,12 +38,13 @@ def locked(
         folder: its path.
         argument: the name of the path in the interface.
         hint: what to do if another process holds the lock.
+        patience: seconds to wait for it.
 
     Raises:
         UsageError: another process, or another place in this one, holds it.
     """
     made = [each for each in (folder, *folder.parents) if not each.exists()]
-    handle = _acquired(folder, argument, hint)
+    handle = _acquired(folder, argument, hint, patience)
     try:
         yield
     finally:
@@ -51,8 +57,9 @@ def locked(
                 each.rmdir()
 
 
-def _acquired(folder: Path, argument: str, hint: str) -> int | None:
+def _acquired(folder: Path, argument: str, hint: str, patience: float) -> int | None:
     """Returns the open, locked file; None where there can be none."""
+    end = time.monotonic() + patience
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +77,9 @@ def _acquired(folder: Path, argument: str, hint: str) -> int | None:
         if is_ours and is_still(folder / LOCK, handle):
             return handle
         os.close(handle)
-        if not is_ours:
+        if not is_ours and time.monotonic() < end:
+            time.sleep(POLL)
+        elif not is_ours:
             problem = "is being trained or written by another process"
             raise UsageError(argument, folder, problem, hint)
         # Its holder removed it in between: there may be a new one.

@@ -18,6 +18,7 @@ from tfgad.data.options import Size
 from tfgad.data.origins import IMAGE, TILE, Origins
 from tfgad.data.pixels import STRETCH
 from tfgad.errors import UsageError
+from tfgad.networks.pretrained import sha256_of
 from tfgad.scores.calibration import Threshold
 from tfgad.scores.rate_interval import PROMISE, RateInterval
 from tfgad.training import held_out
@@ -28,8 +29,7 @@ from tfgad.training.saving import load_model, save_model
 
 logger = logging.getLogger(__name__)
 
-Stamp = tuple[int, int, int]  # inode, time and size of a file
-
+PATIENCE = 30.0  # seconds that results wait for another process to finish its writing
 LEAST_IMAGES = 2  # to train on, and to calibrate by: the variation of one image is not known
 FALSE_POSITIVE_RATE = 0.01  # of the threshold that training sets; `tfgad calibrate` sets another
 
@@ -51,13 +51,13 @@ class Run:
         folder: path of its folder.
         config: its configuration; see `tfgad.training.run_config`.
         model: the detector.
-        stamp: of the file that holds the model; None of a run that has none yet.
+        digest: of the file that holds the model; None of a run that has none yet.
     """
 
     folder: Path
     config: dict[str, Any]
     model: Detector
-    stamp: Stamp | None = dataclasses.field(default=None, repr=False, compare=False)
+    digest: str | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def calibration(self) -> dict[str, Any]:
@@ -76,20 +76,29 @@ class Run:
         folder = RunFolder(self.folder)
         folder.write_config(self.config)
         save_model(self.model, folder.model)
-        self.stamp = stamp_of(folder.model)
+        self.digest = digest_of(folder.model)
 
     def check_unchanged(self) -> None:
         """Raises UsageError if the folder holds another model than the one that was loaded."""
-        if self.stamp is not None and stamp_of(RunFolder(self.folder).model) != self.stamp:
-            problem = "has been trained or calibrated since it was loaded"
+        if self.digest is None:
+            return
+        digest = digest_of(RunFolder(self.folder).model)
+        if digest is None:
+            problem = "is being trained since it was loaded, or its model was removed"
             raise UsageError("run", self.folder, problem, "start again when its training has ended")
+        if digest != self.digest:
+            problem = "has been trained or calibrated since it was loaded"
+            raise UsageError("run", self.folder, problem, "start again")
 
     @contextlib.contextmanager
-    def writing(self, out: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    def writing(
+        self, out: str | os.PathLike[str] | None = None, patience: float = 0.0
+    ) -> Iterator[None]:
         """Holds the lock on the folder while something made with the model is written there.
 
         Args:
             out: the folder that is written, if it may be another one. That is not locked.
+            patience: seconds to wait for another process that writes.
 
         Raises:
             UsageError: another process trains the run or writes into its folder, or has since the
@@ -98,7 +107,7 @@ class Run:
         if out is not None and Path(out).resolve() != self.folder.resolve():
             yield
             return
-        with locked(self.folder, "run", "wait until it is finished"):
+        with locked(self.folder, "run", "wait until it is finished", patience):
             self.check_unchanged()
             yield
 
@@ -110,18 +119,17 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         UsageError: the folder does not exist, is no run, or its training is not finished.
     """
     run = RunFolder(folder)
-    stamp = stamp_of(run.model)  # first: the file may be replaced while it is read
+    digest = digest_of(run.model)  # first: the file may be replaced while it is read
     config = run.read_finished()
-    return Run(run.path, config, load_model(run.model), stamp)
+    return Run(run.path, config, load_model(run.model), digest)
 
 
-def stamp_of(path: Path) -> Stamp | None:
-    """Returns what differs between a file and one that replaces it; None if there is no file."""
+def digest_of(path: Path) -> str | None:
+    """Returns the start of a file's SHA-256; None if there is no file."""
     try:
-        found = path.stat()
+        return sha256_of(path)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def calibrate(
